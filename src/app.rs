@@ -1,0 +1,167 @@
+//! An opened backbone with its encoder, and the work that command line and server share.
+//! Knows image bytes, features and answers; knows no HTTP and no terminal.
+
+use crate::backbone::Backbone;
+use crate::image_input::ImageLimits;
+use crate::inference::classify::{Neighbour, Score};
+use crate::inference::{EncodeError, EncoderInfo};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use thiserror::Error;
+use utoipa::ToSchema;
+
+/// An encoded image and the name that answers call it by.
+#[derive(Debug, Clone)]
+pub struct NamedImage {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// A class with its labelled examples.
+#[derive(Debug, Clone)]
+pub struct SupportClass {
+    pub label: String,
+    pub images: Vec<NamedImage>,
+}
+
+/// Why one image of a batch was refused; the rest of the batch goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// Stable machine-readable name.
+    pub code: String,
+    pub message: String,
+}
+
+/// Where the backbone looked: attention of the class token over the patches, row by row, largest first scaled to 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Attention {
+    pub rows: usize,
+    pub columns: usize,
+    /// `rows·columns` values from 0 to 1.
+    pub values: Vec<f32>,
+}
+
+/// The answer for one query image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    Classified {
+        image: String,
+        /// The most probable class.
+        label: String,
+        /// All classes, most probable first.
+        scores: Vec<Score>,
+        /// The nearest support images, nearest first.
+        nearest: Vec<Neighbour>,
+        /// Only where asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attention: Option<Attention>,
+    },
+    Failed {
+        image: String,
+        error: Fault,
+    },
+}
+
+/// A support image that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedSupport {
+    pub image: String,
+    pub label: String,
+    pub error: Fault,
+}
+
+/// Answers for a batch of query images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classification {
+    /// In the order of the queries.
+    pub answers: Vec<Answer>,
+    pub refused: Vec<RefusedSupport>,
+}
+
+/// What `classify` also returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassifyOptions {
+    /// Adds the attention map to each answer.
+    pub attention: bool,
+    /// How many nearest support images are named.
+    pub nearest: usize,
+}
+
+impl Default for ClassifyOptions {
+    fn default() -> Self {
+        Self {
+            attention: false,
+            nearest: 3,
+        }
+    }
+}
+
+/// The feature of one image, or why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Embedding {
+    Embedded { image: String, feature: Vec<f32> },
+    Failed { image: String, error: Fault },
+}
+
+/// Why a request as a whole could not be answered.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// Fewer than 2 classes, more than 1000, a label that is empty or stands twice.
+    #[error("{0}")]
+    BadClasses(String),
+    /// None of a class's images could be used.
+    #[error("class \"{label}\" has no usable image")]
+    EmptyClass {
+        label: String,
+        refused: Vec<RefusedSupport>,
+    },
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// An opened backbone, ready to answer.
+pub struct App {
+    pub backbone_name: String,
+    pub backbone: Arc<Backbone>,
+    pub limits: ImageLimits,
+}
+
+impl App {
+    /// Which engine answers, and where.
+    pub fn encoder_info(&self) -> EncoderInfo {
+        todo!()
+    }
+
+    /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers.
+    ///
+    /// # Errors
+    /// [`AppError`]; an unusable query or support image is no error but part of the result.
+    pub async fn classify(
+        &self,
+        classes: Vec<SupportClass>,
+        queries: Vec<NamedImage>,
+        options: ClassifyOptions,
+    ) -> Result<Classification, AppError> {
+        let _ = (classes, queries, options);
+        todo!()
+    }
+
+    /// Features of `images`, in order.
+    ///
+    /// # Errors
+    /// [`AppError::Encode`]; an unusable image is no error but part of the result.
+    pub async fn embed(&self, images: Vec<NamedImage>) -> Result<Vec<Embedding>, AppError> {
+        let _ = images;
+        todo!()
+    }
+
+    /// Runs one small inference through the whole path: the proof behind `/readyz`.
+    ///
+    /// # Errors
+    /// [`AppError::Encode`] with the reason.
+    pub async fn probe(&self) -> Result<(), AppError> {
+        todo!()
+    }
+}

@@ -1,0 +1,68 @@
+//! The contract between those who have pixels and those who compute features.
+
+use crate::adapter::Adapter;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// One image of a batch.
+#[derive(Debug, Clone)]
+pub struct EncodeRow {
+    /// `[3, S, S]`, normalised as the backbone's preprocessing says. All rows of a batch have the same `S`.
+    pub pixels: Arc<Tensor>,
+    /// The adapter this row goes through; `None` is the bare backbone.
+    pub adapter: Option<Arc<Adapter>>,
+}
+
+/// Outputs that cost extra and are made on demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Outputs {
+    pub last_hidden_state: bool,
+}
+
+/// What an encoder says of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// `[feature_width]`
+    pub feature: Vec<f32>,
+    /// Attention of the class token over the patches in the last layer, mean over heads, row by row: `[grid²]`.
+    pub cls_attention: Vec<f32>,
+    /// `[1 + grid², width]`: behind the final LayerNorm, for CLIP before it. Only where asked for.
+    pub last_hidden_state: Option<Tensor>,
+}
+
+/// Which engine computes, and where.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct EncoderInfo {
+    /// `onnxruntime` or `native`
+    pub engine: String,
+    /// `cpu` or `cuda`
+    pub device: String,
+    pub version: String,
+    pub threads: usize,
+}
+
+/// Why a batch was not encoded.
+#[derive(Debug, Error)]
+pub enum EncodeError {
+    #[error("encode: {0}")]
+    BadInput(String),
+    #[error("the queue of the encoder is full")]
+    Overloaded,
+    #[error("the encoder has stopped")]
+    Stopped,
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// Turns a batch of pixels into features. Runs on a thread of its own, one batch at a time.
+pub trait Encoder: Send {
+    fn info(&self) -> EncoderInfo;
+
+    /// Encodes `rows`, which all have the same image size; the answer has one entry a row, in order.
+    ///
+    /// # Errors
+    /// [`EncodeError::BadInput`] names the operation and the shapes; nothing has been computed then.
+    fn encode(&mut self, rows: &[EncodeRow], outputs: Outputs)
+    -> Result<Vec<Encoded>, EncodeError>;
+}

@@ -1,0 +1,10 @@
+//! LoRA Recycle: a registry of LoRA adapters for vision transformers, their recycling into one meta-LoRA, and
+//! tuning-free few-shot image classification. `docs/ARCHITECTURE.md` shows the rooms and which way they depend.
+
+pub mod adapter;
+pub mod app;
+pub mod backbone;
+pub mod image_input;
+pub mod inference;
+pub mod tensor;
+pub mod tensor_file;
