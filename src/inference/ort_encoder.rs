@@ -98,10 +98,7 @@ impl OrtEncoder {
         let Some(folder) = &self.options.cache_folder else {
             return self.session_from(&self.graph(image_size)?);
         };
-        let path = folder.join(format!(
-            "{}-{image_size}.onnx",
-            cache_key(&self.backbone)
-        ));
+        let path = folder.join(format!("{}-{image_size}.onnx", cache_key(&self.backbone)));
         if let Ok(bytes) = std::fs::read(&path) {
             match self.session_from(&bytes) {
                 Ok(session) => return Ok(session),

@@ -76,9 +76,8 @@ fn find() -> Result<PathBuf, OrtLibraryError> {
 
 /// Where `make setup` puts the library.
 fn fetched_library() -> Option<PathBuf> {
-    let name = std::env::consts::DLL_PREFIX.to_owned()
-        + "onnxruntime"
-        + std::env::consts::DLL_SUFFIX;
+    let name =
+        std::env::consts::DLL_PREFIX.to_owned() + "onnxruntime" + std::env::consts::DLL_SUFFIX;
     let executable = std::env::current_exe().ok();
     let current = std::env::current_dir().ok();
     [executable, current]
@@ -140,8 +139,8 @@ fn version(path: &Path) -> Result<String, OrtLibraryError> {
         reason,
     };
     // SAFETY: loading runs the library's initialisers; the file is one that the user or `make setup` chose to run.
-    let library = unsafe { libloading::Library::new(path) }
-        .map_err(|error| unloadable(error.to_string()))?;
+    let library =
+        unsafe { libloading::Library::new(path) }.map_err(|error| unloadable(error.to_string()))?;
     // SAFETY: ONNX Runtime exports this function with this signature since version 1.0.
     let base = unsafe {
         library
@@ -169,6 +168,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = check(file.path()).unwrap_err();
         assert!(matches!(error, OrtLibraryError::Unloadable { .. }));
-        assert!(error.to_string().contains(&file.path().display().to_string()));
+        assert!(
+            error
+                .to_string()
+                .contains(&file.path().display().to_string())
+        );
     }
 }

@@ -246,11 +246,7 @@ mod tests {
             }
         }
 
-        fn encode(
-            &mut self,
-            rows: &[EncodeRow],
-            _: Outputs,
-        ) -> Result<Vec<Encoded>, EncodeError> {
+        fn encode(&mut self, rows: &[EncodeRow], _: Outputs) -> Result<Vec<Encoded>, EncodeError> {
             if let Some(gate) = self.gate.take() {
                 gate.recv().map_err(|_| EncodeError::Stopped)?;
             }
@@ -274,14 +270,15 @@ mod tests {
 
     fn row(value: f32, size: usize) -> EncodeRow {
         EncodeRow {
-            pixels: Arc::new(
-                Tensor::new([3, size, size], vec![value; 3 * size * size]).unwrap(),
-            ),
+            pixels: Arc::new(Tensor::new([3, size, size], vec![value; 3 * size * size]).unwrap()),
             adapter: None,
         }
     }
 
-    fn echo(gate: Option<Receiver<()>>, limits: ServiceLimits) -> (EncoderService, Arc<AtomicUsize>) {
+    fn echo(
+        gate: Option<Receiver<()>>,
+        limits: ServiceLimits,
+    ) -> (EncoderService, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&calls);
         let service = EncoderService::start(
@@ -307,7 +304,10 @@ mod tests {
         let rows = (0..11).map(|value| row(value as f32, 1)).collect();
         let encoded = service.encode(rows, Outputs::default()).await.unwrap();
         let values: Vec<f32> = encoded.iter().map(|encoded| encoded.feature[0]).collect();
-        assert_eq!(values, (0..11).map(|value| value as f32).collect::<Vec<_>>());
+        assert_eq!(
+            values,
+            (0..11).map(|value| value as f32).collect::<Vec<_>>()
+        );
         assert_eq!(service.waiting(), 0);
     }
 
@@ -347,9 +347,11 @@ mod tests {
             .into_iter()
             .map(|value| {
                 let service = service.clone();
-                tokio::spawn(
-                    async move { service.encode(vec![row(value, 1)], Outputs::default()).await },
-                )
+                tokio::spawn(async move {
+                    service
+                        .encode(vec![row(value, 1)], Outputs::default())
+                        .await
+                })
             })
             .collect();
         while service.waiting() < values.len() {

@@ -297,9 +297,9 @@ impl Exporter<'_> {
 
     fn layer_norm(&mut self, name: &str, norm: &Affine, x: &str) -> Value {
         let width = norm.weight.shape()[0];
-        let weight =
-            self.graph
-                .constant(&format!("{name}.weight"), &[width], norm.weight.data());
+        let weight = self
+            .graph
+            .constant(&format!("{name}.weight"), &[width], norm.weight.data());
         let bias = self
             .graph
             .constant(&format!("{name}.bias"), &[width], norm.bias.data());
@@ -310,10 +310,7 @@ impl Exporter<'_> {
             &[x, &weight, &bias],
             [
                 ("axis", Attribute::Int(-1)),
-                (
-                    "epsilon",
-                    Attribute::Float(self.config.layer_norm_epsilon),
-                ),
+                ("epsilon", Attribute::Float(self.config.layer_norm_epsilon)),
             ],
         )
     }
@@ -329,7 +326,9 @@ impl Exporter<'_> {
                 [("alpha", Attribute::Float(1.702))],
             ),
             (Activation::QuickGelu, Operators::Standard) => {
-                let factor = self.graph.constant(&format!("{name}.factor"), &[], &[1.702]);
+                let factor = self
+                    .graph
+                    .constant(&format!("{name}.factor"), &[], &[1.702]);
                 let scaled = self
                     .graph
                     .node(&format!("{name}.scaled"), "Mul", &[x, &factor]);
@@ -370,7 +369,9 @@ impl Exporter<'_> {
             .graph
             .node(&format!("{name}.scores"), "MatMul", &[query, key]);
         let factor = 1.0 / (self.config.head_width() as f32).sqrt();
-        let factor = self.graph.constant(&format!("{name}.factor"), &[], &[factor]);
+        let factor = self
+            .graph
+            .constant(&format!("{name}.factor"), &[], &[factor]);
         let scaled = self
             .graph
             .node(&format!("{name}.scaled"), "Mul", &[&scores, &factor]);
@@ -398,10 +399,9 @@ impl Exporter<'_> {
             &[&context],
             [("perm", Attribute::Ints(vec![0, 2, 1, 3]))],
         );
-        let shape = self.graph.integers(
-            &format!("{name}.shape"),
-            &[0, 0, self.config.width as i64],
-        );
+        let shape = self
+            .graph
+            .integers(&format!("{name}.shape"), &[0, 0, self.config.width as i64]);
         self.graph.node(name, "Reshape", &[&joined, &shape])
     }
 
