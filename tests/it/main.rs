@@ -1,3 +1,6 @@
 //! Integration tests, one binary.
 
+mod backbone;
 mod golden;
+mod onnx;
+mod support;
