@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod app;
 pub mod backbone;
+pub mod engine;
 pub mod image_input;
 pub mod inference;
 pub mod tensor;
