@@ -2,5 +2,6 @@
 
 mod backbone;
 mod golden;
+mod losses;
 mod onnx;
 mod support;
