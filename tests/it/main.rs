@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 
 mod backbone;
+mod engine;
 mod golden;
 mod losses;
 mod onnx;
