@@ -226,7 +226,7 @@ fn pruning_and_sparse_tokens_give_the_published_codes_values() {
 
 #[test]
 fn the_embedded_backbone_gives_the_reference_features_at_other_image_sizes() {
-    let reference = Reference::open("dinov2-s8/reference.safetensors");
+    let reference = Reference::open("../../assets/dinov2-s8/reference.safetensors");
     let mut backbone = embedded().unwrap();
     let mut class = Session::new(&backbone, SessionOptions::default()).unwrap();
     backbone.config.pooling = Pooling::Mean;
