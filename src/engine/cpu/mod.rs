@@ -105,7 +105,8 @@ impl Backend for Cpu {
         positions: Option<Matrix>,
         patches: Matrix,
     ) {
-        let ([mut patches], ([], positions)) = views_with_optional(memory, [patches], [], positions);
+        let ([mut patches], ([], positions)) =
+            views_with_optional(memory, [patches], [], positions);
         tokens::patchify(pixels, grid, positions, &mut patches);
     }
 

@@ -32,8 +32,7 @@ impl<'a> Operand<'a> {
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
-            || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride
-                < self.values.len()
+            || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
     }
 }
 

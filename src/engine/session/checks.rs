@@ -124,9 +124,19 @@ pub fn input(
     }
     for pruning in input.pruning {
         let holds = (0.0..=1.0).contains(&pruning.ratio);
-        FORWARD.setting("pruning ratio", pruning.ratio as f32, holds, "it must lie from 0 to 1")?;
+        FORWARD.setting(
+            "pruning ratio",
+            pruning.ratio as f32,
+            holds,
+            "it must lie from 0 to 1",
+        )?;
         if pruning.layer >= config.layers {
-            return Err(mismatch("pruned layer", &[pruning.layer], "layers", &[config.layers]));
+            return Err(mismatch(
+                "pruned layer",
+                &[pruning.layer],
+                "layers",
+                &[config.layers],
+            ));
         }
     }
     let pooling = match input.read {
@@ -135,11 +145,21 @@ pub fn input(
         HeadInput::ClsMean => Pooling::ClsMean,
     };
     if pooling != Pooling::Cls && end_layer.is_none() && current < 2 {
-        return Err(mismatch("tokens that are left", &[current], "tokens that a mean of patches needs", &[2]));
+        return Err(mismatch(
+            "tokens that are left",
+            &[current],
+            "tokens that a mean of patches needs",
+            &[2],
+        ));
     }
     let last_prunes = end == config.layers
         && end > first
-        && tokens_behind[end - 1] != if end - 1 == first { tokens } else { tokens_behind[end - 2] };
+        && tokens_behind[end - 1]
+            != if end - 1 == first {
+                tokens
+            } else {
+                tokens_behind[end - 2]
+            };
     let pooled_width = match pooling {
         Pooling::Cls | Pooling::Mean => config.width,
         Pooling::ClsMean => 2 * config.width,
@@ -149,7 +169,11 @@ pub fn input(
         start,
         tokens,
         sparse: input.tokens.is_some() && matches!(input.entry, Entry::Pixels(_)),
-        class_only_end: pooling == Pooling::Cls && end > first && end_layer.is_none() && !last_prunes && current > 1,
+        class_only_end: pooling == Pooling::Cls
+            && end > first
+            && end_layer.is_none()
+            && !last_prunes
+            && current > 1,
         tokens_behind,
         pooled_width,
         feature_width: match input.read {
@@ -158,7 +182,9 @@ pub fn input(
         },
         end_layer: end,
         read: input.read,
-        has_adapter: input.adapter.is_some_and(|adapter| !adapter.factors.is_empty()),
+        has_adapter: input
+            .adapter
+            .is_some_and(|adapter| !adapter.factors.is_empty()),
         side,
     })
 }
@@ -191,7 +217,12 @@ fn entry(
             match *shape {
                 [batch, tokens, width] if width == config.width => {
                     if layer >= config.layers {
-                        return Err(mismatch("entry layer", &[layer], "layers", &[config.layers]));
+                        return Err(mismatch(
+                            "entry layer",
+                            &[layer],
+                            "layers",
+                            &[config.layers],
+                        ));
                     }
                     Ok((batch, Start::Hidden { layer }, tokens, 0))
                 }
@@ -217,11 +248,7 @@ fn mismatch(
 }
 
 /// Tokens an image of a choice.
-fn chosen_tokens(
-    chosen: &[u32],
-    batch: usize,
-    all_tokens: usize,
-) -> Result<usize, OperationError> {
+fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usize, OperationError> {
     if chosen.is_empty() || !chosen.len().is_multiple_of(batch) {
         return Err(mismatch("kept tokens", &[chosen.len()], "images", &[batch]));
     }
@@ -248,7 +275,12 @@ fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), Opera
         };
         let (a, b) = (factors.a.shape(), factors.b.shape());
         if site.layer >= config.layers {
-            return Err(mismatch("layer of an adapter", &[site.layer], "layers", &[config.layers]));
+            return Err(mismatch(
+                "layer of an adapter",
+                &[site.layer],
+                "layers",
+                &[config.layers],
+            ));
         }
         FORWARD.finite("lora A", factors.a.data(), a)?;
         FORWARD.finite("lora B", factors.b.data(), b)?;
@@ -259,7 +291,12 @@ fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), Opera
             return Err(mismatch("lora B", b, "lora A", a));
         }
         let finite = factors.scale.is_finite();
-        FORWARD.setting("scale of an adapter", factors.scale, finite, "it must be a finite number")?;
+        FORWARD.setting(
+            "scale of an adapter",
+            factors.scale,
+            finite,
+            "it must be a finite number",
+        )?;
     }
     Ok(())
 }
@@ -283,7 +320,9 @@ pub fn differentiate(
                 reason: "the pass has no adapter",
             });
         }
-        let first = input.adapter.and_then(|adapter| adapter.factors.keys().next());
+        let first = input
+            .adapter
+            .and_then(|adapter| adapter.factors.keys().next());
         if first.is_some_and(|site| site.layer < checked.first_layer()) {
             return Err(OperationError::NoGradient {
                 wanted: "factors",

@@ -192,7 +192,11 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     /// [`OperationError`] names what does not fit; nothing has been computed then.
-    pub fn forward(&mut self, input: &Input<'_>, wanted: Wanted) -> Result<&Output, OperationError> {
+    pub fn forward(
+        &mut self,
+        input: &Input<'_>,
+        wanted: Wanted,
+    ) -> Result<&Output, OperationError> {
         self.run_forward(input, wanted, Differentiate::default())?;
         self.pending = None;
         Ok(&self.output)
@@ -323,7 +327,12 @@ impl<B: Backend> Session<B> {
         let Some(pending) = &self.pending else {
             return Err(OperationError::NoForward);
         };
-        checks::backward(&pending.checked, dfeatures, norm_inputs, &self.network.config)?;
+        checks::backward(
+            &pending.checked,
+            dfeatures,
+            norm_inputs,
+            &self.network.config,
+        )?;
         let Some(pending) = self.pending.take() else {
             return Err(OperationError::NoForward);
         };
@@ -385,10 +394,17 @@ impl<B: Backend> Session<B> {
         self.take_adapter(input.adapter);
         let micro_batches = self.split(&checked, differentiate);
         let mut output = std::mem::take(&mut self.output);
-        output.prepare(&checked, Wanted::default(), &self.network.config, &micro_batches);
+        output.prepare(
+            &checked,
+            Wanted::default(),
+            &self.network.config,
+            &micro_batches,
+        );
         let mut gradients = std::mem::take(&mut self.gradients);
         gradients.prepare(&checked, differentiate, self.low_rank.as_ref());
-        gradients.dfeatures.resize(checked.batch * checked.feature_width, 0.0);
+        gradients
+            .dfeatures
+            .resize(checked.batch * checked.feature_width, 0.0);
         let mut dfeatures = std::mem::take(&mut gradients.dfeatures);
         let mut losses = vec![Ok(0.0); micro_batches.len()];
         let mut rest = dfeatures.as_mut_slice();
@@ -501,7 +517,12 @@ impl<B: Backend> Session<B> {
             .collect()
     }
 
-    fn plan(&mut self, checked: &Checked, images: usize, differentiate: Differentiate) -> Arc<Plan> {
+    fn plan(
+        &mut self,
+        checked: &Checked,
+        images: usize,
+        differentiate: Differentiate,
+    ) -> Arc<Plan> {
         let ranks = match &self.low_rank {
             Some(low_rank) if checked.has_adapter => low_rank.ranks(),
             _ => BTreeMap::new(),

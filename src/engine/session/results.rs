@@ -66,7 +66,11 @@ impl Output {
         let shape = [batch, last_in - 1];
         reshape_wanted(&mut self.class_attention, wanted.class_attention, &shape);
         let shape = [batch, last_out, config.width];
-        reshape_wanted(&mut self.last_hidden_state, wanted.last_hidden_state, &shape);
+        reshape_wanted(
+            &mut self.last_hidden_state,
+            wanted.last_hidden_state,
+            &shape,
+        );
         self.kept_tokens = wanted.kept_tokens.then(Vec::new);
         self.chosen_rows.clear();
         if wanted.kept_tokens {
@@ -80,14 +84,15 @@ impl Output {
         if wanted.norm_input_sums {
             self.sums.resize(length * micro_batches.len(), 0.0);
             let first = checked.first_layer();
-            self.norm_input_counts.extend((0..2 * config.layers).map(|norm| {
-                let tokens = match (norm / 2, norm % 2) {
-                    (layer, _) if layer < first => 0,
-                    (layer, 0) => checked.tokens_at(layer),
-                    (layer, _) => checked.tokens_behind[layer],
-                };
-                batch * tokens
-            }));
+            self.norm_input_counts
+                .extend((0..2 * config.layers).map(|norm| {
+                    let tokens = match (norm / 2, norm % 2) {
+                        (layer, _) if layer < first => 0,
+                        (layer, 0) => checked.tokens_at(layer),
+                        (layer, _) => checked.tokens_behind[layer],
+                    };
+                    batch * tokens
+                }));
         }
     }
 

@@ -190,7 +190,9 @@ impl<B: Backend> Pass<'_, '_, B> {
         let dbranch = self.scaled(dx, weights.scale1.as_ref(), scratch);
         let dcontext = cut(scratch.dcontext, rows_out, width);
         backend.linear_backward(&mut self.memory, dbranch, &weights.output, dcontext, false);
-        let context = self.trains(layer, &[Target::Output]).then_some(plan.context);
+        let context = self
+            .trains(layer, &[Target::Output])
+            .then_some(plan.context);
         self.low_rank_backward(layer, Target::Output, dbranch, context, dcontext);
         let dquery = cut(scratch.dquery, rows_out, width);
         let dkey_value = cut(scratch.dkey_value, rows_in, 2 * width);

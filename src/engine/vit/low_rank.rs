@@ -25,7 +25,6 @@ impl<B: Backend> LayerFactors<B> {
     pub fn get(&self, target: Target) -> Option<&FactorVectors<B>> {
         self.0[target as usize].as_ref()
     }
-
 }
 
 /// All factors of an adapter.
@@ -74,7 +73,9 @@ impl<B: Backend> LowRank<B> {
     }
 
     pub fn all(&self) -> impl Iterator<Item = &FactorVectors<B>> {
-        self.layers.iter().flat_map(|layer| layer.0.iter().flatten())
+        self.layers
+            .iter()
+            .flat_map(|layer| layer.0.iter().flatten())
     }
 
     /// Whether `adapter` has the sites and ranks that memory was laid out for.

@@ -10,7 +10,7 @@ mod weights;
 pub use backward::NormInputGradients;
 pub use forward::{ForwardOutput, Source};
 pub use low_rank::{FactorVectors, LayerFactors, LowRank};
-pub use plan::{Differentiate, Plan, PassShape, Start};
+pub use plan::{Differentiate, PassShape, Plan, Start};
 pub use weights::Network;
 
 use super::backend::{Backend, Matrix, MemoryOf};

@@ -232,8 +232,7 @@ impl Plan {
         let differentiated = first_kept != usize::MAX;
         let pixels = shape.differentiate.pixels;
         let embedded = place(&mut kept, pixels && pre_norm, streams[1], most_rows, width);
-        let embedded_statistics =
-            place(&mut kept, pixels && pre_norm, statistics[0], most_rows, 2);
+        let embedded_statistics = place(&mut kept, pixels && pre_norm, statistics[0], most_rows, 2);
 
         let mut stream = Vec::with_capacity(end + 1);
         for layer in 0..=end {
@@ -267,7 +266,13 @@ impl Plan {
                     Target::Key | Target::Value => rows_in,
                     _ => rows_out,
                 };
-                Some(place(&mut kept, keep && trained(target), u[index], rows, rank))
+                Some(place(
+                    &mut kept,
+                    keep && trained(target),
+                    u[index],
+                    rows,
+                    rank,
+                ))
             });
             layers.push(LayerPlan {
                 rows_in,
@@ -398,13 +403,7 @@ impl Plan {
 }
 
 /// Memory of its own where backward needs the values, else the shared matrix.
-fn place(
-    kept: &mut Bump,
-    keep: bool,
-    shared: Matrix,
-    rows: usize,
-    columns: usize,
-) -> Matrix {
+fn place(kept: &mut Bump, keep: bool, shared: Matrix, rows: usize, columns: usize) -> Matrix {
     if keep {
         kept.take(rows, columns)
     } else {

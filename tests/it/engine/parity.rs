@@ -162,7 +162,11 @@ fn episodes_give_the_reference_losses_and_gradients_at_the_factors() {
             };
             let (module, factor) = module.split_once(".lora_").unwrap();
             let own = &gradients.factors[&site(module)];
-            let found = if factor == "A.weight" { &own.da } else { &own.db };
+            let found = if factor == "A.weight" {
+                &own.da
+            } else {
+                &own.db
+            };
             assert_eq!(found.shape(), reference.tensor(&name).shape());
             reference.check(&name, found.data(), GRADIENT);
             checked += 1;
@@ -189,7 +193,11 @@ fn pruning_and_sparse_tokens_give_the_published_codes_values() {
         ("full", vec![], None),
         ("prune_l1_none", vec![prune(1, 0.0)], None),
         ("prune_l1_50", vec![prune(1, 0.5)], None),
-        ("prune_l0_25_l2_50", vec![prune(0, 0.25), prune(2, 0.5)], None),
+        (
+            "prune_l0_25_l2_50",
+            vec![prune(0, 0.25), prune(2, 0.5)],
+            None,
+        ),
         ("sparse", vec![], Some(&tokens)),
     ];
     for (case, pruning, tokens) in cases {

@@ -89,12 +89,24 @@ fn pruning_that_removes_nothing_equals_the_dense_pass_bit_for_bit() {
             ..Input::pixels(&pixels)
         };
         // int(16·0.06) = 0
-        let pruning = [Pruning { layer: 1, ratio: 0.06 }, Pruning { layer: 3, ratio: 0.0 }];
+        let pruning = [
+            Pruning {
+                layer: 1,
+                ratio: 0.06,
+            },
+            Pruning {
+                layer: 3,
+                ratio: 0.0,
+            },
+        ];
         let pruned = Input {
             pruning: &pruning,
             ..dense
         };
-        assert_eq!(pass(&mut session, &dense, BOTH), pass(&mut session, &pruned, BOTH));
+        assert_eq!(
+            pass(&mut session, &dense, BOTH),
+            pass(&mut session, &pruned, BOTH)
+        );
     }
 }
 
@@ -113,7 +125,10 @@ fn sparse_input_with_all_tokens_equals_the_dense_pass_bit_for_bit() {
             tokens: Some(&all),
             ..dense
         };
-        assert_eq!(pass(&mut session, &dense, BOTH), pass(&mut session, &sparse, BOTH));
+        assert_eq!(
+            pass(&mut session, &dense, BOTH),
+            pass(&mut session, &sparse, BOTH)
+        );
     }
 }
 
@@ -132,7 +147,10 @@ fn an_adapter_whose_b_is_zero_equals_the_bare_backbone_bit_for_bit() {
             adapter: Some(&adapter),
             ..bare
         };
-        assert_eq!(features(&mut session, &bare), features(&mut session, &adapted));
+        assert_eq!(
+            features(&mut session, &bare),
+            features(&mut session, &adapted)
+        );
     }
 }
 
@@ -159,7 +177,10 @@ fn the_split_into_micro_batches_does_not_change_what_couples_the_images() {
     for model in MODELS {
         let backbone = backbone(model);
         let adapter = wide_adapter(&backbone, &[0, 1, 2, 3], 2);
-        let pruning = [Pruning { layer: 1, ratio: 0.5 }];
+        let pruning = [Pruning {
+            layer: 1,
+            ratio: 0.5,
+        }];
         let input = Input {
             adapter: Some(&adapter),
             pruning: &pruning,
@@ -205,7 +226,10 @@ fn a_step_in_one_go_equals_forward_and_backward_apart() {
 /// A directional derivative by central differences of the engine's own forward, summed in f64.
 fn slope(mut loss: impl FnMut(f32) -> f64) -> f64 {
     const STEP: f32 = 4e-3;
-    let (near, far) = (loss(STEP) - loss(-STEP), loss(2.0 * STEP) - loss(-2.0 * STEP));
+    let (near, far) = (
+        loss(STEP) - loss(-STEP),
+        loss(2.0 * STEP) - loss(-2.0 * STEP),
+    );
     // Fourth order, so that the step may be large against f32's noise.
     (8.0 * near - far) / (12.0 * f64::from(STEP))
 }
@@ -228,31 +252,51 @@ fn assert_slope(name: &str, found: f64, expected: f64) {
 #[test]
 fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pass() {
     let pixels = pixels();
-    for (model, read) in MODELS.into_iter().zip([HeadInput::Feature, HeadInput::ClsMean, HeadInput::Feature]) {
+    for (model, read) in
+        MODELS
+            .into_iter()
+            .zip([HeadInput::Feature, HeadInput::ClsMean, HeadInput::Feature])
+    {
         let backbone = backbone(model);
         for pruned in [false, true] {
             let mut session = session(&backbone, 3);
             let adapter = wide_adapter(&backbone, &[1, 2, 3], 3);
             // All of the pruned patches' gradients flow through keys and values alone.
-            let pruning = [Pruning { layer: 2, ratio: 0.5 }];
+            let pruning = [Pruning {
+                layer: 2,
+                ratio: 0.5,
+            }];
             let input = Input {
                 adapter: Some(&adapter),
                 pruning: if pruned { &pruning } else { &[] },
                 read,
                 ..Input::pixels(&pixels)
             };
-            let output = session.forward_for(&input, Wanted::default(), BOTH).unwrap();
+            let output = session
+                .forward_for(&input, Wanted::default(), BOTH)
+                .unwrap();
             let dfeatures = noise(1, output.features.data().len());
             let gradients = session.backward(&dfeatures, None).unwrap();
             let dpixels = gradients.pixels.as_ref().unwrap().data().to_vec();
             let dfactors = gradients.factors.clone();
             assert_eq!(dfactors.len(), 18);
             let direction = noise(77, dpixels.len());
-            let found: f64 = dpixels.iter().zip(&direction).map(|(a, b)| f64::from(a * b)).sum();
+            let found: f64 = dpixels
+                .iter()
+                .zip(&direction)
+                .map(|(a, b)| f64::from(a * b))
+                .sum();
             let expected = slope(|step| {
-                let moved = pixels.data().iter().zip(&direction).map(|(p, d)| p + step * d);
+                let moved = pixels
+                    .data()
+                    .iter()
+                    .zip(&direction)
+                    .map(|(p, d)| p + step * d);
                 let moved = Tensor::new(pixels.shape(), moved.collect()).unwrap();
-                let input = Input { entry: Entry::Pixels(&moved), ..input };
+                let input = Input {
+                    entry: Entry::Pixels(&moved),
+                    ..input
+                };
                 weighted(&features(&mut session, &input))
             });
             assert_slope(&format!("{model} pixels, pruned {pruned}"), found, expected);
@@ -260,7 +304,12 @@ fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pas
                 for in_a in [true, false] {
                     let gradient = if in_a { &own.da } else { &own.db };
                     let direction = noise(99, gradient.data().len());
-                    let found: f64 = gradient.data().iter().zip(&direction).map(|(a, b)| f64::from(a * b)).sum();
+                    let found: f64 = gradient
+                        .data()
+                        .iter()
+                        .zip(&direction)
+                        .map(|(a, b)| f64::from(a * b))
+                        .sum();
                     let expected = slope(|step| {
                         let mut moved = adapter.clone();
                         let factors = moved.factors.get_mut(&site).unwrap();
@@ -268,10 +317,17 @@ fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pas
                         for (value, d) in values.data_mut().iter_mut().zip(&direction) {
                             *value += step * d;
                         }
-                        let input = Input { adapter: Some(&moved), ..input };
+                        let input = Input {
+                            adapter: Some(&moved),
+                            ..input
+                        };
                         weighted(&features(&mut session, &input))
                     });
-                    assert_slope(&format!("{model} {site:?} {in_a}, pruned {pruned}"), found, expected);
+                    assert_slope(
+                        &format!("{model} {site:?} {in_a}, pruned {pruned}"),
+                        found,
+                        expected,
+                    );
                 }
             }
         }
@@ -320,11 +376,14 @@ fn sums_over_layer_norm_inputs_and_their_gradient_reach_the_pixels() {
     let (offset, slope_of) = (noise(5, length), noise(6, length));
     // Loss: Σ offset·Σx + ½·slope·Σx², so that its gradient at x is offset + slope·x.
     let loss = |sums: &[f64]| -> f64 {
-        (0..8).flat_map(|norm| (0..32).map(move |column| (norm, column))).map(|(norm, column)| {
-            let at = norm * 32 + column;
-            f64::from(offset[at]) * sums[norm * 64 + column]
-                + 0.5 * f64::from(slope_of[at]) * sums[norm * 64 + 32 + column]
-        }).sum()
+        (0..8)
+            .flat_map(|norm| (0..32).map(move |column| (norm, column)))
+            .map(|(norm, column)| {
+                let at = norm * 32 + column;
+                f64::from(offset[at]) * sums[norm * 64 + column]
+                    + 0.5 * f64::from(slope_of[at]) * sums[norm * 64 + 32 + column]
+            })
+            .sum()
     };
     let differentiate = Differentiate {
         pixels: true,
@@ -337,11 +396,25 @@ fn sums_over_layer_norm_inputs_and_their_gradient_reach_the_pixels() {
         offset: &offset,
         slope: &slope_of,
     };
-    let dpixels = session.backward(&zeros, Some(gradients)).unwrap().pixels.clone().unwrap();
+    let dpixels = session
+        .backward(&zeros, Some(gradients))
+        .unwrap()
+        .pixels
+        .clone()
+        .unwrap();
     let direction = noise(77, dpixels.data().len());
-    let found: f64 = dpixels.data().iter().zip(&direction).map(|(a, b)| f64::from(a * b)).sum();
+    let found: f64 = dpixels
+        .data()
+        .iter()
+        .zip(&direction)
+        .map(|(a, b)| f64::from(a * b))
+        .sum();
     let expected = slope(|step| {
-        let moved = pixels.data().iter().zip(&direction).map(|(p, d)| p + step * d);
+        let moved = pixels
+            .data()
+            .iter()
+            .zip(&direction)
+            .map(|(p, d)| p + step * d);
         let moved = Tensor::new(pixels.shape(), moved.collect()).unwrap();
         let output = session.forward(&Input::pixels(&moved), wanted).unwrap();
         loss(output.norm_input_sums.as_ref().unwrap())
@@ -354,10 +427,18 @@ fn what_does_not_fit_is_refused_by_name_with_both_shapes() {
     let backbone = backbone("vit-tiny");
     let mut session = session(&backbone, 2);
     let good = pixels();
-    let mut refuse = |input: Input<'_>| session.forward(&input, Wanted::default()).unwrap_err().to_string();
+    let mut refuse = |input: Input<'_>| {
+        session
+            .forward(&input, Wanted::default())
+            .unwrap_err()
+            .to_string()
+    };
     let odd = Tensor::zeros([2, 3, 27, 27]);
     let message = refuse(Input::pixels(&odd));
-    assert!(message.contains("[2, 3, 27, 27]") && message.contains("[7, 7]"), "{message}");
+    assert!(
+        message.contains("[2, 3, 27, 27]") && message.contains("[7, 7]"),
+        "{message}"
+    );
     let none = Tensor::zeros([0, 3, 28, 28]);
     assert!(refuse(Input::pixels(&none)).contains("[0, 3, 28, 28]"));
     let mut broken = good.clone();
@@ -365,16 +446,36 @@ fn what_does_not_fit_is_refused_by_name_with_both_shapes() {
     assert!(refuse(Input::pixels(&broken)).contains("value 5 of pixels"));
     let wrong = Adapter {
         factors: [(
-            Site { layer: 0, target: Target::Query },
-            Factors { a: Tensor::zeros([4, 31]), b: Tensor::zeros([32, 4]), scale: 1.0 },
-        )].into(),
+            Site {
+                layer: 0,
+                target: Target::Query,
+            },
+            Factors {
+                a: Tensor::zeros([4, 31]),
+                b: Tensor::zeros([32, 4]),
+                scale: 1.0,
+            },
+        )]
+        .into(),
         head: None,
     };
-    let message = refuse(Input { adapter: Some(&wrong), ..Input::pixels(&good) });
-    assert!(message.contains("[4, 31]") && message.contains("[32, 32]"), "{message}");
+    let message = refuse(Input {
+        adapter: Some(&wrong),
+        ..Input::pixels(&good)
+    });
+    assert!(
+        message.contains("[4, 31]") && message.contains("[32, 32]"),
+        "{message}"
+    );
     let tokens: Vec<u32> = (0..10).flat_map(|_| [0, 5, 17]).collect();
-    let message = refuse(Input { tokens: Some(&tokens), ..Input::pixels(&good) });
-    assert!(message.contains("image 0") && message.contains("17"), "{message}");
+    let message = refuse(Input {
+        tokens: Some(&tokens),
+        ..Input::pixels(&good)
+    });
+    assert!(
+        message.contains("image 0") && message.contains("17"),
+        "{message}"
+    );
     let error = session.backward(&[0.0; 320], None).unwrap_err();
     assert_eq!(error, OperationError::NoForward);
     let mut damaged = super::reference::backbone("vit-tiny");

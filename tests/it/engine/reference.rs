@@ -79,7 +79,9 @@ pub fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32)
 
 /// The tuned adapter of a model, with its head.
 pub fn adapter(model: &str) -> Adapter {
-    let file = Reference::open(&format!("{model}/adapter-peft-v4/adapter_model.safetensors"));
+    let file = Reference::open(&format!(
+        "{model}/adapter-peft-v4/adapter_model.safetensors"
+    ));
     let mut adapter = Adapter::default();
     for name in file.names() {
         if let Some(stem) = name.strip_suffix(".lora_A.weight") {
@@ -96,7 +98,10 @@ pub fn adapter(model: &str) -> Adapter {
     let reference = Reference::open(&format!("{model}/reference.safetensors"));
     adapter.head = Some(Head {
         weight: reference.tensor("head_weight"),
-        bias: file.names().contains(&bias.to_owned()).then(|| file.tensor(bias)),
+        bias: file
+            .names()
+            .contains(&bias.to_owned())
+            .then(|| file.tensor(bias)),
         input: match model {
             "vit-tiny" => HeadInput::Cls,
             "dinov2-tiny" => HeadInput::ClsMean,
