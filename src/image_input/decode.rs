@@ -35,13 +35,10 @@ fn decode_as(
     bytes: &[u8],
     limits: &ImageLimits,
 ) -> Result<RgbImage, ImageError> {
-    let refuse = |error| refusal(format, limits, error);
+    let refuse = |error| refusal(format, bytes, limits, error);
     let header = header::read(format, bytes)?;
-    let mut spare_bytes = limits.max_decode_bytes;
-    if let Some(header) = header {
-        let pixels = limits.check_pixels(header.width, header.height)?;
-        spare_bytes = limits.check_memory(header.working_bytes + 3 * pixels)?;
-    }
+    let pixels = limits.check_pixels(header.width, header.height)?;
+    let spare_bytes = limits.check_memory(header.working_bytes + 3 * pixels)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(allocation_limit(spare_bytes));
     let mut decoder = reader.into_decoder().map_err(refuse)?;
@@ -50,8 +47,11 @@ fn decode_as(
     let pixels = limits.check_pixels(width, height)?;
     let colour = decoder.color_type();
     let sample_bytes = decoder.total_bytes();
-    // A TIFF is decoded aside and copied; there CMYK has four channels where RGB comes out.
-    let working_bytes = header.map_or(sample_bytes / 3 * 4, |header| header.working_bytes);
+    let working_bytes = match format {
+        // Decoded aside and copied; CMYK has four channels there and three in the copy.
+        ImageFormat::Tiff => sample_bytes / 3 * 4,
+        _ => header.working_bytes,
+    };
     let output_bytes = sample_bytes + pixels * colour::conversion_bytes(colour);
     limits.check_memory(output_bytes + working_bytes)?;
     let spare_bytes = limits.check_memory(output_bytes)?;
@@ -81,7 +81,14 @@ fn allocation_limit(bytes: u64) -> Limits {
     limits
 }
 
-fn refusal(format: ImageFormat, limits: &ImageLimits, error: CrateError) -> ImageError {
+fn refusal(
+    format: ImageFormat,
+    bytes: &[u8],
+    limits: &ImageLimits,
+    error: CrateError,
+) -> ImageError {
+    // The GIF decoder reports a cut file as a format error; a whole one ends with a trailer.
+    let lacks_trailer = format == ImageFormat::Gif && !bytes.ends_with(b";");
     let format = format::name(format);
     match error {
         CrateError::Limits(_) => ImageError::TooMuchMemory {
@@ -95,6 +102,7 @@ fn refusal(format: ImageFormat, limits: &ImageLimits, error: CrateError) -> Imag
         CrateError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             ImageError::Truncated { format }
         }
+        _ if lacks_trailer => ImageError::Truncated { format },
         error => ImageError::Damaged {
             format,
             detail: error.to_string(),

@@ -5,7 +5,7 @@ use super::ImageError;
 use super::format::name;
 use image::ImageFormat;
 
-/// Size of the picture and memory that its decoder takes beside the decoded samples.
+/// Size of the picture and memory that its decoder takes beside the decoded samples (for TIFF that follows from the samples).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub width: u32,
@@ -13,14 +13,14 @@ pub(super) struct Header {
     pub working_bytes: u64,
 }
 
-/// Reads the header, or `None` where the directory of a TIFF is left to its decoder.
+/// Reads the header.
 ///
 /// # Errors
 /// [`ImageError::Truncated`] and [`ImageError::Damaged`].
-pub(super) fn read(format: ImageFormat, bytes: &[u8]) -> Result<Option<Header>, ImageError> {
+pub(super) fn read(format: ImageFormat, bytes: &[u8]) -> Result<Header, ImageError> {
     let header = match format {
-        ImageFormat::Jpeg => return jpeg(bytes).map(Some),
-        ImageFormat::WebP => return webp(bytes).map(Some),
+        ImageFormat::Jpeg => return jpeg(bytes),
+        ImageFormat::WebP => return webp(bytes),
         ImageFormat::Png => sides(big_endian_u32(bytes, 16), big_endian_u32(bytes, 20)),
         ImageFormat::Gif => sides(
             little_endian_u16(bytes, 6).map(u32::from),
@@ -32,9 +32,9 @@ pub(super) fn read(format: ImageFormat, bytes: &[u8]) -> Result<Option<Header>, 
             ..header
         }),
         ImageFormat::Bmp => bmp(bytes),
-        _ => return Ok(None),
+        _ => tiff(bytes),
     };
-    header.map(Some).ok_or(ImageError::Truncated {
+    header.ok_or(ImageError::Truncated {
         format: name(format),
     })
 }
@@ -63,6 +63,34 @@ fn bmp(bytes: &[u8]) -> Option<Header> {
     }
     let side = |offset| little_endian_u32(bytes, offset).map(|side| (side as i32).unsigned_abs());
     sides(side(18), side(22))
+}
+
+/// Width and height among the entries of the first directory.
+fn tiff(bytes: &[u8]) -> Option<Header> {
+    let little = bytes.starts_with(b"II");
+    let short = |offset| match little {
+        true => little_endian_u16(bytes, offset),
+        false => big_endian_u16(bytes, offset),
+    };
+    let long = |offset| match little {
+        true => little_endian_u32(bytes, offset),
+        false => big_endian_u32(bytes, offset),
+    };
+    const SHORT: u16 = 3;
+    let directory = long(4)? as usize;
+    let side = |tag: u16| {
+        let entries = (0..usize::from(short(directory)?)).map(|index| directory + 2 + 12 * index);
+        for entry in entries {
+            if short(entry)? == tag {
+                return match short(entry + 2)? {
+                    SHORT => short(entry + 8).map(u32::from),
+                    _ => long(entry + 8),
+                };
+            }
+        }
+        None
+    };
+    sides(side(256), side(257))
 }
 
 /// Walks the segments up to the end-of-image marker: the decoder fills what a cut file lacks with grey and says nothing.

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const CLIP_STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images")
@@ -22,7 +22,10 @@ fn default_decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
 }
 
 fn code(bytes: &[u8]) -> &'static str {
-    default_decode(bytes).unwrap_err().code()
+    match default_decode(bytes) {
+        Ok(image) => panic!("decoded to {} × {}", image.width(), image.height()),
+        Err(error) => error.code(),
+    }
 }
 
 /// Names of the reference tensors under `kind/`, with shape and bytes.
@@ -75,8 +78,6 @@ fn clip_style(edge: usize, crop: usize) -> Preprocess {
 /// Largest and mean difference in levels that is allowed between Pillow's decoding and ours.
 fn decode_tolerance(name: &str) -> (u8, f64) {
     match name {
-        // One conversion from CMYK rounds, the other cuts.
-        "cmyk.tiff" => (1, 0.6),
         // Colour subsampled by half: besides the transform, the interpolation of the colour planes rounds differently.
         "rgb-420.jpg" | "progressive.jpg" => (4, 0.5),
         // The inverse transform may be one level off in each of Y, Cb and Cr, which the conversion to RGB adds up
@@ -362,8 +363,6 @@ fn a_single_pixel_is_scaled_up() {
 
 #[test]
 fn a_picture_too_long_for_its_short_side_is_refused() {
-    let bytes = with_sides("bilevel.png", 64, 48);
-    assert!(default_decode(&bytes).is_ok());
     let error = load_pixels(
         &read("strip.png"),
         &ImageLimits::default(),
@@ -404,7 +403,7 @@ fn a_file_cut_anywhere_is_refused_or_decodes_to_the_whole_picture() {
 }
 
 #[test]
-fn half_a_jpeg_or_png_or_webp_is_truncated_not_grey() {
+fn half_a_file_is_truncated_not_grey() {
     for name in [
         "rgb.jpg",
         "progressive.jpg",
@@ -413,7 +412,7 @@ fn half_a_jpeg_or_png_or_webp_is_truncated_not_grey() {
         "interlaced.png",
         "lossy.webp",
         "rgb.bmp",
-        "animated.gif",
+        "transparent.gif",
         "rgb16.tiff",
     ] {
         let bytes = read(name);
@@ -421,6 +420,25 @@ fn half_a_jpeg_or_png_or_webp_is_truncated_not_grey() {
     }
     let jpeg = read("rgb.jpg");
     assert_eq!(code(&jpeg[..jpeg.len() - 2]), "image_truncated");
+}
+
+#[test]
+fn a_whole_thumbnail_inside_a_cut_jpeg_does_not_hide_the_cut() {
+    let (thumbnail, jpeg) = (read("orientation-1.jpg"), read("rgb.jpg"));
+    let length = (thumbnail.len() as u16 + 2).to_be_bytes();
+    let with_thumbnail = [&jpeg[..2], b"\xff\xe1", &length, &thumbnail, &jpeg[2..]].concat();
+    assert!(default_decode(&with_thumbnail) == default_decode(&jpeg));
+    assert_eq!(
+        code(&with_thumbnail[..with_thumbnail.len() - 500]),
+        "image_truncated"
+    );
+}
+
+#[test]
+fn bytes_behind_the_end_of_a_jpeg_are_ignored() {
+    let jpeg = read("rgb.jpg");
+    let followed = [&jpeg[..], &jpeg[..jpeg.len() / 2]].concat();
+    assert!(default_decode(&followed) == default_decode(&jpeg));
 }
 
 proptest! {
