@@ -114,15 +114,18 @@ fn foreign(bytes: &[u8]) -> ImageError {
         }
     }
     if bytes.get(4..8) == Some(b"ftyp") {
-        return media_container(bytes.get(8..12).unwrap_or_default());
+        return media_container(&bytes[8..bytes.len().min(64)]);
     }
     text(bytes)
 }
 
-/// Files of the ISO base media family, told apart by their major brand.
-fn media_container(brand: &[u8]) -> ImageError {
-    match brand {
+/// Files of the ISO base media family, told apart by their brands, four letters each, of which the first is the main one.
+fn media_container(brands: &[u8]) -> ImageError {
+    let brands = brands.as_chunks().0;
+    let has_avif = brands.iter().any(|brand| brand == b"avif");
+    match brands.first().unwrap_or(b"    ") {
         b"avif" | b"avis" => unsupported("an AVIF picture", EXPORT_AS_JPEG),
+        b"mif1" | b"msf1" if has_avif => unsupported("an AVIF picture", EXPORT_AS_JPEG),
         b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
             unsupported(
                 "a HEIC picture (the format of iPhone cameras)",
@@ -158,8 +161,11 @@ fn text(bytes: &[u8]) -> ImageError {
     if head.iter().all(|&byte| byte == 0) {
         return unsupported("a file of zeros", "copy or download it again");
     }
-    let printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
-    if head.iter().all(printable) {
+    // The cut at the end of `head` may go through a character.
+    let is_utf8 =
+        std::str::from_utf8(&head).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let is_control = |byte: &u8| matches!(byte, 0..=8 | 14..=31 | 0x7f);
+    if is_utf8 && !head.iter().any(is_control) {
         return unsupported("plain text", ADVICE);
     }
     unsupported("an unknown kind of file", ADVICE)

@@ -164,24 +164,17 @@ fn webp(bytes: &[u8]) -> Result<Header, ImageError> {
     let (mut width, mut height) = (None, None);
     let mut position = 12;
     while position + 8 <= end {
+        let kind = &bytes[position..position + 4];
         let length = little_endian_u32(bytes, position + 4).ok_or(truncated.clone())? as usize;
         let body = position + 8;
-        let found = match &bytes[position..position + 4] {
-            b"VP8X" => little_endian_u24(bytes, body + 4).zip(little_endian_u24(bytes, body + 7)),
-            b"VP8 " => little_endian_u16(bytes, body + 6)
-                .zip(little_endian_u16(bytes, body + 8))
-                .map(|(width, height)| (u32::from(width & 0x3fff), u32::from(height & 0x3fff))),
-            b"VP8L" => little_endian_u32(bytes, body + 1)
-                .map(|packed| ((packed & 0x3fff) + 1, (packed >> 14 & 0x3fff) + 1)),
-            _ => Some((0, 0)),
-        };
-        let (found_width, found_height) = found.ok_or(truncated.clone())?;
-        if matches!(&bytes[position..position + 4], b"VP8X" | b"VP8 " | b"VP8L") {
-            width = width.max(Some(found_width));
-            height = height.max(Some(found_height));
+        if matches!(kind, b"VP8X" | b"VP8 " | b"VP8L") {
+            let (chunk_width, chunk_height) =
+                webp_chunk_sides(kind, bytes, body).ok_or(truncated.clone())?;
+            width = width.max(Some(chunk_width));
+            height = height.max(Some(chunk_height));
         }
         // A frame of an animation holds chunks of its own behind 16 bytes.
-        position = match &bytes[position..position + 4] {
+        position = match kind {
             b"ANMF" => body + 16,
             _ => body + length.next_multiple_of(2),
         };
@@ -195,6 +188,18 @@ fn webp(bytes: &[u8]) -> Result<Header, ImageError> {
         working_bytes: 8 * header.pixels(),
         ..header
     })
+}
+
+fn webp_chunk_sides(kind: &[u8], bytes: &[u8], body: usize) -> Option<(u32, u32)> {
+    let side = |packed: u32| packed & 0x3fff;
+    match kind {
+        b"VP8X" => little_endian_u24(bytes, body + 4)
+            .zip(little_endian_u24(bytes, body + 7))
+            .map(|(width, height)| (width + 1, height + 1)),
+        b"VP8L" => little_endian_u32(bytes, body + 1)
+            .map(|packed| (side(packed) + 1, side(packed >> 14) + 1)),
+        _ => little_endian_u32(bytes, body + 6).map(|packed| (side(packed), side(packed >> 16))),
+    }
 }
 
 fn at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -217,7 +222,6 @@ fn little_endian_u32(bytes: &[u8], offset: usize) -> Option<u32> {
     at(bytes, offset).map(u32::from_le_bytes)
 }
 
-/// A side of a WebP canvas, stored as 24 bits less one.
 fn little_endian_u24(bytes: &[u8], offset: usize) -> Option<u32> {
-    at::<3>(bytes, offset).map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0]) + 1)
+    at::<3>(bytes, offset).map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0]))
 }

@@ -106,6 +106,10 @@ def tiff(samples, sample_format):
 def jpegs(picture):
     keep("rgb.jpg", encoded(picture, format="JPEG", quality=90, subsampling=0))
     keep("rgb-420.jpg", encoded(picture, format="JPEG", quality=90, subsampling=2))
+    keep("rgb-422.jpg", encoded(picture, format="JPEG", quality=90, subsampling=1, restart_marker_blocks=3))
+    keep("odd-420.jpg", encoded(scene(37, 29, 6), format="JPEG", quality=90, subsampling=2))
+    keep("odd-progressive-420.jpg", encoded(scene(37, 29, 6), format="JPEG", quality=90, progressive=True, subsampling=2))
+    keep("not-ycbcr.jpg", encoded(picture, format="JPEG", quality=90, keep_rgb=True))
     keep("progressive.jpg", encoded(picture, format="JPEG", quality=85, progressive=True, subsampling=2))
     keep("grey.jpg", encoded(picture.convert("L"), format="JPEG", quality=90))
     cmyk = np.array(picture.convert("CMYK"))
