@@ -4,7 +4,9 @@
 pub mod adapter;
 pub mod app;
 pub mod backbone;
+pub mod cli;
 pub mod image_input;
 pub mod inference;
+pub mod recycle;
 pub mod tensor;
 pub mod tensor_file;
