@@ -2,5 +2,6 @@
 
 mod backbone;
 mod golden;
+mod image_input;
 mod onnx;
 mod support;
