@@ -1,7 +1,9 @@
 //! Integration tests, one binary.
 
+mod api;
 mod backbone;
 mod golden;
 mod image_input;
 mod onnx;
 mod support;
+mod test_app;
