@@ -1,0 +1,3 @@
+//! HTTP: the page for people.
+
+pub mod pages;
