@@ -1,3 +1,7 @@
 //! Integration tests, one binary.
 
+mod backbone;
 mod golden;
+mod image_input;
+mod onnx;
+mod support;
