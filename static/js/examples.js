@@ -2,13 +2,13 @@
 
 const FOLDER = new URL("../examples/", import.meta.url);
 
-// Returns {classes: [{label, files}], queries: files, credit}.
+// Returns {classes: [{label, files}], queries: files, credit, licences}.
 export async function loadExamples() {
   const manifest = await (await get("manifest.json")).json();
   const classes = await Promise.all(
     manifest.classes.map(async ({ label, images }) => ({ label, files: await Promise.all(images.map(fileAt)) })),
   );
-  return { classes, queries: await Promise.all(manifest.queries.map(fileAt)), credit: manifest.credit };
+  return { classes, queries: await Promise.all(manifest.queries.map(fileAt)), credit: manifest.credit, licences: new URL("LICENSES.md", FOLDER).href };
 }
 
 async function fileAt(path) {

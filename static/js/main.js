@@ -82,7 +82,8 @@ async function tryExamples() {
     const examples = await loadExamples();
     for (const { label, files } of examples.classes) addAll(state.classFor(label).pictures, files.map((file) => ({ file })));
     addAll(state.queries, examples.queries.map((file) => ({ file })));
-    setText(byId("credit"), examples.credit);
+    setText(byId("credit-text"), examples.credit);
+    byId("credit-link").href = examples.licences;
     byId("credit").hidden = false;
   } catch {
     note("The example pictures could not be loaded. Check that the server is still running, then try again.");
@@ -148,7 +149,7 @@ function startOver() {
 function nextStep() {
   const filled = state.usableClasses().length;
   if (state.allPictures().some((picture) => !picture.ready) || asking.asking > 0) return "";
-  if (filled === 0 && state.queries.length === 0) return "Begin with a picture or two in each class on this page. Answers appear here by themselves.";
+  if (filled === 0 && state.queries.length === 0) return "Begin with a picture or two in each class. The answers appear here by themselves.";
   if (filled < 2) return `Next: add pictures to ${filled === 0 ? "at least two classes" : "one more class"}.`;
   if (state.queries.length === 0) return "Next: add the pictures you want sorted.";
   return "";

@@ -57,6 +57,10 @@ impl Assets {
 }
 
 fn content_type(path: &str) -> String {
+    // Browsers show plain text, but save Markdown as a file.
+    if path.ends_with(".md") {
+        return "text/plain; charset=utf-8".to_owned();
+    }
     let kind = mime_guess::from_path(path).first_or_octet_stream();
     if kind.type_() == mime_guess::mime::TEXT || path.ends_with(".json") {
         format!("{kind}; charset=utf-8")
