@@ -41,8 +41,12 @@ export class ClassCards {
     const name = part(card, "name");
     name.value = each.label;
     name.addEventListener("input", () => this.#actions.rename(each, name.value));
+    let before = each.label;
+    name.addEventListener("focus", () => {
+      before = each.label;
+    });
     name.addEventListener("blur", () => {
-      if (name.value.trim() === "") this.#actions.rename(each, "Class without a name");
+      if (name.value.trim() === "") this.#actions.rename(each, before);
       name.value = each.label;
     });
     name.addEventListener("keydown", (event) => {

@@ -24,15 +24,20 @@ fn class_input(number: usize) -> String {
 /// Two named classes and `queries`, answered.
 async fn fill(page: &Session, queries: &[&str]) {
     for (number, label) in [(1, "fish"), (2, "mill")] {
-        let name = format!(".class-card:nth-child({number}) [data-part=name]");
-        let name = page.client.find(Locator::Css(&name)).await.unwrap();
-        name.clear().await.unwrap();
-        name.send_keys(label).await.unwrap();
+        rename(page, number, label).await;
     }
     page.pick(&class_input(1), &examples(&FISH)).await;
     page.pick(&class_input(2), &examples(&MILLS)).await;
     page.pick("#choose-queries", &examples(queries)).await;
     answered(page, queries.len()).await;
+}
+
+/// Types over the name of a class.
+async fn rename(page: &Session, number: usize, label: &str) {
+    let selector = format!(".class-card:nth-child({number}) .class-name");
+    let name = page.client.find(Locator::Css(&selector)).await.unwrap();
+    let select_all = format!("{}a{}", char::from(Key::Control), char::from(Key::Null));
+    name.send_keys(&format!("{select_all}{label}")).await.unwrap();
 }
 
 async fn answered(page: &Session, count: usize) {
@@ -62,7 +67,7 @@ async fn a_person_adds_pictures_and_reads_the_answers() {
     let percents: Vec<i64> = serde_json::from_value(percents).unwrap();
     assert_eq!(percents.len(), 2);
     // Each is rounded by itself.
-    assert!((99..=101).contains(&percents.iter().sum()), "{percents:?}");
+    assert!((99..=101).contains(&percents.iter().sum::<i64>()), "{percents:?}");
     assert!(percents[0] >= percents[1], "{percents:?}");
     let closest = page.text(".answer:first-child [data-part=closest-text]").await;
     assert!(closest.ends_with(".jpg, from fish"), "{closest}");
@@ -129,9 +134,7 @@ async fn renaming_keeps_the_answers_and_removing_can_be_undone() {
     fill(&page, &["queries/clownfish.jpg"]).await;
     page.requested().await;
 
-    let name = page.client.find(Locator::Css(".class-card:nth-child(1) .class-name")).await.unwrap();
-    name.clear().await.unwrap();
-    name.send_keys("sea creature").await.unwrap();
+    rename(&page, 1, "sea creature").await;
     page.wait_for("document.querySelector('.answer').dataset.verdict === 'sea creature'").await;
     let asked = page.requested().await;
     assert!(asked.iter().all(|address| !address.contains("/classify")), "renaming asked again: {asked:?}");
