@@ -7,7 +7,7 @@ export function fillFrame(frame, picture, description) {
     frame.replaceChildren(picture.shownUrl ? imageOf(picture) : placeholder(picture));
   }
   const image = frame.querySelector("img");
-  if (image && image.alt !== description) image.alt = description;
+  if (image && image.getAttribute("alt") !== description) image.alt = description;
 }
 
 function imageOf(picture) {

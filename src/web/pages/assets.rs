@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// `(served path, content)`, written by the build script from `static/` and `assets/examples/`.
-static EMBEDDED_FILES: &[(&str, &[u8])] =
-    include!(concat!(env!("OUT_DIR"), "/embedded_files.rs"));
+static EMBEDDED_FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/embedded_files.rs"));
 
 static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::new);
 
@@ -127,7 +126,10 @@ mod tests {
             .collect::<Vec<_>>();
         assert!(classes.len() >= 2 && pictures.len() > classes.len());
         for path in pictures {
-            assert!(find(&format!("examples/{path}")).is_some(), "{path} is missing");
+            assert!(
+                find(&format!("examples/{path}")).is_some(),
+                "{path} is missing"
+            );
         }
     }
 }

@@ -29,7 +29,11 @@ impl Caching {
 
 /// First 16 hexadecimal digits of a digest.
 pub fn short_hex(digest: &[u8]) -> String {
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Weak, since compression on the way changes the bytes but not the meaning.
@@ -116,8 +120,14 @@ mod tests {
     fn a_browser_that_has_the_content_gets_304() {
         let etag = etag_of(b"body");
         assert_eq!(asked_with(&etag), StatusCode::NOT_MODIFIED);
-        assert_eq!(asked_with(&format!("\"old\", {etag}")), StatusCode::NOT_MODIFIED);
-        assert_eq!(asked_with(etag.trim_start_matches("W/")), StatusCode::NOT_MODIFIED);
+        assert_eq!(
+            asked_with(&format!("\"old\", {etag}")),
+            StatusCode::NOT_MODIFIED
+        );
+        assert_eq!(
+            asked_with(etag.trim_start_matches("W/")),
+            StatusCode::NOT_MODIFIED
+        );
     }
 
     #[test]

@@ -5,16 +5,18 @@
 mod assets;
 mod headers;
 
+use super::{ApiError, WebState, problem};
 use crate::app::App;
 use crate::backbone::{Preprocess, ResizeTarget};
 use askama::Template;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::Path;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headers::Caching;
+use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "index.html")]
@@ -30,42 +32,50 @@ struct NotFoundPage<'a> {
     assets: &'a str,
 }
 
-/// The page and its files. `/` is rendered once, here.
-///
-/// # Errors
-/// The template could not be rendered.
-pub fn router<S: Clone + Send + Sync + 'static>(app: &App) -> Result<Router<S>, askama::Error> {
-    let html = IndexPage {
+/// The page and its files.
+pub fn router() -> Router<WebState> {
+    Router::new()
+        .route("/", get(index))
+        .route("/static/{digest}/{*path}", get(embedded_file))
+}
+
+/// The answer to an address that does not exist: a page for people, a problem for programs.
+pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
+    let wants_page = request
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    if wants_page && !address.path().starts_with("/api/") {
+        not_found()
+    } else {
+        problem::unknown_route().await.into_response()
+    }
+}
+
+async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
+    let page = IndexPage {
         assets: assets::base_path(),
         max_image_bytes: app.limits.max_bytes,
         seen_centre: seen_centre(&app.backbone.preprocess),
-    }
-    .render()?;
-    let html = Bytes::from(html);
-    let etag = headers::etag_of(&html);
-    let index = move |request: HeaderMap| async move {
-        headers::respond(
-            &request,
-            "text/html; charset=utf-8",
-            html,
-            &etag,
-            Caching::Revalidate,
-        )
     };
-    Ok(Router::new()
-        .route("/", get(index))
-        .route("/static/{digest}/{*path}", get(embedded_file)))
+    match page.render() {
+        Ok(html) => {
+            let etag = headers::etag_of(html.as_bytes());
+            let kind = "text/html; charset=utf-8";
+            headers::respond(&request, kind, html.into(), &etag, Caching::Revalidate)
+        }
+        Err(error) => ApiError::Internal(error.to_string()).into_response(),
+    }
 }
 
-/// The answer to an address that does not exist, for people.
-pub async fn not_found() -> Response {
+fn not_found() -> Response {
     let page = NotFoundPage {
         assets: assets::base_path(),
     };
-    let html = page
-        .render()
-        .unwrap_or_else(|_| "<!doctype html><title>Not found</title>Not found".to_owned());
-    headers::page(StatusCode::NOT_FOUND, html)
+    match page.render() {
+        Ok(html) => headers::page(StatusCode::NOT_FOUND, html),
+        Err(error) => ApiError::Internal(error.to_string()).into_response(),
+    }
 }
 
 async fn embedded_file(
@@ -73,7 +83,7 @@ async fn embedded_file(
     request: HeaderMap,
 ) -> Response {
     let Some(file) = assets::find(&path) else {
-        return not_found().await;
+        return not_found();
     };
     // A page opened before an update asks by the old digest: it gets today's file, but must not keep it under that name.
     let caching = if digest == assets::digest() {
@@ -149,11 +159,21 @@ mod tests {
         }
         .render()
         .expect("the template renders");
-        for forbidden in ["http://", "https://", "<style", " style=", " onclick=", "javascript:"] {
+        for forbidden in [
+            "http://",
+            "https://",
+            "<style",
+            " style=",
+            " onclick=",
+            "javascript:",
+        ] {
             assert!(!html.contains(forbidden), "the page contains {forbidden}");
         }
         for script in html.split("<script").skip(1) {
-            assert!(script.trim_start().starts_with("type=\"module\" src="), "inline script: {script:.60}");
+            assert!(
+                script.trim_start().starts_with("type=\"module\" src="),
+                "inline script: {script:.60}"
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A running server and a browser that has its page open. Both end with the test.
 
 use crate::support::project;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
+use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -11,7 +13,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
 /// Generous: test machines are busy. A condition that holds is seen at once.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const WAIT_MS: u32 = 25_000;
@@ -135,7 +142,10 @@ impl Session {
         let held = self.client.execute_async(&script, vec![]).await.unwrap();
         if held != true {
             let page = self.value("document.body.innerText").await;
-            panic!("never held: {condition}\nthe page says:\n{}", page.as_str().unwrap_or_default());
+            panic!(
+                "never held: {condition}\nthe page says:\n{}",
+                page.as_str().unwrap_or_default()
+            );
         }
     }
 
@@ -167,16 +177,22 @@ impl Session {
         element.send_keys(&paths.join("\n")).await.unwrap();
     }
 
-    /// Sends keys to whatever has the focus.
-    pub async fn press(&self, keys: &str) {
-        let element = self.client.active_element().await.unwrap();
-        element.send_keys(keys).await.unwrap();
+    /// Presses a key, wherever the focus is.
+    pub async fn press(&self, key: Key) {
+        let value = char::from(key);
+        let strokes = KeyActions::new("keyboard".into())
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
+        self.client.perform_actions(strokes).await.unwrap();
     }
 
     /// A command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) {
-        self.post("goog/cdp/execute", json!({"cmd": command, "params": parameters}))
-            .await;
+        self.post(
+            "goog/cdp/execute",
+            json!({"cmd": command, "params": parameters}),
+        )
+        .await;
     }
 
     /// What the console said at level warning or above: script errors, missing files, policy violations.
