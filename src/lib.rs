@@ -10,3 +10,4 @@ pub mod inference;
 pub mod recycle;
 pub mod tensor;
 pub mod tensor_file;
+pub mod web;
