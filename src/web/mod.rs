@@ -1,4 +1,4 @@
-//! HTTP: the REST interface, health, the OpenAPI document, and the rules that hold for every request.
+//! HTTP: the REST interface, the page, health, the OpenAPI document, and the rules that hold for every request.
 //! Knows `App`; knows no model, no image format and no SQL. Each resource owns its router; this file only merges.
 
 pub mod api;
@@ -7,6 +7,7 @@ mod guard;
 mod health;
 mod limits;
 mod openapi;
+mod pages;
 mod problem;
 mod server;
 
@@ -49,7 +50,8 @@ pub fn router(state: WebState) -> Router {
     let (documented, document) = documented_routes().split_for_parts();
     let routes = documented
         .merge(openapi::router(document))
-        .fallback(problem::unknown_route)
+        .merge(pages::router())
+        .fallback(pages::unknown_address)
         .method_not_allowed_fallback(problem::method_not_allowed);
     let max_body_bytes = state.gate.limits.max_body_bytes;
     envelope::wrap(routes, state.hosts.clone(), max_body_bytes).with_state(state)

@@ -2,6 +2,7 @@
 
 mod api;
 mod backbone;
+mod browser;
 mod golden;
 mod image_input;
 mod onnx;
