@@ -6,5 +6,6 @@ mod browser;
 mod golden;
 mod image_input;
 mod onnx;
+mod server;
 mod support;
 mod test_app;
