@@ -2,7 +2,7 @@
 //! and origin, compression, and a panic turned into an error answer.
 
 use super::problem::{ApiError, finish};
-use super::{WebState, guard, limits};
+use super::{AllowedHosts, guard, limits};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -22,11 +22,14 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; frame-ancestors 'none
 const LONGEST_REQUEST_ID: usize = 64;
 
 /// Puts the rules around `routes`.
-pub fn wrap(routes: Router<WebState>, state: &WebState) -> Router<WebState> {
+pub fn wrap<S>(routes: Router<S>, hosts: AllowedHosts, max_body_bytes: usize) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
     routes
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(DefaultBodyLimit::max(state.gate.limits.max_body_bytes))
-        .layer(from_fn_with_state(state.hosts.clone(), guard::check))
+        .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(from_fn_with_state(hosts, guard::check))
         .layer(from_fn(limits::drain_refused))
         .layer(from_fn(accompany))
         .layer(CompressionLayer::new())
@@ -94,6 +97,30 @@ fn secure(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::problem::Problem;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_problem_that_does_not_tell_its_cause() {
+        async fn panics() {
+            panic!("the secret cause")
+        }
+        let routes = Router::new().route("/", get(panics));
+        let router: Router = wrap(routes, AllowedHosts::any(), 1);
+        let response = router
+            .oneshot(Request::new(Body::empty()))
+            .await
+            .expect("an answer");
+        assert_eq!(response.status(), 500);
+        let id = response.headers()[REQUEST_ID].clone();
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        assert!(!body.windows(6).any(|window| window == b"secret"));
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.code, "internal");
+        assert_eq!(problem.request_id, id.to_str().unwrap());
+    }
 
     fn id_for(sent: &str) -> String {
         let mut headers = HeaderMap::new();

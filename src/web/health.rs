@@ -97,7 +97,11 @@ pub fn router() -> OpenApiRouter<WebState> {
 }
 
 /// Says that the process lives
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, path = "/healthz", tag = "health", responses(
+    (status = 200, description = "The process lives", body = Alive),
+    (status = 403, description = "The host is not one that the server answers for",
+        body = Problem, content_type = "application/problem+json"),
+))]
 async fn alive() -> Json<Alive> {
     Json(Alive {
         status: "alive",
@@ -108,6 +112,8 @@ async fn alive() -> Json<Alive> {
 /// Says whether requests can be answered, and which engine answers them
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "A probe inference passed within the last seconds", body = Ready),
+    (status = 403, description = "The host is not one that the server answers for",
+        body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The probe inference failed; the detail says why",
         body = Problem, content_type = "application/problem+json"),
 ))]

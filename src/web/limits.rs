@@ -4,8 +4,8 @@ use super::problem::ApiError;
 use crate::app::AppError;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRef, FromRequestParts, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
@@ -167,7 +167,10 @@ pub async fn drain_refused(request: Request, next: Next) -> Response {
     let read = Arc::clone(&rest);
     let body = Body::from_stream(stream::poll_fn(move |context| poll_rest(&read, context)));
     let response = next.run(Request::from_parts(parts, body)).await;
-    if !waits && (response.status().is_client_error() || response.status().is_server_error()) {
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    // Who was too slow once would be so again.
+    if refused && !waits && status != StatusCode::REQUEST_TIMEOUT {
         let mut rest = stream::poll_fn(move |context| poll_rest(&rest, context));
         let drained = async { while let Some(Ok(_)) = rest.next().await {} };
         // Whoever sends for longer than this gets no reason.

@@ -30,6 +30,7 @@ pub struct WebState {
     app: Arc<App>,
     gate: Gate,
     readiness: Readiness,
+    #[from_ref(skip)]
     hosts: AllowedHosts,
 }
 
@@ -52,7 +53,8 @@ pub fn router(state: WebState) -> Router {
         .merge(pages::router())
         .fallback(pages::unknown_address)
         .method_not_allowed_fallback(problem::method_not_allowed);
-    envelope::wrap(routes, &state).with_state(state)
+    let max_body_bytes = state.gate.limits.max_body_bytes;
+    envelope::wrap(routes, state.hosts.clone(), max_body_bytes).with_state(state)
 }
 
 /// The routes that the OpenAPI document describes, and the document.

@@ -1,8 +1,10 @@
 //! Integration tests, one binary.
 
+mod api;
 mod backbone;
 mod browser;
 mod golden;
 mod image_input;
 mod onnx;
 mod support;
+mod test_app;

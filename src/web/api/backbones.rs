@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::backbone::{Backbone, Pooling};
-use crate::web::WebState;
+use crate::web::{Problem, WebState};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -60,7 +60,11 @@ pub fn router() -> OpenApiRouter<WebState> {
 }
 
 /// Lists the backbones that this server answers with
-#[utoipa::path(get, path = "/backbones", tag = "backbones", responses((status = 200, body = BackboneList)))]
+#[utoipa::path(get, path = "/backbones", tag = "backbones", responses(
+    (status = 200, description = "The default first", body = BackboneList),
+    (status = 403, description = "The host is not one that the server answers for",
+        body = Problem, content_type = "application/problem+json"),
+))]
 async fn list(State(app): State<Arc<App>>) -> Json<BackboneList> {
     Json(BackboneList {
         backbones: vec![describe(&app)],
