@@ -3,6 +3,7 @@
 mod api;
 mod backbone;
 mod browser;
+mod cli;
 mod golden;
 mod image_input;
 mod onnx;
