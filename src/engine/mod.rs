@@ -4,6 +4,7 @@
 pub mod augment;
 #[cfg(test)]
 mod gradient_check;
+pub mod image_parameters;
 pub mod loss;
 mod matrix;
 pub mod operation;
