@@ -9,3 +9,4 @@ pub mod loss;
 mod matrix;
 pub mod operation;
 pub mod optimise;
+pub mod resnet;

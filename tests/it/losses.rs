@@ -3,6 +3,7 @@
 use lora_recycle::engine::loss::{
     PrototypeScores, Scoring, cross_entropy, distillation, linear_head, total_variation,
 };
+use lora_recycle::engine::resnet::{BatchNormPrior, ResNet};
 use lora_recycle::tensor::Tensor;
 use lora_recycle::tensor_file::TensorFile;
 use std::path::Path;
@@ -114,4 +115,33 @@ fn total_variation_and_its_gradient_are_the_reference_values() {
     let loss = total_variation(pixels.data(), [10, 3, 28, 28], 1.0, Some(&mut gradient)).unwrap();
     reference.check("tv.loss", &[loss], LOSS);
     reference.check("tv.grad", &gradient, GRADIENT);
+}
+
+fn golden_bytes(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn the_batch_norm_prior_is_the_reference_in_every_term_and_at_the_pixels() {
+    let reference = Reference::open("resnet-tiny/reference.safetensors");
+    let network = ResNet::read(&golden_bytes("resnet-tiny/model.safetensors")).unwrap();
+    let mut prior = BatchNormPrior::new(network);
+    let pixels = reference.tensor("pixel_values");
+    let shape = [4, 3, 64, 64];
+    let logits = prior.logits(pixels.data(), shape).unwrap().unwrap();
+    reference.check("logits", &logits, FORWARD);
+    let mut gradient = vec![0.0; pixels.data().len()];
+    let loss = prior
+        .loss(pixels.data(), shape, 1.0, Some(&mut gradient))
+        .unwrap();
+    reference.check("prior", &[loss], LOSS);
+    let terms: Vec<(&str, f32)> = prior.terms().collect();
+    assert_eq!(terms.len(), 20);
+    for (name, value) in terms {
+        reference.check(&format!("prior.{name}"), &[value], LOSS);
+    }
+    reference.check("prior_grad_pixels", &gradient, GRADIENT);
 }

@@ -61,6 +61,28 @@ impl Moments {
         Ok(())
     }
 
+    /// Overwrites with the moments of `values` `[channels, positions]` (feature maps).
+    ///
+    /// # Panics
+    /// When the length is no multiple of the channels.
+    pub(crate) fn of_planes(&mut self, values: &[f32]) {
+        let channels = self.mean.len();
+        assert!(channels > 0 && values.len() % channels == 0);
+        let positions = values.len() / channels;
+        self.clear();
+        if positions == 0 {
+            return;
+        }
+        self.count = positions as u64;
+        for (channel, plane) in values.chunks_exact(positions).enumerate() {
+            let sum: f64 = plane.iter().map(|&value| f64::from(value)).sum();
+            let mean = sum / positions as f64;
+            let squares = plane.iter().map(|&value| (f64::from(value) - mean).powi(2));
+            self.mean[channel] = mean;
+            self.spread[channel] = squares.sum();
+        }
+    }
+
     /// Adds the values behind `other` (Chan, Golub and LeVeque's pairwise update).
     ///
     /// # Panics
