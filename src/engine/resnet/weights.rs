@@ -57,6 +57,9 @@ pub struct ResNet {
     pub(super) head: Option<Head>,
 }
 
+/// Tensors of a BatchNorm.
+const NORM_PARTS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+
 /// What torchvision's BatchNorm2d adds to the variance.
 const EPSILON: f64 = 1e-5;
 
@@ -101,43 +104,37 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Goes on after a problem, so that all of them are found.
+    /// Goes on after a problem, so that all of them are found: the number of channels is taken from the shapes alone.
     fn network(&mut self) -> Option<ResNet> {
         let stem = self.unit("conv1", "bn1", 3, 7, 2);
-        let mut channels = stem.as_ref().map(|unit| unit.convolution.output_channels);
+        let mut channels = self.output_channels("conv1").unwrap_or(0);
         let mut blocks = Vec::new();
         let mut complete = true;
         for stage in 1..=4 {
             let mut count = 0;
             while self.has(&format!("layer{stage}.{count}.conv1.weight")) {
+                let name = format!("layer{stage}.{count}");
                 let stride = if stage > 1 && count == 0 { 2 } else { 1 };
-                let block = self.block(&format!("layer{stage}.{count}"), channels, stride);
-                channels = block.as_ref().and_then(Block::output_channels);
+                let (block, output) = self.block(&name, channels, stride);
+                channels = output;
                 complete &= block.is_some();
                 blocks.extend(block);
                 count += 1;
             }
             if count == 0 {
-                self.problems
-                    .push(format!("layer{stage}.0.conv1.weight: missing"));
+                let name = format!("layer{stage}.0.conv1.weight");
+                self.problems.push(format!("{name}: missing"));
                 complete = false;
             }
         }
-        let head = if self.has("fc.weight") || self.has("fc.bias") {
-            channels.and_then(|channels| self.head(channels))
-        } else {
-            None
-        };
+        let has_head = self.has("fc.weight") || self.has("fc.bias");
+        let head = has_head.then(|| self.head(channels)).flatten();
         let stem = stem.filter(|_| complete)?;
         Some(ResNet { stem, blocks, head })
     }
 
-    fn block(&mut self, name: &str, channels: Option<usize>, stride: usize) -> Option<Block> {
-        // A stage behind a broken one is still checked, from the number of channels that it says itself.
-        let channels = channels.or_else(|| {
-            let shape = self.file.shape(&format!("{name}.conv1.weight"))?;
-            shape.get(1).copied()
-        })?;
+    /// The block, and the number of channels behind it.
+    fn block(&mut self, name: &str, channels: usize, stride: usize) -> (Option<Block>, usize) {
         let bottleneck = self.has(&format!("{name}.conv3.weight"));
         // torchvision strides the 3×3 convolution: the second of a bottleneck, the first of a basic block.
         let plan: &[(usize, usize)] = if bottleneck {
@@ -146,43 +143,34 @@ impl Reader<'_> {
             &[(3, stride), (3, 1)]
         };
         let mut units = Vec::new();
-        let mut width = Some(channels);
-        for (index, &(kernel, stride)) in plan.iter().enumerate() {
-            let part = |kind: &str| format!("{name}.{kind}{}", index + 1);
-            let unit = width
-                .and_then(|width| self.unit(&part("conv"), &part("bn"), width, kernel, stride));
-            width = unit.as_ref().map(|unit| unit.convolution.output_channels);
-            units.extend(unit);
+        let mut width = channels;
+        for (number, &(kernel, stride)) in (1..).zip(plan) {
+            let convolution = format!("{name}.conv{number}");
+            let norm = format!("{name}.bn{number}");
+            units.extend(self.unit(&convolution, &norm, width, kernel, stride));
+            width = self.output_channels(&convolution).unwrap_or(width);
         }
-        let shortcut = format!("{name}.downsample.0");
-        let downsample = if self.has(&format!("{shortcut}.weight")) {
-            let norm = format!("{name}.downsample.1");
-            Some(self.unit(&shortcut, &norm, channels, 1, stride)?)
-        } else {
-            None
+        let (convolution, norm) = (
+            format!("{name}.downsample.0"),
+            format!("{name}.downsample.1"),
+        );
+        let present =
+            self.has(&format!("{convolution}.weight")) || self.has(&format!("{norm}.weight"));
+        let downsample = (present || stride != 1 || width != channels)
+            .then(|| self.unit(&convolution, &norm, channels, 1, stride));
+        let short = match &downsample {
+            Some(_) => self.output_channels(&convolution).unwrap_or(width),
+            None => channels,
         };
-        if units.len() != plan.len() {
-            return None;
+        if short != width {
+            self.problems.push(format!(
+                "{name}: its shortcut has {short} channels, its convolutions end with {width}"
+            ));
+            return (None, width);
         }
-        let block = Block { units, downsample };
-        let output = block.output_channels()?;
-        let short = match &block.downsample {
-            Some(unit) => Some(unit.convolution.output_channels),
-            None => (stride == 1).then_some(channels),
-        };
-        match short {
-            Some(short) if short == output => Some(block),
-            Some(short) => {
-                self.problems.push(format!(
-                    "{name}: its shortcut has {short} channels, its convolutions end with {output}"
-                ));
-                None
-            }
-            None => {
-                self.problems.push(format!("{shortcut}.weight: missing"));
-                None
-            }
-        }
+        let complete = units.len() == plan.len() && !matches!(downsample, Some(None));
+        let downsample = downsample.flatten();
+        (complete.then_some(Block { units, downsample }), width)
     }
 
     fn unit(
@@ -193,23 +181,23 @@ impl Reader<'_> {
         kernel: usize,
         stride: usize,
     ) -> Option<Unit> {
-        let name = format!("{convolution}.weight");
-        let output_channels = match self.file.shape(&name) {
-            Some([output, ..]) if *output > 0 => *output,
-            Some(shape) => {
-                let shape = shape.to_vec();
-                self.used.insert(name.clone());
-                self.problems
-                    .push(format!("{name}: shape {shape:?}, expected [channels, {input_channels}, {kernel}, {kernel}]"));
-                return None;
-            }
+        let output_channels = match self.output_channels(convolution) {
+            Some(channels) => channels,
             None => {
-                self.problems.push(format!("{name}: missing"));
+                let name = format!("{convolution}.weight");
+                let problem = match self.file.shape(&name) {
+                    Some(shape) => format!("{name}: shape {shape:?} has no output channels"),
+                    None => format!("{name}: missing"),
+                };
+                self.problems.push(problem);
+                self.used.insert(name);
+                self.used
+                    .extend(NORM_PARTS.map(|part| format!("{norm}.{part}")));
                 return None;
             }
         };
         let shape = [output_channels, input_channels, kernel, kernel];
-        let weight = self.values(&name, &shape);
+        let weight = self.values(&format!("{convolution}.weight"), &shape);
         let norm = self.norm(norm, output_channels);
         let convolution = Convolution {
             weight: weight?,
@@ -224,9 +212,14 @@ impl Reader<'_> {
         })
     }
 
+    /// First axis of a convolution's weight, as the file states it; `None` where it is missing or zero.
+    fn output_channels(&self, convolution: &str) -> Option<usize> {
+        let shape = self.file.shape(&format!("{convolution}.weight"))?;
+        shape.first().copied().filter(|channels| *channels > 0)
+    }
+
     fn norm(&mut self, name: &str, channels: usize) -> Option<Norm> {
-        let parts = ["weight", "bias", "running_mean", "running_var"];
-        let parts = parts.map(|part| self.values(&format!("{name}.{part}"), &[channels]));
+        let parts = NORM_PARTS.map(|part| self.values(&format!("{name}.{part}"), &[channels]));
         let [
             Some(weight),
             Some(bias),
@@ -296,13 +289,5 @@ impl Reader<'_> {
 
     fn has(&self, name: &str) -> bool {
         self.file.shape(name).is_some()
-    }
-}
-
-impl Block {
-    fn output_channels(&self) -> Option<usize> {
-        self.units
-            .last()
-            .map(|unit| unit.convolution.output_channels)
     }
 }
