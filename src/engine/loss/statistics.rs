@@ -67,7 +67,7 @@ impl Moments {
     /// When the length is no multiple of the channels.
     pub(crate) fn of_planes(&mut self, values: &[f32]) {
         let channels = self.mean.len();
-        assert!(channels > 0 && values.len() % channels == 0);
+        assert!(channels > 0 && values.len().is_multiple_of(channels));
         let positions = values.len() / channels;
         self.clear();
         if positions == 0 {

@@ -13,8 +13,6 @@ pub(super) struct Plan {
     units: Vec<Place>,
     /// Output of the pooled stem, then of each block.
     outputs: Vec<Range<usize>>,
-    /// Size of the planes of each of `outputs`.
-    output_sizes: Vec<Size>,
     /// Values kept of one image.
     pub kept_values: usize,
     /// Largest number of values of an activation, and of a convolution's patches.
@@ -45,7 +43,6 @@ impl Plan {
             size,
             units: Vec::new(),
             outputs: Vec::new(),
-            output_sizes: Vec::new(),
             kept_values: 0,
             activation_values: 3 * size[0] * size[1],
             patch_values: 0,
@@ -90,7 +87,6 @@ impl Plan {
     fn output(&mut self, channels: usize, size: Size) {
         let range = self.keep(channels * size[0] * size[1]);
         self.outputs.push(range);
-        self.output_sizes.push(size);
     }
 
     fn keep(&mut self, values: usize) -> Range<usize> {
@@ -109,11 +105,7 @@ impl Plan {
         scratch: &mut Scratch,
     ) {
         let Scratch { patches, a, b, .. } = scratch;
-        let mut places = self.units.iter();
-        let mut outputs = self.outputs.iter().zip(&self.output_sizes);
-        let (Some(stem), Some((first, _))) = (places.next(), outputs.next()) else {
-            return;
-        };
+        let stem = &self.units[0];
         let unit = &network.stem;
         unit.convolution
             .forward(image, stem.input, patches, &mut kept[stem.kept.clone()]);
@@ -121,49 +113,47 @@ impl Plan {
         normalise(unit, &kept[stem.kept.clone()], activation);
         relu(activation);
         let stem_size = unit.convolution.output_size(stem.input);
-        pool(activation, stem_size, &mut kept[first.clone()]);
+        pool(activation, stem_size, &mut kept[self.outputs[0].clone()]);
 
-        let mut input = first.clone();
-        for (block, (output, _)) in network.blocks.iter().zip(outputs) {
-            let last = block.units.len() - 1;
-            for (index, (unit, place)) in block.units.iter().zip(places.by_ref()).enumerate() {
+        let mut next_unit = 1;
+        for (index, block) in network.blocks.iter().enumerate() {
+            let (input, output) = (&self.outputs[index], &self.outputs[index + 1]);
+            // `a` carries the chain of units, `b` the shortcut.
+            for (position, unit) in block.units.iter().enumerate() {
+                let place = &self.units[next_unit];
+                next_unit += 1;
                 let (before, after) = kept.split_at_mut(place.kept.start);
-                let source = if index == 0 {
+                let target = &mut after[..place.kept.len()];
+                let source = if position == 0 {
                     &before[input.clone()]
                 } else {
-                    &a[..]
+                    &a[..unit.convolution.input_channels * place.input[0] * place.input[1]]
                 };
-                let source_values =
-                    unit.convolution.input_channels * place.input.iter().product::<usize>();
-                let target = &mut after[..place.kept.len()];
                 unit.convolution
-                    .forward(&source[..source_values], place.input, patches, target);
-                normalise(unit, target, &mut a[..place.kept.len()]);
-                if index < last {
-                    relu(&mut a[..place.kept.len()]);
+                    .forward(source, place.input, patches, target);
+                let activation = &mut a[..place.kept.len()];
+                normalise(unit, target, activation);
+                if position + 1 < block.units.len() {
+                    relu(activation);
                 }
             }
-            let sum = &mut a[..output.len()];
-            let shortcut = match (
-                &block.downsample,
-                &block.downsample.as_ref().and_then(|_| places.next()),
-            ) {
-                (Some(unit), Some(place)) => {
-                    let (before, after) = kept.split_at_mut(place.kept.start);
-                    let target = &mut after[..place.kept.len()];
-                    unit.convolution
-                        .forward(&before[input.clone()], place.input, patches, target);
-                    normalise(unit, target, &mut b[..place.kept.len()]);
-                    &b[..place.kept.len()]
-                }
-                _ => &kept[input.clone()],
+            let shortcut = if let Some(unit) = &block.downsample {
+                let place = &self.units[next_unit];
+                next_unit += 1;
+                let (before, after) = kept.split_at_mut(place.kept.start);
+                let target = &mut after[..place.kept.len()];
+                unit.convolution
+                    .forward(&before[input.clone()], place.input, patches, target);
+                normalise(unit, target, &mut b[..place.kept.len()]);
+                &b[..place.kept.len()]
+            } else {
+                &kept[input.clone()]
             };
-            sum.iter_mut()
-                .zip(shortcut)
-                .for_each(|(value, short)| *value += short);
+            let sum = &mut a[..output.len()];
+            let terms = sum.iter_mut().zip(shortcut);
+            terms.for_each(|(value, short)| *value += short);
             relu(sum);
             kept[output.clone()].copy_from_slice(sum);
-            input = output.clone();
         }
     }
 
