@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod app;
 pub mod backbone;
 pub mod cli;
+pub mod engine;
 pub mod image_input;
 pub mod inference;
 pub mod recycle;
