@@ -6,5 +6,6 @@ pub mod app;
 pub mod backbone;
 pub mod image_input;
 pub mod inference;
+pub mod store;
 pub mod tensor;
 pub mod tensor_file;
