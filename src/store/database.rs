@@ -276,3 +276,179 @@ async fn back_up(
     sync_folder(&backups)?;
     Ok(copy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Digest, Name, Store};
+    use sqlx::SqlSafeStr;
+    use sqlx::migrate::{Migration, MigrationType};
+
+    /// The migrations of this program and one more.
+    fn newer(sql: &'static str) -> Migrator {
+        let mut all: Vec<Migration> = MIGRATIONS.iter().cloned().collect();
+        let version = newest_known(&MIGRATIONS) + 1;
+        all.push(Migration::new(
+            version,
+            "newer".into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        ));
+        Migrator::with_migrations(all)
+    }
+
+    /// A data folder with one backbone, and the schema of `migrations`.
+    async fn data_folder(migrations: &Migrator) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open_with(folder.path(), Access::Exclusive, migrations)
+            .await
+            .expect("open");
+        let name: Name = "tiny".parse().expect("name");
+        store
+            .add_backbone(&name, &Digest::of(b"x"), "embedded")
+            .await
+            .expect("backbone");
+        store.close().await;
+        folder
+    }
+
+    fn backups(folder: &Path) -> Vec<PathBuf> {
+        match fs::read_dir(folder.join("backups")) {
+            Ok(entries) => entries.map(|entry| entry.expect("entry").path()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_made_before_a_new_migration_and_only_then() {
+        let folder = data_folder(&MIGRATIONS).await;
+        let migrations = newer(
+            "DROP TABLE aliases; DELETE FROM backbones; CREATE TABLE extra (x INTEGER) STRICT;",
+        );
+        for _ in 0..2 {
+            let store = Store::open_with(folder.path(), Access::Exclusive, &migrations)
+                .await
+                .expect("open");
+            assert_eq!(store.list_backbones().await.expect("list"), []);
+            store.close().await;
+            assert_eq!(backups(folder.path()).len(), 1);
+        }
+        // The copy is a whole database of the schema before.
+        let restored = tempfile::tempdir().expect("folder");
+        let copy = &backups(folder.path())[0];
+        fs::copy(copy, restored.path().join(crate::store::DATABASE_FILE)).expect("copy");
+        let store = Store::open(restored.path(), Access::Exclusive)
+            .await
+            .expect("restored");
+        assert_eq!(store.list_backbones().await.expect("list").len(), 1);
+        assert_eq!(backups(restored.path()), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_fails_leaves_the_database_as_it_was_and_names_the_copy() {
+        let folder = data_folder(&MIGRATIONS).await;
+        let broken = newer("DELETE FROM backbones; CREATE TABLE backbones (x INTEGER) STRICT;");
+        let error = Store::open_with(folder.path(), Access::Exclusive, &broken)
+            .await
+            .expect_err("broken");
+        let copy = &backups(folder.path())[0];
+        assert!(
+            error.to_string().contains(&copy.display().to_string()),
+            "{error}"
+        );
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        assert_eq!(store.list_backbones().await.expect("list").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_program_is_refused_and_one_of_an_older_program_is_not_read() {
+        let newer = newer("CREATE TABLE extra (x INTEGER) STRICT;");
+        let (known, found) = (newest_known(&MIGRATIONS), newest_known(&newer));
+        let folder = data_folder(&newer).await;
+        for access in [Access::Exclusive, Access::Shared] {
+            let error = Store::open(folder.path(), access).await.expect_err("newer");
+            let sentence = error.to_string();
+            assert!(
+                matches!(error, StoreError::NewerDatabase { found: f, known: k, .. } if (f, k) == (found, known)),
+                "{sentence}"
+            );
+            assert!(
+                sentence.contains("newer version of LoRA Recycle"),
+                "{sentence}"
+            );
+        }
+        let folder = data_folder(&MIGRATIONS).await;
+        let error = Store::open_with(folder.path(), Access::Shared, &newer)
+            .await
+            .expect_err("older");
+        assert!(matches!(error, StoreError::OlderDatabase { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn databases_of_other_builds_and_programs_are_refused() {
+        let one = newer("CREATE TABLE extra (x INTEGER) STRICT;");
+        let other = newer("CREATE TABLE extra (y INTEGER) STRICT;");
+        let folder = data_folder(&one).await;
+        let error = Store::open_with(folder.path(), Access::Exclusive, &other)
+            .await
+            .expect_err("altered");
+        assert!(
+            matches!(error, StoreError::AlteredMigration { version, .. } if version == newest_known(&one))
+        );
+
+        let folder = tempfile::tempdir().expect("folder");
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join(crate::store::DATABASE_FILE))
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.expect("create");
+        sqlx::query("CREATE TABLE songs (title TEXT)")
+            .execute(&pool)
+            .await
+            .expect("table");
+        pool.close().await;
+        for access in [Access::Exclusive, Access::Shared] {
+            let error = Store::open(folder.path(), access)
+                .await
+                .expect_err("foreign");
+            assert!(
+                matches!(error, StoreError::ForeignDatabase { .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn commits_wait_for_the_disk_and_foreign_keys_hold() {
+        let folder = data_folder(&MIGRATIONS).await;
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let writer = store.inner.database.writer().expect("writer");
+        let setting = async |sql: &'static str| -> String {
+            let row: (String,) = sqlx::query_as(sql).fetch_one(writer).await.expect(sql);
+            row.0
+        };
+        assert_eq!(
+            setting("SELECT journal_mode FROM pragma_journal_mode").await,
+            "wal"
+        );
+        // 2 is FULL.
+        assert_eq!(
+            setting("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await,
+            "2"
+        );
+        assert_eq!(
+            setting("SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys").await,
+            "1"
+        );
+        let strict: (i64,) =
+            sqlx::query_as("SELECT count(*) FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%' AND name NOT LIKE '_sqlx_%'")
+                .fetch_one(writer)
+                .await
+                .expect("tables");
+        assert_eq!(strict.0, 0, "tables that are not STRICT");
+    }
+}

@@ -1,3 +1,6 @@
 //! Integration tests, one binary.
 
 mod golden;
+mod store;
+mod store_kill;
+mod store_model;
