@@ -1,11 +1,11 @@
 //! Rows of adapters: reading, finding by reference, labels that may change, and deleting for good.
 
+use super::alias::AliasKey;
 use super::blobs::Freed;
 use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation};
 use super::name::{AdapterReference, Name, Selector, near};
 use super::{Store, parse, parse_json};
-use crate::store::alias::AliasKey;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
@@ -373,34 +373,45 @@ impl Store {
     pub async fn delete_adapter(&self, id: Uuid) -> Result<Freed, StoreError> {
         self.to_the_end(move |store| async move {
             let adapter = store.adapter(id).await?;
-            let deleted = sqlx::query("DELETE FROM adapters WHERE id = ?")
-                .bind(id.to_string())
-                .execute(store.inner.database.writer()?)
-                .await;
-            match deleted {
-                Ok(_) => {
-                    let digests = adapter.files.into_iter().map(|file| file.digest).collect();
-                    store.free(digests).await
-                }
-                Err(error) if is_foreign_key_violation(&error) => Err(StoreError::AdapterInUse {
-                    adapter: adapter.label(),
-                    aliases: store.aliases_of(id).await?,
-                }),
-                Err(error) => Err(error.into()),
+            let mut deleted = store.delete_row(&adapter).await;
+            // Deleting is what helps against a full disk, so it must be possible there.
+            let on_reserve = matches!(deleted, Err(StoreError::DiskFull { .. }))
+                && store.inner.folder.release_reserve();
+            if on_reserve {
+                deleted = store.delete_row(&adapter).await;
             }
+            deleted?;
+            let digests = adapter.files.into_iter().map(|file| file.digest).collect();
+            let freed = store.free(digests).await;
+            if on_reserve {
+                store.inner.folder.keep_reserve();
+            }
+            freed
         })
         .await
     }
 
+    async fn delete_row(&self, adapter: &AdapterRecord) -> Result<(), StoreError> {
+        let deleted = sqlx::query("DELETE FROM adapters WHERE id = ?")
+            .bind(adapter.id.to_string())
+            .execute(self.inner.database.writer()?)
+            .await;
+        match deleted {
+            Ok(_) => Ok(()),
+            Err(error) if is_foreign_key_violation(&error) => Err(StoreError::AdapterInUse {
+                adapter: adapter.label(),
+                aliases: self.aliases_of(adapter.id).await?,
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn aliases_of(&self, id: Uuid) -> Result<Vec<AliasKey>, StoreError> {
-        let keys: Vec<AliasKey> = self
-            .list_aliases()
-            .await?
-            .into_iter()
+        let aliases = self.list_aliases().await?.into_iter();
+        Ok(aliases
             .filter(|(_, pointed)| pointed.id == id)
             .map(|(key, _)| key)
-            .collect();
-        Ok(keys)
+            .collect())
     }
 
     async fn unknown_adapter(

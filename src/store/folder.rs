@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Name of the database in the data folder.
 pub const DATABASE_FILE: &str = "lora-recycle.sqlite";
 
+/// Space that is kept back, so that a full disk can still be cleaned up: a start or a deletion needs some for its log.
+const RESERVE_BYTES: usize = 1 << 20;
+
 /// What a process may do with the data folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -71,6 +74,26 @@ impl DataFolder {
     pub fn backups(&self) -> PathBuf {
         self.path.join("backups")
     }
+
+    fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
+    /// Takes the reserve if it is not there and the disk has room for it.
+    pub fn keep_reserve(&self) {
+        let path = self.reserve();
+        let is_there = fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES as u64);
+        if !is_there && let Err(error) = fs::write(&path, vec![0; RESERVE_BYTES]) {
+            // Part of a reserve would only take the last space from others.
+            let _ = fs::remove_file(&path);
+            tracing::warn!(%error, path = %path.display(), "no space for the reserve that keeps a full disk usable");
+        }
+    }
+
+    /// Gives the reserve back to the disk; `false` when there is none.
+    pub fn release_reserve(&self) -> bool {
+        fs::remove_file(self.reserve()).is_ok()
+    }
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
@@ -98,12 +121,11 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path, error)),
     }
-    let write_id = |file: &mut File| {
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write_id(&mut file).map_err(|error| StoreError::io("write", &path, error))?;
+    // The lock is what counts; the id only helps the message, and a full disk must not stop a start.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 

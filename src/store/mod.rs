@@ -75,13 +75,20 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let path = path.to_path_buf();
         let folder = tokio::task::spawn_blocking(move || DataFolder::open(&path, access)).await??;
-        let database = Database::open(&folder, access, migrations).await?;
+        let database = match Database::open(&folder, access, migrations).await {
+            Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
+                Database::open(&folder, access, migrations).await?
+            }
+            opened => opened?,
+        };
         let blobs = Blobs::new(folder.blobs());
         let freed_at_start = match access {
             Access::Exclusive => {
                 let referenced = referenced_blobs(&database).await?;
                 let blobs = blobs.clone();
-                tokio::task::spawn_blocking(move || blobs.sweep(&referenced)).await??
+                let freed = tokio::task::spawn_blocking(move || blobs.sweep(&referenced)).await??;
+                folder.keep_reserve();
+                freed
             }
             Access::Shared => Freed::default(),
         };

@@ -73,6 +73,10 @@ pub async fn open(folder: &Path) -> Store {
     store
 }
 
+async fn open_existing(folder: &Path) -> Store {
+    Store::open(folder, Access::Exclusive).await.expect("open")
+}
+
 /// All files below `blobs/`, temporary ones too, in order.
 pub fn files_on_disk(folder: &Path) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
@@ -938,14 +942,29 @@ async fn a_full_disk_is_named_and_costs_nothing_that_was_stored() {
     assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
     assert!(stored.len() >= 5, "{} adapters fitted", stored.len());
     assert_eq!(files_on_disk(&disk.0), files_of(&disk.0, &stored));
-    // Deleting makes room, and then it goes on.
-    let deleted = stored.remove(0);
-    store
-        .delete_adapter(deleted.id)
-        .await
-        .expect("delete on a full disk");
+    // Not a byte is left, and still the folder opens and an adapter can be deleted; then it goes on.
+    store.close().await;
+    let filler = disk.0.join("filler");
+    let filled = fs::write(&filler, vec![0; 4 << 20]);
+    assert!(filled.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull));
+    for freed in 0..2 {
+        let store = open_existing(&disk.0).await;
+        let deleted = stored.remove(0);
+        store
+            .delete_adapter(deleted.id)
+            .await
+            .expect("delete on a full disk");
+        assert_eq!(
+            files_on_disk(&disk.0),
+            files_of(&disk.0, &stored),
+            "deletion {freed}"
+        );
+        store.close().await;
+    }
+    let store = open_existing(&disk.0).await;
     stored.push(import(&store, "small", b"small").await);
     store.close().await;
+    fs::remove_file(filler).expect("filler");
 
     let store = open(&disk.0).await;
     let mut listed = store
