@@ -2,5 +2,6 @@
 
 mod golden;
 mod store;
+mod store_folder;
 mod store_kill;
 mod store_model;
