@@ -1,11 +1,20 @@
 //! An opened backbone with its encoder, and the work that command line and server share.
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
-use crate::backbone::Backbone;
-use crate::image_input::ImageLimits;
-use crate::inference::classify::{Neighbour, Score};
-use crate::inference::{EncodeError, EncoderInfo};
+use crate::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
+use crate::image_input::{ImageLimits, load_pixels};
+use crate::inference::classify::{Classifier, Metric, Neighbour, Score, Support};
+use crate::inference::{
+    Device, EncodeError, EncodeRow, Encoded, EncoderInfo, EncoderService, OrtEncoder, OrtOptions,
+    Outputs, ServiceLimits,
+};
+use crate::recycle::prototype::Distance;
+use crate::tensor::Tensor;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -32,7 +41,7 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Where the backbone looked: attention of the class token over the patches, row by row, largest first scaled to 1.
+/// Where the backbone looked: attention of the class token over the patches, row by row, scaled so that the largest is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attention {
     pub rows: usize,
@@ -105,10 +114,10 @@ pub enum Embedding {
     Failed { image: String, error: Fault },
 }
 
-/// Why a request as a whole could not be answered.
+/// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// Fewer than 2 classes, more than 1000, a label that is empty or stands twice.
+    /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or stands twice.
     #[error("{0}")]
     BadClasses(String),
     /// None of a class's images could be used.
@@ -117,8 +126,67 @@ pub enum AppError {
         label: String,
         refused: Vec<RefusedSupport>,
     },
+    #[error("{0}")]
+    UnknownBackbone(String),
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error("image size {size} px is no multiple of the patch size {patch} px of {backbone}")]
+    ImageSize {
+        size: usize,
+        patch: usize,
+        backbone: String,
+    },
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+/// Most classes of one classification.
+pub const MOST_CLASSES: usize = 1000;
+
+/// Images that are decoded and encoded together; bounds the memory of a large request.
+const CHUNK: usize = 64;
+
+/// Metric of every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature
+/// would not carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/METHOD.md, which also says
+/// how the temperature was chosen).
+pub const DEFAULT_METRIC: Metric = Metric {
+    distance: Distance::Cosine,
+    temperature: 0.1,
+};
+
+/// What to open, and with which means.
+#[derive(Debug, Clone)]
+pub struct AppOptions {
+    /// Name of the embedded backbone, or a Hugging Face folder.
+    pub backbone: String,
+    /// Square image size in pixels; `None` takes the backbone's own.
+    pub image_size: Option<usize>,
+    pub data_folder: PathBuf,
+    /// Threads of one computation; 0 takes one a core.
+    pub threads: usize,
+    pub device: Device,
+    pub limits: ImageLimits,
+}
+
+/// Loads the backbone called `name`: the embedded one, or a folder's.
+///
+/// # Errors
+/// [`AppError::UnknownBackbone`] where it is neither, [`AppError::Backbone`] where the folder does not fit.
+pub fn open_backbone(name: &str) -> Result<Backbone, AppError> {
+    if name == EMBEDDED_NAME {
+        return Ok(embedded()?);
+    }
+    if Path::new(name).is_dir() {
+        return Ok(load_folder(Path::new(name))?);
+    }
+    Err(AppError::UnknownBackbone(format!(
+        "backbone \"{name}\" is not known: it is neither \"{EMBEDDED_NAME}\" nor a folder"
+    )))
+}
+
+/// Where exported graphs are cached in a data folder.
+pub fn graph_cache(data_folder: &Path) -> PathBuf {
+    data_folder.join("cache").join("onnx")
 }
 
 /// An opened backbone, ready to answer.
@@ -126,12 +194,65 @@ pub struct App {
     pub backbone_name: String,
     pub backbone: Arc<Backbone>,
     pub limits: ImageLimits,
+    pub metric: Metric,
+    encoder: EncoderService,
 }
 
 impl App {
+    /// Opens a backbone and its encoder.
+    ///
+    /// # Errors
+    /// [`AppError`] where the backbone is unknown or does not fit, or the encoder cannot start.
+    pub fn open(options: &AppOptions) -> Result<Self, AppError> {
+        let mut backbone = open_backbone(&options.backbone)?;
+        if let Some(size) = options.image_size {
+            if backbone.config.grid(size).is_none() {
+                return Err(AppError::ImageSize {
+                    size,
+                    patch: backbone.config.patch_size,
+                    backbone: options.backbone.clone(),
+                });
+            }
+            backbone.preprocess = backbone.preprocess.with_image_size(size);
+        }
+        let backbone = Arc::new(backbone);
+        let for_encoder = Arc::clone(&backbone);
+        let ort_options = OrtOptions {
+            threads: options.threads,
+            device: options.device,
+            cache_folder: Some(graph_cache(&options.data_folder)),
+        };
+        let encoder = EncoderService::start(
+            move || Ok(Box::new(OrtEncoder::open(for_encoder, ort_options)?)),
+            ServiceLimits::default(),
+        )?;
+        Ok(Self::with_encoder(
+            options.backbone.clone(),
+            backbone,
+            options.limits,
+            encoder,
+        ))
+    }
+
+    /// Joins a backbone and an encoder that runs it.
+    pub fn with_encoder(
+        backbone_name: String,
+        backbone: Arc<Backbone>,
+        limits: ImageLimits,
+        encoder: EncoderService,
+    ) -> Self {
+        Self {
+            backbone_name,
+            backbone,
+            limits,
+            metric: DEFAULT_METRIC,
+            encoder,
+        }
+    }
+
     /// Which engine answers, and where.
-    pub fn encoder_info(&self) -> EncoderInfo {
-        todo!()
+    pub fn encoder_info(&self) -> &EncoderInfo {
+        self.encoder.info()
     }
 
     /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers.
@@ -144,8 +265,61 @@ impl App {
         queries: Vec<NamedImage>,
         options: ClassifyOptions,
     ) -> Result<Classification, AppError> {
-        let _ = (classes, queries, options);
-        todo!()
+        check_classes(&classes)?;
+        let labels: Vec<String> = classes.iter().map(|class| class.label.clone()).collect();
+        let mut places = Vec::new();
+        let mut images = Vec::new();
+        for (
+            class,
+            SupportClass {
+                images: of_class, ..
+            },
+        ) in classes.into_iter().enumerate()
+        {
+            for image in of_class {
+                places.push((class, image.name.clone()));
+                images.push(image);
+            }
+        }
+        let query_names: Vec<String> = queries.iter().map(|query| query.name.clone()).collect();
+        images.extend(queries);
+        let mut encoded = self.encode(images).await?;
+        let query_results = encoded.split_off(places.len());
+
+        let mut supports = Vec::new();
+        let mut refused = Vec::new();
+        for ((class, image), result) in places.into_iter().zip(encoded) {
+            match result {
+                Ok(encoded) => supports.push(Support {
+                    image,
+                    class,
+                    feature: encoded.feature,
+                }),
+                Err(error) => refused.push(RefusedSupport {
+                    image,
+                    label: labels[class].clone(),
+                    error,
+                }),
+            }
+        }
+        let classifier = match Classifier::new(labels.clone(), supports, self.metric) {
+            Ok(classifier) => classifier,
+            Err(class) => {
+                return Err(AppError::EmptyClass {
+                    label: labels[class].clone(),
+                    refused,
+                });
+            }
+        };
+        let answers = query_names
+            .into_iter()
+            .zip(query_results)
+            .map(|(image, result)| match result {
+                Ok(encoded) => answer(&classifier, image, encoded, options),
+                Err(error) => Answer::Failed { image, error },
+            })
+            .collect();
+        Ok(Classification { answers, refused })
     }
 
     /// Features of `images`, in order.
@@ -153,8 +327,19 @@ impl App {
     /// # Errors
     /// [`AppError::Encode`]; an unusable image is no error but part of the result.
     pub async fn embed(&self, images: Vec<NamedImage>) -> Result<Vec<Embedding>, AppError> {
-        let _ = images;
-        todo!()
+        let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
+        let encoded = self.encode(images).await?;
+        Ok(names
+            .into_iter()
+            .zip(encoded)
+            .map(|(image, result)| match result {
+                Ok(encoded) => Embedding::Embedded {
+                    image,
+                    feature: encoded.feature,
+                },
+                Err(error) => Embedding::Failed { image, error },
+            })
+            .collect())
     }
 
     /// Runs one small inference through the whole path: the proof behind `/readyz`.
@@ -162,6 +347,163 @@ impl App {
     /// # Errors
     /// [`AppError::Encode`] with the reason.
     pub async fn probe(&self) -> Result<(), AppError> {
-        todo!()
+        let config = &self.backbone.config;
+        let size = self
+            .backbone
+            .preprocess
+            .image_size()
+            .unwrap_or(config.native_image_size);
+        let row = EncodeRow {
+            pixels: Arc::new(Tensor::zeros([3, size, size])),
+            adapter: None,
+        };
+        let encoded = self.encoder.encode(vec![row], Outputs::default()).await?;
+        let sound = encoded.first().is_some_and(|encoded| {
+            encoded.feature.len() == config.feature_width()
+                && encoded.feature.iter().all(|value| value.is_finite())
+        });
+        if sound {
+            Ok(())
+        } else {
+            Err(AppError::Encode(EncodeError::Engine(
+                "the probe image gave no usable feature".into(),
+            )))
+        }
+    }
+
+    /// Decodes and encodes `images` in chunks; while one is encoded the next is decoded.
+    async fn encode(
+        &self,
+        images: Vec<NamedImage>,
+    ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
+        let mut chunks = Vec::new();
+        let mut images = images.into_iter();
+        loop {
+            let chunk: Vec<NamedImage> = images.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            chunks.push(chunk);
+        }
+        let parts: Vec<Vec<Result<Encoded, Fault>>> = stream::iter(chunks)
+            .map(|chunk| self.encode_chunk(chunk))
+            .buffered(2)
+            .try_collect()
+            .await?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    async fn encode_chunk(
+        &self,
+        images: Vec<NamedImage>,
+    ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
+        let backbone = Arc::clone(&self.backbone);
+        let limits = self.limits;
+        let decode = move || -> Vec<Result<Tensor, Fault>> {
+            images
+                .par_iter()
+                .map(|image| {
+                    load_pixels(&image.bytes, &limits, &backbone.preprocess).map_err(|error| {
+                        Fault {
+                            code: error.code().to_owned(),
+                            message: error.to_string(),
+                        }
+                    })
+                })
+                .collect()
+        };
+        let pixels = tokio::task::spawn_blocking(decode)
+            .await
+            .map_err(|error| EncodeError::Engine(format!("decoding stopped: {error}")))?;
+        let mut rows = Vec::new();
+        let mut faults = Vec::new();
+        for pixels in pixels {
+            faults.push(match pixels {
+                Ok(pixels) => {
+                    rows.push(EncodeRow {
+                        pixels: Arc::new(pixels),
+                        adapter: None,
+                    });
+                    None
+                }
+                Err(fault) => Some(fault),
+            });
+        }
+        let mut encoded = self
+            .encoder
+            .encode(rows, Outputs::default())
+            .await?
+            .into_iter();
+        faults
+            .into_iter()
+            .map(|fault| match fault {
+                Some(fault) => Ok(Err(fault)),
+                None => encoded
+                    .next()
+                    .map(Ok)
+                    .ok_or(AppError::Encode(EncodeError::Stopped)),
+            })
+            .collect()
+    }
+}
+
+fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
+    let bad = |problem: String| Err(AppError::BadClasses(problem));
+    if classes.len() < 2 {
+        return bad(format!(
+            "a classification needs at least 2 classes, got {}",
+            classes.len()
+        ));
+    }
+    if classes.len() > MOST_CLASSES {
+        return bad(format!(
+            "at most {MOST_CLASSES} classes can be told apart at once, got {}",
+            classes.len()
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, class) in classes.iter().enumerate() {
+        let label = class.label.trim();
+        if label.is_empty() {
+            return bad(format!("class {index} has no label"));
+        }
+        if !seen.insert(label) {
+            return bad(format!("the label \"{label}\" stands twice"));
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    classifier: &Classifier,
+    image: String,
+    encoded: Encoded,
+    options: ClassifyOptions,
+) -> Answer {
+    let attention = options.attention.then(|| attention(encoded.cls_attention));
+    let (scores, nearest) = classifier.classify(encoded.feature, options.nearest);
+    let label = scores
+        .first()
+        .map(|score| score.label.clone())
+        .unwrap_or_default();
+    Answer::Classified {
+        image,
+        label,
+        scores,
+        nearest,
+        attention,
+    }
+}
+
+fn attention(mut values: Vec<f32>) -> Attention {
+    let side = values.len().isqrt();
+    let largest = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    for value in &mut values {
+        *value /= largest;
+    }
+    Attention {
+        rows: side,
+        columns: side,
+        values,
     }
 }

@@ -4,8 +4,10 @@
 pub mod adapter;
 pub mod app;
 pub mod backbone;
+pub mod cli;
 pub mod image_input;
 pub mod inference;
+pub mod recycle;
 pub mod store;
 pub mod tensor;
 pub mod tensor_file;

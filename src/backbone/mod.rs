@@ -4,6 +4,7 @@
 mod checkpoint;
 mod config;
 mod embedded;
+pub mod onnx;
 mod position;
 mod preprocess;
 mod weights;

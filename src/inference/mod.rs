@@ -3,5 +3,12 @@
 
 pub mod classify;
 mod encoder;
+mod ort_encoder;
+mod ort_library;
+mod service;
+pub mod verify;
 
 pub use encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+pub use ort_encoder::{Device, OrtEncoder, OrtOptions};
+pub use ort_library::{ORT_VERSION, OrtLibraryError, load_ort_library};
+pub use service::{EncoderService, ServiceLimits};

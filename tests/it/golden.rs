@@ -1,23 +1,76 @@
-//! Checkpoints and reference values in `tests/golden`.
+//! Checkpoints and reference values: `tests/golden` and the embedded backbone's.
 
-use lora_recycle::backbone::{embedded, load_folder};
+use crate::support::project;
+use lora_recycle::backbone::{Backbone, embedded, load_folder};
+use lora_recycle::inference::verify::{Verification, verify};
+use lora_recycle::inference::{Device, OrtEncoder, OrtOptions};
+use lora_recycle::tensor_file::TensorFile;
 use std::path::Path;
+use std::sync::Arc;
+
+fn ort_verification(backbone: Backbone, reference: &Path) -> Verification {
+    let options = OrtOptions {
+        device: Device::Cpu,
+        ..OrtOptions::default()
+    };
+    let mut encoder = OrtEncoder::open(Arc::new(backbone), options).unwrap();
+    let bytes = std::fs::read(reference).unwrap();
+    verify(&mut encoder, &TensorFile::parse(&bytes).unwrap()).unwrap()
+}
+
+fn assert_all_within_tolerance(verification: &Verification, names: &[&str]) {
+    let compared: Vec<&str> = verification
+        .tensors
+        .iter()
+        .map(|check| check.name.as_str())
+        .collect();
+    assert_eq!(compared, names);
+    for check in &verification.tensors {
+        assert!(
+            check.ok,
+            "{}: {} > {}",
+            check.name, check.max_error, check.tolerance
+        );
+    }
+    assert!(verification.ok);
+}
 
 #[test]
-fn every_golden_checkpoint_loads() {
+fn onnx_runtime_agrees_with_transformers_on_the_tiny_models() {
     for name in ["vit-tiny", "dinov2-tiny", "clip-tiny"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/golden")
-            .join(name);
+        let folder = project("tests/golden").join(name);
         let backbone = load_folder(&folder).unwrap();
-        assert_eq!(backbone.config.layers, 4, "{name}");
-        assert_eq!(backbone.config.width, 32, "{name}");
+        let verification = ort_verification(backbone, &folder.join("reference.safetensors"));
+        assert_all_within_tolerance(
+            &verification,
+            &["features", "cls_attention", "last_hidden_state"],
+        );
+        assert!(verification.skipped.contains(&"adapter_ce".to_owned()));
     }
 }
 
 #[test]
-fn the_embedded_backbone_loads() {
-    let backbone = embedded().unwrap();
-    assert_eq!(backbone.config.layers, 8);
-    assert_eq!(backbone.feature_width(), 384);
+fn onnx_runtime_agrees_with_pytorch_on_the_embedded_backbone_at_three_sizes() {
+    let verification = ort_verification(
+        embedded().unwrap(),
+        &project("assets/dinov2-s8/reference.safetensors"),
+    );
+    assert_all_within_tolerance(
+        &verification,
+        &[
+            "cls_126",
+            "mean_patch_126",
+            "cls_224",
+            "mean_patch_224",
+            "cls_98",
+            "mean_patch_98",
+        ],
+    );
+    assert_eq!(verification.skipped, Vec::<String>::new());
+}
+
+#[test]
+fn the_embedded_backbone_is_the_folder_in_the_assets() {
+    let folder = load_folder(&project("assets/dinov2-s8")).unwrap();
+    assert_eq!(folder.digest, embedded().unwrap().digest);
 }

@@ -1,6 +1,6 @@
 //! The data folder from outside: who may open it, and what damaged, foreign, full and read-only folders give.
 
-use crate::store::{files_of, files_on_disk, import, name, new_adapter, open, reference};
+use crate::store_support::{files_of, files_on_disk, import, name, new_adapter, open, reference};
 use lora_recycle::store::{Access, AdapterFilter, DATABASE_FILE, Store, StoreError};
 use std::fs;
 use std::path::{Path, PathBuf};

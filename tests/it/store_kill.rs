@@ -1,7 +1,7 @@
 //! SIGKILL while importing: a child process imports in a loop and is killed at random moments. After the next start every
 //! acknowledged adapter is there whole, none is there half, and no file is left that nothing refers to.
 
-use crate::store::{files_of, files_on_disk, name, new_adapter, open};
+use crate::store_support::{files_of, files_on_disk, name, new_adapter, open};
 use lora_recycle::store::{AdapterFilter, AdapterRecord, Freed, Store};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! Random operations on the registry against a model in memory, with restarts. A failure prints the seed and one line a step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
-use crate::store::{backbone_digest, by, files_on_disk, name, new_adapter, open};
+use crate::store_support::{backbone_digest, by, files_on_disk, name, new_adapter, open};
 use lora_recycle::store::{AdapterFilter, AdapterReference, AliasKey, Digest, Store, StoreError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -77,7 +77,10 @@ impl Model {
             return found.map(|adapter| adapter.id);
         }
         if let Some((name, alias)) = text.split_once('@') {
-            return self.aliases.get(&crate::store::alias(name, alias)).copied();
+            return self
+                .aliases
+                .get(&crate::store_support::alias(name, alias))
+                .copied();
         }
         let versions = self.adapters.iter().filter(|adapter| adapter.name == text);
         versions
@@ -165,7 +168,7 @@ impl Run {
             return AliasKey::BackboneDefault(backbone_digest());
         }
         let (adapter, alias) = (self.pick(&NAMES), self.pick(&ALIASES));
-        crate::store::alias(adapter, alias)
+        crate::store_support::alias(adapter, alias)
     }
 
     async fn step(&mut self) {

@@ -1,0 +1,8 @@
+//! ONNX files of a backbone, written without Python.
+//! Knows the ONNX messages and a backbone's weights; knows no runtime that would execute them.
+
+mod export;
+mod graph;
+mod proto;
+
+pub use export::{ExportError, GRAPH_VERSION, Operators, export};

@@ -1,0 +1,108 @@
+//! `classify`: pictures into classes that a folder of examples defines.
+
+use super::options::{Common, block_on, print_json, print_line};
+use super::{CliError, images};
+use crate::app::{Answer, ClassifyOptions, Fault, NamedImage};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lora-recycle classify --support pets/ new.jpg
+  lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'")]
+pub struct Classify {
+    /// Folder whose sub-folders are the classes, each with a few example pictures
+    #[arg(long, value_name = "DIR", env = "LORA_RECYCLE_SUPPORT")]
+    support: PathBuf,
+    /// How many of the most similar example pictures are named
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LORA_RECYCLE_NEAREST",
+        default_value_t = 3
+    )]
+    nearest: usize,
+    /// Pictures to classify; a folder stands for all files in it
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+impl Classify {
+    pub fn run(&self, common: &Common) -> Result<(), CliError> {
+        let classes = images::read_classes(&self.support)?;
+        let (queries, unreadable) = read_queries(&self.images)?;
+        let app = common.open_app()?;
+        let options = ClassifyOptions {
+            nearest: self.nearest,
+            attention: false,
+        };
+        let result = block_on(app.classify(classes, queries, options))??;
+        for refused in &result.refused {
+            eprintln!("warning: {}: {}", refused.image, refused.error.message);
+        }
+        let answers = in_order(result.answers, unreadable);
+        if common.json {
+            print_json(&answers)?;
+        } else {
+            for answer in &answers {
+                match answer {
+                    Answer::Classified {
+                        image,
+                        label,
+                        scores,
+                        ..
+                    } => {
+                        let percent = scores
+                            .first()
+                            .map_or(0.0, |score| 100.0 * score.probability);
+                        print_line(&format!("{image}\t{label}\t{percent:.1} %"))?;
+                    }
+                    Answer::Failed { image, error } => {
+                        eprintln!("error: {image}: {}", error.message);
+                    }
+                }
+            }
+        }
+        if answers
+            .iter()
+            .all(|answer| matches!(answer, Answer::Failed { .. }))
+        {
+            return Err(CliError::user("none of the pictures could be used"));
+        }
+        Ok(())
+    }
+}
+
+/// Pictures that were read, and those that were not with their place on the command line.
+type Queries = (Vec<NamedImage>, Vec<(usize, Answer)>);
+
+fn read_queries(paths: &[PathBuf]) -> Result<Queries, CliError> {
+    let mut read = Vec::new();
+    let mut unreadable = Vec::new();
+    for (place, path) in images::expand(paths)?.into_iter().enumerate() {
+        match std::fs::read(&path) {
+            Ok(bytes) => read.push(NamedImage {
+                name: path.display().to_string(),
+                bytes,
+            }),
+            Err(error) => unreadable.push((
+                place,
+                Answer::Failed {
+                    image: path.display().to_string(),
+                    error: Fault {
+                        code: "file_unreadable".into(),
+                        message: error.to_string(),
+                    },
+                },
+            )),
+        }
+    }
+    Ok((read, unreadable))
+}
+
+fn in_order(mut answers: Vec<Answer>, unreadable: Vec<(usize, Answer)>) -> Vec<Answer> {
+    for (place, answer) in unreadable {
+        answers.insert(place, answer);
+    }
+    answers
+}

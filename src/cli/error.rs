@@ -1,0 +1,102 @@
+//! What a command says when it fails: a sentence, what to do next, and an exit code.
+
+use crate::app::AppError;
+use crate::inference::EncodeError;
+use std::process::ExitCode;
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The user can mend it: exit 1.
+    User,
+    /// The command line was wrong: exit 2.
+    Usage,
+    /// A defect of the program or the machine: exit 70.
+    Internal,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub struct CliError {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl CliError {
+    pub fn user(message: impl Into<String>) -> Self {
+        Self::new(Kind::User, message.into())
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message.into())
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message.into())
+    }
+
+    fn new(kind: Kind, message: String) -> Self {
+        Self {
+            kind,
+            message,
+            hint: None,
+        }
+    }
+
+    /// Adds what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Prints the error to stderr.
+    pub fn report(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(match self.kind {
+            Kind::User => 1,
+            Kind::Usage => 2,
+            Kind::Internal => 70,
+        })
+    }
+}
+
+impl From<AppError> for CliError {
+    fn from(error: AppError) -> Self {
+        let message = error.to_string();
+        match error {
+            AppError::BadClasses(_) => Self::user(message)
+                .hint("each sub-folder of the support folder is a class; make at least two"),
+            AppError::EmptyClass { refused, .. } => {
+                let reasons: Vec<String> = refused
+                    .iter()
+                    .map(|refused| format!("{}: {}", refused.image, refused.error.message))
+                    .collect();
+                Self::user(message).hint(format!("mend or replace {}", reasons.join("; ")))
+            }
+            AppError::UnknownBackbone(_) => {
+                Self::user(message).hint("`lora-recycle backbone list` shows what there is")
+            }
+            AppError::Backbone(_) => Self::user(message)
+                .hint("a backbone folder holds config.json, preprocessor_config.json and model.safetensors"),
+            AppError::ImageSize { size, patch, .. } => Self::user(message).hint(format!(
+                "try --image-size {}",
+                ((size + patch / 2) / patch).max(1) * patch
+            )),
+            AppError::Encode(EncodeError::BadInput(_)) => Self::user(message),
+            AppError::Encode(EncodeError::Engine(_)) => {
+                Self::user(message).hint("`lora-recycle doctor` checks this installation")
+            }
+            AppError::Encode(EncodeError::Overloaded | EncodeError::Stopped) => {
+                Self::internal(message)
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Pictures named on the command line.
+
+use super::CliError;
+use crate::app::{NamedImage, SupportClass};
+use std::path::{Path, PathBuf};
+
+/// Classes of a folder: each sub-folder is a class, its files (at any depth) are the pictures, in the order of their names.
+///
+/// # Errors
+/// Where the folder cannot be read or has no sub-folders.
+pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, CliError> {
+    let mut classes = Vec::new();
+    for entry in entries(folder)? {
+        if entry.is_dir() {
+            let label = entry
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            classes.push((label, files(&entry)?));
+        }
+    }
+    if classes.is_empty() {
+        return Err(
+            CliError::user(format!("{} has no sub-folders", folder.display()))
+                .hint("make one sub-folder a class and put its pictures inside"),
+        );
+    }
+    Ok(classes)
+}
+
+/// Reads the pictures of [`class_folders`].
+pub fn read_classes(folder: &Path) -> Result<Vec<SupportClass>, CliError> {
+    class_folders(folder)?
+        .into_iter()
+        .map(|(label, paths)| {
+            Ok(SupportClass {
+                label,
+                images: paths
+                    .iter()
+                    .map(|path| read(path))
+                    .collect::<Result<_, _>>()?,
+            })
+        })
+        .collect()
+}
+
+/// Replaces each folder by the files in it.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut expanded = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            expanded.extend(files(path)?);
+        } else {
+            expanded.push(path.clone());
+        }
+    }
+    Ok(expanded)
+}
+
+/// Reads a file as a picture called by its path.
+pub fn read(path: &Path) -> Result<NamedImage, CliError> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| CliError::user(format!("{}: {error}", path.display())))?;
+    Ok(NamedImage {
+        name: path.display().to_string(),
+        bytes,
+    })
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let fail = |error: std::io::Error| CliError::user(format!("{}: {error}", folder.display()));
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        // Hidden files are other programs' notes, e.g. .DS_Store.
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            entries.push(entry.path());
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let mut found = Vec::new();
+    for entry in entries(folder)? {
+        if entry.is_dir() {
+            found.extend(files(&entry)?);
+        } else {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,76 @@
+//! The command line: what it accepts, one file a command, and how errors reach the user.
+//! Knows `App` and the terminal; does no work of its own that the server would do differently.
+
+mod backbone;
+mod classify;
+mod config_file;
+mod doctor;
+mod embed;
+mod error;
+mod evaluate;
+mod images;
+mod options;
+mod verify;
+
+pub use error::CliError;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use options::Common;
+use std::process::ExitCode;
+
+/// Classify pictures from a few examples, and recycle LoRA adapters into one meta-LoRA.
+#[derive(Debug, Parser)]
+#[command(name = "lora-recycle", version, max_term_width = 120, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  lora-recycle serve                                  open the page at http://127.0.0.1:8080
+  lora-recycle classify --support pets/ new.jpg       each sub-folder of pets/ is a class
+  lora-recycle evaluate pictures/ --shot 5 --json     accuracy on 600 random tasks
+  lora-recycle doctor                                 check this installation";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Classify pictures from labelled examples; each sub-folder of the support folder is a class
+    Classify(classify::Classify),
+    /// Print the feature of each picture
+    Embed(embed::Embed),
+    /// List and show backbones
+    #[command(subcommand)]
+    Backbone(backbone::BackboneCommand),
+    /// Compare a backbone folder with the reference values it carries
+    Verify(verify::Verify),
+    /// Measure few-shot accuracy on a folder whose sub-folders are classes
+    Evaluate(evaluate::Evaluate),
+    /// Check this installation and say what to mend
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the program with the arguments it was started with.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn run() -> Result<(), CliError> {
+    let command = config_file::apply(Cli::command())?;
+    let matches = command.get_matches();
+    let cli =
+        Cli::from_arg_matches(&matches).map_err(|error| CliError::usage(error.to_string()))?;
+    cli.common.start_logging();
+    match cli.command {
+        Command::Classify(command) => command.run(&cli.common),
+        Command::Embed(command) => command.run(&cli.common),
+        Command::Backbone(command) => command.run(&cli.common),
+        Command::Verify(command) => command.run(&cli.common),
+        Command::Evaluate(command) => command.run(&cli.common),
+        Command::Doctor(command) => command.run(&cli.common),
+    }
+}

@@ -1,0 +1,138 @@
+//! Options that every command takes.
+
+use super::CliError;
+use crate::app::{App, AppOptions};
+use crate::backbone::EMBEDDED_NAME;
+use crate::image_input::ImageLimits;
+use crate::inference::Device;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Options of every command; each is also an environment variable and a key of the configuration file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Folder for everything that is kept [default: ~/.local/share/lora-recycle]
+    #[arg(long, global = true, value_name = "DIR", env = "LORA_RECYCLE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// TOML file with defaults for these options [default: ~/.config/lora-recycle/config.toml, if there]
+    #[arg(long, global = true, value_name = "FILE", env = "LORA_RECYCLE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Name of a backbone, or a folder with a Hugging Face vision transformer
+    #[arg(long, global = true, value_name = "NAME|DIR", env = "LORA_RECYCLE_BACKBONE", default_value = EMBEDDED_NAME)]
+    pub backbone: String,
+    /// Side of the square image that the backbone sees; more is slower and finer [default: the backbone's own]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PIXELS",
+        env = "LORA_RECYCLE_IMAGE_SIZE"
+    )]
+    pub image_size: Option<usize>,
+    /// Processor threads of one computation; 0 takes one a core
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "LORA_RECYCLE_THREADS",
+        default_value_t = 0
+    )]
+    pub threads: usize,
+    /// Where to compute
+    #[arg(
+        long,
+        global = true,
+        env = "LORA_RECYCLE_DEVICE",
+        value_enum,
+        default_value_t
+    )]
+    pub device: Device,
+    /// Print machine-readable JSON on stdout
+    #[arg(long, global = true, env = "LORA_RECYCLE_JSON")]
+    pub json: bool,
+    /// What to log on stderr, e.g. info or lora_recycle=debug
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "LORA_RECYCLE_LOG",
+        default_value = "warn,lora_recycle=info"
+    )]
+    pub log: String,
+}
+
+impl Common {
+    /// The data folder, created by whoever writes to it first.
+    ///
+    /// # Errors
+    /// Where none is given and the machine has no home folder.
+    pub fn data_folder(&self) -> Result<PathBuf, CliError> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(folder.clone());
+        }
+        home_folder("XDG_DATA_HOME", ".local/share").ok_or_else(|| {
+            CliError::user("there is no home folder to keep data in")
+                .hint("give one with --data-dir DIR")
+        })
+    }
+
+    /// Opens the backbone and its encoder.
+    pub fn open_app(&self) -> Result<App, CliError> {
+        Ok(App::open(&AppOptions {
+            backbone: self.backbone.clone(),
+            image_size: self.image_size,
+            data_folder: self.data_folder()?,
+            threads: self.threads,
+            device: self.device,
+            limits: ImageLimits::default(),
+        })?)
+    }
+
+    /// Logs go to stderr, so that stdout carries data only.
+    pub fn start_logging(&self) {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,lora_recycle=info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .init();
+    }
+}
+
+/// `lora-recycle` in the folder that `variable` names, or in `fallback` under the home folder.
+pub fn home_folder(variable: &str, fallback: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set(variable)
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(fallback)))
+        .map(|folder| folder.join("lora-recycle"))
+}
+
+/// Prints `value` as one line of JSON on stdout.
+pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(|error| {
+        CliError::internal(format!("the result cannot be written as JSON: {error}"))
+    })?;
+    print_line(&text)
+}
+
+/// Prints a line on stdout; a closed pipe ends the program quietly, as with other tools.
+pub fn print_line(line: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(CliError::user(format!("stdout cannot be written: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Runs asynchronous work to its end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal(format!("no threads for the program: {error}")))?;
+    Ok(runtime.block_on(work))
+}
