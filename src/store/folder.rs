@@ -26,7 +26,7 @@ pub enum Access {
 pub(super) struct DataFolder {
     path: PathBuf,
     /// The operating system frees the lock of a process that dies, however it dies.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl DataFolder {
@@ -41,7 +41,7 @@ impl DataFolder {
         };
         let folder = Self {
             path: path.to_path_buf(),
-            _lock: lock,
+            lock,
         };
         match access {
             Access::Exclusive => create_folders(&folder.blobs())?,
@@ -90,9 +90,9 @@ impl DataFolder {
         }
     }
 
-    /// Gives the reserve back to the disk; `false` when there is none.
+    /// Gives the reserve back to the disk; `false` when there is none, or when it is not ours to give.
     pub fn release_reserve(&self) -> bool {
-        fs::remove_file(self.reserve()).is_ok()
+        self.lock.is_some() && fs::remove_file(self.reserve()).is_ok()
     }
 }
 

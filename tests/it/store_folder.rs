@@ -190,7 +190,7 @@ impl SmallDisk {
             .output();
         mounted
             .is_ok_and(|output| output.status.success())
-            .then_some(Self(path))
+            .then(|| Self(path))
     }
 
     fn make_read_only(&self) {
