@@ -37,6 +37,7 @@ pub enum Behaviour {
     /// Features are the mean red and the mean blue of the image.
     Works,
     Fails,
+    Stopped,
     Panics,
     /// As `Works`, but tells each arrival and waits to be let on.
     Waits {
@@ -64,6 +65,7 @@ impl Encoder for ColourEncoder {
         match &self.behaviour {
             Behaviour::Works => {}
             Behaviour::Fails => return Err(EncodeError::Engine("the secret cause".into())),
+            Behaviour::Stopped => return Err(EncodeError::Stopped),
             Behaviour::Panics => panic!("the secret cause"),
             Behaviour::Waits { arrived, go_on } => {
                 let _ = arrived.send(());

@@ -217,7 +217,8 @@ pub async fn receive_form<P>(
             })?;
         let mut parts = Vec::new();
         while let Some(field) = form.next_field().await.map_err(failed)? {
-            let place = place(decode_name(field.name().unwrap_or_default()))?;
+            let name = field.name().ok_or_else(nameless)?;
+            let place = place(decode_name(name))?;
             admission.check_images("body", parts.len() + 1)?;
             parts.push(Part {
                 place,
@@ -228,6 +229,14 @@ pub async fn receive_form<P>(
         Ok(parts)
     };
     admission.receive(parts).await
+}
+
+fn nameless() -> ApiError {
+    ApiError::InvalidParameter {
+        parameter: "body".into(),
+        detail: "a part of the form has no name, or not in the form name=\"…\" with plain UTF-8"
+            .into(),
+    }
 }
 
 async fn collect(mut field: Field<'_>) -> Result<Vec<u8>, MultipartError> {
