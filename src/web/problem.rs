@@ -167,7 +167,7 @@ impl ApiError {
                 format!("the host \"{host}\" is not one that this server answers for"),
             )
             .parameter("Host")
-            .hint("use http://localhost or http://127.0.0.1, or start the server with --allow-host NAME"),
+            .hint("use http://localhost or http://127.0.0.1, or start the server with --allowed-host NAME"),
             Self::ForeignOrigin => Words::new(
                 StatusCode::FORBIDDEN,
                 "cross_origin",

@@ -10,6 +10,7 @@ mod image_input;
 mod losses;
 mod onnx;
 mod reference;
+mod server;
 mod store;
 mod store_alias;
 mod store_folder;
