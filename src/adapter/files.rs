@@ -69,6 +69,10 @@ pub enum FilesError {
     Duplicate,
     #[error("the zip holds \"{path}\" encrypted; pack it again without a password")]
     Encrypted { path: String },
+    #[error(
+        "the zip holds \"{path}\" damaged: it does not unpack to the {declared} bytes it declares; pack it again"
+    )]
+    Damaged { path: String, declared: u64 },
     #[error("there are {found} files, more than the {limit} allowed")]
     TooManyFiles { found: usize, limit: usize },
     #[error("{path} has {found} bytes, more than the {limit} allowed")]
@@ -265,14 +269,9 @@ pub fn read_zip(bytes: &[u8], limits: &FileLimits) -> Result<Vec<NamedFile>, Fil
         let entry = archive.by_index(index).map_err(broken)?;
         let mut bytes = Vec::new();
         // One byte more than declared shows an entry that lies about its size.
-        entry
-            .take(declared + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| FilesError::Zip(format!("{path}: {error}")))?;
-        if bytes.len() as u64 != declared {
-            return Err(FilesError::Zip(format!(
-                "{path} unpacks to another size than the {declared} bytes it declares"
-            )));
+        let unpacked = entry.take(declared + 1).read_to_end(&mut bytes);
+        if unpacked.is_err() || bytes.len() as u64 != declared {
+            return Err(FilesError::Damaged { path, declared });
         }
         files.push(NamedFile { path, bytes });
     }
