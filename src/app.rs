@@ -221,7 +221,6 @@ impl App {
             threads: options.threads,
             device: options.device,
             cache_folder: Some(graph_cache(&options.data_folder)),
-            profile_prefix: None,
         };
         let encoder = EncoderService::start(
             move || Ok(Box::new(OrtEncoder::open(for_encoder, ort_options)?)),

@@ -175,6 +175,9 @@ impl<'de> Deserialize<'de> for Ordered {
 /// Largest rank that is taken for a rank and not for a mistake.
 pub(super) const LARGEST_RANK: usize = 8192;
 
+/// Most keys of a pattern; a key a linear map is 72 for a model of 12 layers.
+const MOST_PATTERNS: usize = 4096;
+
 /// Keys that make something else than plain LoRA of a configuration, where they are set to anything but null, false, empty.
 const OTHER_METHODS: [(&str, &str); 15] = [
     ("use_dora", "DoRA"),
@@ -376,7 +379,15 @@ impl Reader {
         valid: impl Fn(f64) -> bool,
     ) -> Vec<(Regex, f64)> {
         let mut patterns = Vec::new();
-        for (name, value) in pairs.unwrap_or_default().0 {
+        let pairs = pairs.unwrap_or_default().0;
+        if pairs.len() > MOST_PATTERNS {
+            self.error(format!(
+                "{key} has {} keys, more than the {MOST_PATTERNS} allowed",
+                pairs.len()
+            ));
+            return patterns;
+        }
+        for (name, value) in pairs {
             if !valid(value) {
                 self.error(format!("{key} gives {value} for \"{name}\""));
             }

@@ -36,7 +36,6 @@ impl Verify {
             threads: common.threads,
             device: common.device,
             cache_folder: Some(graph_cache(&common.data_folder()?)),
-            profile_prefix: None,
         };
         let mut encoder =
             OrtEncoder::open(Arc::new(backbone), options).map_err(crate::app::AppError::from)?;

@@ -35,8 +35,6 @@ pub struct OrtOptions {
     pub device: Device,
     /// Folder for exported graphs; without one they are made anew in memory.
     pub cache_folder: Option<PathBuf>,
-    /// Writes ONNX Runtime's profile to a file that starts with this.
-    pub profile_prefix: Option<PathBuf>,
 }
 
 /// Runs a backbone through ONNX Runtime, one session an image size.
@@ -126,20 +124,12 @@ impl OrtEncoder {
             .map_err(engine)?
             .with_intra_threads(self.options.threads)
             .map_err(engine)?;
-        if let Some(prefix) = &self.options.profile_prefix {
-            builder = builder.with_profiling(prefix).map_err(engine)?;
-        }
         if self.device == "cuda" {
             builder = builder
                 .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
                 .map_err(engine)?;
         }
         builder.commit_from_memory(model).map_err(engine)
-    }
-
-    /// Ends profiling of the session for `image_size`; the name of the file that was written.
-    pub fn end_profiling(&mut self, image_size: usize) -> Option<String> {
-        self.sessions.get_mut(&image_size)?.end_profiling().ok()
     }
 }
 

@@ -5,7 +5,7 @@ use lora_recycle::adapter::{
     Adapter, BundleError, Candidate, ExportOptions, Factors, FileLimits, Head, HeadInput, Imported,
     MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle, NamedFile, Site,
     Target, TensorStatus, export_bundle, export_peft, export_published, import, import_bundle,
-    merge, read_zip,
+    merge, read_folder, read_zip,
 };
 use lora_recycle::backbone::{Backbone, load_folder};
 use lora_recycle::tensor::Tensor;
@@ -676,6 +676,16 @@ fn a_bundle_that_was_changed_or_has_no_backbone_here_is_refused() {
     ));
 }
 
+fn write_both_styles(out: &Path, model: &str, case: &str, adapter: &Adapter, backbone: &Candidate) {
+    for (style, names) in [("v4", NameStyle::V4), ("v5", NameStyle::V5)] {
+        let folder = out.join(format!("{model}.{case}.{style}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in export_peft(adapter, &options(backbone, names)).unwrap() {
+            std::fs::write(folder.join(file.path), file.bytes).unwrap();
+        }
+    }
+}
+
 /// Writes folders for `tests/peft_round_trip/run`, which loads them with Python.
 #[test]
 #[ignore = "run by tests/peft_round_trip/run"]
@@ -690,17 +700,8 @@ fn write_folders_for_the_python_check() {
             std::slice::from_ref(&backbone),
         );
         let mixed = random_adapter(&backbone, 5, None);
-        for (case, adapter) in [("golden", &golden.adapter), ("mixed", &mixed)] {
-            for (style, names) in [("v4", NameStyle::V4), ("v5", NameStyle::V5)] {
-                let folder = out.join(format!("{model}.{case}.{style}"));
-                std::fs::create_dir_all(&folder).unwrap();
-                let mut written = options(&backbone, names);
-                written.title = case;
-                for file in export_peft(adapter, &written).unwrap() {
-                    std::fs::write(folder.join(file.path), file.bytes).unwrap();
-                }
-            }
-        }
+        write_both_styles(out, model, "golden", &golden.adapter, &backbone);
+        write_both_styles(out, model, "mixed", &mixed, &backbone);
         let weights = self::backbone(model).weights;
         let merged = mixed.merged_into(&weights, &backbone.config).unwrap();
         let changed = mixed
@@ -722,5 +723,15 @@ fn write_folders_for_the_python_check() {
             .collect();
         let bytes = tensor_file::write(&changed, &BTreeMap::new()).unwrap();
         std::fs::write(out.join(format!("{model}.mixed.merged.safetensors")), bytes).unwrap();
+    }
+    for folder in std::fs::read_dir(out.join("made")).unwrap() {
+        let folder = folder.unwrap();
+        let name = folder.file_name().into_string().unwrap();
+        let (model, case) = name.split_once('.').unwrap();
+        let backbone = candidate(model);
+        let files = read_folder(&folder.path(), &FileLimits::default()).unwrap();
+        let imported = import(&files, std::slice::from_ref(&backbone))
+            .unwrap_or_else(|report| panic!("{name}: {:#?}", report.errors));
+        write_both_styles(out, model, case, &imported.adapter, &backbone);
     }
 }

@@ -1,15 +1,12 @@
 //! Checkpoints and reference values: `tests/golden` and the embedded backbone's.
 
+use crate::support::project;
 use lora_recycle::backbone::{Backbone, embedded, load_folder};
 use lora_recycle::inference::verify::{Verification, verify};
 use lora_recycle::inference::{Device, OrtEncoder, OrtOptions};
 use lora_recycle::tensor_file::TensorFile;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 fn ort_verification(backbone: Backbone, reference: &Path) -> Verification {
     let options = OrtOptions {

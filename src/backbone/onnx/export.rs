@@ -80,12 +80,6 @@ struct Exporter<'b> {
     grid: usize,
 }
 
-/// Layers behind each other, and what the last one says of its attention.
-struct LayerOutput {
-    hidden: Value,
-    cls_attention: Option<Value>,
-}
-
 impl Exporter<'_> {
     fn export(mut self, backbone: &Backbone, image_size: usize) -> Vec<u8> {
         let config = self.config;
@@ -104,14 +98,25 @@ impl Exporter<'_> {
         if let Some(norm) = &weights.pre_norm {
             hidden = self.layer_norm("pre_norm", norm, &hidden);
         }
+        let (name, norm) = weights
+            .layers
+            .first()
+            .map_or(("final_norm", &weights.final_norm), |layer| {
+                ("layers.0.norm1", &layer.norm1)
+            });
+        let mut normed = self.layer_norm(name, norm, &hidden);
         let mut cls_attention = None;
         for (index, layer) in weights.layers.iter().enumerate() {
-            let last = index + 1 == weights.layers.len();
-            let output = self.layer(index, layer, &hidden, last);
-            hidden = output.hidden;
-            cls_attention = output.cls_attention;
+            let next = weights.layers.get(index + 1);
+            let next_norm = match next {
+                Some(next) => (format!("layers.{}.norm1", index + 1), &next.norm1),
+                None => ("final_norm".to_owned(), &weights.final_norm),
+            };
+            (hidden, normed) = self.layer(index, layer, &hidden, &normed, next_norm);
+            if next.is_none() {
+                cls_attention = Some(self.cls_attention(index, layer));
+            }
         }
-        let normed = self.layer_norm("final_norm", &weights.final_norm, &hidden);
         let feature = self.pool(&normed, weights.projection.as_ref());
         let last_hidden_state = match config.architecture {
             Architecture::Clip => hidden,
@@ -211,58 +216,127 @@ impl Exporter<'_> {
         )
     }
 
+    /// One layer. Takes the hidden state and its `norm1`; gives the new hidden state and its `next_norm`.
     fn layer(
         &mut self,
         index: usize,
         layer: &LayerWeights,
         hidden: &str,
-        last: bool,
-    ) -> LayerOutput {
+        normed: &str,
+        (next_name, next_norm): (String, &Affine),
+    ) -> (Value, Value) {
         let name = |part: &str| format!("layers.{index}.{part}");
-        let normed = self.layer_norm(&name("norm1"), &layer.norm1, hidden);
-        let query = self.linear(&name("query"), &layer.query, None, &normed);
-        let key = self.linear(&name("key"), &layer.key, None, &normed);
-        let value = self.linear(&name("value"), &layer.value, None, &normed);
         let context = match self.operators {
-            Operators::OnnxRuntime => self.graph.node_with(
-                &name("attention"),
-                MICROSOFT,
-                "MultiHeadAttention",
-                &[&query, &key, &value],
-                [("num_heads", Attribute::Int(self.config.heads as i64))],
-            ),
-            Operators::Standard => self.attention(&name("attention"), &query, &key, &value),
+            Operators::OnnxRuntime => self.fused_attention(index, layer, normed),
+            Operators::Standard => {
+                let query = self.linear(&name("query"), &layer.query, normed);
+                let key = self.linear(&name("key"), &layer.key, normed);
+                let value = self.linear(&name("value"), &layer.value, normed);
+                self.attention(&name("attention"), &query, &key, &value)
+            }
         };
-        let cls_attention = last.then(|| self.cls_attention(&query, &key));
-        let attended = self.linear(
-            &name("output"),
-            &layer.output,
-            layer.scale1.as_ref(),
-            &context,
+        let scale = layer.scale1.as_ref();
+        let attended = self.product(&name("output"), &layer.output, scale, &context);
+        let bias = self.bias(&name("output"), &layer.output, scale);
+        let (hidden, normed) = self.residual(
+            &name("residual1"),
+            [hidden, &attended],
+            bias,
+            &name("norm2"),
+            &layer.norm2,
         );
-        let residual = self
-            .graph
-            .node(&name("residual1"), "Add", &[hidden, &attended]);
-        let normed = self.layer_norm(&name("norm2"), &layer.norm2, &residual);
-        let inner = self.linear(&name("mlp_in"), &layer.mlp_in, None, &normed);
+        let inner = self.linear(&name("mlp_in"), &layer.mlp_in, &normed);
         let active = self.activation(&name("activation"), &inner);
-        let outer = self.linear(
-            &name("mlp_out"),
-            &layer.mlp_out,
-            layer.scale2.as_ref(),
-            &active,
+        let scale = layer.scale2.as_ref();
+        let outer = self.product(&name("mlp_out"), &layer.mlp_out, scale, &active);
+        let bias = self.bias(&name("mlp_out"), &layer.mlp_out, scale);
+        self.residual(
+            &name("residual2"),
+            [&hidden, &outer],
+            bias,
+            &next_name,
+            next_norm,
+        )
+    }
+
+    /// `sum = a + b + bias` and its LayerNorm.
+    fn residual(
+        &mut self,
+        name: &str,
+        [a, b]: [&str; 2],
+        bias: Option<Value>,
+        norm_name: &str,
+        norm: &Affine,
+    ) -> (Value, Value) {
+        if self.operators == Operators::Standard {
+            let mut sum = b.to_owned();
+            if let Some(bias) = bias {
+                sum = self
+                    .graph
+                    .node(&format!("{name}.biased"), "Add", &[&sum, &bias]);
+            }
+            let sum = self.graph.node(name, "Add", &[a, &sum]);
+            let normed = self.layer_norm(norm_name, norm, &sum);
+            return (sum, normed);
+        }
+        let [weight, shift] = self.affine(norm_name, norm);
+        let mut inputs = vec![a, b, &weight, &shift];
+        if let Some(bias) = &bias {
+            inputs.push(bias);
+        }
+        // Outputs two and three are the mean and the inverse deviation, which only training reads.
+        self.graph.push(
+            &[norm_name, "", "", name],
+            MICROSOFT,
+            "SkipLayerNormalization",
+            &inputs,
+            [("epsilon", Attribute::Float(self.config.layer_norm_epsilon))],
         );
-        let hidden = self
-            .graph
-            .node(&name("residual2"), "Add", &[&residual, &outer]);
-        LayerOutput {
-            hidden,
-            cls_attention,
+        (name.to_owned(), norm_name.to_owned())
+    }
+
+    /// Attention with the projections' biases added inside.
+    fn fused_attention(&mut self, index: usize, layer: &LayerWeights, normed: &str) -> Value {
+        let name = |part: &str| format!("layers.{index}.{part}");
+        let query = self.product(&name("query"), &layer.query, None, normed);
+        let key = self.product(&name("key"), &layer.key, None, normed);
+        let value = self.product(&name("value"), &layer.value, None, normed);
+        let width = self.config.width;
+        let biases = [&layer.query, &layer.key, &layer.value].map(|linear| linear.bias.as_ref());
+        let mut inputs = vec![query.as_str(), key.as_str(), value.as_str()];
+        let bias;
+        if biases.iter().any(Option::is_some) {
+            let mut joined = vec![0.0; 3 * width];
+            for (part, bias) in joined.chunks_exact_mut(width).zip(biases) {
+                if let Some(bias) = bias {
+                    part.copy_from_slice(bias.data());
+                }
+            }
+            bias = self
+                .graph
+                .constant(&name("attention.bias"), &[3 * width], &joined);
+            inputs.push(&bias);
+        }
+        self.graph.node_with(
+            &name("attention"),
+            MICROSOFT,
+            "MultiHeadAttention",
+            &inputs,
+            [("num_heads", Attribute::Int(self.config.heads as i64))],
+        )
+    }
+
+    /// `x·weightᵀ + bias`
+    fn linear(&mut self, name: &str, linear: &Linear, x: &str) -> Value {
+        let product = self.product(name, linear, None, x);
+        match self.bias(name, linear, None) {
+            None => product,
+            Some(bias) => self.graph.node(name, "Add", &[&product, &bias]),
         }
     }
 
-    /// `scale ⊙ (x·weightᵀ + bias)`, with the scale folded into the constants.
-    fn linear(&mut self, name: &str, linear: &Linear, scale: Option<&Tensor>, x: &str) -> Value {
+    /// `scale ⊙ (x·weightᵀ)`, with the scale folded into the constant.
+    fn product(&mut self, name: &str, linear: &Linear, scale: Option<&Tensor>, x: &str) -> Value {
         let (out, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
         let scale = |row: usize| scale.map_or(1.0, |scale| scale.data()[row]);
         let mut transposed = vec![0.0f32; out * inputs];
@@ -274,35 +348,26 @@ impl Exporter<'_> {
         let weight = self
             .graph
             .constant(&format!("{name}.weight"), &[inputs, out], &transposed);
-        let product_name = if linear.bias.is_some() {
-            format!("{name}.product")
-        } else {
-            name.to_owned()
-        };
-        let product = self.graph.node(&product_name, "MatMul", &[x, &weight]);
-        match &linear.bias {
-            None => product,
-            Some(bias) => {
-                let bias: Vec<f32> = bias
-                    .data()
-                    .iter()
-                    .enumerate()
-                    .map(|(row, value)| value * scale(row))
-                    .collect();
-                let bias = self.graph.constant(&format!("{name}.bias"), &[out], &bias);
-                self.graph.node(name, "Add", &[&product, &bias])
+        self.graph
+            .node(&format!("{name}.product"), "MatMul", &[x, &weight])
+    }
+
+    /// `scale ⊙ bias`
+    fn bias(&mut self, name: &str, linear: &Linear, scale: Option<&Tensor>) -> Option<Value> {
+        let mut bias = linear.bias.clone()?;
+        if let Some(scale) = scale {
+            for (value, scale) in bias.data_mut().iter_mut().zip(scale.data()) {
+                *value *= scale;
             }
         }
+        Some(
+            self.graph
+                .constant(&format!("{name}.bias"), bias.shape(), bias.data()),
+        )
     }
 
     fn layer_norm(&mut self, name: &str, norm: &Affine, x: &str) -> Value {
-        let width = norm.weight.shape()[0];
-        let weight = self
-            .graph
-            .constant(&format!("{name}.weight"), &[width], norm.weight.data());
-        let bias = self
-            .graph
-            .constant(&format!("{name}.bias"), &[width], norm.bias.data());
+        let [weight, bias] = self.affine(name, norm);
         self.graph.node_with(
             name,
             "",
@@ -313,6 +378,13 @@ impl Exporter<'_> {
                 ("epsilon", Attribute::Float(self.config.layer_norm_epsilon)),
             ],
         )
+    }
+
+    fn affine(&mut self, name: &str, norm: &Affine) -> [Value; 2] {
+        [("weight", &norm.weight), ("bias", &norm.bias)].map(|(part, values)| {
+            self.graph
+                .constant(&format!("{name}.{part}"), values.shape(), values.data())
+        })
     }
 
     fn activation(&mut self, name: &str, x: &str) -> Value {
@@ -405,11 +477,19 @@ impl Exporter<'_> {
         self.graph.node(name, "Reshape", &[&joined, &shape])
     }
 
-    /// The class token's row of the attention over the patches, mean over heads: `[batch, grid²]`.
-    fn cls_attention(&mut self, query: &str, key: &str) -> Value {
-        let cls_query = self.tokens("cls_attention.query", query, 0, 1);
+    /// The class token's row of layer `index`'s attention over the patches, mean over heads: `[batch, grid²]`.
+    fn cls_attention(&mut self, index: usize, layer: &LayerWeights) -> Value {
+        // Without biases: that of the key adds the same to every score of a row, which softmax does not see.
+        let query = format!("layers.{index}.query.product");
+        let key = format!("layers.{index}.key.product");
+        let mut cls_query = self.tokens("cls_attention.query", &query, 0, 1);
+        if let Some(bias) = self.bias("cls_attention.query", &layer.query, None) {
+            cls_query = self
+                .graph
+                .node("cls_attention.query", "Add", &[&cls_query, &bias]);
+        }
         let query = self.split_heads("cls_attention.query", &cls_query, [0, 2, 1, 3]);
-        let key = self.split_heads("cls_attention.key", key, [0, 2, 3, 1]);
+        let key = self.split_heads("cls_attention.key", &key, [0, 2, 3, 1]);
         let weights = self.attention_weights("cls_attention", &query, &key);
         let axes = self.graph.integers("cls_attention.axes", &[1, 2]);
         let mean = self.graph.node_with(
@@ -484,7 +564,7 @@ impl Exporter<'_> {
                     weight: weight.clone(),
                     bias: None,
                 };
-                self.linear("projection", &linear, None, &pooled)
+                self.product("projection", &linear, None, &pooled)
             }
         }
     }

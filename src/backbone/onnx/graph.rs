@@ -77,6 +77,19 @@ impl Graph {
         inputs: &[&str],
         attributes: [(&str, Attribute); N],
     ) -> Value {
+        self.push(&[name], domain, op_type, inputs, attributes);
+        name.to_owned()
+    }
+
+    /// Adds a node with several outputs, named after the first; an empty name leaves an output out.
+    pub fn push<const N: usize>(
+        &mut self,
+        outputs: &[&str],
+        domain: &str,
+        op_type: &str,
+        inputs: &[&str],
+        attributes: [(&str, Attribute); N],
+    ) {
         self.uses_microsoft |= domain == MICROSOFT;
         let attribute = attributes
             .into_iter()
@@ -104,13 +117,12 @@ impl Graph {
             .collect();
         self.proto.node.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: vec![name.to_owned()],
-            name: name.to_owned(),
+            output: outputs.iter().map(|&output| output.to_owned()).collect(),
+            name: outputs[0].to_owned(),
             op_type: op_type.to_owned(),
             attribute,
             domain: domain.to_owned(),
         });
-        name.to_owned()
     }
 
     /// Declares a float input of the graph.

@@ -1,0 +1,186 @@
+//! Exported graphs, as ONNX Runtime sees them.
+
+use crate::support::project;
+use lora_recycle::backbone::onnx::{ExportError, Operators, export};
+use lora_recycle::backbone::{Backbone, embedded, load_folder};
+use lora_recycle::inference::{
+    Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs, load_ort_library,
+};
+use lora_recycle::tensor::Tensor;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn session(model: &[u8]) -> Session {
+    Session::builder(&load_ort_library().unwrap())
+        .unwrap()
+        .commit_from_memory(model)
+        .unwrap()
+}
+
+fn features(session: &mut Session, pixels: &Tensor) -> Vec<f32> {
+    let input = TensorRef::from_array_view((pixels.shape().to_vec(), pixels.data())).unwrap();
+    let outputs = session.run(ort::inputs!["pixels" => input]).unwrap();
+    outputs["feature"]
+        .try_extract_tensor::<f32>()
+        .unwrap()
+        .1
+        .to_vec()
+}
+
+fn wave(batch: usize, size: usize) -> Tensor {
+    let count = batch * 3 * size * size;
+    let values = (0..count)
+        .map(|index| (index as f32 * 0.37).sin())
+        .collect();
+    Tensor::new([batch, 3, size, size], values).unwrap()
+}
+
+#[test]
+fn onnx_runtime_runs_its_fused_operators_on_the_exported_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = export(&embedded().unwrap(), 98, Operators::OnnxRuntime).unwrap();
+    let mut session = Session::builder(&load_ort_library().unwrap())
+        .unwrap()
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .unwrap()
+        .with_profiling(folder.path().join("profile"))
+        .unwrap()
+        .commit_from_memory(&model)
+        .unwrap();
+    features(&mut session, &wave(2, 98));
+    let profile = std::fs::read(session.end_profiling().unwrap()).unwrap();
+    let events: serde_json::Value = serde_json::from_slice(&profile).unwrap();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in events.as_array().unwrap() {
+        if event["cat"] == "Node"
+            && event["name"].as_str().unwrap().ends_with("kernel_time")
+            && let Some(operator) = event["args"]["op_name"].as_str()
+        {
+            *counts.entry(operator).or_default() += 1;
+        }
+    }
+    let count = |operator: &str| counts.get(operator).copied().unwrap_or(0);
+    assert_eq!(count("MultiHeadAttention"), 8, "{counts:?}");
+    assert_eq!(count("BiasGelu"), 8, "{counts:?}");
+    // Two a layer and the final one; the very first has no addition in front of it.
+    assert_eq!(count("SkipLayerNormalization"), 16, "{counts:?}");
+    assert_eq!(count("LayerNormalization"), 1, "{counts:?}");
+}
+
+#[test]
+fn the_standard_graph_computes_what_the_fused_one_does() {
+    for name in ["vit-tiny", "dinov2-tiny", "clip-tiny"] {
+        let backbone = load_folder(&project("tests/golden").join(name)).unwrap();
+        let pixels = wave(3, 28);
+        let [fused, standard] = [Operators::OnnxRuntime, Operators::Standard].map(|operators| {
+            features(
+                &mut session(&export(&backbone, 28, operators).unwrap()),
+                &pixels,
+            )
+        });
+        let largest = fused.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+        for (a, b) in fused.iter().zip(&standard) {
+            // Two orders of summation in f32.
+            assert!((a - b).abs() <= 2e-5 * largest, "{name}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn an_image_size_that_is_no_multiple_of_the_patch_is_refused_with_the_nearest_that_is() {
+    let error = export(&embedded().unwrap(), 100, Operators::OnnxRuntime).unwrap_err();
+    assert_eq!(
+        error,
+        ExportError::ImageSize {
+            image_size: 100,
+            patch_size: 14,
+            nearest: 98
+        }
+    );
+}
+
+fn tiny() -> Arc<Backbone> {
+    Arc::new(load_folder(&project("tests/golden/vit-tiny")).unwrap())
+}
+
+fn options(cache_folder: Option<std::path::PathBuf>) -> OrtOptions {
+    OrtOptions {
+        threads: 1,
+        device: Device::Cpu,
+        cache_folder,
+    }
+}
+
+fn rows(batch: usize, size: usize) -> Vec<EncodeRow> {
+    let pixels = wave(batch, size);
+    (0..batch)
+        .map(|row| EncodeRow {
+            pixels: Arc::new(Tensor::new([3, size, size], pixels.row(row).to_vec()).unwrap()),
+            adapter: None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_batch_gives_the_same_features_as_one_by_one() {
+    let mut encoder = OrtEncoder::open(tiny(), options(None)).unwrap();
+    let rows = rows(7, 28);
+    let together = encoder.encode(&rows, Outputs::default()).unwrap();
+    for (row, together) in rows.iter().zip(&together) {
+        let alone = encoder
+            .encode(std::slice::from_ref(row), Outputs::default())
+            .unwrap();
+        for (a, b) in alone[0].feature.iter().zip(&together.feature) {
+            // The gemm may block rows differently.
+            assert!((a - b).abs() <= 1e-5, "{a} {b}");
+        }
+    }
+    assert!(encoder.encode(&[], Outputs::default()).unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_cached_graph_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(folder.path().join("onnx"));
+    let expected = OrtEncoder::open(tiny(), options(cache.clone()))
+        .unwrap()
+        .encode(&rows(1, 28), Outputs::default())
+        .unwrap();
+    let cached: Vec<_> = std::fs::read_dir(folder.path().join("onnx"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(cached.len(), 1);
+    let whole = std::fs::read(&cached[0]).unwrap();
+    std::fs::write(&cached[0], &whole[..whole.len() / 2]).unwrap();
+    let again = OrtEncoder::open(tiny(), options(cache))
+        .unwrap()
+        .encode(&rows(1, 28), Outputs::default())
+        .unwrap();
+    assert_eq!(again, expected);
+    assert_eq!(std::fs::read(&cached[0]).unwrap(), whole);
+}
+
+#[test]
+fn unusable_pixels_are_refused_before_any_arithmetic() {
+    let mut encoder = OrtEncoder::open(tiny(), options(None)).unwrap();
+    let mut refusal = |pixels: Tensor| {
+        let row = EncodeRow {
+            pixels: Arc::new(pixels),
+            adapter: None,
+        };
+        encoder
+            .encode(&[row], Outputs::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refusal(Tensor::zeros([3, 28, 21])).contains("[3, 28, 21], expected [3, size, size]"));
+    assert!(refusal(Tensor::zeros([1, 28, 28])).contains("[1, 28, 28]"));
+    assert!(refusal(Tensor::zeros([3, 30, 30])).contains("no multiple of the patch size 7"));
+    let mut poisoned = Tensor::zeros([3, 28, 28]);
+    poisoned.data_mut()[5] = f32::NAN;
+    assert!(refusal(poisoned).contains("pixel value 5 of image 0 is not a finite number"));
+}
