@@ -1,7 +1,10 @@
 //! Integration tests, one binary.
 
+mod adapter;
 mod api;
 mod backbone;
+#[path = "../support/broken_adapters.rs"]
+mod broken_adapters;
 mod browser;
 mod cli;
 mod engine_parts;
