@@ -9,5 +9,7 @@ pub mod engine;
 pub mod image_input;
 pub mod inference;
 pub mod recycle;
+pub mod store;
 pub mod tensor;
 pub mod tensor_file;
+pub mod web;

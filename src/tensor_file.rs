@@ -194,7 +194,11 @@ fn header(bytes: &[u8]) -> Result<&[u8], TensorFileError> {
         return Err(TensorFileError::Empty);
     }
     // Protocol 2 and later start with 0x80; torch.save wraps the pickle in a zip archive.
-    let pickle = bytes.len() > 1 && bytes[0] == 0x80 && (2..=5).contains(&bytes[1]);
+    // A header of 640 bytes starts so too, but the JSON object behind its length gives it away.
+    let pickle = bytes.len() > 1
+        && bytes[0] == 0x80
+        && (2..=5).contains(&bytes[1])
+        && bytes.get(8) != Some(&b'{');
     if pickle || bytes.starts_with(b"PK\x03\x04") {
         return Err(TensorFileError::Pickle);
     }
@@ -294,4 +298,25 @@ pub fn write(
             .collect()
     });
     safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_a_length_that_looks_like_pickle_is_read() {
+        // 640 and 896 bytes start with the two bytes of pickle's protocols 2 and 3.
+        for length in [640, 896] {
+            let mut metadata = BTreeMap::from([("note".to_owned(), String::new())]);
+            let tensors = BTreeMap::from([("a".to_owned(), Tensor::zeros([1]))]);
+            let header = |file: &[u8]| u64::from_le_bytes(*file.first_chunk::<8>().unwrap());
+            while header(&write(&tensors, &metadata).unwrap()) < length {
+                metadata.get_mut("note").unwrap().push('x');
+            }
+            let file = write(&tensors, &metadata).unwrap();
+            assert_eq!(header(&file), length);
+            assert!(TensorFile::parse(&file).is_ok());
+        }
+    }
 }

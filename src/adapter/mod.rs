@@ -1,12 +1,44 @@
 //! What a LoRA adapter is: low-rank factors on a backbone's linear maps, with or without a classification head.
-//! Knows the shapes of a backbone, nothing of how a pass is computed, of SQL or of HTTP.
+//! Knows the shapes of a backbone, nothing of how a pass is computed, of SQL or of HTTP. Works on bytes in memory and on folders;
+//! where adapters are kept is for others to say.
 
+mod apply;
+mod bundle;
+mod digest;
+mod export;
+mod files;
+mod import;
+mod layer_names;
+mod merge;
+mod model_card;
+mod peft_config;
+mod report;
+
+pub use apply::ShapeMismatch;
+pub use bundle::{Bundle, BundleError, export_bundle, import_bundle};
+pub use export::{ExportError, ExportOptions, export_peft, export_published, published_obstacle};
+pub use files::{
+    FileLimits, FilesError, NamedFile, read_folder, read_path, read_zip, split_adapters,
+};
+pub use import::{Imported, import};
+pub use layer_names::NameStyle;
+pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
+pub use report::{
+    BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,
+    SourceFormat, TensorEntry, TensorStatus,
+};
+
+use crate::backbone::BackboneConfig;
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+use utoipa::ToSchema;
 
 /// A linear map of a transformer layer that can carry a LoRA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     Query,
@@ -27,14 +59,43 @@ impl Target {
         Self::MlpIn,
         Self::MlpOut,
     ];
+
+    /// `(outputs, inputs)` of this linear map.
+    pub fn widths(self, config: &BackboneConfig) -> (usize, usize) {
+        match self {
+            Self::Query | Self::Key | Self::Value | Self::Output => (config.width, config.width),
+            Self::MlpIn => (config.mlp_width, config.width),
+            Self::MlpOut => (config.width, config.mlp_width),
+        }
+    }
+
+    /// As in reports, model cards and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Key => "key",
+            Self::Value => "value",
+            Self::Output => "output",
+            Self::MlpIn => "mlp_in",
+            Self::MlpOut => "mlp_out",
+        }
+    }
 }
 
 /// Where a pair of factors sits; ordered by layer, then target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 pub struct Site {
     /// 0-based.
     pub layer: usize,
     pub target: Target,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{} of layer {}", self.target.name(), self.layer)
+    }
 }
 
 /// The change of one linear map: `W x + scale·B(A x)`.
@@ -67,7 +128,7 @@ pub struct Head {
 }
 
 /// What a head reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInput {
     /// The backbone's feature, with its own pooling and projection.
@@ -76,6 +137,17 @@ pub enum HeadInput {
     Cls,
     /// The class token followed by the mean of the patch tokens (`Dinov2ForImageClassification`).
     ClsMean,
+}
+
+impl HeadInput {
+    /// Length of what the head reads.
+    pub fn width(self, config: &BackboneConfig) -> usize {
+        match self {
+            Self::Feature => config.feature_width(),
+            Self::Cls => config.width,
+            Self::ClsMean => 2 * config.width,
+        }
+    }
 }
 
 /// A LoRA adapter: factors by site, and the head that was tuned with them if there is one.

@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod images;
 mod options;
+mod serve;
 mod verify;
 
 pub use error::CliError;
@@ -36,6 +37,8 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the page and the REST interface
+    Serve(serve::Serve),
     /// Classify pictures from labelled examples; each sub-folder of the support folder is a class
     Classify(classify::Classify),
     /// Print the feature of each picture
@@ -66,6 +69,7 @@ fn run() -> Result<(), CliError> {
         Cli::from_arg_matches(&matches).map_err(|error| CliError::usage(error.to_string()))?;
     cli.common.start_logging();
     match cli.command {
+        Command::Serve(command) => command.run(&cli.common),
         Command::Classify(command) => command.run(&cli.common),
         Command::Embed(command) => command.run(&cli.common),
         Command::Backbone(command) => command.run(&cli.common),

@@ -13,7 +13,7 @@ pub enum OperationError {
         name: &'static str,
         shape: Vec<usize>,
     },
-    #[error("{operation}: {name} of shape {shape:?} has {found} values, {expected} are needed")]
+    #[error("{operation}: {name} with shape {shape:?}: {found} values where {expected} are needed")]
     Length {
         operation: &'static str,
         name: &'static str,
@@ -145,6 +145,21 @@ impl Checks {
             shape: shape.to_vec(),
             index,
             value: values[index],
+        })
+    }
+
+    /// `shape` is that of red, green and blue planes.
+    pub fn channels(self, name: &'static str, shape: [usize; 4]) -> Result<(), OperationError> {
+        let [batch, channels, height, width] = shape;
+        if channels == 3 {
+            return Ok(());
+        }
+        Err(OperationError::Mismatch {
+            operation: self.0,
+            left: name,
+            left_shape: shape.to_vec(),
+            right: "three channels",
+            right_shape: vec![batch, 3, height, width],
         })
     }
 

@@ -1,8 +1,25 @@
 //! Integration tests, one binary.
 
+mod adapter;
+mod api;
 mod backbone;
+#[path = "../support/broken_adapters.rs"]
+mod broken_adapters;
+mod browser;
+mod cli;
 mod engine;
+mod engine_parts;
 mod golden;
+mod image_input;
 mod losses;
 mod onnx;
+mod reference;
+mod server;
+mod store;
+mod store_alias;
+mod store_folder;
+mod store_kill;
+mod store_model;
+mod store_support;
 mod support;
+mod test_app;

@@ -3,6 +3,7 @@
 
 mod export;
 mod graph;
+mod layer;
 mod proto;
 
 pub use export::{ExportError, GRAPH_VERSION, Operators, export};

@@ -182,7 +182,7 @@ mod tests {
         );
         assert_eq!(
             message(distillation(&[0.0; 4], &[0.0; 6], 2, 1.0, None)),
-            "distillation: teacher of shape [3, 2] has 4 values, 6 are needed"
+            "distillation: teacher with shape [3, 2]: 4 values where 6 are needed"
         );
         assert_eq!(
             message(distillation(&[0.0; 2], &[0.0; 2], 2, 0.0, None)),

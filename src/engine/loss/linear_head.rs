@@ -177,7 +177,7 @@ mod tests {
         let error = linear_head(&[0.0; 6], 3, &[0.0; 8], None, &mut [0.0; 4]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "linear head: weight of shape [2, 3] has 8 values, 6 are needed"
+            "linear head: weight with shape [2, 3]: 8 values where 6 are needed"
         );
     }
 }

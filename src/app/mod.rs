@@ -1,9 +1,16 @@
 //! An opened backbone with its encoder, and the work that command line and server share.
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
+mod answer;
+
+pub use answer::{
+    Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, NamedImage,
+    RefusedSupport, SupportClass,
+};
+
 use crate::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
 use crate::image_input::{ImageLimits, load_pixels};
-use crate::inference::classify::{Classifier, Metric, Neighbour, Score, Support};
+use crate::inference::classify::{Classifier, Metric, Support};
 use crate::inference::{
     Device, EncodeError, EncodeRow, Encoded, EncoderInfo, EncoderService, OrtEncoder, OrtOptions,
     Outputs, ServiceLimits,
@@ -12,107 +19,10 @@ use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
-use utoipa::ToSchema;
-
-/// An encoded image and the name that answers call it by.
-#[derive(Debug, Clone)]
-pub struct NamedImage {
-    pub name: String,
-    pub bytes: Vec<u8>,
-}
-
-/// A class with its labelled examples.
-#[derive(Debug, Clone)]
-pub struct SupportClass {
-    pub label: String,
-    pub images: Vec<NamedImage>,
-}
-
-/// Why one image of a batch was refused; the rest of the batch goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Fault {
-    /// Stable machine-readable name.
-    pub code: String,
-    pub message: String,
-}
-
-/// Where the backbone looked: attention of the class token over the patches, row by row, scaled so that the largest is 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Attention {
-    pub rows: usize,
-    pub columns: usize,
-    /// `rows·columns` values from 0 to 1.
-    pub values: Vec<f32>,
-}
-
-/// The answer for one query image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub enum Answer {
-    Classified {
-        image: String,
-        /// The most probable class.
-        label: String,
-        /// All classes, most probable first.
-        scores: Vec<Score>,
-        /// The nearest support images, nearest first.
-        nearest: Vec<Neighbour>,
-        /// Only where asked for.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        attention: Option<Attention>,
-    },
-    Failed {
-        image: String,
-        error: Fault,
-    },
-}
-
-/// A support image that was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RefusedSupport {
-    pub image: String,
-    pub label: String,
-    pub error: Fault,
-}
-
-/// Answers for a batch of query images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Classification {
-    /// In the order of the queries.
-    pub answers: Vec<Answer>,
-    pub refused: Vec<RefusedSupport>,
-}
-
-/// What `classify` also returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClassifyOptions {
-    /// Adds the attention map to each answer.
-    pub attention: bool,
-    /// How many nearest support images are named.
-    pub nearest: usize,
-}
-
-impl Default for ClassifyOptions {
-    fn default() -> Self {
-        Self {
-            attention: false,
-            nearest: 3,
-        }
-    }
-}
-
-/// The feature of one image, or why there is none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub enum Embedding {
-    Embedded { image: String, feature: Vec<f32> },
-    Failed { image: String, error: Fault },
-}
 
 /// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]

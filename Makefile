@@ -1,0 +1,41 @@
+# Every target stops at the first step that fails. Paths are relative, so that a checkout may live anywhere.
+
+LISTEN ?= 127.0.0.1:8080
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test browser check fmt bench cargo
+.NOTPARALLEL:
+
+help:
+	@echo 'make run     fetch what is missing, build, and serve the page on http://$(LISTEN) (LISTEN=address:port to change)'
+	@echo 'make test    all checks and tests, as continuous integration runs them'
+	@echo 'make setup   only fetch the ONNX Runtime library (.onnxruntime/)'
+	@echo 'make check   formatting and clippy, without tests'
+	@echo 'make fmt     format the source'
+	@echo 'make bench   benchmarks (criterion)'
+
+run: setup cargo
+	cargo run --release --locked -- serve --listen $(LISTEN)
+
+setup:
+	@scripts/fetch_onnxruntime
+
+test: setup browser check
+	cargo test --locked
+
+browser:
+	@scripts/ensure_chromium
+
+check: cargo
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+fmt: cargo
+	cargo fmt
+
+bench: setup cargo
+	cargo bench --locked
+
+cargo:
+	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \
+	  echo 'hint: install Rust 1.95 or newer (for example with rustup) and a C compiler, then run make again' >&2; exit 1; }

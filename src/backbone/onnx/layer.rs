@@ -1,0 +1,309 @@
+//! One transformer layer as ONNX nodes: attention, MLP, residuals, LayerNorm and the class token's attention.
+
+use super::export::{Exporter, Operators};
+use super::graph::{Attribute, MICROSOFT, Value};
+use crate::backbone::config::Activation;
+use crate::backbone::weights::{Affine, LayerWeights, Linear};
+use crate::tensor::Tensor;
+
+impl Exporter<'_> {
+    /// One layer. Takes the hidden state and its `norm1`; gives the new hidden state and its `next_norm`.
+    pub(super) fn layer(
+        &mut self,
+        index: usize,
+        layer: &LayerWeights,
+        hidden: &str,
+        normed: &str,
+        (next_name, next_norm): (String, &Affine),
+    ) -> (Value, Value) {
+        let name = |part: &str| format!("layers.{index}.{part}");
+        let context = match self.operators {
+            Operators::OnnxRuntime => self.fused_attention(index, layer, normed),
+            Operators::Standard => {
+                let query = self.linear(&name("query"), &layer.query, normed);
+                let key = self.linear(&name("key"), &layer.key, normed);
+                let value = self.linear(&name("value"), &layer.value, normed);
+                self.attention(&name("attention"), &query, &key, &value)
+            }
+        };
+        let scale = layer.scale1.as_ref();
+        let attended = self.product(&name("output"), &layer.output, scale, &context);
+        let bias = self.bias(&name("output"), &layer.output, scale);
+        let (hidden, normed) = self.residual(
+            &name("residual1"),
+            [hidden, &attended],
+            bias,
+            &name("norm2"),
+            &layer.norm2,
+        );
+        let inner = self.linear(&name("mlp_in"), &layer.mlp_in, &normed);
+        let active = self.activation(&name("activation"), &inner);
+        let scale = layer.scale2.as_ref();
+        let outer = self.product(&name("mlp_out"), &layer.mlp_out, scale, &active);
+        let bias = self.bias(&name("mlp_out"), &layer.mlp_out, scale);
+        self.residual(
+            &name("residual2"),
+            [&hidden, &outer],
+            bias,
+            &next_name,
+            next_norm,
+        )
+    }
+
+    /// `sum = a + b + bias` and its LayerNorm.
+    fn residual(
+        &mut self,
+        name: &str,
+        [a, b]: [&str; 2],
+        bias: Option<Value>,
+        norm_name: &str,
+        norm: &Affine,
+    ) -> (Value, Value) {
+        if self.operators == Operators::Standard {
+            let mut sum = b.to_owned();
+            if let Some(bias) = bias {
+                sum = self
+                    .graph
+                    .node(&format!("{name}.biased"), "Add", &[&sum, &bias]);
+            }
+            let sum = self.graph.node(name, "Add", &[a, &sum]);
+            let normed = self.layer_norm(norm_name, norm, &sum);
+            return (sum, normed);
+        }
+        let [weight, shift] = self.affine(norm_name, norm);
+        let mut inputs = vec![a, b, &weight, &shift];
+        if let Some(bias) = &bias {
+            inputs.push(bias);
+        }
+        // Outputs two and three are the mean and the inverse deviation, which only training reads.
+        self.graph.push(
+            &[norm_name, "", "", name],
+            MICROSOFT,
+            "SkipLayerNormalization",
+            &inputs,
+            [("epsilon", Attribute::Float(self.config.layer_norm_epsilon))],
+        );
+        (name.to_owned(), norm_name.to_owned())
+    }
+
+    /// Attention with the projections' biases added inside.
+    fn fused_attention(&mut self, index: usize, layer: &LayerWeights, normed: &str) -> Value {
+        let name = |part: &str| format!("layers.{index}.{part}");
+        let query = self.product(&name("query"), &layer.query, None, normed);
+        let key = self.product(&name("key"), &layer.key, None, normed);
+        let value = self.product(&name("value"), &layer.value, None, normed);
+        let width = self.config.width;
+        let biases = [&layer.query, &layer.key, &layer.value].map(|linear| linear.bias.as_ref());
+        let mut inputs = vec![query.as_str(), key.as_str(), value.as_str()];
+        let bias;
+        if biases.iter().any(Option::is_some) {
+            let mut joined = vec![0.0; 3 * width];
+            for (part, bias) in joined.chunks_exact_mut(width).zip(biases) {
+                if let Some(bias) = bias {
+                    part.copy_from_slice(bias.data());
+                }
+            }
+            bias = self
+                .graph
+                .constant(&name("attention.bias"), &[3 * width], &joined);
+            inputs.push(&bias);
+        }
+        self.graph.node_with(
+            &name("attention"),
+            MICROSOFT,
+            "MultiHeadAttention",
+            &inputs,
+            [("num_heads", Attribute::Int(self.config.heads as i64))],
+        )
+    }
+
+    /// `x·weightᵀ + bias`
+    fn linear(&mut self, name: &str, linear: &Linear, x: &str) -> Value {
+        let product = self.product(name, linear, None, x);
+        match self.bias(name, linear, None) {
+            None => product,
+            Some(bias) => self.graph.node(name, "Add", &[&product, &bias]),
+        }
+    }
+
+    /// `scale ⊙ (x·weightᵀ)`, with the scale folded into the constant.
+    pub(super) fn product(
+        &mut self,
+        name: &str,
+        linear: &Linear,
+        scale: Option<&Tensor>,
+        x: &str,
+    ) -> Value {
+        let (out, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
+        let scale = |row: usize| scale.map_or(1.0, |scale| scale.data()[row]);
+        let mut transposed = vec![0.0f32; out * inputs];
+        for (row, values) in linear.weight.data().chunks_exact(inputs).enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                transposed[column * out + row] = value * scale(row);
+            }
+        }
+        let weight = self
+            .graph
+            .constant(&format!("{name}.weight"), &[inputs, out], &transposed);
+        self.graph
+            .node(&format!("{name}.product"), "MatMul", &[x, &weight])
+    }
+
+    /// `scale ⊙ bias`
+    fn bias(&mut self, name: &str, linear: &Linear, scale: Option<&Tensor>) -> Option<Value> {
+        let mut bias = linear.bias.clone()?;
+        if let Some(scale) = scale {
+            for (value, scale) in bias.data_mut().iter_mut().zip(scale.data()) {
+                *value *= scale;
+            }
+        }
+        Some(
+            self.graph
+                .constant(&format!("{name}.bias"), bias.shape(), bias.data()),
+        )
+    }
+
+    pub(super) fn layer_norm(&mut self, name: &str, norm: &Affine, x: &str) -> Value {
+        let [weight, bias] = self.affine(name, norm);
+        self.graph.node_with(
+            name,
+            "",
+            "LayerNormalization",
+            &[x, &weight, &bias],
+            [
+                ("axis", Attribute::Int(-1)),
+                ("epsilon", Attribute::Float(self.config.layer_norm_epsilon)),
+            ],
+        )
+    }
+
+    fn affine(&mut self, name: &str, norm: &Affine) -> [Value; 2] {
+        [("weight", &norm.weight), ("bias", &norm.bias)].map(|(part, values)| {
+            self.graph
+                .constant(&format!("{name}.{part}"), values.shape(), values.data())
+        })
+    }
+
+    fn activation(&mut self, name: &str, x: &str) -> Value {
+        match (self.config.activation, self.operators) {
+            (Activation::Gelu, _) => self.graph.node(name, "Gelu", &[x]),
+            (Activation::QuickGelu, Operators::OnnxRuntime) => self.graph.node_with(
+                name,
+                MICROSOFT,
+                "QuickGelu",
+                &[x],
+                [("alpha", Attribute::Float(1.702))],
+            ),
+            (Activation::QuickGelu, Operators::Standard) => {
+                let factor = self
+                    .graph
+                    .constant(&format!("{name}.factor"), &[], &[1.702]);
+                let scaled = self
+                    .graph
+                    .node(&format!("{name}.scaled"), "Mul", &[x, &factor]);
+                let gate = self
+                    .graph
+                    .node(&format!("{name}.gate"), "Sigmoid", &[&scaled]);
+                self.graph.node(name, "Mul", &[x, &gate])
+            }
+        }
+    }
+
+    /// `[batch, tokens, width]` -> `[batch, heads, tokens, head_width]`
+    fn split_heads(&mut self, name: &str, x: &str, perm: [i64; 4]) -> Value {
+        let shape = self.graph.integers(
+            &format!("{name}.split_shape"),
+            &[
+                0,
+                0,
+                self.config.heads as i64,
+                self.config.head_width() as i64,
+            ],
+        );
+        let split = self
+            .graph
+            .node(&format!("{name}.split"), "Reshape", &[x, &shape]);
+        self.graph.node_with(
+            &format!("{name}.heads"),
+            "",
+            "Transpose",
+            &[&split],
+            [("perm", Attribute::Ints(perm.to_vec()))],
+        )
+    }
+
+    /// `softmax(q·kᵀ/√head_width)` for heads already split.
+    fn attention_weights(&mut self, name: &str, query: &str, key: &str) -> Value {
+        let scores = self
+            .graph
+            .node(&format!("{name}.scores"), "MatMul", &[query, key]);
+        let factor = 1.0 / (self.config.head_width() as f32).sqrt();
+        let factor = self
+            .graph
+            .constant(&format!("{name}.factor"), &[], &[factor]);
+        let scaled = self
+            .graph
+            .node(&format!("{name}.scaled"), "Mul", &[&scores, &factor]);
+        self.graph.node_with(
+            &format!("{name}.weights"),
+            "",
+            "Softmax",
+            &[&scaled],
+            [("axis", Attribute::Int(-1))],
+        )
+    }
+
+    fn attention(&mut self, name: &str, query: &str, key: &str, value: &str) -> Value {
+        let query = self.split_heads(&format!("{name}.query"), query, [0, 2, 1, 3]);
+        let key = self.split_heads(&format!("{name}.key"), key, [0, 2, 3, 1]);
+        let value = self.split_heads(&format!("{name}.value"), value, [0, 2, 1, 3]);
+        let weights = self.attention_weights(name, &query, &key);
+        let context = self
+            .graph
+            .node(&format!("{name}.context"), "MatMul", &[&weights, &value]);
+        let joined = self.graph.node_with(
+            &format!("{name}.joined"),
+            "",
+            "Transpose",
+            &[&context],
+            [("perm", Attribute::Ints(vec![0, 2, 1, 3]))],
+        );
+        let shape = self
+            .graph
+            .integers(&format!("{name}.shape"), &[0, 0, self.config.width as i64]);
+        self.graph.node(name, "Reshape", &[&joined, &shape])
+    }
+
+    /// The class token's row of layer `index`'s attention over the patches, mean over heads: `[batch, grid²]`.
+    pub(super) fn cls_attention(&mut self, index: usize, layer: &LayerWeights) -> Value {
+        // Without biases: that of the key adds the same to every score of a row, which softmax does not see.
+        let query = format!("layers.{index}.query.product");
+        let key = format!("layers.{index}.key.product");
+        let mut cls_query = self.tokens("cls_attention.query", &query, 0, 1);
+        if let Some(bias) = self.bias("cls_attention.query", &layer.query, None) {
+            cls_query = self
+                .graph
+                .node("cls_attention.query", "Add", &[&cls_query, &bias]);
+        }
+        let query = self.split_heads("cls_attention.query", &cls_query, [0, 2, 1, 3]);
+        let key = self.split_heads("cls_attention.key", &key, [0, 2, 3, 1]);
+        let weights = self.attention_weights("cls_attention", &query, &key);
+        let axes = self.graph.integers("cls_attention.axes", &[1, 2]);
+        let mean = self.graph.node_with(
+            "cls_attention.mean",
+            "",
+            "ReduceMean",
+            &[&weights, &axes],
+            [("keepdims", Attribute::Int(0))],
+        );
+        let patches = (self.grid * self.grid) as i64;
+        let start = self.graph.integers("cls_attention.start", &[1]);
+        let end = self.graph.integers("cls_attention.end", &[1 + patches]);
+        let axis = self.graph.integers("cls_attention.axis", &[1]);
+        self.graph.node(
+            "cls_attention.patches",
+            "Slice",
+            &[&mean, &start, &end, &axis],
+        )
+    }
+}

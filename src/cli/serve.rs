@@ -1,0 +1,55 @@
+//! `serve`: the page and the REST interface.
+
+use super::CliError;
+use super::options::{Common, block_on};
+use crate::web::{self, ServeError, ServeOptions};
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lora-recycle serve
+  lora-recycle serve --listen 127.0.0.1:9000 --data-dir /srv/lora-recycle
+  lora-recycle serve --listen 0.0.0.0:8080    reachable from other machines: put a proxy with a login in front")]
+pub struct Serve {
+    /// Address and port; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "LORA_RECYCLE_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    listen: String,
+    /// Host name that the server answers for besides this machine's own, e.g. behind a proxy; may be given several times
+    #[arg(
+        long = "allowed-host",
+        value_name = "NAME",
+        env = "LORA_RECYCLE_ALLOWED_HOSTS",
+        value_delimiter = ','
+    )]
+    allowed_hosts: Vec<String>,
+}
+
+impl Serve {
+    pub fn run(&self, common: &Common) -> Result<(), CliError> {
+        let app = common.open_app()?;
+        let info = app.encoder_info();
+        eprintln!(
+            "{} on {} {}, {} ({} threads)",
+            app.backbone_name, info.engine, info.version, info.device, info.threads
+        );
+        let options = ServeOptions {
+            listen: self.listen.clone(),
+            allowed_hosts: self.allowed_hosts.clone(),
+            ..ServeOptions::default()
+        };
+        block_on(web::serve(app, options, |address| {
+            eprintln!("listening on http://{address}");
+        }))?
+        .map_err(|error| match error {
+            ServeError::Listen { .. } => CliError::user(error.to_string()).hint(
+                "choose another --listen ADDRESS:PORT, or stop the program that uses this one",
+            ),
+            ServeError::Signals(_) | ServeError::Serve(_) => CliError::internal(error.to_string()),
+        })
+    }
+}

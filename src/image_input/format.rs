@@ -1,0 +1,172 @@
+//! Tells the format by content, never by file name, and names what an unreadable file looks like.
+
+use super::ImageError;
+use image::ImageFormat;
+
+/// Magic numbers of the formats that are read.
+const SIGNATURES: [(&[u8], ImageFormat); 8] = [
+    (b"\xff\xd8\xff", ImageFormat::Jpeg),
+    (b"\x89PNG\r\n\x1a\n", ImageFormat::Png),
+    (b"RIFF", ImageFormat::WebP),
+    (b"GIF87a", ImageFormat::Gif),
+    (b"GIF89a", ImageFormat::Gif),
+    (b"BM", ImageFormat::Bmp),
+    (b"II\x2a\x00", ImageFormat::Tiff),
+    (b"MM\x00\x2a", ImageFormat::Tiff),
+];
+
+const ADVICE: &str = "send a JPEG, PNG, WebP, GIF, BMP or TIFF file";
+const EXPORT_AS_JPEG: &str = "export the picture as JPEG first";
+const DRAW_TO_PNG: &str = "export the drawing as PNG first";
+
+/// Start of a foreign file, what it is and what to do with it.
+const FOREIGN: [(&[u8], &str, &str); 15] = [
+    (
+        b"%PDF",
+        "a PDF document",
+        "export the page as PNG or JPEG first",
+    ),
+    (
+        b"%!PS",
+        "a PostScript document",
+        "export the page as PNG or JPEG first",
+    ),
+    (b"\xff\x0a", "a JPEG XL picture", EXPORT_AS_JPEG),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", EXPORT_AS_JPEG),
+    (
+        b"\x00\x00\x00\x0cjP  ",
+        "a JPEG 2000 picture",
+        EXPORT_AS_JPEG,
+    ),
+    (b"8BPS", "a Photoshop document", EXPORT_AS_JPEG),
+    (
+        b"II\x2b\x00",
+        "a BigTIFF picture",
+        "save it as an ordinary TIFF or a PNG",
+    ),
+    (
+        b"MM\x00\x2b",
+        "a BigTIFF picture",
+        "save it as an ordinary TIFF or a PNG",
+    ),
+    (b"\x00\x00\x01\x00", "a Windows icon", DRAW_TO_PNG),
+    (b"v/1\x01", "an OpenEXR picture", EXPORT_AS_JPEG),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive or an office document",
+        "unpack the pictures first",
+    ),
+    (b"\x1f\x8b", "a gzip archive", "unpack the pictures first"),
+    (b"Rar!", "a RAR archive", "unpack the pictures first"),
+    (b"\x7fELF", "a program", ADVICE),
+    (b"MZ", "a program", ADVICE),
+];
+
+/// Name of a format for messages.
+pub(super) fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        _ => "image",
+    }
+}
+
+/// The format that the content shows.
+pub(super) fn identify(bytes: &[u8]) -> Result<ImageFormat, ImageError> {
+    for (signature, format) in SIGNATURES {
+        // A file cut inside its signature; one or two bytes are too few to tell.
+        if bytes.len() > 2 && bytes.len() < signature.len() && signature.starts_with(bytes) {
+            return Err(ImageError::Truncated {
+                format: name(format),
+            });
+        }
+        if !bytes.starts_with(signature) {
+            continue;
+        }
+        if format != ImageFormat::WebP {
+            return Ok(format);
+        }
+        match bytes.get(8..12) {
+            Some(b"WEBP") => return Ok(format),
+            Some(_) => return Err(unsupported("a sound or video file", ADVICE)),
+            None => {
+                return Err(ImageError::Truncated {
+                    format: name(format),
+                });
+            }
+        }
+    }
+    Err(foreign(bytes))
+}
+
+fn unsupported(looks_like: &'static str, advice: &'static str) -> ImageError {
+    ImageError::UnsupportedFormat { looks_like, advice }
+}
+
+fn foreign(bytes: &[u8]) -> ImageError {
+    for (start, looks_like, advice) in FOREIGN {
+        if bytes.starts_with(start) {
+            return unsupported(looks_like, advice);
+        }
+    }
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return media_container(&bytes[8..bytes.len().min(64)]);
+    }
+    text(bytes)
+}
+
+/// Files of the ISO base media family, told apart by their brands, four letters each, of which the first is the main one.
+fn media_container(brands: &[u8]) -> ImageError {
+    let brands = brands.as_chunks().0;
+    let has_avif = brands.iter().any(|brand| brand == b"avif");
+    match brands.first().unwrap_or(b"    ") {
+        b"avif" | b"avis" => unsupported("an AVIF picture", EXPORT_AS_JPEG),
+        b"mif1" | b"msf1" if has_avif => unsupported("an AVIF picture", EXPORT_AS_JPEG),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
+            unsupported(
+                "a HEIC picture (the format of iPhone cameras)",
+                "export it as JPEG first, or set the camera to \"Most Compatible\"",
+            )
+        }
+        b"crx " => unsupported("a camera raw picture", EXPORT_AS_JPEG),
+        _ => unsupported("a video", "save a single frame as PNG or JPEG"),
+    }
+}
+
+fn text(bytes: &[u8]) -> ImageError {
+    let head = &bytes[..bytes.len().min(1024)];
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let head = head.trim_ascii_start().to_ascii_lowercase();
+    let contains = |word: &[u8]| head.windows(word.len()).any(|window| window == word);
+    if head.starts_with(b"<") && contains(b"<svg") && !contains(b"<html") {
+        return unsupported("an SVG drawing", DRAW_TO_PNG);
+    }
+    if head.starts_with(b"<")
+        && [&b"<!doctype html"[..], b"<html", b"<head", b"<body"]
+            .iter()
+            .any(|word| contains(word))
+    {
+        return unsupported(
+            "HTML, a web page",
+            "save the picture itself, not the page that shows it",
+        );
+    }
+    if head.starts_with(b"<?xml") {
+        return unsupported("XML", ADVICE);
+    }
+    if head.iter().all(|&byte| byte == 0) {
+        return unsupported("a file of zeros", "copy or download it again");
+    }
+    // The cut at the end of `head` may go through a character.
+    let is_utf8 =
+        std::str::from_utf8(&head).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let is_control = |byte: &u8| matches!(byte, 0..=8 | 14..=31 | 0x7f);
+    if is_utf8 && !head.iter().any(is_control) {
+        return unsupported("plain text", ADVICE);
+    }
+    unsupported("an unknown kind of file", ADVICE)
+}

@@ -1,0 +1,233 @@
+//! Classification from a few examples, in one call; nothing is stored.
+
+use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
+use super::parameters::Parameters;
+use super::schemas::{ImageRequestProblems, form_schema};
+use super::{BackboneIdentity, refuse_adapter};
+use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, SupportClass};
+use crate::web::limits::Admission;
+use crate::web::problem::Problem;
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Request, State};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Longest label in bytes; each answer repeats the labels of all classes.
+const LONGEST_LABEL: usize = 256;
+
+/// Classes and queries, as JSON.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifyRequest {
+    /// 2 to 1000 classes, each with at least one image.
+    classes: Vec<ClassExamples>,
+    /// Images to classify.
+    queries: Vec<Base64Image>,
+    /// Adapter that the images go through; without one the bare backbone answers.
+    #[serde(default)]
+    adapter: Option<String>,
+}
+
+/// A class and its labelled images.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassExamples {
+    #[schema(example = "cat")]
+    label: String,
+    images: Vec<Base64Image>,
+}
+
+/// Classes and queries, as a form.
+struct ClassifyForm;
+
+impl PartialSchema for ClassifyForm {
+    fn schema() -> RefOr<Schema> {
+        form_schema(&[
+            (
+                "support/{label}",
+                "Labelled image files; the part name is `support/` and the label, and may stand any number of times",
+            ),
+            (
+                "query",
+                "Image files to classify; the part name may stand any number of times",
+            ),
+        ])
+    }
+}
+
+impl ToSchema for ClassifyForm {}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ClassifyParameters {
+    /// Adds to each answer where the backbone looked.
+    #[serde(default)]
+    attention: bool,
+    /// How many nearest labelled images each answer names.
+    #[serde(default = "default_nearest")]
+    #[param(default = 3)]
+    nearest: usize,
+    /// Adapter that the images go through; without one the bare backbone answers.
+    adapter: Option<String>,
+}
+
+fn default_nearest() -> usize {
+    ClassifyOptions::default().nearest
+}
+
+/// Answers, in the order of the queries. An image is called by its file name, or by its index where it has none.
+#[derive(Serialize, ToSchema)]
+pub struct ClassifyResponse {
+    backbone: BackboneIdentity,
+    /// The adapter that gave the answer; null for the bare backbone.
+    adapter: Option<String>,
+    results: Vec<Answer>,
+    /// Labelled images that could not be used.
+    refused: Vec<RefusedSupport>,
+}
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(classify))
+}
+
+/// Classifies images from a few labelled examples
+///
+/// Nothing is stored. A query that cannot be used has an `error` in its place, a labelled image that cannot be used is listed
+/// in `refused`; the others are answered all the same.
+#[utoipa::path(
+    post,
+    path = "/classify",
+    tag = "classification",
+    params(ClassifyParameters),
+    request_body(content((ClassifyRequest = "application/json"), (ClassifyForm = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "One result per query, in order", body = ClassifyResponse),
+        (status = 404, description = "There is no such adapter", body = Problem, content_type = "application/problem+json"),
+        ImageRequestProblems,
+    )
+)]
+async fn classify(
+    State(app): State<Arc<App>>,
+    Parameters(parameters): Parameters<ClassifyParameters>,
+    admission: Admission,
+    request: Request,
+) -> Result<Json<ClassifyResponse>, ApiError> {
+    refuse_adapter(parameters.adapter)?;
+    let (classes, queries) = match BodyKind::of(request.headers())? {
+        BodyKind::Json => from_json(receive_json(&admission, request).await?)?,
+        BodyKind::Form => from_form(&admission, request).await?,
+    };
+    check(&admission, &classes, &queries)?;
+    let options = ClassifyOptions {
+        attention: parameters.attention,
+        nearest: parameters.nearest,
+    };
+    let answer = admission
+        .answer(app.classify(classes, queries, options))
+        .await?;
+    Ok(Json(ClassifyResponse {
+        backbone: BackboneIdentity::of(&app),
+        adapter: None,
+        results: answer.answers,
+        refused: answer.refused,
+    }))
+}
+
+fn from_json(body: ClassifyRequest) -> Result<(Vec<SupportClass>, Vec<NamedImage>), ApiError> {
+    refuse_adapter(body.adapter)?;
+    let classes = body
+        .classes
+        .into_iter()
+        .enumerate()
+        .map(|(index, class)| {
+            Ok(SupportClass {
+                label: class.label,
+                images: named_images(class.images, &format!("classes[{index}].images"))?,
+            })
+        })
+        .collect::<Result<_, ApiError>>()?;
+    Ok((classes, named_images(body.queries, "queries")?))
+}
+
+/// Where a part of the form belongs.
+enum Place {
+    Support(String),
+    Query,
+}
+
+async fn from_form(
+    admission: &Admission,
+    request: Request,
+) -> Result<(Vec<SupportClass>, Vec<NamedImage>), ApiError> {
+    let parts = receive_form(admission, request, place).await?;
+    let mut classes: Vec<SupportClass> = Vec::new();
+    let mut class_of: HashMap<String, usize> = HashMap::new();
+    let mut queries = Vec::new();
+    for part in parts {
+        let list = match &part.place {
+            Place::Query => &mut queries,
+            Place::Support(label) => {
+                let index = *class_of.entry(label.clone()).or_insert_with(|| {
+                    classes.push(SupportClass {
+                        label: label.clone(),
+                        images: Vec::new(),
+                    });
+                    classes.len() - 1
+                });
+                &mut classes[index].images
+            }
+        };
+        let index = list.len();
+        list.push(part.named(index));
+    }
+    Ok((classes, queries))
+}
+
+fn place(name: String) -> Result<Place, ApiError> {
+    if name == "query" {
+        return Ok(Place::Query);
+    }
+    match name.strip_prefix("support/") {
+        Some(label) => Ok(Place::Support(label.to_owned())),
+        None => Err(ApiError::InvalidParameter {
+            detail: format!(
+                "a part is named \"{name}\"; the names are support/LABEL for labelled images and query for images to classify"
+            ),
+            parameter: name,
+        }),
+    }
+}
+
+fn check(
+    admission: &Admission,
+    classes: &[SupportClass],
+    queries: &[NamedImage],
+) -> Result<(), ApiError> {
+    for (index, class) in classes.iter().enumerate() {
+        if class.label.len() > LONGEST_LABEL {
+            return Err(ApiError::InvalidParameter {
+                parameter: format!("classes[{index}].label"),
+                detail: format!(
+                    "the label has {} bytes, at most {LONGEST_LABEL} are allowed",
+                    class.label.len()
+                ),
+            });
+        }
+    }
+    if queries.is_empty() {
+        return Err(ApiError::InvalidParameter {
+            parameter: "queries".into(),
+            detail: "there is no image to classify".into(),
+        });
+    }
+    let support: usize = classes.iter().map(|class| class.images.len()).sum();
+    admission.check_images("classes", support + queries.len())?;
+    admission.check_scores(queries.len(), classes.len())
+}

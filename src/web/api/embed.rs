@@ -1,0 +1,123 @@
+//! Features of images.
+
+use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
+use super::parameters::Parameters;
+use super::schemas::{ImageRequestProblems, form_schema};
+use super::{BackboneIdentity, refuse_adapter};
+use crate::app::{App, Embedding, NamedImage};
+use crate::web::limits::Admission;
+use crate::web::problem::Problem;
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Request, State};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Images to embed, as JSON.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedRequest {
+    images: Vec<Base64Image>,
+    /// Adapter that the images go through; without one the bare backbone answers.
+    #[serde(default)]
+    adapter: Option<String>,
+}
+
+/// Images to embed, as a form.
+struct EmbedForm;
+
+impl PartialSchema for EmbedForm {
+    fn schema() -> RefOr<Schema> {
+        form_schema(&[(
+            "image",
+            "Image files; the part name may stand any number of times",
+        )])
+    }
+}
+
+impl ToSchema for EmbedForm {}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EmbedParameters {
+    /// Adapter that the images go through; without one the bare backbone answers.
+    adapter: Option<String>,
+}
+
+/// Features, in the order of the images.
+#[derive(Serialize, ToSchema)]
+pub struct EmbedResponse {
+    backbone: BackboneIdentity,
+    /// The adapter that gave the answer; null for the bare backbone.
+    adapter: Option<String>,
+    results: Vec<Embedding>,
+}
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(embed))
+}
+
+/// Turns images into features
+///
+/// An image that cannot be used has an `error` in its place; the others are answered all the same.
+#[utoipa::path(
+    post,
+    path = "/embed",
+    tag = "classification",
+    params(EmbedParameters),
+    request_body(content((EmbedRequest = "application/json"), (EmbedForm = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "One result per image, in order", body = EmbedResponse),
+        (status = 404, description = "There is no such adapter", body = Problem, content_type = "application/problem+json"),
+        ImageRequestProblems,
+    )
+)]
+async fn embed(
+    State(app): State<Arc<App>>,
+    Parameters(parameters): Parameters<EmbedParameters>,
+    admission: Admission,
+    request: Request,
+) -> Result<Json<EmbedResponse>, ApiError> {
+    refuse_adapter(parameters.adapter)?;
+    let images = match BodyKind::of(request.headers())? {
+        BodyKind::Json => {
+            let body: EmbedRequest = receive_json(&admission, request).await?;
+            refuse_adapter(body.adapter)?;
+            named_images(body.images, "images")?
+        }
+        BodyKind::Form => from_form(&admission, request).await?,
+    };
+    if images.is_empty() {
+        return Err(ApiError::InvalidParameter {
+            parameter: "images".into(),
+            detail: "there is no image".into(),
+        });
+    }
+    admission.check_images("images", images.len())?;
+    Ok(Json(EmbedResponse {
+        backbone: BackboneIdentity::of(&app),
+        adapter: None,
+        results: admission.answer(app.embed(images)).await?,
+    }))
+}
+
+async fn from_form(admission: &Admission, request: Request) -> Result<Vec<NamedImage>, ApiError> {
+    let parts = receive_form(admission, request, |name| match name.as_str() {
+        "image" => Ok(()),
+        _ => Err(ApiError::InvalidParameter {
+            detail: format!("a part is named \"{name}\"; the name for images is image"),
+            parameter: name,
+        }),
+    })
+    .await?;
+    Ok(parts
+        .into_iter()
+        .enumerate()
+        .map(|(index, part)| part.named(index))
+        .collect())
+}

@@ -1,0 +1,301 @@
+//! Images in a request body: base64 inside JSON, or the parts of a form.
+
+use crate::app::NamedImage;
+use crate::web::ApiError;
+use crate::web::limits::Admission;
+use axum::body::Bytes;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use utoipa::ToSchema;
+
+const WANTED: &str = "application/json or multipart/form-data";
+
+/// How a body carries its images.
+pub enum BodyKind {
+    Json,
+    Form,
+}
+
+impl BodyKind {
+    /// # Errors
+    /// [`ApiError::UnsupportedMediaType`] where the content type is neither.
+    pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let found = headers
+            .get(header::CONTENT_TYPE)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let essence = found.as_deref().unwrap_or_default();
+        let essence = essence.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/json") {
+            Ok(Self::Json)
+        } else if essence.eq_ignore_ascii_case("multipart/form-data") {
+            Ok(Self::Form)
+        } else {
+            Err(ApiError::UnsupportedMediaType {
+                found,
+                wanted: WANTED,
+            })
+        }
+    }
+}
+
+/// An image inside JSON.
+#[derive(ToSchema)]
+#[schema(value_type = String, content_encoding = "base64", example = "data:image/png;base64,iVBORw0KGgo=")]
+pub struct Base64Image(Result<Vec<u8>, String>);
+
+impl Base64Image {
+    fn named(
+        self,
+        index: usize,
+        parameter: impl FnOnce() -> String,
+    ) -> Result<NamedImage, ApiError> {
+        match self.0 {
+            Ok(bytes) => Ok(NamedImage {
+                name: index.to_string(),
+                bytes,
+            }),
+            Err(detail) => Err(ApiError::InvalidBase64 {
+                parameter: parameter(),
+                detail,
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64Image {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Base64Visitor;
+        impl Visitor<'_> for Base64Visitor {
+            type Value = Base64Image;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string with the base64 of an image file")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Base64Image, E> {
+                Ok(Base64Image(decode(text)))
+            }
+        }
+        deserializer.deserialize_str(Base64Visitor)
+    }
+}
+
+/// Padding may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    let mut text = text;
+    if text
+        .get(..5)
+        .is_some_and(|start| start.eq_ignore_ascii_case("data:"))
+    {
+        let Some((kind, data)) = text.split_once(',') else {
+            return Err("the data: URI has no comma".into());
+        };
+        if !kind.to_ascii_lowercase().ends_with(";base64") {
+            return Err("the data: URI is not base64-encoded".into());
+        }
+        text = data;
+    }
+    // Many encoders break lines.
+    let unbroken: String;
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        unbroken = text.split_ascii_whitespace().collect();
+        text = &unbroken;
+    }
+    BASE64.decode(text).map_err(|error| error.to_string())
+}
+
+/// The images of a JSON list that stands at `parameter`.
+pub fn named_images(
+    images: Vec<Base64Image>,
+    parameter: &str,
+) -> Result<Vec<NamedImage>, ApiError> {
+    images
+        .into_iter()
+        .enumerate()
+        .map(|(index, image)| image.named(index, || format!("{parameter}[{index}]")))
+        .collect()
+}
+
+/// Receives a JSON body.
+pub async fn receive_json<T>(admission: &Admission, request: Request) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let limit_bytes = admission.limits.max_body_bytes;
+    let body = async {
+        Bytes::from_request(request, &())
+            .await
+            .map_err(|rejection| {
+                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    ApiError::BodyTooLarge { limit_bytes }
+                } else {
+                    ApiError::BodyUnreadable(rejection.body_text())
+                }
+            })
+    };
+    let body = admission.receive(body).await?;
+    // Decoding a large body takes long enough to hold up other requests of this worker.
+    tokio::task::spawn_blocking(move || parse_json(&body))
+        .await
+        .map_err(|error| ApiError::Internal(format!("parsing stopped: {error}")))?
+}
+
+fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let malformed = |error: &serde_json::Error| ApiError::Malformed {
+        format: "JSON",
+        detail: error.to_string(),
+    };
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        if error.inner().is_data() {
+            let parameter = match error.path().to_string().as_str() {
+                "." => "body".to_owned(),
+                path => path.to_owned(),
+            };
+            ApiError::InvalidParameter {
+                parameter,
+                detail: error.inner().to_string(),
+            }
+        } else {
+            malformed(error.inner())
+        }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+/// An image of a form and the place it was sent to.
+pub struct Part<P> {
+    pub place: P,
+    file_name: Option<String>,
+    bytes: Vec<u8>,
+}
+
+impl<P> Part<P> {
+    /// The image, called by its file name or else by `index`.
+    pub fn named(self, index: usize) -> NamedImage {
+        NamedImage {
+            name: self.file_name.unwrap_or_else(|| index.to_string()),
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// Receives the parts of a form; `place` says what the part's name means, or refuses it.
+pub async fn receive_form<P>(
+    admission: &Admission,
+    request: Request,
+    place: impl Fn(String) -> Result<P, ApiError>,
+) -> Result<Vec<Part<P>>, ApiError> {
+    let limit_bytes = admission.limits.max_body_bytes;
+    let failed = |error: MultipartError| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit_bytes },
+        StatusCode::BAD_REQUEST => ApiError::Malformed {
+            format: "multipart/form-data",
+            detail: error.body_text(),
+        },
+        _ => ApiError::BodyUnreadable(error.body_text()),
+    };
+    let parts = async {
+        let mut form = Multipart::from_request(request, &())
+            .await
+            .map_err(|rejection| ApiError::Malformed {
+                format: "multipart/form-data",
+                detail: rejection.body_text(),
+            })?;
+        let mut parts = Vec::new();
+        while let Some(field) = form.next_field().await.map_err(failed)? {
+            let name = field.name().ok_or_else(nameless)?;
+            let place = place(decode_name(name))?;
+            admission.check_images("body", parts.len() + 1)?;
+            parts.push(Part {
+                place,
+                file_name: file_name(&field),
+                bytes: collect(field).await.map_err(failed)?,
+            });
+        }
+        Ok(parts)
+    };
+    admission.receive(parts).await
+}
+
+fn nameless() -> ApiError {
+    ApiError::InvalidParameter {
+        parameter: "body".into(),
+        detail: "a part of the form has no name, or not in the form name=\"…\" with plain UTF-8"
+            .into(),
+    }
+}
+
+async fn collect(mut field: Field<'_>) -> Result<Vec<u8>, MultipartError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn file_name(field: &Field<'_>) -> Option<String> {
+    field
+        .file_name()
+        .filter(|name| !name.is_empty())
+        .map(decode_name)
+}
+
+/// Undoes what browsers do to names in a form: they escape quotes and line ends, and nothing else, so that a "50%" in a name stays.
+fn decode_name(name: &str) -> String {
+    name.replace("%22", "\"")
+        .replace("%0D", "\r")
+        .replace("%0A", "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_comes_with_and_without_prefix_padding_and_line_breaks() {
+        for text in [
+            "aGVsbG8=",
+            "aGVsbG8",
+            "aGVs\r\nbG8=\n",
+            "data:image/png;base64,aGVsbG8=",
+            "DATA:;BASE64,aGVsbG8",
+        ] {
+            assert_eq!(decode(text).as_deref(), Ok(b"hello".as_slice()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_base64_is_refused_with_the_reason() {
+        assert!(decode("aGV!bG8=").unwrap_err().contains('3'));
+        assert!(
+            decode("data:image/png,abc")
+                .unwrap_err()
+                .contains("not base64")
+        );
+        assert!(decode("data:image/png").unwrap_err().contains("comma"));
+        assert!(decode("ä").is_err());
+        assert!(decode("dataä").is_err());
+    }
+
+    #[test]
+    fn names_are_unescaped_as_browsers_escape_them() {
+        assert_eq!(
+            decode_name("a %22b%22%0D%0A 50% %41 ü"),
+            "a \"b\"\r\n 50% %41 ü"
+        );
+    }
+}

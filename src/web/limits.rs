@@ -1,0 +1,190 @@
+//! How much one request may ask for, and how many are answered at a time. Work is refused before it is queued.
+
+use super::problem::ApiError;
+use crate::app::AppError;
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::{FromRef, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::{StreamExt, stream};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limits of the HTTP interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebLimits {
+    /// Requests with images that are received or answered at a time; each may hold a body in memory. More get 429.
+    pub max_concurrent_requests: usize,
+    pub max_body_bytes: usize,
+    /// Images of a request, labelled ones and queries together.
+    pub max_images: usize,
+    /// Queries × classes of a request: bounds the size of the answer.
+    pub max_scores: usize,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
+    /// Time for the answer once the body is there.
+    pub answer_timeout: Duration,
+}
+
+impl Default for WebLimits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_requests: 16,
+            max_body_bytes: 128 << 20,
+            max_images: 5_000,
+            max_scores: 500_000,
+            body_timeout: Duration::from_secs(120),
+            answer_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The limits, and the permits of which each request with images needs one.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub limits: WebLimits,
+    permits: Arc<Semaphore>,
+}
+
+/// The right to have a request with images answered, and its limits.
+#[derive(Debug)]
+pub struct Admission {
+    pub limits: WebLimits,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    pub fn new(limits: WebLimits) -> Self {
+        Self {
+            limits,
+            permits: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
+        }
+    }
+}
+
+impl Admission {
+    /// Waits for a body to arrive.
+    pub async fn receive<T>(
+        &self,
+        body: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let limit = self.limits.body_timeout;
+        tokio::time::timeout(limit, body)
+            .await
+            .unwrap_or(Err(ApiError::BodyTimeout {
+                limit_seconds: limit.as_secs(),
+            }))
+    }
+
+    /// Waits for an answer; what has not been computed in time is dropped.
+    pub async fn answer<T>(
+        &self,
+        work: impl Future<Output = Result<T, AppError>>,
+    ) -> Result<T, ApiError> {
+        let limit = self.limits.answer_timeout;
+        match tokio::time::timeout(limit, work).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ApiError::AnswerTimeout {
+                limit_seconds: limit.as_secs(),
+            }),
+        }
+    }
+
+    /// Refuses more images than allowed.
+    pub fn check_images(&self, parameter: &'static str, found: usize) -> Result<(), ApiError> {
+        check(parameter, "images", found, self.limits.max_images)
+    }
+
+    /// Refuses an answer that would be larger than allowed.
+    pub fn check_scores(&self, queries: usize, classes: usize) -> Result<(), ApiError> {
+        check(
+            "queries",
+            "queries times classes",
+            queries.saturating_mul(classes),
+            self.limits.max_scores,
+        )
+    }
+}
+
+fn check(
+    parameter: &'static str,
+    what: &'static str,
+    found: usize,
+    limit: usize,
+) -> Result<(), ApiError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ApiError::TooMany {
+        parameter,
+        what,
+        found,
+        limit,
+    })
+}
+
+impl<S> FromRequestParts<S> for Admission
+where
+    S: Send + Sync,
+    Gate: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Gate { limits, permits } = Gate::from_ref(state);
+        let declared = parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|bytes| bytes > limits.max_body_bytes as u64) {
+            return Err(ApiError::BodyTooLarge {
+                limit_bytes: limits.max_body_bytes,
+            });
+        }
+        match permits.try_acquire_owned() {
+            Ok(permit) => Ok(Self {
+                limits,
+                _permit: permit,
+            }),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(ApiError::Busy),
+        }
+    }
+}
+
+/// Reads and drops what a refused client still sends, for a while: closing a connection with unread bytes resets it, and
+/// the client would see a broken connection in place of the reason.
+pub async fn drain_refused(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // Such a client waits for a word before it sends.
+    let waits = parts.headers.contains_key(header::EXPECT);
+    let rest = Arc::new(Mutex::new(body.into_data_stream()));
+    let read = Arc::clone(&rest);
+    let body = Body::from_stream(stream::poll_fn(move |context| poll_rest(&read, context)));
+    let response = next.run(Request::from_parts(parts, body)).await;
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    // Who was too slow once would be so again.
+    if refused && !waits && status != StatusCode::REQUEST_TIMEOUT {
+        let mut rest = stream::poll_fn(move |context| poll_rest(&rest, context));
+        let drained = async { while let Some(Ok(_)) = rest.next().await {} };
+        // Whoever sends for longer than this gets no reason.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    }
+    response
+}
+
+fn poll_rest(
+    rest: &Mutex<BodyDataStream>,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, axum::Error>>> {
+    match rest.lock() {
+        Ok(mut rest) => rest.poll_next_unpin(context),
+        Err(_) => Poll::Ready(None),
+    }
+}

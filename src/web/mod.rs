@@ -1,0 +1,65 @@
+//! HTTP: the REST interface, the page, health, the OpenAPI document, and the rules that hold for every request.
+//! Knows `App`; knows no model, no image format and no SQL. Each resource owns its router; this file only merges.
+
+pub mod api;
+mod envelope;
+mod guard;
+mod health;
+mod limits;
+mod openapi;
+mod pages;
+mod problem;
+mod server;
+
+pub use guard::AllowedHosts;
+pub use limits::WebLimits;
+pub use problem::{ApiError, Problem};
+pub use server::{ServeError, ServeOptions, serve};
+
+use crate::app::App;
+use axum::Router;
+use axum::extract::FromRef;
+use health::Readiness;
+use limits::Gate;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+/// What handlers share; clones are cheap.
+#[derive(Clone, FromRef)]
+pub struct WebState {
+    app: Arc<App>,
+    gate: Gate,
+    readiness: Readiness,
+    #[from_ref(skip)]
+    hosts: AllowedHosts,
+}
+
+impl WebState {
+    pub fn new(app: Arc<App>, limits: WebLimits, hosts: AllowedHosts) -> Self {
+        Self {
+            readiness: Readiness::new(Arc::clone(&app)),
+            app,
+            gate: Gate::new(limits),
+            hosts,
+        }
+    }
+}
+
+/// Everything that is served, with the rules that hold for every request.
+pub fn router(state: WebState) -> Router {
+    let (documented, document) = documented_routes().split_for_parts();
+    let routes = documented
+        .merge(openapi::router(document))
+        .merge(pages::router())
+        .fallback(pages::unknown_address)
+        .method_not_allowed_fallback(problem::method_not_allowed);
+    let max_body_bytes = state.gate.limits.max_body_bytes;
+    envelope::wrap(routes, state.hosts.clone(), max_body_bytes).with_state(state)
+}
+
+/// The routes that the OpenAPI document describes, and the document.
+fn documented_routes() -> OpenApiRouter<WebState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .nest("/api/v1", api::router())
+        .merge(health::router())
+}

@@ -1,0 +1,427 @@
+//! Errors of the HTTP interface: one type that knows status, words for the client and words for the log,
+//! and its form on the wire (RFC 9457).
+
+use crate::app::{AppError, RefusedSupport};
+use crate::inference::EncodeError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Media type of a [`Problem`].
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// Seconds after which a client that found the server busy should try again.
+const RETRY_SECONDS: u32 = 2;
+
+/// The body of every error answer (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Stable machine-readable name.
+    #[schema(example = "invalid_base64")]
+    pub code: String,
+    /// The code in words; the same for every occurrence.
+    pub title: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// What is wrong with this request.
+    pub detail: String,
+    /// The part of the request that is wrong, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "queries[2]")]
+    pub parameter: Option<String>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Names the request in the server's log; also in the header `x-request-id`.
+    pub request_id: String,
+    /// Support images that could not be used, where that is why there is no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedSupport>,
+}
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub enum ApiError {
+    UnknownRoute,
+    MethodNotAllowed,
+    UnknownAdapter(String),
+    /// The `Host` header names a host that this server does not answer for.
+    ForeignHost(String),
+    /// A browser sent the request on behalf of another site.
+    ForeignOrigin,
+    /// The body is not what its content type says.
+    Malformed {
+        format: &'static str,
+        detail: String,
+    },
+    /// The client went away or its body could not be read.
+    BodyUnreadable(String),
+    BodyTimeout {
+        limit_seconds: u64,
+    },
+    BodyTooLarge {
+        limit_bytes: usize,
+    },
+    UnsupportedMediaType {
+        found: Option<String>,
+        wanted: &'static str,
+    },
+    InvalidParameter {
+        parameter: String,
+        detail: String,
+    },
+    InvalidBase64 {
+        parameter: String,
+        detail: String,
+    },
+    TooMany {
+        parameter: &'static str,
+        what: &'static str,
+        found: usize,
+        limit: usize,
+    },
+    ClassWithoutImages {
+        label: String,
+        refused: Vec<RefusedSupport>,
+    },
+    Busy,
+    AnswerTimeout {
+        limit_seconds: u64,
+    },
+    NotReady(String),
+    EncoderStopped,
+    /// A fault of the program; the cause is logged and never sent.
+    Internal(String),
+    /// A handler panicked; the panic itself is the cause.
+    Panicked(String),
+}
+
+/// What a client is told of an [`ApiError`].
+struct Words {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    parameter: Option<String>,
+    hint: Option<String>,
+}
+
+impl Words {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            parameter: None,
+            hint: None,
+        }
+    }
+
+    fn parameter(mut self, parameter: impl Into<String>) -> Self {
+        self.parameter = Some(parameter.into());
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl ApiError {
+    fn words(&self) -> Words {
+        match self {
+            Self::UnknownRoute => Words::new(
+                StatusCode::NOT_FOUND,
+                "unknown_route",
+                "There is nothing at this address",
+                "no resource has this address",
+            )
+            .hint("/api/docs lists the addresses"),
+            Self::MethodNotAllowed => Words::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "The address does not take this method",
+                "this address does not take this method",
+            )
+            .hint("the header Allow lists the methods"),
+            Self::UnknownAdapter(adapter) => Words::new(
+                StatusCode::NOT_FOUND,
+                "adapter_not_found",
+                "There is no such adapter",
+                format!("there is no adapter \"{adapter}\""),
+            )
+            .parameter("adapter")
+            .hint("leave the parameter out to use the bare backbone"),
+            Self::ForeignHost(host) => Words::new(
+                StatusCode::FORBIDDEN,
+                "host_not_allowed",
+                "The server does not answer for this host",
+                format!("the host \"{host}\" is not one that this server answers for"),
+            )
+            .parameter("Host")
+            .hint("use http://localhost or http://127.0.0.1, or start the server with --allowed-host NAME"),
+            Self::ForeignOrigin => Words::new(
+                StatusCode::FORBIDDEN,
+                "cross_origin",
+                "Another site may not send this request",
+                "a browser sent this request on behalf of another site",
+            )
+            .parameter("Origin")
+            .hint("send it from the server's own page or from a program that is no browser"),
+            Self::Malformed { format, detail } => Words::new(
+                StatusCode::BAD_REQUEST,
+                "malformed_body",
+                "The body is not what its content type says",
+                format!("the body is not valid {format}: {detail}"),
+            ),
+            Self::BodyUnreadable(_) => Words::new(
+                StatusCode::BAD_REQUEST,
+                "body_unreadable",
+                "The body could not be read",
+                "the body ended or broke off before it was complete",
+            ),
+            Self::BodyTimeout { limit_seconds } => Words::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                "The body came too slowly",
+                format!("the body was not complete after {limit_seconds} s"),
+            )
+            .hint("send fewer or smaller images at once"),
+            Self::BodyTooLarge { limit_bytes } => Words::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is too large",
+                format!("the body has more than the {limit_bytes} bytes allowed"),
+            )
+            .hint("send fewer or smaller images at once"),
+            Self::UnsupportedMediaType { found, wanted } => Words::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The content type is not supported",
+                match found {
+                    Some(found) => format!("the content type is \"{found}\", expected {wanted}"),
+                    None => format!("there is no content type, expected {wanted}"),
+                },
+            )
+            .parameter("Content-Type"),
+            Self::InvalidParameter { parameter, detail } => Words::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_parameter",
+                "A part of the request is missing or wrong",
+                detail.as_str(),
+            )
+            .parameter(parameter.as_str()),
+            Self::InvalidBase64 { parameter, detail } => Words::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_base64",
+                "An image is not valid base64",
+                format!("{parameter} is not valid base64: {detail}"),
+            )
+            .parameter(parameter.as_str())
+            .hint("send the bytes of the image file in standard base64, with or without a data: prefix"),
+            Self::TooMany {
+                parameter,
+                what,
+                found,
+                limit,
+            } => Words::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "too_many",
+                "The request asks for too much at once",
+                format!("the request has {found} {what}, at most {limit} are allowed"),
+            )
+            .parameter(*parameter)
+            .hint("split the request"),
+            Self::ClassWithoutImages { label, .. } => Words::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "class_without_images",
+                "A class has no usable image",
+                format!("class \"{label}\" has no usable image"),
+            )
+            .parameter("classes")
+            .hint("give each class at least one image that can be read; refused says what is wrong with the others"),
+            Self::Busy => Words::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "busy",
+                "The server is busy",
+                "as many requests as allowed are being answered already",
+            )
+            .hint(format!("try again in {RETRY_SECONDS} s")),
+            Self::AnswerTimeout { limit_seconds } => Words::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "answer_timeout",
+                "The answer took too long",
+                format!("there was no answer after {limit_seconds} s"),
+            )
+            .hint("send fewer images at once, or try again when the server is less busy"),
+            Self::NotReady(reason) => Words::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_ready",
+                "The server is not ready",
+                format!("the probe inference failed: {reason}"),
+            )
+            .hint("lora-recycle doctor checks the installation"),
+            Self::EncoderStopped => Words::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "encoder_stopped",
+                "The encoder has stopped",
+                "the encoder has stopped",
+            )
+            .hint("restart the server; its log says more"),
+            Self::Internal(_) | Self::Panicked(_) => Words::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The server failed",
+                "the server failed; nothing is wrong with the request as far as is known",
+            )
+            .hint("report the request id to whoever runs the server; its log says more"),
+        }
+    }
+
+    /// The cause that is logged and never sent, where there is more to say than the client is told.
+    fn cause(&self) -> Option<&str> {
+        match self {
+            Self::BodyUnreadable(cause) | Self::Internal(cause) | Self::Panicked(cause) => {
+                Some(cause)
+            }
+            Self::UnknownRoute
+            | Self::MethodNotAllowed
+            | Self::UnknownAdapter(_)
+            | Self::ForeignHost(_)
+            | Self::ForeignOrigin
+            | Self::Malformed { .. }
+            | Self::BodyTimeout { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedMediaType { .. }
+            | Self::InvalidParameter { .. }
+            | Self::InvalidBase64 { .. }
+            | Self::TooMany { .. }
+            | Self::ClassWithoutImages { .. }
+            | Self::Busy
+            | Self::AnswerTimeout { .. }
+            | Self::NotReady(_)
+            | Self::EncoderStopped => None,
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<u32> {
+        match self {
+            Self::Busy | Self::AnswerTimeout { .. } | Self::NotReady(_) => Some(RETRY_SECONDS),
+            Self::UnknownRoute
+            | Self::MethodNotAllowed
+            | Self::UnknownAdapter(_)
+            | Self::ForeignHost(_)
+            | Self::ForeignOrigin
+            | Self::Malformed { .. }
+            | Self::BodyUnreadable(_)
+            | Self::BodyTimeout { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedMediaType { .. }
+            | Self::InvalidParameter { .. }
+            | Self::InvalidBase64 { .. }
+            | Self::TooMany { .. }
+            | Self::ClassWithoutImages { .. }
+            | Self::EncoderStopped
+            | Self::Internal(_)
+            | Self::Panicked(_) => None,
+        }
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::BadClasses(detail) => Self::InvalidParameter {
+                parameter: "classes".into(),
+                detail,
+            },
+            AppError::EmptyClass { label, refused } => Self::ClassWithoutImages { label, refused },
+            AppError::Encode(EncodeError::Overloaded) => Self::Busy,
+            AppError::Encode(EncodeError::Stopped) => Self::EncoderStopped,
+            AppError::Encode(EncodeError::BadInput(cause) | EncodeError::Engine(cause)) => {
+                Self::Internal(cause)
+            }
+            AppError::UnknownBackbone(cause) => Self::Internal(cause),
+            error @ (AppError::Backbone(_) | AppError::ImageSize { .. }) => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+}
+
+/// An error on its way out; [`finish`] writes its body once the request id is at hand.
+#[derive(Clone)]
+struct Unfinished {
+    problem: Problem,
+    cause: Option<String>,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let words = self.words();
+        let mut response = words.status.into_response();
+        if let Some(seconds) = self.retry_after_seconds() {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let cause = self.cause().map(str::to_owned);
+        let refused = match self {
+            Self::ClassWithoutImages { refused, .. } => refused,
+            _ => Vec::new(),
+        };
+        response.extensions_mut().insert(Unfinished {
+            problem: Problem {
+                code: words.code.into(),
+                title: words.title.into(),
+                status: words.status.as_u16(),
+                detail: words.detail,
+                parameter: words.parameter,
+                hint: words.hint,
+                request_id: String::new(),
+                refused,
+            },
+            cause,
+        });
+        response
+    }
+}
+
+/// Writes the body of an error answer and logs its cause; other answers pass unchanged.
+pub fn finish(mut response: Response, request_id: &str) -> Response {
+    let Some(Unfinished { mut problem, cause }) = response.extensions_mut().remove::<Unfinished>()
+    else {
+        return response;
+    };
+    if let Some(cause) = cause {
+        tracing::error!(request_id, code = problem.code, cause, "request failed");
+    }
+    problem.request_id = request_id.to_owned();
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(PROBLEM_MEDIA_TYPE),
+    );
+    parts
+        .headers
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(parts, body.into())
+}
+
+pub async fn unknown_route() -> ApiError {
+    ApiError::UnknownRoute
+}
+
+pub async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}

@@ -1,0 +1,135 @@
+//! Listening, and stopping in good order.
+
+use super::{AllowedHosts, WebLimits, WebState, router};
+use crate::app::App;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// What to serve, and where.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Address and port, e.g. `127.0.0.1:8080`; port 0 takes a free one.
+    pub listen: String,
+    /// Host names that the server answers for besides those of this machine. Matters on a loopback address only, e.g.
+    /// behind a proxy; on other addresses the server answers for every name.
+    pub allowed_hosts: Vec<String>,
+    pub limits: WebLimits,
+    /// Time that requests have to finish in once the server is told to stop.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            allowed_hosts: Vec::new(),
+            limits: WebLimits::default(),
+            shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the server could not start or had to stop.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("{listen} cannot be listened on: {cause}")]
+    Listen {
+        listen: String,
+        cause: std::io::Error,
+    },
+    #[error("signals to stop cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("the server stopped: {0}")]
+    Serve(std::io::Error),
+}
+
+/// Serves `app` until SIGINT or SIGTERM; `listening` is told the address once connections are accepted.
+///
+/// # Errors
+/// [`ServeError`] where the address is taken or wrong, or the system takes the socket away.
+pub async fn serve(
+    app: App,
+    options: ServeOptions,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
+    let listen_error = |cause| ServeError::Listen {
+        listen: options.listen.clone(),
+        cause,
+    };
+    let mut stop = StopSignals::new().map_err(ServeError::Signals)?;
+    let listener = TcpListener::bind(&options.listen)
+        .await
+        .map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    let hosts = if address.ip().is_loopback() {
+        AllowedHosts::loopback_and(&options.allowed_hosts)
+    } else {
+        AllowedHosts::any()
+    };
+    let state = WebState::new(Arc::new(app), options.limits, hosts);
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+        stop.wait().await;
+        tracing::info!("stopping: requests that run may finish, new ones are refused");
+        // The receiver lives as long as the server does.
+        let _ = stopping.send(());
+    });
+    listening(address);
+    let too_late = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(options.shutdown_timeout).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = server.into_future() => result.map_err(ServeError::Serve),
+        () = too_late => {
+            tracing::warn!("requests that did not finish in time were dropped");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(unix)]
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,242 @@
+// Ties the page together: what a person does, what changes, what is shown.
+
+import { Answers } from "./answers.js";
+import { Asking } from "./asking.js";
+import { ClassCards } from "./class_cards.js";
+import { byId, plural, setText } from "./dom.js";
+import { loadExamples } from "./examples.js";
+import { acceptDrops, filesFromInput, filesFromTransfer, ignoreStrayDrops } from "./files.js";
+import { closeNote, focusUndo, note, speak } from "./notices.js";
+import { prepare } from "./scaling.js";
+import { State } from "./state.js";
+
+const page = byId("main").dataset;
+const state = new State();
+const asking = new Asking(state);
+const cards = new ClassCards(state, {
+  rename: (target, label) => state.rename(target, label),
+  addFiles: (target, found) => addToClass(target, found),
+  removeClass,
+  removePicture: (target, picture) => {
+    removePicture(target.pictures, picture);
+    cards.focusFiles(target);
+  },
+});
+const answers = new Answers(state, asking, {
+  removeQuery: (query) => {
+    removePicture(state.queries, query);
+    byId("choose-queries").focus();
+  },
+}, Number(page.seenCentre));
+
+// --- pictures come in
+
+async function addPicture(list, file) {
+  const picture = state.addPicture(list, file);
+  const { blob, shownUrl } = await prepare(file);
+  picture.blob = blob;
+  picture.shownUrl = shownUrl;
+  if (blob.size > Number(page.maxImageBytes)) {
+    picture.refused = `The file is larger than ${Math.floor(page.maxImageBytes / 1_048_576)} MB, and this browser cannot make it smaller.`;
+  }
+  picture.ready = true;
+  state.changed();
+}
+
+function addAll(list, files) {
+  for (const { file } of files) addPicture(list, file);
+}
+
+function tellSkipped(skipped) {
+  if (skipped > 0) note(`${plural(skipped, "file that is no picture was", "files that are no pictures were")} skipped.`);
+}
+
+async function addToClass(target, finding) {
+  const { files, skipped } = await finding;
+  addAll(target.pictures, files);
+  tellSkipped(skipped);
+}
+
+// Folders become classes of their name; loose files become one new class.
+async function addClasses(finding) {
+  const { files, skipped } = await finding;
+  const loose = files.filter(({ folder }) => folder === null);
+  if (loose.length > 0) {
+    const target = state.classes.find((each) => each.pictures.length === 0) ?? state.addClass();
+    addAll(target.pictures, loose);
+  }
+  for (const entry of files.filter(({ folder }) => folder !== null)) addAll(state.classFor(entry.folder).pictures, [entry]);
+  tellSkipped(skipped);
+}
+
+async function addQueries(finding) {
+  const { files, skipped } = await finding;
+  addAll(state.queries, files);
+  tellSkipped(skipped);
+}
+
+async function tryExamples() {
+  const button = byId("try-examples");
+  button.disabled = true;
+  try {
+    const examples = await loadExamples();
+    for (const { label, files } of examples.classes) addAll(state.classFor(label).pictures, files.map((file) => ({ file })));
+    addAll(state.queries, examples.queries.map((file) => ({ file })));
+    setText(byId("credit-text"), examples.credit);
+    byId("credit-link").href = examples.licences;
+    byId("credit").hidden = false;
+  } catch {
+    note("The example pictures could not be loaded. Check that the server is still running, then try again.");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function pickInto(id, add) {
+  const input = byId(id);
+  input.addEventListener("change", () => {
+    add(Promise.resolve(filesFromInput(input)));
+    input.value = "";
+  });
+}
+
+document.addEventListener("paste", (event) => {
+  if (![...event.clipboardData.items].some((item) => item.kind === "file")) return;
+  event.preventDefault();
+  const found = filesFromTransfer(event.clipboardData);
+  const key = document.activeElement?.closest(".class-card")?.dataset.key;
+  const target = state.classes.find((each) => String(each.id) === key);
+  if (target) addToClass(target, found);
+  else addQueries(found);
+});
+
+// --- things go away
+
+function forgetPictures(pictures) {
+  for (const picture of pictures) if (picture.shownUrl) URL.revokeObjectURL(picture.shownUrl);
+}
+
+function removePicture(list, picture) {
+  const undo = state.removePicture(list, picture);
+  note(`${picture.name} removed.`, { undo, forget: () => forgetPictures([picture]) });
+}
+
+function removeClass(target) {
+  const undo = state.removeClass(target);
+  note(`${target.label} removed.`, {
+    undo: () => {
+      undo();
+      draw();
+      cards.editName(target);
+    },
+    forget: () => forgetPictures(target.pictures),
+  });
+  focusUndo();
+}
+
+function startOver() {
+  closeNote();
+  forgetPictures(state.allPictures());
+  state.reset();
+  byId("credit").hidden = true;
+  draw();
+  cards.editName(state.classes[0]);
+  speak("Everything was taken off the page.");
+}
+
+// --- what is shown
+
+function nextStep() {
+  const filled = state.usableClasses().length;
+  if (state.allPictures().some((picture) => !picture.ready) || asking.asking > 0) return "";
+  if (filled === 0 && state.queries.length === 0) return "Begin with a picture or two in each class. The answers appear here by themselves.";
+  if (filled < 2) return `Next: add pictures to ${filled === 0 ? "at least two classes" : "one more class"}.`;
+  if (state.queries.length === 0) return "Next: add the pictures you want sorted.";
+  return "";
+}
+
+function summary() {
+  const counts = new Map();
+  let sorted = 0;
+  for (const query of state.queries) {
+    const winner = !query.refused && query.answer?.scores[0].class;
+    if (!winner || !state.classes.includes(winner)) continue;
+    sorted += 1;
+    counts.set(winner, (counts.get(winner) ?? 0) + 1);
+  }
+  if (sorted === 0) return "";
+  const refused = state.queries.filter((query) => query.refused).length;
+  const list = [...counts].map(([each, count]) => `${count} ${each.label}`).join(", ");
+  return `${plural(sorted, "picture", "pictures")} sorted: ${list}${refused > 0 ? `, ${refused} left out` : ""}`;
+}
+
+function showProgress() {
+  const all = state.allPictures();
+  const unready = all.filter((picture) => !picture.ready).length;
+  const bar = byId("progress-bar");
+  byId("progress").hidden = unready === 0 && asking.asking === 0;
+  byId("answer-list").setAttribute("aria-busy", String(!byId("progress").hidden));
+  if (unready > 0) {
+    bar.max = all.length;
+    bar.value = all.length - unready;
+    setText(byId("progress-text"), `Reading ${plural(all.length, "picture", "pictures")}`);
+  } else {
+    bar.removeAttribute("value");
+    setText(byId("progress-text"), `Sorting ${plural(asking.asking, "picture", "pictures")}`);
+  }
+}
+
+function showProblem() {
+  const { problem } = asking;
+  byId("problem").hidden = problem === null;
+  setText(byId("problem-text"), problem?.text ?? "");
+}
+
+let drawing = false;
+function draw() {
+  drawing = false;
+  cards.render();
+  answers.render();
+  showProgress();
+  showProblem();
+  setText(byId("next-step"), nextStep());
+  byId("next-step").hidden = byId("next-step").textContent === "";
+  const words = summary();
+  setText(byId("summary"), words);
+  if (words && asking.asking === 0 && asking.pending().length === 0) speak(words);
+  byId("start-over").hidden = state.isUntouched();
+  byId("try-examples").classList.toggle("button-main", state.isUntouched());
+}
+
+// Many changes in a row are drawn once.
+function drawSoon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(draw);
+}
+
+state.addEventListener("change", drawSoon);
+asking.addEventListener("change", drawSoon);
+
+// --- controls
+
+byId("add-class").addEventListener("click", () => {
+  const added = state.addClass();
+  draw();
+  cards.editName(added);
+});
+byId("try-examples").addEventListener("click", tryExamples);
+byId("problem-retry").addEventListener("click", () => asking.retry());
+byId("start-over").addEventListener("click", () => byId("confirm-start-over").showModal());
+byId("confirm-no").addEventListener("click", () => byId("confirm-start-over").close());
+byId("confirm-yes").addEventListener("click", () => {
+  byId("confirm-start-over").close();
+  startOver();
+});
+pickInto("choose-folders", addClasses);
+pickInto("choose-queries", addQueries);
+acceptDrops(byId("classes"), addClasses);
+acceptDrops(byId("queries"), addQueries);
+ignoreStrayDrops();
+draw();
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,74 @@
+//! A small accessibility check that runs inside the page.
+
+/// Returns a list of complaints: controls and pictures without a name, missing landmarks, headings out of order, ids that
+/// stand twice, and text whose contrast is below WCAG 2's 4.5 to 1 (3 to 1 where it is large).
+pub const CHECK: &str = r#"
+const complaints = [];
+const visible = (element) => element.checkVisibility({ checkVisibilityCSS: true });
+const say = (element, what) =>
+    complaints.push(`${what}: <${element.tagName.toLowerCase()} id="${element.id}" class="${element.className}"> ${element.textContent.trim().slice(0, 40)}`);
+
+const byIds = (ids) => ids.split(/\s+/).map((id) => document.getElementById(id)?.textContent ?? '').join(' ');
+const nameOf = (element) => (
+    (element.getAttribute('aria-labelledby') && byIds(element.getAttribute('aria-labelledby')))
+    || element.getAttribute('aria-label')
+    || [...(element.labels ?? [])].map((label) => label.textContent).join(' ')
+    || (element.matches('button, a') && [...element.childNodes].filter((node) => node.ariaHidden !== 'true').map((node) => node.alt ?? node.textContent).join(' '))
+    || ''
+).trim();
+for (const control of document.querySelectorAll('button, a[href], input, select, textarea, progress, section, nav, dialog')) {
+    if ((visible(control) || control.matches('.picker-input, dialog')) && !nameOf(control)) say(control, 'no name');
+}
+for (const image of document.images) if (!image.hasAttribute('alt')) say(image, 'no alternative text');
+if (document.querySelectorAll('h1').length !== 1) complaints.push('not exactly one h1');
+for (const landmark of ['header', 'main', 'nav', 'footer']) {
+    if (document.querySelectorAll(landmark).length !== 1) complaints.push(`not exactly one ${landmark}`);
+}
+if (!document.documentElement.lang) complaints.push('no language');
+let level = 0;
+for (const heading of [...document.querySelectorAll('h1, h2, h3, h4')].filter(visible)) {
+    const next = Number(heading.tagName[1]);
+    if (next > level + 1) say(heading, 'heading skips a level');
+    level = next;
+}
+const ids = [...document.querySelectorAll('[id]')].map((element) => element.id);
+for (const id of new Set(ids.filter((id, index) => ids.indexOf(id) !== index))) complaints.push(`id stands twice: ${id}`);
+if (!document.querySelector('[role=status]')) complaints.push('no live region');
+
+const parse = (colour) => {
+    const numbers = colour.match(/[\d.]+/g).map(Number);
+    return { rgb: numbers.slice(0, 3), alpha: numbers[3] ?? 1 };
+};
+const over = (top, below) => top.rgb.map((value, index) => value * top.alpha + below[index] * (1 - top.alpha));
+const backgroundOf = (element) => {
+    const chain = [];
+    for (let each = element; each; each = each.parentElement) chain.unshift(each);
+    return chain.reduce((below, each) => over(parse(getComputedStyle(each).backgroundColor), below), [255, 255, 255]);
+};
+const luminance = (rgb) => {
+    const [red, green, blue] = rgb.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+const ratio = (one, other) => {
+    const [low, high] = [luminance(one), luminance(other)].sort((left, right) => left - right);
+    return (high + 0.05) / (low + 0.05);
+};
+let texts = 0;
+for (const element of document.body.querySelectorAll('*')) {
+    const own = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+    if (!visible(element) || element.matches('.only-spoken') || !(own || element.matches('input[type=text]'))) continue;
+    texts += 1;
+    const style = getComputedStyle(element);
+    const background = backgroundOf(element);
+    const found = ratio(over(parse(style.color), background), background);
+    const size = Number.parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    if (found < (large ? 3 : 4.5)) say(element, `contrast ${found.toFixed(2)}`);
+}
+if (texts < 20) complaints.push(`only ${texts} texts were looked at`);
+for (const fill of document.querySelectorAll('.bar-fill, .tone-mark')) {
+    const found = ratio(parse(getComputedStyle(fill).backgroundColor).rgb, backgroundOf(fill.parentElement));
+    if (found < 3) say(fill, `contrast of a coloured part ${found.toFixed(2)}`);
+}
+return complaints;
+"#;
