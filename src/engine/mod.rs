@@ -9,6 +9,7 @@ mod gradient_check;
 pub mod image_parameters;
 pub mod loss;
 mod matrix;
+pub mod measure;
 pub mod operation;
 pub mod optimise;
 pub mod resnet;

@@ -142,11 +142,11 @@ multiversion! {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Φ by Simpson's rule in f64.
-    fn exact_distribution(x: f64) -> f64 {
+    pub fn exact_distribution(x: f64) -> f64 {
         let steps = 2000;
         let width = x / f64::from(steps);
         let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();

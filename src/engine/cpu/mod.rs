@@ -5,6 +5,8 @@ mod attention;
 mod buffer;
 mod low_rank;
 mod norm;
+#[cfg(test)]
+mod plain;
 mod product;
 mod simd;
 mod tokens;
