@@ -2,11 +2,16 @@
 //! Knows backbones and adapters as numbers; knows no SQL, no HTTP and no async runtime.
 
 pub mod augment;
+pub mod backend;
+pub mod cpu;
 #[cfg(test)]
 mod gradient_check;
 pub mod image_parameters;
 pub mod loss;
 mod matrix;
+pub mod measure;
 pub mod operation;
 pub mod optimise;
 pub mod resnet;
+pub mod session;
+pub mod vit;

@@ -64,6 +64,19 @@ pub enum OperationError {
         value: f64,
         requirement: &'static str,
     },
+    #[error(
+        "forward: the kept tokens of image {image} must ascend from 0 (the class token) and stay below {tokens}"
+    )]
+    Tokens { image: usize, tokens: usize },
+    #[error("gradient of {wanted}: {reason}")]
+    NoGradient {
+        wanted: &'static str,
+        reason: &'static str,
+    },
+    #[error("backward: no forward pass waits for it; call forward_for first")]
+    NoForward,
+    #[error("{threads} worker threads cannot start: {reason}")]
+    Threads { threads: usize, reason: String },
 }
 
 /// The checks of one operation, which give its name to their errors.

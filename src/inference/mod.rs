@@ -3,12 +3,14 @@
 
 pub mod classify;
 mod encoder;
+mod native_encoder;
 mod ort_encoder;
 mod ort_library;
 mod service;
 pub mod verify;
 
 pub use encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+pub use native_encoder::NativeEncoder;
 pub use ort_encoder::{Device, OrtEncoder, OrtOptions};
 pub use ort_library::{ORT_VERSION, OrtLibraryError, load_ort_library};
 pub use service::{EncoderService, ServiceLimits};

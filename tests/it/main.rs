@@ -7,6 +7,7 @@ mod backbone;
 mod broken_adapters;
 mod browser;
 mod cli;
+mod engine;
 mod engine_parts;
 mod golden;
 mod image_input;

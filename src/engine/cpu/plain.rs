@@ -1,0 +1,536 @@
+//! Plain twins of the operations, as simple loops in `f64`, and the comparison of each operation with its twin on odd
+//! sizes. Backward operations are compared with the slopes of the twins, linear ones with their adjoint.
+
+use super::{Buffer, Cpu};
+use crate::backbone::{Activation, Pooling};
+use crate::engine::backend::{
+    AttentionInput, AttentionShape, Backend, Matrix, Memory, Norm, NormOutput, PatchGrid, Region,
+};
+use crate::engine::gradient_check::{assert_gradient, noise, widen};
+use proptest::prelude::*;
+
+/// Memory of a test, handed out from its start on.
+struct Desk {
+    buffers: [Buffer; 3],
+    next: usize,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut buffers = [Buffer::default(), Buffer::default(), Buffer::default()];
+        buffers[0].reserve(1 << 16);
+        Self { buffers, next: 0 }
+    }
+
+    fn memory(&mut self) -> Memory<'_, Buffer> {
+        let [kept, scratch, gradients] = &mut self.buffers;
+        Memory {
+            kept,
+            scratch,
+            gradients,
+        }
+    }
+
+    /// An uninitialised matrix with a gap behind each row, so that strides count.
+    fn take(&mut self, rows: usize, columns: usize) -> Matrix {
+        let stride = columns + 3;
+        let start = self.next;
+        self.next += rows * stride;
+        Matrix {
+            region: Region::Kept,
+            start,
+            rows,
+            columns,
+            stride,
+        }
+    }
+
+    fn put(&mut self, rows: usize, columns: usize, values: &[f32]) -> Matrix {
+        let matrix = self.take(rows, columns);
+        for row in 0..rows {
+            let target = Matrix {
+                start: matrix.start + row * matrix.stride,
+                rows: 1,
+                ..matrix
+            };
+            Cpu.upload(
+                &mut self.memory(),
+                &values[row * columns..][..columns],
+                target,
+            );
+        }
+        matrix
+    }
+
+    fn put_indices(&mut self, values: &[u32]) -> Matrix {
+        let matrix = Matrix {
+            stride: 1,
+            ..self.take(values.len(), 1)
+        };
+        Cpu.upload_indices(&mut self.memory(), values, matrix);
+        matrix
+    }
+
+    fn get(&mut self, matrix: Matrix) -> Vec<f32> {
+        let mut values = vec![0.0; matrix.rows * matrix.columns];
+        Cpu.download(&self.memory(), matrix, &mut values);
+        values
+    }
+}
+
+/// Within `tolerance` of the largest value, which is at least 1 for values of that order.
+fn assert_near_all(name: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
+    for (i, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (f64::from(found) - expected).abs() <= tolerance * largest,
+            "{name}[{i}]: {found}, plain {expected}"
+        );
+    }
+}
+
+/// A few dozen products of values below 1 in f32: some units of the last place of their sum.
+const SUMS: f64 = 2e-6;
+
+fn plain_linear(x: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
+    let rows = x.chunks(inputs);
+    let products = rows.flat_map(|x| weight.chunks(inputs).map(move |w| dot(x, w)));
+    products.collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn plain_norm(x: &[f64], weight: &[f64], bias: &[f64], epsilon: f64) -> Vec<f64> {
+    let width = weight.len();
+    let mut out = Vec::new();
+    for x in x.chunks(width) {
+        let mean = x.iter().sum::<f64>() / width as f64;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+        for ((x, weight), bias) in x.iter().zip(weight).zip(bias) {
+            out.push((x - mean) / (variance + epsilon).sqrt() * weight + bias);
+        }
+    }
+    out
+}
+
+fn plain_activation(x: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Gelu => x * super::activation::tests::exact_distribution(x),
+    }
+}
+
+/// `[context, class attention]` of queries, keys and values with their biases.
+fn plain_attention(
+    shape: AttentionShape,
+    query: &[f64],
+    key_value: &[f64],
+    query_bias: &[f64],
+    value_bias: &[f64],
+) -> Vec<f64> {
+    let width = shape.heads * shape.head_width;
+    let mut context = vec![0.0; shape.images * shape.queries * width];
+    for image in 0..shape.images {
+        for head in 0..shape.heads {
+            let columns = head * shape.head_width..(head + 1) * shape.head_width;
+            for row in 0..shape.queries {
+                let row = image * shape.queries + row;
+                let scores: Vec<f64> = (0..shape.tokens)
+                    .map(|token| {
+                        let key = &key_value[(image * shape.tokens + token) * 2 * width..];
+                        let products = columns
+                            .clone()
+                            .map(|c| (query[row * width + c] + query_bias[c]) * key[c]);
+                        products.sum::<f64>() / (shape.head_width as f64).sqrt()
+                    })
+                    .collect();
+                let total: f64 = scores.iter().map(|score| score.exp()).sum();
+                for (token, score) in scores.iter().enumerate() {
+                    let value = &key_value[(image * shape.tokens + token) * 2 * width + width..];
+                    for c in columns.clone() {
+                        context[row * width + c] +=
+                            score.exp() / total * (value[c] + value_bias[c]);
+                    }
+                }
+            }
+        }
+    }
+    context
+}
+
+fn to_f32(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn linear_maps_and_their_backward_equal_plain_loops(
+        rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..70, seed: u16, add: bool,
+    ) {
+        let seed = u64::from(seed);
+        let (x, w) = (noise(seed, rows * inputs), noise(seed + 1, outputs * inputs));
+        let (dy, start) = (noise(seed + 2, rows * outputs), noise(seed + 3, rows * inputs));
+        let weight = Cpu.weight(&[&w], inputs, true);
+        let mut desk = Desk::new();
+        let x_at = desk.put(rows, inputs, &x);
+        let dy_at = desk.put(rows, outputs, &dy);
+        let y_at = desk.take(rows, outputs);
+        let dx_at = desk.put(rows, inputs, &start);
+        Cpu.linear(&mut desk.memory(), x_at, &weight, y_at);
+        Cpu.linear_backward(&mut desk.memory(), dy_at, &weight, dx_at, add);
+        assert_near_all("y", &desk.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
+        let expected: Vec<f64> = (0..rows * inputs).map(|at| {
+            let (row, column) = (at / inputs, at % inputs);
+            let products = (0..outputs).map(|o| f64::from(dy[row * outputs + o]) * f64::from(w[o * inputs + column]));
+            products.sum::<f64>() + if add { f64::from(start[at]) } else { 0.0 }
+        }).collect();
+        assert_near_all("dx", &desk.get(dx_at), &expected, SUMS);
+    }
+
+    #[test]
+    fn thin_products_equal_plain_loops(
+        rows in 0usize..12, width in 1usize..70, rank in 1usize..10, seed: u16,
+    ) {
+        let seed = u64::from(seed);
+        let (x, factor) = (noise(seed, rows * width), noise(seed + 1, rank * width));
+        let (u, y) = (noise(seed + 2, rows * rank), noise(seed + 3, rows * width));
+        let dfactor = noise(seed + 4, rank * width);
+        let mut desk = Desk::new();
+        let x_at = desk.put(rows, width, &x);
+        let u_at = desk.put(rows, rank, &u);
+        let out_at = desk.take(rows, rank);
+        let y_at = desk.put(rows, width, &y);
+        let d_at = desk.put(rank, width, &dfactor);
+        Cpu.low_rank_down(&mut desk.memory(), x_at, &factor, 0.7, out_at);
+        Cpu.low_rank_up(&mut desk.memory(), u_at, &factor, y_at);
+        Cpu.low_rank_gradient(&mut desk.memory(), u_at, x_at, d_at);
+        let down: Vec<f64> = plain_linear(&widen(&x), &widen(&factor), width).iter().map(|v| v * f64::from(0.7f32)).collect();
+        assert_near_all("down", &desk.get(out_at), &down, SUMS);
+        let up: Vec<f64> = (0..rows * width).map(|at| f64::from(y[at]) + (0..rank).map(|r| {
+            f64::from(u[at / width * rank + r]) * f64::from(factor[r * width + at % width])
+        }).sum::<f64>()).collect();
+        assert_near_all("up", &desk.get(y_at), &up, SUMS);
+        let gradient: Vec<f64> = (0..rank * width).map(|at| f64::from(dfactor[at]) + (0..rows).map(|row| {
+            f64::from(u[row * rank + at / width]) * f64::from(x[row * width + at % width])
+        }).sum::<f64>()).collect();
+        assert_near_all("gradient", &desk.get(d_at), &gradient, SUMS);
+    }
+
+    #[test]
+    fn layer_norm_behind_a_residual_sum_equals_the_plain_formula(
+        rows in 0usize..6, width in 2usize..70, seed: u16, scaled: bool, chosen: bool,
+    ) {
+        let seed = u64::from(seed);
+        let x = noise(seed, (rows + 3) * width);
+        let branch = noise(seed + 1, rows * width);
+        let [bias, scale, weight, shift] = std::array::from_fn(|i| noise(seed + 2 + i as u64, width));
+        let index: Vec<u32> = (0..rows as u32).map(|row| row + 3 - row % 2).collect();
+        let mut desk = Desk::new();
+        let x_at = desk.put(rows + 3, width, &x);
+        let index_at = desk.put_indices(&index);
+        let branch_at = desk.put(rows, width, &branch);
+        let sum_at = desk.take(rows, width);
+        let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
+        let norm = Norm { weight: &weight, bias: &shift, epsilon: 1e-6 };
+        Cpu.residual_norm(&mut desk.memory(), x_at, chosen.then_some(index_at), branch_at, &bias,
+            scaled.then_some(&scale), sum_at, Some((norm, out)));
+        let sum: Vec<f64> = (0..rows * width).map(|at| {
+            let (row, column) = (at / width, at % width);
+            let source = if chosen { index[row] as usize } else { row };
+            let factor = if scaled { f64::from(scale[column]) } else { 1.0 };
+            f64::from(x[source * width + column]) + factor * (f64::from(branch[at]) + f64::from(bias[column]))
+        }).collect();
+        assert_near_all("sum", &desk.get(sum_at), &sum, SUMS);
+        // Two values that are nearly equal make a tiny variance, which magnifies what f32 has rounded.
+        let rounded = widen(&desk.get(sum_at));
+        let normed = plain_norm(&rounded, &widen(&weight), &widen(&shift), f64::from(1e-6f32));
+        assert_near_all("normed", &desk.get(out.normed), &normed, 2e-5);
+    }
+
+    #[test]
+    fn activations_equal_the_plain_formulas_and_their_slopes(
+        rows in 0usize..4, width in 1usize..40, seed: u16, quick: bool, in_place: bool,
+    ) {
+        let seed = u64::from(seed);
+        let activation = if quick { Activation::QuickGelu } else { Activation::Gelu };
+        let x: Vec<f32> = noise(seed, rows * width).iter().map(|v| 4.0 * v).collect();
+        let (bias, dy) = (noise(seed + 1, width), noise(seed + 2, rows * width));
+        let mut desk = Desk::new();
+        let x_at = desk.put(rows, width, &x);
+        let dy_at = desk.put(rows, width, &dy);
+        Cpu.activation_backward(&mut desk.memory(), x_at, &bias, activation, dy_at);
+        let y_at = if in_place { x_at } else { desk.take(rows, width) };
+        Cpu.activation(&mut desk.memory(), x_at, &bias, activation, y_at);
+        let plain = |x: &[f64]| -> Vec<f64> {
+            x.iter().enumerate().map(|(at, x)| plain_activation(x + f64::from(bias[at % width]), activation)).collect()
+        };
+        assert_near_all("y", &desk.get(y_at), &plain(&widen(&x)), 5e-7);
+        let found = desk.get(dy_at);
+        // Element by element: one difference a value.
+        for at in 0..x.len() {
+            let wide = f64::from(x[at]) + f64::from(bias[at % width]);
+            let slope = (plain_activation(wide + 1e-5, activation) - plain_activation(wide - 1e-5, activation)) / 2e-5;
+            prop_assert!((f64::from(found[at]) - f64::from(dy[at]) * slope).abs() < 2e-6, "dy[{at}]");
+        }
+    }
+
+    #[test]
+    fn chosen_rows_are_those_with_the_most_attention(
+        attention in prop::collection::vec(0u8..6, 1..30), images in 1usize..4, keep in 0usize..30,
+    ) {
+        let patches = attention.len();
+        let keep = keep.min(patches);
+        // Few levels, so that equals are common.
+        let values: Vec<f32> = (0..images * patches).map(|i| f32::from(attention[(i * 7 + i / patches) % patches])).collect();
+        let mut desk = Desk::new();
+        let attention_at = desk.put(images, patches, &values);
+        let rows_at = desk.put_indices(&vec![0; images * (1 + keep)]);
+        Cpu.choose_rows(&mut desk.memory(), Some(attention_at), patches + 1, keep, rows_at);
+        let mut found = vec![0; images * (1 + keep)];
+        Cpu.download_indices(&desk.memory(), rows_at, &mut found);
+        let expected = (0..images).flat_map(|image| {
+            let own = &values[image * patches..][..patches];
+            let mut order: Vec<usize> = (0..patches).collect();
+            order.sort_by(|&a, &b| own[b].total_cmp(&own[a]));
+            let mut kept: Vec<usize> = order[..keep].to_vec();
+            kept.sort_unstable();
+            let first = image * (patches + 1);
+            std::iter::once(first).chain(kept.into_iter().map(move |patch| first + 1 + patch)).map(|row| row as u32).collect::<Vec<_>>()
+        });
+        prop_assert_eq!(found, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn layer_norm_backward_is_the_slope_of_the_plain_formula() {
+    for width in [2, 3, 16, 17, 31, 48] {
+        let (rows, seed) = (3, width as u64);
+        let (x, dy, start) = (
+            noise(seed, rows * width),
+            noise(seed + 1, rows * width),
+            noise(seed + 2, rows * width),
+        );
+        let (weight, bias) = (noise(seed + 3, width), noise(seed + 4, width));
+        let norm = || Norm {
+            weight: &weight,
+            bias: &bias,
+            epsilon: 1e-3,
+        };
+        let mut desk = Desk::new();
+        let x_at = desk.put(rows, width, &x);
+        let dy_at = desk.put(rows, width, &dy);
+        let dx_at = desk.put(rows, width, &start);
+        let out = NormOutput {
+            normed: desk.take(rows, width),
+            statistics: desk.take(rows, 2),
+        };
+        Cpu.norm(&mut desk.memory(), x_at, norm(), out);
+        let statistics = out.statistics;
+        Cpu.norm_backward(&mut desk.memory(), dy_at, x_at, statistics, norm(), dx_at);
+        let found: Vec<f32> = desk
+            .get(dx_at)
+            .iter()
+            .zip(&start)
+            .map(|(a, b)| a - b)
+            .collect();
+        assert_gradient("dx", &x, &found, |x| {
+            let y = plain_norm(x, &widen(&weight), &widen(&bias), f64::from(1e-3f32));
+            dot(&y, &widen(&dy))
+        });
+    }
+}
+
+#[test]
+fn attention_and_its_gradients_equal_the_plain_formula_and_its_slopes() {
+    let sizes = [
+        (1, 1, 1, 1, 1),
+        (2, 3, 3, 2, 5),
+        (1, 1, 7, 3, 4),
+        (2, 5, 19, 1, 17),
+        (1, 17, 17, 2, 8),
+    ];
+    for (images, queries, tokens, heads, head_width) in sizes {
+        let shape = AttentionShape {
+            images,
+            queries,
+            tokens,
+            heads,
+            head_width,
+        };
+        let width = heads * head_width;
+        let q = noise(1, images * queries * width);
+        let kv = noise(2, images * tokens * 2 * width);
+        let (query_bias, value_bias) = (noise(3, width), noise(4, width));
+        let dcontext = noise(5, images * queries * width);
+        let mut desk = Desk::new();
+        let scratch = desk.take(1, shape.scratch());
+        let query = desk.put(images * queries, width, &q);
+        let key_value = desk.put(images * tokens, 2 * width, &kv);
+        let log_sum = desk.take(images * queries, heads);
+        let context = desk.take(images * queries, width);
+        let dcontext_at = desk.put(images * queries, width, &dcontext);
+        let dquery = desk.take(images * queries, width);
+        let dkey_value = desk.take(images * tokens, 2 * width);
+        let input = || AttentionInput {
+            query,
+            key_value,
+            query_bias: &query_bias,
+            value_bias: &value_bias,
+            log_sum,
+            scratch,
+        };
+        Cpu.attention(&mut desk.memory(), shape, input(), context);
+        let memory = &mut desk.memory();
+        Cpu.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
+        let plain = |q: &[f64], kv: &[f64]| {
+            plain_attention(shape, q, kv, &widen(&query_bias), &widen(&value_bias))
+        };
+        let expected = plain(&widen(&q), &widen(&kv));
+        assert_near_all("context", &desk.get(context), &expected, SUMS);
+        let weights = widen(&dcontext);
+        let wide_kv = widen(&kv);
+        assert_gradient("dquery", &q, &desk.get(dquery), |q| {
+            dot(&plain(q, &wide_kv), &weights)
+        });
+        let wide_q = widen(&q);
+        assert_gradient("dkey_value", &kv, &desk.get(dkey_value), |kv| {
+            dot(&plain(&wide_q, kv), &weights)
+        });
+        // Class attention: probabilities are the context of values that are unit vectors.
+        if tokens > 1 {
+            let attention = desk.take(images, tokens - 1);
+            let class = query.every(queries);
+            let memory = &mut desk.memory();
+            Cpu.class_attention(
+                memory,
+                shape,
+                class,
+                key_value,
+                &query_bias,
+                scratch,
+                attention,
+            );
+            let found = desk.get(attention);
+            for (image, row) in found.chunks(tokens - 1).enumerate() {
+                let mut expected = vec![0.0; tokens - 1];
+                for token in 1..tokens {
+                    let mut probe = wide_kv.clone();
+                    for other in 0..images * tokens {
+                        let hit = other == image * tokens + token;
+                        probe[other * 2 * width + width..][..width].fill(f64::from(u8::from(hit)));
+                    }
+                    let zero = vec![0.0; width];
+                    let context =
+                        plain_attention(shape, &wide_q, &probe, &widen(&query_bias), &zero);
+                    let class = &context[image * queries * width..][..width];
+                    expected[token - 1] = class.iter().sum::<f64>() / width as f64;
+                }
+                assert_near_all("class attention", row, &expected, SUMS);
+            }
+        }
+    }
+}
+
+#[test]
+fn backward_of_operations_that_move_tokens_is_their_adjoint() {
+    // ⟨forward(x), y⟩ = ⟨x, backward(y)⟩ for every linear operation.
+    let grid = PatchGrid {
+        images: 2,
+        tokens: 4,
+        patch_size: 3,
+        grid: 2,
+    };
+    let inner = |a: &[f32], b: &[f32]| dot(&widen(a), &widen(b));
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5, "{a} {b}");
+    let pixels = noise(1, 2 * 3 * 36);
+    let dpatches = noise(2, 8 * 27);
+    let mut desk = Desk::new();
+    let positions = desk.put_indices(&[0, 1, 2, 4, 0, 2, 3, 4]);
+    let patches = desk.take(8, 27);
+    let dpatches_at = desk.put(8, 27, &dpatches);
+    Cpu.patchify(&mut desk.memory(), &pixels, grid, Some(positions), patches);
+    let mut dpixels = vec![9.0; pixels.len()];
+    Cpu.patchify_backward(
+        &desk.memory(),
+        dpatches_at,
+        grid,
+        Some(positions),
+        &mut dpixels,
+    );
+    let found = desk.get(patches);
+    assert!(found[..27].iter().all(|&value| value == 0.0));
+    // Rows of class tokens are no patches: their gradient goes nowhere.
+    let mut counted = dpatches.clone();
+    counted[..27].fill(0.0);
+    counted[4 * 27..5 * 27].fill(0.0);
+    near(inner(&found, &counted), inner(&pixels, &dpixels));
+
+    let (x, dy) = (noise(3, 8 * 5), noise(4, 3 * 5));
+    let rows = desk.put_indices(&[1, 5, 6]);
+    let x_at = desk.put(8, 5, &x);
+    let y_at = desk.take(3, 5);
+    let dy_at = desk.put(3, 5, &dy);
+    let dx_at = desk.put(8, 5, &[0.0; 40]);
+    Cpu.gather(&mut desk.memory(), x_at, rows, y_at);
+    Cpu.scatter_add(&mut desk.memory(), dy_at, rows, dx_at);
+    near(inner(&desk.get(y_at), &dy), inner(&x, &desk.get(dx_at)));
+
+    for (pooling, columns) in [
+        (Pooling::Cls, 5),
+        (Pooling::Mean, 5),
+        (Pooling::ClsMean, 10),
+    ] {
+        let dpooled = noise(5, 2 * columns);
+        let pooled = desk.take(2, columns);
+        let dpooled_at = desk.put(2, columns, &dpooled);
+        Cpu.pool(&mut desk.memory(), x_at, pooling, pooled);
+        Cpu.pool_backward(&mut desk.memory(), dpooled_at, pooling, dx_at);
+        near(
+            inner(&desk.get(pooled), &dpooled),
+            inner(&x, &desk.get(dx_at)),
+        );
+    }
+}
+
+#[test]
+fn column_sums_and_affine_gradients_equal_plain_loops() {
+    let x = noise(1, 3 * 5);
+    let (offset, slope, start) = (noise(2, 5), noise(3, 5), noise(4, 15));
+    let mut desk = Desk::new();
+    let x_at = desk.put(3, 5, &x);
+    let dx_at = desk.put(3, 5, &start);
+    let mut sums = vec![1.0; 10];
+    Cpu.column_sums(&mut desk.memory(), x_at, &mut sums);
+    Cpu.add_affine(&mut desk.memory(), x_at, &offset, &slope, dx_at);
+    for column in 0..5 {
+        let values = (0..3).map(|row| f64::from(x[row * 5 + column]));
+        assert!((sums[column] - 1.0 - values.clone().sum::<f64>()).abs() < 1e-12);
+        let squares: f64 = values.map(|v| v * v).sum();
+        assert!((sums[5 + column] - 1.0 - squares).abs() < 1e-12);
+    }
+    let expected: Vec<f64> = (0..15)
+        .map(|i| {
+            f64::from(start[i])
+                + f64::from(offset[i % 5])
+                + f64::from(slope[i % 5]) * f64::from(x[i])
+        })
+        .collect();
+    assert_near_all("dx", &desk.get(dx_at), &expected, SUMS);
+}
+
+#[test]
+#[should_panic(expected = "overlaps")]
+fn an_output_that_overlaps_an_input_is_refused() {
+    let mut desk = Desk::new();
+    let x = desk.put(4, 4, &noise(1, 16));
+    let y = Matrix {
+        start: x.start + 2,
+        ..x
+    };
+    Cpu.scale_columns(&mut desk.memory(), x, &to_f32(&[1.0; 4]), y);
+}

@@ -1,0 +1,149 @@
+//! The encoder on the project's own engine: needs no shared library, and takes an adapter for each row.
+
+use super::encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+use crate::adapter::Adapter;
+use crate::backbone::Backbone;
+use crate::engine::session::{Input, Output, Session, SessionOptions, Wanted};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// Runs a backbone through the engine.
+pub struct NativeEncoder {
+    session: Session,
+}
+
+impl NativeEncoder {
+    /// Prepares `backbone` for the processor; 0 threads takes one a core.
+    ///
+    /// # Errors
+    /// [`EncodeError::Engine`] where weights are not finite or threads cannot start.
+    pub fn open(backbone: &Backbone, threads: usize) -> Result<Self, EncodeError> {
+        let options = SessionOptions {
+            threads,
+            ..SessionOptions::default()
+        };
+        let session = Session::new(backbone, options)
+            .map_err(|error| EncodeError::Engine(error.to_string()))?;
+        Ok(Self { session })
+    }
+
+    /// Encodes `pixels` `[rows, 3, S, S]` with one adapter.
+    fn encode_group(
+        &mut self,
+        pixels: &Tensor,
+        adapter: Option<&Adapter>,
+        outputs: Outputs,
+    ) -> Result<Vec<Encoded>, EncodeError> {
+        let input = Input {
+            adapter: adapter.filter(|adapter| !adapter.factors.is_empty()),
+            ..Input::pixels(pixels)
+        };
+        let wanted = Wanted {
+            class_attention: true,
+            last_hidden_state: outputs.last_hidden_state,
+            ..Wanted::default()
+        };
+        let output = self
+            .session
+            .forward(&input, wanted)
+            .map_err(|error| EncodeError::BadInput(error.to_string()))?;
+        (0..pixels.shape()[0])
+            .map(|row| encoded(output, row))
+            .collect()
+    }
+}
+
+impl Encoder for NativeEncoder {
+    fn info(&self) -> EncoderInfo {
+        EncoderInfo {
+            engine: "native".into(),
+            device: "cpu".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            threads: self.session.threads(),
+        }
+    }
+
+    fn encode(
+        &mut self,
+        rows: &[EncodeRow],
+        outputs: Outputs,
+    ) -> Result<Vec<Encoded>, EncodeError> {
+        check_rows(rows)?;
+        let mut answers: Vec<Option<Encoded>> = rows.iter().map(|_| None).collect();
+        for group in groups(rows) {
+            let pixels = stack(rows, &group)?;
+            let adapter = rows[group[0]].adapter.as_deref();
+            let encoded = self.encode_group(&pixels, adapter, outputs)?;
+            for (&row, encoded) in group.iter().zip(encoded) {
+                answers[row] = Some(encoded);
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// Rows by adapter, in the order in which adapters first appear.
+fn groups(rows: &[EncodeRow]) -> Vec<Vec<usize>> {
+    let key = |row: &EncodeRow| row.adapter.as_ref().map(Arc::as_ptr);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let own = groups
+            .iter_mut()
+            .find(|group| key(&rows[group[0]]) == key(row));
+        match own {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+fn stack(rows: &[EncodeRow], group: &[usize]) -> Result<Tensor, EncodeError> {
+    let mut shape = vec![group.len()];
+    shape.extend(rows[group[0]].pixels.shape());
+    let values = group
+        .iter()
+        .flat_map(|&row| rows[row].pixels.data())
+        .copied();
+    Tensor::new(shape, values.collect()).map_err(|error| EncodeError::BadInput(error.to_string()))
+}
+
+fn encoded(output: &Output, row: usize) -> Result<Encoded, EncodeError> {
+    let last_hidden_state = output
+        .last_hidden_state
+        .as_ref()
+        .map(|state| Tensor::new(&state.shape()[1..], state.row(row).to_vec()))
+        .transpose()
+        .map_err(|error| EncodeError::Engine(error.to_string()))?;
+    Ok(Encoded {
+        feature: output.features.row(row).to_vec(),
+        cls_attention: output
+            .class_attention
+            .as_ref()
+            .map(|attention| attention.row(row).to_vec())
+            .unwrap_or_default(),
+        last_hidden_state,
+    })
+}
+
+/// All rows are `[3, S, S]` of one `S` and finite; the session checks the rest.
+fn check_rows(rows: &[EncodeRow]) -> Result<(), EncodeError> {
+    let Some(first) = rows.first() else {
+        return Ok(());
+    };
+    let expected = first.pixels.shape();
+    for (index, row) in rows.iter().enumerate() {
+        let shape = row.pixels.shape();
+        if shape.len() != 3 || shape != expected {
+            return Err(EncodeError::BadInput(format!(
+                "pixels of image {index} are {shape:?}, those of image 0 are {expected:?}; all must be [3, size, size]"
+            )));
+        }
+        if let Some(at) = row.pixels.first_non_finite() {
+            return Err(EncodeError::BadInput(format!(
+                "pixel value {at} of image {index} is not a finite number"
+            )));
+        }
+    }
+    Ok(())
+}

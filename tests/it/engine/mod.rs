@@ -1,0 +1,5 @@
+//! The engine against the reference values and against itself.
+
+mod parity;
+mod properties;
+mod reference;
