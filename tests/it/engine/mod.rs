@@ -1,5 +1,6 @@
 //! The engine against the reference values and against itself.
 
+mod native_encoder;
 mod parity;
 mod properties;
 mod reference;
