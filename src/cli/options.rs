@@ -7,6 +7,7 @@ use crate::image_input::ImageLimits;
 use crate::inference::Device;
 use clap::Args;
 use serde::Serialize;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Options of every command; each is also an environment variable and a key of the configuration file.
@@ -96,6 +97,7 @@ impl Common {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
     }

@@ -307,7 +307,6 @@ pub trait Backend: Send + Sync + Sized {
         context: Matrix,
     );
     /// Gradients of [`Self::attention`] at queries, and at keys and values.
-    #[expect(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
         memory: &mut MemoryOf<'_, Self>,

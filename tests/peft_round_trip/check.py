@@ -20,6 +20,9 @@ from transformers import CLIPModel, Dinov2ForImageClassification, Dinov2Model, V
 CLASSES = {c.__name__: c for c in (CLIPModel, Dinov2ForImageClassification, Dinov2Model, ViTForImageClassification, ViTModel)}
 TOLERANCE = 1e-4
 
+# The models are tiny; threads that wait for each other only cost time on a busy machine.
+torch.set_num_threads(1)
+
 
 def load(folder, golden, model):
     config = json.loads((folder / "adapter_config.json").read_text())

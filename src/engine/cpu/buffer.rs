@@ -32,17 +32,17 @@ impl Buffer {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.lines.len() * LINE
     }
 
     fn base(&mut self) -> (*mut f32, usize) {
-        (self.lines.as_mut_ptr().cast(), self.len())
+        (self.lines.as_mut_ptr().cast(), self.capacity())
     }
 
     fn values(&self) -> &[f32] {
         // SAFETY: `Line` is `LINE` values of `f32` without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len()) }
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.capacity()) }
     }
 }
 
@@ -159,7 +159,7 @@ pub fn view<'m>(memory: &'m Memory<'_, Buffer>, matrix: Matrix) -> View<'m> {
         Region::Scratch => memory.scratch,
         Region::Gradients => memory.gradients,
     };
-    check_bounds(matrix, buffer.len());
+    check_bounds(matrix, buffer.capacity());
     View {
         values: &buffer.values()[matrix.start..][..matrix.extent()],
         columns: matrix.columns,

@@ -67,7 +67,7 @@ fn native_encoder_answers_no_rows_with_nothing_and_refuses_what_does_not_fit() {
     };
     let odd = row(Tensor::zeros([3, 30, 30]));
     let error = encoder
-        .encode(&[odd.clone()], Outputs::default())
+        .encode(std::slice::from_ref(&odd), Outputs::default())
         .unwrap_err();
     assert!(
         matches!(&error, EncodeError::BadInput(text) if text.contains("[1, 3, 30, 30]")),

@@ -189,7 +189,9 @@ fn pruning_and_sparse_tokens_give_the_published_codes_values() {
         .map(|&token| token as u32)
         .collect();
     let prune = |layer, ratio| Pruning { layer, ratio };
-    let cases: [(&str, Vec<Pruning>, Option<&[u32]>); 5] = [
+    /// Name in the reference file, pruning, tokens that enter.
+    type Case<'a> = (&'a str, Vec<Pruning>, Option<&'a [u32]>);
+    let cases: [Case; 5] = [
         ("full", vec![], None),
         ("prune_l1_none", vec![prune(1, 0.0)], None),
         ("prune_l1_50", vec![prune(1, 0.5)], None),
