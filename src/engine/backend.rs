@@ -140,7 +140,7 @@ pub type MemoryOf<'a, B> = Memory<'a, <B as Backend>::Buffer>;
 ///
 /// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
 /// planned, and a mismatch behind that is a defect of the caller and panics.
-pub trait Backend: Send + Sync {
+pub trait Backend: Send + Sync + Sized {
     /// Writable memory of a stream.
     type Buffer: Send;
     /// A frozen linear map `[out, in]`.
@@ -148,6 +148,8 @@ pub trait Backend: Send + Sync {
     /// Read-only values, `[length]`; written only between passes.
     type Vector: Send + Sync;
 
+    /// The same backend for a stream that has `threads` threads to itself, its caller among them.
+    fn spread(&self, threads: usize) -> Self;
     fn buffer(&self) -> Self::Buffer;
     /// Makes `buffer` at least `length` values long; what it held may be lost.
     fn reserve(&self, buffer: &mut Self::Buffer, length: usize);

@@ -1,4 +1,5 @@
-//! The CPU backend. Every operation runs on the calling thread; who has several threads gives each its own images.
+//! The CPU backend. Operations run on the calling thread; who has several threads gives each its own images. Only where there
+//! are fewer images than threads do products of weights share the rest.
 
 mod activation;
 mod attention;
@@ -18,11 +19,20 @@ use super::backend::{
 };
 use crate::backbone::{Activation, Pooling};
 use buffer::{view, views, views_with_optional};
-use product::{Operand, product};
+use product::{Operand, spread_product};
 
 /// Computes on the processor, with the best vector instructions that it has.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Cpu;
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    /// Threads of the calling pool that a product with frozen weights may use.
+    threads: usize,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self { threads: 1 }
+    }
+}
 
 /// A frozen linear map `[out, inputs]`, row-major.
 pub struct Weight {
@@ -42,6 +52,10 @@ impl Backend for Cpu {
     type Buffer = Buffer;
     type Weight = Weight;
     type Vector = Vec<f32>;
+
+    fn spread(&self, threads: usize) -> Self {
+        Self { threads }
+    }
 
     fn buffer(&self) -> Buffer {
         Buffer::default()
@@ -145,7 +159,8 @@ impl Backend for Cpu {
 
     fn linear(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, weight: &Weight, y: Matrix) {
         let ([y], [x]) = views(memory, [y], [x]);
-        product(
+        spread_product(
+            self.threads,
             [x.rows, y.columns, x.columns],
             1.0,
             Operand::rows(x.values, x.stride),
@@ -165,7 +180,8 @@ impl Backend for Cpu {
         add: bool,
     ) {
         let ([dx], [dy]) = views(memory, [dx], [dy]);
-        product(
+        spread_product(
+            self.threads,
             [dy.rows, dx.columns, dy.columns],
             1.0,
             Operand::rows(dy.values, dy.stride),

@@ -9,6 +9,8 @@ use crate::engine::backend::{
 use crate::engine::gradient_check::{assert_gradient, noise, widen};
 use proptest::prelude::*;
 
+const CPU: Cpu = Cpu { threads: 1 };
+
 /// Memory of a test, handed out from its start on.
 struct Desk {
     buffers: [Buffer; 3],
@@ -53,7 +55,7 @@ impl Desk {
                 rows: 1,
                 ..matrix
             };
-            Cpu.upload(
+            CPU.upload(
                 &mut self.memory(),
                 &values[row * columns..][..columns],
                 target,
@@ -67,13 +69,13 @@ impl Desk {
             stride: 1,
             ..self.take(values.len(), 1)
         };
-        Cpu.upload_indices(&mut self.memory(), values, matrix);
+        CPU.upload_indices(&mut self.memory(), values, matrix);
         matrix
     }
 
     fn get(&mut self, matrix: Matrix) -> Vec<f32> {
         let mut values = vec![0.0; matrix.rows * matrix.columns];
-        Cpu.download(&self.memory(), matrix, &mut values);
+        CPU.download(&self.memory(), matrix, &mut values);
         values
     }
 }
@@ -170,19 +172,21 @@ proptest! {
 
     #[test]
     fn linear_maps_and_their_backward_equal_plain_loops(
-        rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..70, seed: u16, add: bool,
+        rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..300, seed: u16, add: bool,
+        threads in 1usize..4,
     ) {
+        let cpu = Cpu { threads };
         let seed = u64::from(seed);
         let (x, w) = (noise(seed, rows * inputs), noise(seed + 1, outputs * inputs));
         let (dy, start) = (noise(seed + 2, rows * outputs), noise(seed + 3, rows * inputs));
-        let weight = Cpu.weight(&[&w], inputs, true);
+        let weight = cpu.weight(&[&w], inputs, true);
         let mut desk = Desk::new();
         let x_at = desk.put(rows, inputs, &x);
         let dy_at = desk.put(rows, outputs, &dy);
         let y_at = desk.take(rows, outputs);
         let dx_at = desk.put(rows, inputs, &start);
-        Cpu.linear(&mut desk.memory(), x_at, &weight, y_at);
-        Cpu.linear_backward(&mut desk.memory(), dy_at, &weight, dx_at, add);
+        cpu.linear(&mut desk.memory(), x_at, &weight, y_at);
+        cpu.linear_backward(&mut desk.memory(), dy_at, &weight, dx_at, add);
         assert_near_all("y", &desk.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
         let expected: Vec<f64> = (0..rows * inputs).map(|at| {
             let (row, column) = (at / inputs, at % inputs);
@@ -206,9 +210,9 @@ proptest! {
         let out_at = desk.take(rows, rank);
         let y_at = desk.put(rows, width, &y);
         let d_at = desk.put(rank, width, &dfactor);
-        Cpu.low_rank_down(&mut desk.memory(), x_at, &factor, 0.7, out_at);
-        Cpu.low_rank_up(&mut desk.memory(), u_at, &factor, y_at);
-        Cpu.low_rank_gradient(&mut desk.memory(), u_at, x_at, d_at);
+        CPU.low_rank_down(&mut desk.memory(), x_at, &factor, 0.7, out_at);
+        CPU.low_rank_up(&mut desk.memory(), u_at, &factor, y_at);
+        CPU.low_rank_gradient(&mut desk.memory(), u_at, x_at, d_at);
         let down: Vec<f64> = plain_linear(&widen(&x), &widen(&factor), width).iter().map(|v| v * f64::from(0.7f32)).collect();
         assert_near_all("down", &desk.get(out_at), &down, SUMS);
         let up: Vec<f64> = (0..rows * width).map(|at| f64::from(y[at]) + (0..rank).map(|r| {
@@ -237,7 +241,7 @@ proptest! {
         let sum_at = desk.take(rows, width);
         let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
         let norm = Norm { weight: &weight, bias: &shift, epsilon: 1e-6 };
-        Cpu.residual_norm(&mut desk.memory(), x_at, chosen.then_some(index_at), branch_at, &bias,
+        CPU.residual_norm(&mut desk.memory(), x_at, chosen.then_some(index_at), branch_at, &bias,
             scaled.then_some(&scale), sum_at, Some((norm, out)));
         let sum: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
@@ -263,9 +267,9 @@ proptest! {
         let mut desk = Desk::new();
         let x_at = desk.put(rows, width, &x);
         let dy_at = desk.put(rows, width, &dy);
-        Cpu.activation_backward(&mut desk.memory(), x_at, &bias, activation, dy_at);
+        CPU.activation_backward(&mut desk.memory(), x_at, &bias, activation, dy_at);
         let y_at = if in_place { x_at } else { desk.take(rows, width) };
-        Cpu.activation(&mut desk.memory(), x_at, &bias, activation, y_at);
+        CPU.activation(&mut desk.memory(), x_at, &bias, activation, y_at);
         let plain = |x: &[f64]| -> Vec<f64> {
             x.iter().enumerate().map(|(at, x)| plain_activation(x + f64::from(bias[at % width]), activation)).collect()
         };
@@ -290,9 +294,9 @@ proptest! {
         let mut desk = Desk::new();
         let attention_at = desk.put(images, patches, &values);
         let rows_at = desk.put_indices(&vec![0; images * (1 + keep)]);
-        Cpu.choose_rows(&mut desk.memory(), Some(attention_at), patches + 1, keep, rows_at);
+        CPU.choose_rows(&mut desk.memory(), Some(attention_at), patches + 1, keep, rows_at);
         let mut found = vec![0; images * (1 + keep)];
-        Cpu.download_indices(&desk.memory(), rows_at, &mut found);
+        CPU.download_indices(&desk.memory(), rows_at, &mut found);
         let expected = (0..images).flat_map(|image| {
             let own = &values[image * patches..][..patches];
             let mut order: Vec<usize> = (0..patches).collect();
@@ -329,9 +333,9 @@ fn layer_norm_backward_is_the_slope_of_the_plain_formula() {
             normed: desk.take(rows, width),
             statistics: desk.take(rows, 2),
         };
-        Cpu.norm(&mut desk.memory(), x_at, norm(), out);
+        CPU.norm(&mut desk.memory(), x_at, norm(), out);
         let statistics = out.statistics;
-        Cpu.norm_backward(&mut desk.memory(), dy_at, x_at, statistics, norm(), dx_at);
+        CPU.norm_backward(&mut desk.memory(), dy_at, x_at, statistics, norm(), dx_at);
         let found: Vec<f32> = desk
             .get(dx_at)
             .iter()
@@ -384,9 +388,9 @@ fn attention_and_its_gradients_equal_the_plain_formula_and_its_slopes() {
             log_sum,
             scratch,
         };
-        Cpu.attention(&mut desk.memory(), shape, input(), context);
+        CPU.attention(&mut desk.memory(), shape, input(), context);
         let memory = &mut desk.memory();
-        Cpu.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
+        CPU.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
         let plain = |q: &[f64], kv: &[f64]| {
             plain_attention(shape, q, kv, &widen(&query_bias), &widen(&value_bias))
         };
@@ -406,7 +410,7 @@ fn attention_and_its_gradients_equal_the_plain_formula_and_its_slopes() {
             let attention = desk.take(images, tokens - 1);
             let class = query.every(queries);
             let memory = &mut desk.memory();
-            Cpu.class_attention(
+            CPU.class_attention(
                 memory,
                 shape,
                 class,
@@ -453,9 +457,9 @@ fn backward_of_operations_that_move_tokens_is_their_adjoint() {
     let positions = desk.put_indices(&[0, 1, 2, 4, 0, 2, 3, 4]);
     let patches = desk.take(8, 27);
     let dpatches_at = desk.put(8, 27, &dpatches);
-    Cpu.patchify(&mut desk.memory(), &pixels, grid, Some(positions), patches);
+    CPU.patchify(&mut desk.memory(), &pixels, grid, Some(positions), patches);
     let mut dpixels = vec![9.0; pixels.len()];
-    Cpu.patchify_backward(
+    CPU.patchify_backward(
         &desk.memory(),
         dpatches_at,
         grid,
@@ -476,8 +480,8 @@ fn backward_of_operations_that_move_tokens_is_their_adjoint() {
     let y_at = desk.take(3, 5);
     let dy_at = desk.put(3, 5, &dy);
     let dx_at = desk.put(8, 5, &[0.0; 40]);
-    Cpu.gather(&mut desk.memory(), x_at, rows, y_at);
-    Cpu.scatter_add(&mut desk.memory(), dy_at, rows, dx_at);
+    CPU.gather(&mut desk.memory(), x_at, rows, y_at);
+    CPU.scatter_add(&mut desk.memory(), dy_at, rows, dx_at);
     near(inner(&desk.get(y_at), &dy), inner(&x, &desk.get(dx_at)));
 
     for (pooling, columns) in [
@@ -488,8 +492,8 @@ fn backward_of_operations_that_move_tokens_is_their_adjoint() {
         let dpooled = noise(5, 2 * columns);
         let pooled = desk.take(2, columns);
         let dpooled_at = desk.put(2, columns, &dpooled);
-        Cpu.pool(&mut desk.memory(), x_at, pooling, pooled);
-        Cpu.pool_backward(&mut desk.memory(), dpooled_at, pooling, dx_at);
+        CPU.pool(&mut desk.memory(), x_at, pooling, pooled);
+        CPU.pool_backward(&mut desk.memory(), dpooled_at, pooling, dx_at);
         near(
             inner(&desk.get(pooled), &dpooled),
             inner(&x, &desk.get(dx_at)),
@@ -505,8 +509,8 @@ fn column_sums_and_affine_gradients_equal_plain_loops() {
     let x_at = desk.put(3, 5, &x);
     let dx_at = desk.put(3, 5, &start);
     let mut sums = vec![1.0; 10];
-    Cpu.column_sums(&mut desk.memory(), x_at, &mut sums);
-    Cpu.add_affine(&mut desk.memory(), x_at, &offset, &slope, dx_at);
+    CPU.column_sums(&mut desk.memory(), x_at, &mut sums);
+    CPU.add_affine(&mut desk.memory(), x_at, &offset, &slope, dx_at);
     for column in 0..5 {
         let values = (0..3).map(|row| f64::from(x[row * 5 + column]));
         assert!((sums[column] - 1.0 - values.clone().sum::<f64>()).abs() < 1e-12);
@@ -532,5 +536,5 @@ fn an_output_that_overlaps_an_input_is_refused() {
         start: x.start + 2,
         ..x
     };
-    Cpu.scale_columns(&mut desk.memory(), x, &to_f32(&[1.0; 4]), y);
+    CPU.scale_columns(&mut desk.memory(), x, &to_f32(&[1.0; 4]), y);
 }

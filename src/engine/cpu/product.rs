@@ -1,6 +1,7 @@
 //! Matrix products on the calling thread.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 /// A readable operand: `[rows, columns]` with the distances of neighbours along each axis.
 #[derive(Clone, Copy)]
@@ -42,6 +43,27 @@ impl<'a> Operand<'a> {
 /// # Panics
 /// When a slice is too short for its sizes.
 pub fn product(
+    sizes: [usize; 3],
+    scale: f32,
+    left: Operand<'_>,
+    right: Operand<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    add: bool,
+) {
+    spread_product(1, sizes, scale, left, right, out, out_stride, add);
+}
+
+/// Columns that a helper takes at least; fewer are not worth waking it.
+const LEAST_COLUMNS: usize = 96;
+
+/// [`product`] with the columns of `out` shared among `threads` threads of the calling pool.
+///
+/// # Panics
+/// As [`product`].
+#[expect(clippy::too_many_arguments)]
+pub fn spread_product(
+    threads: usize,
     [m, n, k]: [usize; 3],
     scale: f32,
     left: Operand<'_>,
@@ -56,28 +78,47 @@ pub fn product(
     assert!(left.holds(m, k) && right.holds(k, n));
     assert!(n <= out_stride || m == 1);
     assert!((m - 1) * out_stride + n <= out.len());
-    // SAFETY: the strides stay inside the slices, as has just been checked; `out` is borrowed uniquely.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            add,
-            left.values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    let target = Target(out.as_mut_ptr());
+    let part = |first: usize, columns: usize| {
+        let target = &target;
+        // SAFETY: the strides stay inside the slices, as has just been checked; `out` is borrowed uniquely, and each
+        // part writes other columns of it.
+        unsafe {
+            gemm::gemm(
+                m,
+                columns,
+                k,
+                target.0.add(first),
+                1,
+                out_stride as isize,
+                add,
+                left.values.as_ptr(),
+                left.column_stride as isize,
+                left.row_stride as isize,
+                right.values.as_ptr().add(first * right.column_stride),
+                right.column_stride as isize,
+                right.row_stride as isize,
+                1.0,
+                scale,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    };
+    let parts = threads.min(n / LEAST_COLUMNS).max(1);
+    if parts == 1 {
+        return part(0, n);
     }
+    let bound = |index: usize| index * n / parts;
+    (0..parts).into_par_iter().for_each(|index| {
+        part(bound(index), bound(index + 1) - bound(index));
+    });
 }
+
+/// Where parts of a product write side by side.
+struct Target(*mut f32);
+
+// SAFETY: only used for disjoint columns, see `spread_product`.
+unsafe impl Sync for Target {}

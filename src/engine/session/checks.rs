@@ -113,15 +113,6 @@ pub fn input(
     if let Some(adapter) = input.adapter {
         check_adapter(config, adapter)?;
     }
-    let mut tokens_behind = vec![tokens; config.layers];
-    let mut current = tokens;
-    for (layer, behind) in tokens_behind.iter_mut().enumerate().skip(first) {
-        for pruning in input.pruning.iter().filter(|p| p.layer == layer) {
-            // As Python's int() cuts.
-            current -= ((current - 1) as f64 * pruning.ratio) as usize;
-        }
-        *behind = current;
-    }
     for pruning in input.pruning {
         let holds = (0.0..=1.0).contains(&pruning.ratio);
         FORWARD.setting(
@@ -138,6 +129,15 @@ pub fn input(
                 &[config.layers],
             ));
         }
+    }
+    let mut tokens_behind = vec![tokens; config.layers];
+    let mut current = tokens;
+    for (layer, behind) in tokens_behind.iter_mut().enumerate().skip(first) {
+        for pruning in input.pruning.iter().filter(|p| p.layer == layer) {
+            // As Python's int() cuts.
+            current -= ((current - 1) as f64 * pruning.ratio) as usize;
+        }
+        *behind = current;
     }
     let pooling = match input.read {
         HeadInput::Feature => config.pooling,
@@ -343,6 +343,12 @@ pub fn backward(
     let shape = [checked.batch, checked.feature_width];
     BACKWARD.finite("dfeatures", dfeatures, &shape)?;
     if let Some(gradients) = norm_inputs {
+        if checked.class_only_end {
+            return Err(OperationError::NoGradient {
+                wanted: "norm inputs",
+                reason: "the forward pass was not asked for their sums",
+            });
+        }
         let shape = [2 * config.layers, config.width];
         BACKWARD.finite("offsets at norm inputs", gradients.offset, &shape)?;
         BACKWARD.finite("slopes at norm inputs", gradients.slope, &shape)?;

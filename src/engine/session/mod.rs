@@ -134,7 +134,7 @@ impl Session<Cpu> {
     /// # Errors
     /// [`OperationError::NotFinite`] for weights that are not finite; [`OperationError::Threads`] where threads cannot start.
     pub fn new(backbone: &Backbone, options: SessionOptions) -> Result<Self, OperationError> {
-        Self::on(Cpu, backbone, options)
+        Self::on(Cpu::default(), backbone, options)
     }
 }
 
@@ -292,7 +292,8 @@ impl<B: Backend> Session<B> {
         slots: Slots,
     ) {
         let shares = self.share(micro_batches.iter().zip(outputs));
-        let (backend, network) = (&self.backend, &self.network);
+        let backend = &self.spread(micro_batches.len());
+        let network = &self.network;
         let low_rank = input.adapter.and(self.low_rank.as_ref());
         self.pool.install(|| {
             let work = self.workers.par_iter_mut().zip(shares);
@@ -345,7 +346,8 @@ impl<B: Backend> Session<B> {
         gradients.prepare(&checked, differentiate, self.low_rank.as_ref());
         let dpixels = gradients.split(&micro_batches);
         let shares = self.share(micro_batches.iter().zip(dpixels));
-        let (backend, network) = (&self.backend, &self.network);
+        let backend = &self.spread(micro_batches.len());
+        let network = &self.network;
         let low_rank = self.low_rank.as_ref().filter(|_| checked.has_adapter);
         let width = checked.feature_width;
         self.pool.install(|| {
@@ -418,7 +420,8 @@ impl<B: Backend> Session<B> {
         let parts = parts.zip(gradients.split(&micro_batches));
         let parts = parts.zip(dfeature_parts).zip(losses.iter_mut());
         let shares = self.share(micro_batches.iter().zip(parts));
-        let (backend, network) = (&self.backend, &self.network);
+        let backend = &self.spread(micro_batches.len());
+        let network = &self.network;
         let low_rank = input.adapter.and(self.low_rank.as_ref());
         self.pool.install(|| {
             let work = self.workers.par_iter_mut().zip(shares);
@@ -549,6 +552,12 @@ impl<B: Backend> Session<B> {
         let plan = Arc::new(Plan::new(shape, &self.network.config));
         self.plans.push(plan.clone());
         plan
+    }
+
+    /// The backend for a pass of so few micro-batches that each has several threads to itself.
+    fn spread(&self, micro_batches: usize) -> B {
+        self.backend
+            .spread((self.workers.len() / micro_batches.max(1)).max(1))
     }
 
     /// Deals items to workers like cards, so that who computes what does not depend on timing.
