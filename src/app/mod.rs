@@ -258,11 +258,7 @@ impl App {
     /// [`AppError::Encode`] with the reason.
     pub async fn probe(&self) -> Result<(), AppError> {
         let config = &self.backbone.config;
-        let size = self
-            .backbone
-            .preprocess
-            .image_size()
-            .unwrap_or(config.native_image_size);
+        let size = self.backbone.image_size();
         let row = EncodeRow {
             pixels: Arc::new(Tensor::zeros([3, size, size])),
             adapter: None,

@@ -40,6 +40,13 @@ impl Backbone {
         }
     }
 
+    /// Side in pixels of the square image that the preprocessing makes, else of the one the position embedding belongs to.
+    pub fn image_size(&self) -> usize {
+        self.preprocess
+            .image_size()
+            .unwrap_or(self.config.native_image_size)
+    }
+
     /// Length of the feature that an image is reduced to.
     pub fn feature_width(&self) -> usize {
         self.config.feature_width()

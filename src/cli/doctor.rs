@@ -72,10 +72,7 @@ fn backbone(name: &str) -> Result<String, String> {
         "{name}: {}, {} layers, {} px, digest {}",
         backbone.config.architecture.name(),
         backbone.config.layers,
-        backbone
-            .preprocess
-            .image_size()
-            .unwrap_or(backbone.config.native_image_size),
+        backbone.image_size(),
         &backbone.digest[..12]
     ))
 }

@@ -31,6 +31,29 @@ pub struct Encoded {
     pub last_hidden_state: Option<Tensor>,
 }
 
+impl Encoded {
+    /// Row `row` of a batch's outputs, each with the batch as its first axis.
+    ///
+    /// # Errors
+    /// [`EncodeError::Engine`] where the hidden state's shape does not hold its values.
+    pub(super) fn of_row(
+        row: usize,
+        features: &Tensor,
+        cls_attention: &Tensor,
+        last_hidden_state: Option<&Tensor>,
+    ) -> Result<Self, EncodeError> {
+        let last_hidden_state = last_hidden_state
+            .map(|state| Tensor::new(&state.shape()[1..], state.row(row).to_vec()))
+            .transpose()
+            .map_err(|error| EncodeError::Engine(error.to_string()))?;
+        Ok(Self {
+            feature: features.row(row).to_vec(),
+            cls_attention: cls_attention.row(row).to_vec(),
+            last_hidden_state,
+        })
+    }
+}
+
 /// Which engine computes, and where.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct EncoderInfo {
@@ -65,4 +88,34 @@ pub trait Encoder: Send {
     /// [`EncodeError::BadInput`] names the operation and the shapes; nothing has been computed then.
     fn encode(&mut self, rows: &[EncodeRow], outputs: Outputs)
     -> Result<Vec<Encoded>, EncodeError>;
+}
+
+/// The image size that `rows` share, `None` for no rows.
+///
+/// # Errors
+/// [`EncodeError::BadInput`] where pixels are not `[3, size, size]`, not of one size, or not finite.
+pub(super) fn common_image_size(rows: &[EncodeRow]) -> Result<Option<usize>, EncodeError> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let expected = first.pixels.shape();
+    for (index, row) in rows.iter().enumerate() {
+        let shape = row.pixels.shape();
+        if shape.len() != 3 || shape[0] != 3 || shape[1] != shape[2] || shape[1] == 0 {
+            return Err(EncodeError::BadInput(format!(
+                "pixels of image {index} are {shape:?}, expected [3, size, size]"
+            )));
+        }
+        if shape != expected {
+            return Err(EncodeError::BadInput(format!(
+                "pixels of image {index} are {shape:?}, those of image 0 are {expected:?}"
+            )));
+        }
+        if let Some(at) = row.pixels.first_non_finite() {
+            return Err(EncodeError::BadInput(format!(
+                "pixel value {at} of image {index} is not a finite number"
+            )));
+        }
+    }
+    Ok(Some(expected[1]))
 }

@@ -1,9 +1,11 @@
 //! The encoder on the project's own engine: needs no shared library, and takes an adapter for each row.
 
-use super::encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+use super::encoder::{
+    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, common_image_size,
+};
 use crate::adapter::Adapter;
 use crate::backbone::Backbone;
-use crate::engine::session::{Input, Output, Session, SessionOptions, Wanted};
+use crate::engine::session::{Input, Session, SessionOptions, Wanted};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -47,8 +49,12 @@ impl NativeEncoder {
             .session
             .forward(&input, wanted)
             .map_err(|error| EncodeError::BadInput(error.to_string()))?;
+        let Some(attention) = &output.class_attention else {
+            return Err(EncodeError::Engine("no attention came out".into()));
+        };
+        let hidden = output.last_hidden_state.as_ref();
         (0..pixels.shape()[0])
-            .map(|row| encoded(output, row))
+            .map(|row| Encoded::of_row(row, &output.features, attention, hidden))
             .collect()
     }
 }
@@ -68,7 +74,7 @@ impl Encoder for NativeEncoder {
         rows: &[EncodeRow],
         outputs: Outputs,
     ) -> Result<Vec<Encoded>, EncodeError> {
-        check_rows(rows)?;
+        common_image_size(rows)?;
         let mut answers: Vec<Option<Encoded>> = rows.iter().map(|_| None).collect();
         for group in groups(rows) {
             let pixels = stack(rows, &group)?;
@@ -106,44 +112,4 @@ fn stack(rows: &[EncodeRow], group: &[usize]) -> Result<Tensor, EncodeError> {
         .flat_map(|&row| rows[row].pixels.data())
         .copied();
     Tensor::new(shape, values.collect()).map_err(|error| EncodeError::BadInput(error.to_string()))
-}
-
-fn encoded(output: &Output, row: usize) -> Result<Encoded, EncodeError> {
-    let last_hidden_state = output
-        .last_hidden_state
-        .as_ref()
-        .map(|state| Tensor::new(&state.shape()[1..], state.row(row).to_vec()))
-        .transpose()
-        .map_err(|error| EncodeError::Engine(error.to_string()))?;
-    Ok(Encoded {
-        feature: output.features.row(row).to_vec(),
-        cls_attention: output
-            .class_attention
-            .as_ref()
-            .map(|attention| attention.row(row).to_vec())
-            .unwrap_or_default(),
-        last_hidden_state,
-    })
-}
-
-/// All rows are `[3, S, S]` of one `S` and finite; the session checks the rest.
-fn check_rows(rows: &[EncodeRow]) -> Result<(), EncodeError> {
-    let Some(first) = rows.first() else {
-        return Ok(());
-    };
-    let expected = first.pixels.shape();
-    for (index, row) in rows.iter().enumerate() {
-        let shape = row.pixels.shape();
-        if shape.len() != 3 || shape != expected {
-            return Err(EncodeError::BadInput(format!(
-                "pixels of image {index} are {shape:?}, those of image 0 are {expected:?}; all must be [3, size, size]"
-            )));
-        }
-        if let Some(at) = row.pixels.first_non_finite() {
-            return Err(EncodeError::BadInput(format!(
-                "pixel value {at} of image {index} is not a finite number"
-            )));
-        }
-    }
-    Ok(())
 }

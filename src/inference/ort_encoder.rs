@@ -1,6 +1,8 @@
 //! The encoder on ONNX Runtime.
 
-use super::encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+use super::encoder::{
+    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, common_image_size,
+};
 use super::ort_library::{ORT_VERSION, load_ort_library};
 use crate::backbone::onnx::{GRAPH_VERSION, Operators, export};
 use crate::backbone::{Backbone, hex};
@@ -62,10 +64,7 @@ impl OrtEncoder {
                 "this ONNX Runtime has no CUDA execution provider. Set ORT_DYLIB_PATH to the library of onnxruntime-gpu, or use --device cpu".into(),
             ));
         }
-        let image_size = backbone
-            .preprocess
-            .image_size()
-            .unwrap_or(backbone.config.native_image_size);
+        let image_size = backbone.image_size();
         let mut encoder = Self {
             environment,
             backbone,
@@ -153,9 +152,14 @@ impl Encoder for OrtEncoder {
         rows: &[EncodeRow],
         outputs: Outputs,
     ) -> Result<Vec<Encoded>, EncodeError> {
-        let Some(image_size) = check_rows(rows)? else {
+        let Some(image_size) = common_image_size(rows)? else {
             return Ok(Vec::new());
         };
+        if rows.iter().any(|row| row.adapter.is_some()) {
+            return Err(EncodeError::BadInput(
+                "this encoder serves the bare backbone only".into(),
+            ));
+        }
         self.prepare(image_size)?;
         let Some(session) = self.sessions.get_mut(&image_size) else {
             return Err(EncodeError::Stopped);
@@ -188,56 +192,13 @@ impl Encoder for OrtEncoder {
             .then(|| matrix("last_hidden_state"))
             .transpose()?;
         (0..rows.len())
-            .map(|row| {
-                let last_hidden_state = hidden
-                    .as_ref()
-                    .map(|hidden| Tensor::new(&hidden.shape()[1..], hidden.row(row).to_vec()))
-                    .transpose()
-                    .map_err(engine)?;
-                Ok(Encoded {
-                    feature: features.row(row).to_vec(),
-                    cls_attention: attention.row(row).to_vec(),
-                    last_hidden_state,
-                })
-            })
+            .map(|row| Encoded::of_row(row, &features, &attention, hidden.as_ref()))
             .collect()
     }
 }
 
 fn engine(error: impl std::fmt::Display) -> EncodeError {
     EncodeError::Engine(error.to_string())
-}
-
-/// The common image size of `rows`, `None` for no rows.
-fn check_rows(rows: &[EncodeRow]) -> Result<Option<usize>, EncodeError> {
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let expected = first.pixels.shape();
-    for (index, row) in rows.iter().enumerate() {
-        let shape = row.pixels.shape();
-        if shape.len() != 3 || shape[0] != 3 || shape[1] != shape[2] || shape[1] == 0 {
-            return Err(EncodeError::BadInput(format!(
-                "pixels of image {index} are {shape:?}, expected [3, size, size]"
-            )));
-        }
-        if shape != expected {
-            return Err(EncodeError::BadInput(format!(
-                "pixels of image {index} are {shape:?}, those of image 0 are {expected:?}"
-            )));
-        }
-        if let Some(at) = row.pixels.first_non_finite() {
-            return Err(EncodeError::BadInput(format!(
-                "pixel value {at} of image {index} is not a finite number"
-            )));
-        }
-        if row.adapter.is_some() {
-            return Err(EncodeError::BadInput(
-                "this encoder serves the bare backbone only".into(),
-            ));
-        }
-    }
-    Ok(Some(expected[1]))
 }
 
 /// Names a cached graph: everything that it is made from.

@@ -73,17 +73,14 @@ async fn list(State(app): State<Arc<App>>) -> Json<BackboneList> {
 
 fn describe(app: &App) -> BackboneDescription {
     let Backbone {
-        config,
-        preprocess,
-        weights,
-        ..
+        config, weights, ..
     } = app.backbone.as_ref();
     BackboneDescription {
         identity: BackboneIdentity::of(app),
         architecture: config.architecture.name(),
         width: config.width,
         layers: config.layers,
-        image_size: preprocess.image_size().unwrap_or(config.native_image_size),
+        image_size: app.backbone.image_size(),
         feature_width: config.feature_width(),
         pooling: config.pooling,
         parameters: weights.parameter_count(),
