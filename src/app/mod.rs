@@ -2,6 +2,7 @@
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
 mod answer;
+pub mod registry;
 
 pub use answer::{
     Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, NamedImage,
@@ -19,6 +20,7 @@ use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
+use registry::{Registry, RegistryError};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub enum AppError {
     },
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 /// Most classes of one classification.
@@ -106,6 +110,7 @@ pub struct App {
     pub limits: ImageLimits,
     pub metric: Metric,
     encoder: EncoderService,
+    registry: Option<Registry>,
 }
 
 impl App {
@@ -157,7 +162,22 @@ impl App {
             limits,
             metric: DEFAULT_METRIC,
             encoder,
+            registry: None,
         }
+    }
+
+    /// Gives the app a registry of adapters.
+    pub fn with_registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// The registry of adapters.
+    ///
+    /// # Errors
+    /// [`RegistryError::Absent`] where the app was opened without one.
+    pub fn registry(&self) -> Result<&Registry, RegistryError> {
+        self.registry.as_ref().ok_or(RegistryError::Absent)
     }
 
     /// Which engine answers, and where.

@@ -1,7 +1,9 @@
 //! What a command says when it fails: a sentence, what to do next, and an exit code.
 
 use crate::app::AppError;
+use crate::app::registry::RegistryError;
 use crate::inference::EncodeError;
+use crate::store::StoreError;
 use std::process::ExitCode;
 
 /// Whose turn it is.
@@ -68,6 +70,19 @@ impl CliError {
     }
 }
 
+impl From<RegistryError> for CliError {
+    fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistryError::Store(StoreError::UnknownAdapter { .. }) => {
+                Self::user(message).hint("`lora-recycle adapter list` shows what there is")
+            }
+            RegistryError::Stopped(_) => Self::internal(message),
+            _ => Self::user(message),
+        }
+    }
+}
+
 impl From<AppError> for CliError {
     fn from(error: AppError) -> Self {
         let message = error.to_string();
@@ -90,6 +105,7 @@ impl From<AppError> for CliError {
                 "try --image-size {}",
                 ((size + patch / 2) / patch).max(1) * patch
             )),
+            AppError::Registry(error) => Self::from(error),
             AppError::Encode(EncodeError::BadInput(_)) => Self::user(message),
             AppError::Encode(EncodeError::Engine(_)) => {
                 Self::user(message).hint("`lora-recycle doctor` checks this installation")

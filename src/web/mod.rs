@@ -9,6 +9,7 @@ mod limits;
 mod openapi;
 mod pages;
 mod problem;
+mod registry_problem;
 mod server;
 
 pub use guard::AllowedHosts;

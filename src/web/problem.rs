@@ -1,6 +1,8 @@
 //! Errors of the HTTP interface: one type that knows status, words for the client and words for the log,
 //! and its form on the wire (RFC 9457).
 
+use super::registry_problem;
+use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
 use crate::inference::EncodeError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -45,7 +47,8 @@ pub struct Problem {
 pub enum ApiError {
     UnknownRoute,
     MethodNotAllowed,
-    UnknownAdapter(String),
+    /// What the registry said; `registry_problem` has the words.
+    Registry(RegistryError),
     /// The `Host` header names a host that this server does not answer for.
     ForeignHost(String),
     /// A browser sent the request on behalf of another site.
@@ -98,7 +101,7 @@ pub enum ApiError {
 }
 
 /// What a client is told of an [`ApiError`].
-struct Words {
+pub(super) struct Words {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -108,7 +111,7 @@ struct Words {
 }
 
 impl Words {
-    fn new(
+    pub(super) fn new(
         status: StatusCode,
         code: &'static str,
         title: &'static str,
@@ -124,12 +127,12 @@ impl Words {
         }
     }
 
-    fn parameter(mut self, parameter: impl Into<String>) -> Self {
+    pub(super) fn parameter(mut self, parameter: impl Into<String>) -> Self {
         self.parameter = Some(parameter.into());
         self
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -152,14 +155,7 @@ impl ApiError {
                 "this address does not take this method",
             )
             .hint("the header Allow lists the methods"),
-            Self::UnknownAdapter(adapter) => Words::new(
-                StatusCode::NOT_FOUND,
-                "adapter_not_found",
-                "There is no such adapter",
-                format!("there is no adapter \"{adapter}\""),
-            )
-            .parameter("adapter")
-            .hint("leave the parameter out to use the bare backbone"),
+            Self::Registry(error) => registry_problem::words(error),
             Self::ForeignHost(host) => Words::new(
                 StatusCode::FORBIDDEN,
                 "host_not_allowed",
@@ -292,9 +288,9 @@ impl ApiError {
             Self::BodyUnreadable(cause) | Self::Internal(cause) | Self::Panicked(cause) => {
                 Some(cause)
             }
+            Self::Registry(_) => None,
             Self::UnknownRoute
             | Self::MethodNotAllowed
-            | Self::UnknownAdapter(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
             | Self::Malformed { .. }
@@ -317,7 +313,6 @@ impl ApiError {
             Self::Busy | Self::AnswerTimeout { .. } | Self::NotReady(_) => Some(RETRY_SECONDS),
             Self::UnknownRoute
             | Self::MethodNotAllowed
-            | Self::UnknownAdapter(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
             | Self::Malformed { .. }
@@ -330,6 +325,7 @@ impl ApiError {
             | Self::TooMany { .. }
             | Self::ClassWithoutImages { .. }
             | Self::EncoderStopped
+            | Self::Registry(_)
             | Self::Internal(_)
             | Self::Panicked(_) => None,
         }
@@ -350,10 +346,17 @@ impl From<AppError> for ApiError {
                 Self::Internal(cause)
             }
             AppError::UnknownBackbone(cause) => Self::Internal(cause),
+            AppError::Registry(error) => Self::Registry(error),
             error @ (AppError::Backbone(_) | AppError::ImageSize { .. }) => {
                 Self::Internal(error.to_string())
             }
         }
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
     }
 }
 

@@ -22,5 +22,9 @@ pub fn router() -> OpenApiRouter<WebState> {
 
 /// There is no registry of adapters yet: whoever names one must not get the bare backbone's answer.
 fn refuse_adapter(adapter: Option<String>) -> Result<(), ApiError> {
-    adapter.map_or(Ok(()), |adapter| Err(ApiError::UnknownAdapter(adapter)))
+    adapter.map_or(Ok(()), |_| {
+        Err(ApiError::Registry(
+            crate::app::registry::RegistryError::Absent,
+        ))
+    })
 }

@@ -1,0 +1,47 @@
+//! Why the registry did not do what was asked.
+
+use crate::adapter::{BundleError, ExportError, FilesError, ImportReport, MergeError};
+use crate::backbone::BackboneError;
+use crate::store::{NameError, StoreError};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why the registry did not do what was asked.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The import report says what is wrong.
+    #[error("the adapter is refused: {}", .0.errors.join("; "))]
+    Refused(Box<ImportReport>),
+    #[error(
+        "the adapter {adapter} was made for the backbone {adapter_backbone} ({adapter_backbone_digest:.12}), this is {backbone} ({backbone_digest:.12})"
+    )]
+    OtherBackbone {
+        adapter: String,
+        adapter_backbone: String,
+        adapter_backbone_digest: String,
+        backbone: String,
+        backbone_digest: String,
+    },
+    #[error("the backbone in {} cannot be read: {problem}", folder.display())]
+    BackboneGone { folder: PathBuf, problem: String },
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    #[error("{0}")]
+    Damaged(String),
+    #[error("there is no registry here")]
+    Absent,
+    #[error("the work stopped: {0}")]
+    Stopped(#[from] tokio::task::JoinError),
+}

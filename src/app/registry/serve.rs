@@ -1,0 +1,160 @@
+//! From what a request calls an adapter to tensors in memory: resolving, the default of a backbone, and a cache of loaded ones.
+
+use super::{Registry, RegistryError};
+use crate::adapter::Adapter;
+use crate::store::{AdapterRecord, AdapterReference, Digest};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// What requests write in place of an adapter to get the bare backbone where it has a default adapter.
+pub const BARE: &str = "none";
+
+/// Adapters kept in memory beside those that requests hold.
+const MOST_LOADED: usize = 64;
+
+/// An adapter that answers requests.
+#[derive(Debug, Clone)]
+pub struct ServedAdapter {
+    pub record: Arc<AdapterRecord>,
+    pub adapter: Arc<Adapter>,
+}
+
+/// Adapters in memory, the least recently used dropped first; when each was last used waits here to be written.
+#[derive(Debug, Default)]
+pub(super) struct LoadedAdapters {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Counts uses; the order of last uses.
+    clock: u64,
+    adapters: HashMap<Uuid, (u64, Arc<Adapter>)>,
+    unwritten_uses_ms: HashMap<Uuid, i64>,
+}
+
+impl LoadedAdapters {
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The adapter where it is loaded; counts as a use.
+    fn get(&self, id: Uuid) -> Option<Arc<Adapter>> {
+        let mut state = self.locked();
+        state.clock += 1;
+        let clock = state.clock;
+        state.unwritten_uses_ms.insert(id, now_ms());
+        let (used, adapter) = state.adapters.get_mut(&id)?;
+        *used = clock;
+        Some(Arc::clone(adapter))
+    }
+
+    /// Keeps `adapter`, or gives the one that another request loaded meanwhile: one adapter is one address in memory.
+    fn insert(&self, id: Uuid, adapter: Adapter) -> Arc<Adapter> {
+        let mut state = self.locked();
+        state.clock += 1;
+        let clock = state.clock;
+        if state.adapters.len() >= MOST_LOADED
+            && !state.adapters.contains_key(&id)
+            && let Some(oldest) = state
+                .adapters
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(&id, _)| id)
+        {
+            state.adapters.remove(&oldest);
+        }
+        let entry = state
+            .adapters
+            .entry(id)
+            .or_insert_with(|| (clock, Arc::new(adapter)));
+        Arc::clone(&entry.1)
+    }
+}
+
+impl Registry {
+    /// The adapter that answers a request for `wanted` on a backbone: the named one, or the backbone's default where none is
+    /// named. `None` is the bare backbone.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`] with near names, [`RegistryError::OtherBackbone`] naming both backbones.
+    pub async fn for_request(
+        &self,
+        wanted: Option<&str>,
+        backbone: &str,
+        backbone_digest: &str,
+    ) -> Result<Option<ServedAdapter>, RegistryError> {
+        let record = match wanted {
+            Some(BARE) => return Ok(None),
+            Some(wanted) => {
+                let reference: AdapterReference = wanted.parse()?;
+                self.store.resolve(&reference).await?
+            }
+            None => {
+                let Ok(digest) = backbone_digest.parse::<Digest>() else {
+                    return Ok(None);
+                };
+                match self.store.default_adapter(&digest).await? {
+                    Some(record) => record,
+                    None => return Ok(None),
+                }
+            }
+        };
+        if record.backbone_digest.as_str() != backbone_digest {
+            return Err(RegistryError::OtherBackbone {
+                adapter: record.label(),
+                adapter_backbone: record.backbone.to_string(),
+                adapter_backbone_digest: record.backbone_digest.to_string(),
+                backbone: backbone.to_owned(),
+                backbone_digest: backbone_digest.to_owned(),
+            });
+        }
+        let adapter = match self.loaded.get(record.id) {
+            Some(adapter) => adapter,
+            None => {
+                let adapter = self.load(&record).await?;
+                self.loaded.insert(record.id, adapter)
+            }
+        };
+        Ok(Some(ServedAdapter {
+            record: Arc::new(record),
+            adapter,
+        }))
+    }
+
+    /// Drops an adapter from memory, because it was deleted.
+    pub fn forget(&self, id: Uuid) {
+        let mut state = self.loaded.locked();
+        state.adapters.remove(&id);
+        state.unwritten_uses_ms.remove(&id);
+    }
+
+    /// Writes when adapters were last used. Called now and then: a write for each request would be slow.
+    ///
+    /// # Errors
+    /// [`RegistryError`] of the store; the times are kept for the next call then.
+    pub async fn write_uses(&self) -> Result<(), RegistryError> {
+        let uses: Vec<(Uuid, i64)> = self.loaded.locked().unwritten_uses_ms.drain().collect();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.mark_used(&uses).await;
+        if written.is_err() {
+            let mut state = self.loaded.locked();
+            for (id, used_ms) in uses {
+                state.unwritten_uses_ms.entry(id).or_insert(used_ms);
+            }
+        }
+        Ok(written?)
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+}
