@@ -20,7 +20,7 @@ use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
-use registry::{Registry, RegistryError};
+use registry::{BARE, EMBEDDED_SOURCE, Registry, RegistryError, ServedAdapter};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +98,36 @@ pub fn open_backbone(name: &str) -> Result<Backbone, AppError> {
     )))
 }
 
+/// The backbone called `name`, and what answers call it: its registered name where it has one. A path is told to nobody.
+async fn find_backbone(
+    name: &str,
+    registry: Option<&Registry>,
+) -> Result<(String, Backbone), AppError> {
+    if let Some(registry) = registry
+        && let Ok(registered) = name.parse()
+        && let Ok(record) = registry.store().backbone(&registered).await
+        && record.source != EMBEDDED_SOURCE
+    {
+        return Ok((name.to_owned(), load_folder(Path::new(&record.source))?));
+    }
+    let backbone = open_backbone(name)?;
+    if name == EMBEDDED_NAME {
+        return Ok((name.to_owned(), backbone));
+    }
+    if let Some(registry) = registry
+        && let Ok(digest) = backbone.digest.parse()
+        && let Ok(record) = registry.store().backbone_by_digest(&digest).await
+    {
+        return Ok((record.name.to_string(), backbone));
+    }
+    let folder = Path::new(name).canonicalize().ok();
+    let shown = folder.as_deref().and_then(Path::file_name).map_or_else(
+        || name.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Ok((shown, backbone))
+}
+
 /// Where exported graphs are cached in a data folder.
 pub fn graph_cache(data_folder: &Path) -> PathBuf {
     data_folder.join("cache").join("onnx")
@@ -114,12 +144,12 @@ pub struct App {
 }
 
 impl App {
-    /// Opens a backbone and its encoder.
+    /// Opens a backbone and its encoder. `options.backbone` may also be a name that `registry` knows.
     ///
     /// # Errors
     /// [`AppError`] where the backbone is unknown or does not fit, or the encoder cannot start.
-    pub fn open(options: &AppOptions) -> Result<Self, AppError> {
-        let mut backbone = open_backbone(&options.backbone)?;
+    pub async fn open(options: &AppOptions, registry: Option<Registry>) -> Result<Self, AppError> {
+        let (name, mut backbone) = find_backbone(&options.backbone, registry.as_ref()).await?;
         if let Some(size) = options.image_size {
             if backbone.config.grid(size).is_none() {
                 return Err(AppError::ImageSize {
@@ -141,12 +171,9 @@ impl App {
             move || Ok(Box::new(OrtEncoder::open(for_encoder, ort_options)?)),
             ServiceLimits::default(),
         )?;
-        Ok(Self::with_encoder(
-            options.backbone.clone(),
-            backbone,
-            options.limits,
-            encoder,
-        ))
+        let mut app = Self::with_encoder(name, backbone, options.limits, encoder);
+        app.registry = registry;
+        Ok(app)
     }
 
     /// Joins a backbone and an encoder that runs it.
@@ -185,6 +212,21 @@ impl App {
         self.encoder.info()
     }
 
+    /// The adapter that a request for `wanted` goes through: the named one, or the backbone's default where none is named.
+    /// `None` is the bare backbone, which [`BARE`] asks for.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`]: it is unknown, for another backbone, or cannot be read.
+    pub async fn adapter(&self, wanted: Option<&str>) -> Result<Option<ServedAdapter>, AppError> {
+        match (&self.registry, wanted) {
+            (Some(registry), wanted) => Ok(registry
+                .for_request(wanted, &self.backbone_name, &self.backbone.digest)
+                .await?),
+            (None, None | Some(BARE)) => Ok(None),
+            (None, Some(wanted)) => Err(RegistryError::unknown_adapter(wanted).into()),
+        }
+    }
+
     /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers.
     ///
     /// # Errors
@@ -194,6 +236,7 @@ impl App {
         classes: Vec<SupportClass>,
         queries: Vec<NamedImage>,
         options: ClassifyOptions,
+        adapter: Option<&ServedAdapter>,
     ) -> Result<Classification, AppError> {
         check_classes(&classes)?;
         let labels: Vec<String> = classes.iter().map(|class| class.label.clone()).collect();
@@ -213,7 +256,7 @@ impl App {
         }
         let query_names: Vec<String> = queries.iter().map(|query| query.name.clone()).collect();
         images.extend(queries);
-        let mut encoded = self.encode(images).await?;
+        let mut encoded = self.encode(images, adapter).await?;
         let query_results = encoded.split_off(places.len());
 
         let mut supports = Vec::new();
@@ -256,9 +299,13 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Encode`]; an unusable image is no error but part of the result.
-    pub async fn embed(&self, images: Vec<NamedImage>) -> Result<Vec<Embedding>, AppError> {
+    pub async fn embed(
+        &self,
+        images: Vec<NamedImage>,
+        adapter: Option<&ServedAdapter>,
+    ) -> Result<Vec<Embedding>, AppError> {
         let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
-        let encoded = self.encode(images).await?;
+        let encoded = self.encode(images, adapter).await?;
         Ok(names
             .into_iter()
             .zip(encoded)
@@ -279,10 +326,7 @@ impl App {
     pub async fn probe(&self) -> Result<(), AppError> {
         let config = &self.backbone.config;
         let size = self.backbone.image_size();
-        let row = EncodeRow {
-            pixels: Arc::new(Tensor::zeros([3, size, size])),
-            adapter: None,
-        };
+        let row = EncodeRow::bare(Arc::new(Tensor::zeros([3, size, size])));
         let encoded = self.encoder.encode(vec![row], Outputs::default()).await?;
         let sound = encoded.first().is_some_and(|encoded| {
             encoded.feature.len() == config.feature_width()
@@ -301,6 +345,7 @@ impl App {
     async fn encode(
         &self,
         images: Vec<NamedImage>,
+        adapter: Option<&ServedAdapter>,
     ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
         let mut chunks = Vec::new();
         let mut images = images.into_iter();
@@ -312,7 +357,7 @@ impl App {
             chunks.push(chunk);
         }
         let parts: Vec<Vec<Result<Encoded, Fault>>> = stream::iter(chunks)
-            .map(|chunk| self.encode_chunk(chunk))
+            .map(|chunk| self.encode_chunk(chunk, adapter))
             .buffered(2)
             .try_collect()
             .await?;
@@ -322,6 +367,7 @@ impl App {
     async fn encode_chunk(
         &self,
         images: Vec<NamedImage>,
+        adapter: Option<&ServedAdapter>,
     ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
         let backbone = Arc::clone(&self.backbone);
         let limits = self.limits;
@@ -348,7 +394,8 @@ impl App {
                 Ok(pixels) => {
                     rows.push(EncodeRow {
                         pixels: Arc::new(pixels),
-                        adapter: None,
+                        adapter: adapter.map(|served| Arc::clone(&served.adapter)),
+                        pinned: adapter.is_some_and(|served| served.record.is_default),
                     });
                     None
                 }

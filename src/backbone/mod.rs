@@ -7,6 +7,7 @@ mod embedded;
 pub mod onnx;
 mod position;
 mod preprocess;
+mod target;
 mod weights;
 
 pub use checkpoint::{BackboneError, load_folder, load_parts};
@@ -14,6 +15,7 @@ pub use config::{Activation, Architecture, BackboneConfig, Pooling};
 pub use embedded::{EMBEDDED_NAME, embedded};
 pub use position::interpolate_position_embedding;
 pub use preprocess::{Preprocess, Resample, ResizeTarget};
+pub use target::Target;
 pub use weights::{Affine, LayerWeights, Linear, Weights};
 
 use sha2::{Digest, Sha256};

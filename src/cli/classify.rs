@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lora-recycle classify --support pets/ new.jpg
-  lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'")]
+  lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'
+  lora-recycle classify --support pets/ --adapter meta@champion new.jpg")]
 pub struct Classify {
     /// Folder whose sub-folders are the classes, each with a few example pictures
     #[arg(long, value_name = "DIR", env = "LORA_RECYCLE_SUPPORT")]
@@ -22,6 +23,10 @@ pub struct Classify {
         default_value_t = 3
     )]
     nearest: usize,
+    /// Adapter that the pictures go through: name, name:version or name@alias; "none" is the bare backbone [default: the
+    /// backbone's default adapter, if it has one]
+    #[arg(long, value_name = "NAME", env = "LORA_RECYCLE_ADAPTER")]
+    adapter: Option<String>,
     /// Pictures to classify; a folder stands for all files in it
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -31,12 +36,18 @@ impl Classify {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         let classes = images::read_classes(&self.support)?;
         let (queries, unreadable) = read_queries(&self.images)?;
-        let app = common.open_app()?;
         let options = ClassifyOptions {
             nearest: self.nearest,
             attention: false,
         };
-        let result = block_on(app.classify(classes, queries, options))??;
+        let result = block_on(async {
+            let app = common.open_app().await?;
+            let served = app.adapter(self.adapter.as_deref()).await?;
+            Ok::<_, CliError>(
+                app.classify(classes, queries, options, served.as_ref())
+                    .await?,
+            )
+        })??;
         for refused in &result.refused {
             eprintln!("warning: {}: {}", refused.image, refused.error.message);
         }

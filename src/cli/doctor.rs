@@ -78,20 +78,21 @@ fn backbone(name: &str) -> Result<String, String> {
 }
 
 fn inference(common: &Common) -> Result<String, String> {
-    let app = common
-        .open_app()
+    let probed = block_on(async {
+        let app = common.open_app().await?;
+        let start = Instant::now();
+        app.probe().await?;
+        Ok::<_, CliError>((app.encoder_info().clone(), start.elapsed()))
+    });
+    let (info, took) = probed
+        .and_then(|probed| probed)
         .map_err(|error| error.message().to_owned())?;
-    let start = Instant::now();
-    block_on(app.probe())
-        .map_err(|error| error.message().to_owned())?
-        .map_err(|error| error.to_string())?;
-    let info = app.encoder_info();
     Ok(format!(
         "{} {} on {} with {} threads, one picture in {:.0} ms",
         info.engine,
         info.version,
         info.device,
         info.threads,
-        start.elapsed().as_secs_f64() * 1e3
+        took.as_secs_f64() * 1e3
     ))
 }

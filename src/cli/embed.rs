@@ -11,6 +11,10 @@ use std::path::PathBuf;
   lora-recycle embed photo.jpg --json
   lora-recycle embed holiday/ > features.tsv")]
 pub struct Embed {
+    /// Adapter that the pictures go through: name, name:version or name@alias; "none" is the bare backbone [default: the
+    /// backbone's default adapter, if it has one]
+    #[arg(long, value_name = "NAME", env = "LORA_RECYCLE_ADAPTER")]
+    adapter: Option<String>,
     /// Pictures; a folder stands for all files in it
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -22,8 +26,11 @@ impl Embed {
             .iter()
             .map(|path| images::read(path))
             .collect::<Result<Vec<_>, _>>()?;
-        let app = common.open_app()?;
-        let embeddings = block_on(app.embed(images))??;
+        let embeddings = block_on(async {
+            let app = common.open_app().await?;
+            let served = app.adapter(self.adapter.as_deref()).await?;
+            Ok::<_, CliError>(app.embed(images, served.as_ref()).await?)
+        })??;
         if common.json {
             return print_json(&embeddings);
         }

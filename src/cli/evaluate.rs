@@ -88,8 +88,10 @@ impl Evaluate {
                 .collect::<Vec<_>>(),
         )?;
 
-        let app = common.open_app()?;
-        let features = block_on(features(&app, &classes))??;
+        let features = block_on(async {
+            let app = common.open_app().await?;
+            features(&app, &classes).await
+        })??;
         let sizes: Vec<usize> = features.iter().map(Vec::len).collect();
         let episodes = draw(&sizes)?;
         let result = accuracy(&task_accuracies(&features, &episodes, self.distance));
@@ -154,7 +156,7 @@ async fn features(
                 .iter()
                 .map(|path| images::read(path))
                 .collect::<Result<Vec<_>, _>>()?;
-            for embedding in app.embed(read).await? {
+            for embedding in app.embed(read, None).await? {
                 match embedding {
                     Embedding::Embedded { feature, .. } => of_class.push(feature),
                     Embedding::Failed { image, error } => {

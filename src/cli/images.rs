@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 /// Where the folder cannot be read or has no sub-folders.
 pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, CliError> {
     let mut classes = Vec::new();
-    for entry in entries(folder)? {
-        if entry.is_dir() {
-            let label = entry
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            classes.push((label, files(&entry)?));
-        }
+    for entry in sub_folders(folder)? {
+        let label = entry
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        classes.push((label, files(&entry)?));
     }
     if classes.is_empty() {
         return Err(
@@ -65,6 +63,12 @@ pub fn read(path: &Path) -> Result<NamedImage, CliError> {
         name: path.display().to_string(),
         bytes,
     })
+}
+
+/// The sub-folders of `folder` in the order of their names.
+pub fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let entries = entries(folder)?;
+    Ok(entries.into_iter().filter(|entry| entry.is_dir()).collect())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, CliError> {

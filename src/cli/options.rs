@@ -1,6 +1,7 @@
 //! Options that every command takes.
 
 use super::CliError;
+use crate::app::registry::Registry;
 use crate::app::{App, AppOptions};
 use crate::backbone::EMBEDDED_NAME;
 use crate::image_input::ImageLimits;
@@ -78,16 +79,23 @@ impl Common {
         })
     }
 
-    /// Opens the backbone and its encoder.
-    pub fn open_app(&self) -> Result<App, CliError> {
-        Ok(App::open(&AppOptions {
+    /// Opens the backbone and its encoder, and the registry for reading where there is one.
+    pub async fn open_app(&self) -> Result<App, CliError> {
+        let registry = Registry::open_to_read(&self.data_folder()?).await?;
+        self.open_app_with(registry).await
+    }
+
+    /// Opens the backbone and its encoder beside an open registry.
+    pub async fn open_app_with(&self, registry: Option<Registry>) -> Result<App, CliError> {
+        let options = AppOptions {
             backbone: self.backbone.clone(),
             image_size: self.image_size,
             data_folder: self.data_folder()?,
             threads: self.threads,
             device: self.device,
             limits: ImageLimits::default(),
-        })?)
+        };
+        Ok(App::open(&options, registry).await?)
     }
 
     /// Logs go to stderr, so that stdout carries data only.

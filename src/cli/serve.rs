@@ -2,6 +2,8 @@
 
 use super::CliError;
 use super::options::{Common, block_on};
+use crate::app::registry::Registry;
+use crate::store::Access;
 use crate::web::{self, ServeError, ServeOptions};
 use clap::Args;
 
@@ -31,7 +33,12 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let app = common.open_app()?;
+        block_on(self.serve(common))?
+    }
+
+    async fn serve(&self, common: &Common) -> Result<(), CliError> {
+        let registry = Registry::open(&common.data_folder()?, Access::Exclusive).await?;
+        let app = common.open_app_with(Some(registry)).await?;
         let info = app.encoder_info();
         eprintln!(
             "{} on {} {}, {} ({} threads)",
@@ -42,9 +49,10 @@ impl Serve {
             allowed_hosts: self.allowed_hosts.clone(),
             ..ServeOptions::default()
         };
-        block_on(web::serve(app, options, |address| {
+        web::serve(app, options, |address| {
             eprintln!("listening on http://{address}");
-        }))?
+        })
+        .await
         .map_err(|error| match error {
             ServeError::Listen { .. } => CliError::user(error.to_string()).hint(
                 "choose another --listen ADDRESS:PORT, or stop the program that uses this one",

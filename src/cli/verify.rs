@@ -1,19 +1,21 @@
-//! `verify`: a backbone folder against the reference values it carries.
+//! `verify`: a backbone folder and the adapters in it against the reference values they carry.
 
 use super::CliError;
+use super::images::sub_folders;
 use super::options::{Common, print_json, print_line};
+use crate::adapter::{Adapter, Candidate, FileLimits, import, read_folder};
 use crate::app::graph_cache;
-use crate::backbone::load_folder;
-use crate::inference::verify::verify;
+use crate::backbone::{Backbone, load_folder};
+use crate::inference::verify::{ReferenceAdapter, verify};
 use crate::inference::{OrtEncoder, OrtOptions};
 use crate::tensor_file::TensorFile;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors. Exit status 1 means that a tensor is past its tolerance.
+    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors; each sub-folder with an adapter goes through the serving path too. Exit status 1 means that a tensor is past its tolerance.
 
 Examples:
   lora-recycle verify tests/golden/vit-tiny
@@ -37,16 +39,36 @@ impl Verify {
             device: common.device,
             cache_folder: Some(graph_cache(&common.data_folder()?)),
         };
+        let backbone = Arc::new(backbone);
+        let found = adapter_folders(&self.folder, &backbone)?;
+        let adapters = found
+            .iter()
+            .map(|folder| {
+                let own_reference = folder
+                    .own_reference
+                    .as_deref()
+                    .map(TensorFile::parse)
+                    .transpose()
+                    .map_err(|error| fail(format!("{}: {error}", folder.name)))?;
+                Ok(ReferenceAdapter {
+                    name: folder.name.clone(),
+                    adapter: Arc::clone(&folder.adapter),
+                    own_reference,
+                })
+            })
+            .collect::<Result<Vec<_>, CliError>>()?;
+        let architecture = backbone.config.architecture;
         let mut encoder =
-            OrtEncoder::open(Arc::new(backbone), options).map_err(crate::app::AppError::from)?;
-        let result = verify(&mut encoder, &reference).map_err(|error| fail(error.to_string()))?;
+            OrtEncoder::open(backbone, options).map_err(crate::app::AppError::from)?;
+        let result = verify(&mut encoder, architecture, &reference, &adapters)
+            .map_err(|error| fail(error.to_string()))?;
         if common.json {
             print_json(&result)?;
         } else {
             for check in &result.tensors {
                 let verdict = if check.ok { "ok" } else { "PAST THE TOLERANCE" };
                 print_line(&format!(
-                    "{:<20} {:.2e} of {:.0e}  {verdict}",
+                    "{:<40} {:.2e} of {:.0e}  {verdict}",
                     check.name, check.max_error, check.tolerance
                 ))?;
             }
@@ -65,4 +87,39 @@ impl Verify {
             )
         }
     }
+}
+
+/// A sub-folder with an adapter.
+struct AdapterFolder {
+    name: String,
+    adapter: Arc<Adapter>,
+    /// `reference.safetensors` beside it.
+    own_reference: Option<Vec<u8>>,
+}
+
+/// The sub-folders of `folder` that hold an adapter, by name.
+fn adapter_folders(folder: &Path, backbone: &Backbone) -> Result<Vec<AdapterFolder>, CliError> {
+    let candidate = Candidate::of(&folder.display().to_string(), backbone);
+    let mut found = Vec::new();
+    for path in sub_folders(folder)? {
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let files = read_folder(&path, &FileLimits::default())
+            .map_err(|error| CliError::user(error.to_string()))?;
+        let (own, files): (Vec<_>, Vec<_>) = files
+            .into_iter()
+            .partition(|file| file.path == "reference.safetensors");
+        let imported = import(&files, std::slice::from_ref(&candidate)).map_err(|report| {
+            CliError::user(format!("{}: {}", path.display(), report.errors.join("; ")))
+                .hint("each sub-folder of the checked folder is taken for an adapter")
+        })?;
+        found.push(AdapterFolder {
+            name,
+            adapter: Arc::new(imported.adapter),
+            own_reference: own.into_iter().next().map(|file| file.bytes),
+        });
+    }
+    Ok(found)
 }

@@ -12,6 +12,35 @@ pub struct EncodeRow {
     pub pixels: Arc<Tensor>,
     /// The adapter this row goes through; `None` is the bare backbone.
     pub adapter: Option<Arc<Adapter>>,
+    /// Keeps the adapter ready while others come and go: for those that are asked for all the time.
+    pub pinned: bool,
+}
+
+impl EncodeRow {
+    /// An image for the bare backbone.
+    pub fn bare(pixels: Arc<Tensor>) -> Self {
+        Self {
+            pixels,
+            adapter: None,
+            pinned: false,
+        }
+    }
+
+    /// An image for an adapter that other adapters may displace.
+    pub fn adapted(pixels: Arc<Tensor>, adapter: Arc<Adapter>) -> Self {
+        Self {
+            pixels,
+            adapter: Some(adapter),
+            pinned: false,
+        }
+    }
+
+    /// The adapter where it changes anything.
+    pub(super) fn changing_adapter(&self) -> Option<&Arc<Adapter>> {
+        self.adapter
+            .as_ref()
+            .filter(|adapter| !adapter.factors.is_empty())
+    }
 }
 
 /// Outputs that cost extra and are made on demand.
@@ -32,6 +61,19 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// The class token and the mean of the patch tokens of the last hidden state, each `[width]`.
+    pub fn cls_and_mean(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        let hidden = self.last_hidden_state.as_ref()?;
+        let (tokens, width) = (hidden.shape()[0], hidden.shape()[1]);
+        let (cls, patches) = hidden.data().split_at(width);
+        let mean = (0..width).map(|column| {
+            let values = patches.iter().skip(column).step_by(width);
+            let sum: f64 = values.map(|&value| f64::from(value)).sum();
+            (sum / (tokens - 1) as f64) as f32
+        });
+        Some((cls.to_vec(), mean.collect()))
+    }
+
     /// Row `row` of a batch's outputs, each with the batch as its first axis.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Serving: the encoder contract, its implementations, batching, and few-shot classification on features.
 //! Knows backbones and adapters; knows no HTTP, no SQL and no job.
 
+mod adapter_slots;
 pub mod classify;
 mod encoder;
+mod head;
 mod native_encoder;
 mod ort_encoder;
 mod ort_library;
@@ -10,6 +12,7 @@ mod service;
 pub mod verify;
 
 pub use encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
+pub use head::head_logits;
 pub use native_encoder::NativeEncoder;
 pub use ort_encoder::{Device, OrtEncoder, OrtOptions};
 pub use ort_library::{ORT_VERSION, OrtLibraryError, load_ort_library};

@@ -37,7 +37,7 @@ impl NativeEncoder {
         outputs: Outputs,
     ) -> Result<Vec<Encoded>, EncodeError> {
         let input = Input {
-            adapter: adapter.filter(|adapter| !adapter.factors.is_empty()),
+            adapter,
             ..Input::pixels(pixels)
         };
         let wanted = Wanted {
@@ -78,7 +78,7 @@ impl Encoder for NativeEncoder {
         let mut answers: Vec<Option<Encoded>> = rows.iter().map(|_| None).collect();
         for group in groups(rows) {
             let pixels = stack(rows, &group)?;
-            let adapter = rows[group[0]].adapter.as_deref();
+            let adapter = rows[group[0]].changing_adapter().map(Arc::as_ref);
             let encoded = self.encode_group(&pixels, adapter, outputs)?;
             for (&row, encoded) in group.iter().zip(encoded) {
                 answers[row] = Some(encoded);
@@ -90,7 +90,7 @@ impl Encoder for NativeEncoder {
 
 /// Rows by adapter, in the order in which adapters first appear.
 fn groups(rows: &[EncodeRow]) -> Vec<Vec<usize>> {
-    let key = |row: &EncodeRow| row.adapter.as_ref().map(Arc::as_ptr);
+    let key = |row: &EncodeRow| row.changing_adapter().map(Arc::as_ptr);
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let own = groups

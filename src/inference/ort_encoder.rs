@@ -1,16 +1,17 @@
-//! The encoder on ONNX Runtime.
+//! The encoder on ONNX Runtime: adapters are inputs of the graph, so that one batch mixes them.
 
+use super::adapter_slots::{AdaptedMaps, AdapterSlots, runs};
 use super::encoder::{
     EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, common_image_size,
 };
 use super::ort_library::{ORT_VERSION, load_ort_library};
-use crate::backbone::onnx::{GRAPH_VERSION, Operators, export};
+use crate::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
 use crate::backbone::{Backbone, hex};
 use crate::tensor::Tensor;
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{OutputSelector, RunOptions, Session};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -39,13 +40,14 @@ pub struct OrtOptions {
     pub cache_folder: Option<PathBuf>,
 }
 
-/// Runs a backbone through ONNX Runtime, one session an image size.
+/// Runs a backbone through ONNX Runtime, one session an image size and set of adapted linear maps.
 pub struct OrtEncoder {
     environment: Environment,
     backbone: Arc<Backbone>,
     options: OrtOptions,
     device: &'static str,
-    sessions: HashMap<usize, Session>,
+    sessions: HashMap<(usize, AdaptedMaps), Session>,
+    slots: AdapterSlots,
 }
 
 impl OrtEncoder {
@@ -71,31 +73,38 @@ impl OrtEncoder {
             options,
             device: if cuda { "cuda" } else { "cpu" },
             sessions: HashMap::new(),
+            slots: AdapterSlots::default(),
         };
-        let prepared = encoder.prepare(image_size);
+        let prepared = encoder.prepare(image_size, AdaptedMaps::None);
         if prepared.is_err() && cuda && encoder.options.device == Device::Auto {
             tracing::warn!(error = ?prepared.err(), "CUDA is present but does not work, the CPU is used");
             encoder.device = "cpu";
-            encoder.prepare(image_size)?;
+            encoder.prepare(image_size, AdaptedMaps::None)?;
         } else {
             prepared?;
         }
         Ok(encoder)
     }
 
-    fn prepare(&mut self, image_size: usize) -> Result<(), EncodeError> {
-        if !self.sessions.contains_key(&image_size) {
-            let session = self.open_session(image_size)?;
-            self.sessions.insert(image_size, session);
+    fn prepare(&mut self, image_size: usize, maps: AdaptedMaps) -> Result<(), EncodeError> {
+        if !self.sessions.contains_key(&(image_size, maps)) {
+            let session = self.open_session(image_size, maps)?;
+            self.sessions.insert((image_size, maps), session);
         }
         Ok(())
     }
 
-    fn open_session(&self, image_size: usize) -> Result<Session, EncodeError> {
+    fn open_session(&self, image_size: usize, maps: AdaptedMaps) -> Result<Session, EncodeError> {
         let Some(folder) = &self.options.cache_folder else {
-            return self.session_from(&self.graph(image_size)?);
+            return self.session_from(&self.graph(image_size, maps)?);
         };
-        let path = folder.join(format!("{}-{image_size}.onnx", cache_key(&self.backbone)));
+        let suffix = match maps {
+            AdaptedMaps::None => "",
+            AdaptedMaps::QueryValue => "-lora-qv",
+            AdaptedMaps::All => "-lora",
+        };
+        let key = cache_key(&self.backbone);
+        let path = folder.join(format!("{key}-{image_size}{suffix}.onnx"));
         if let Ok(bytes) = std::fs::read(&path) {
             match self.session_from(&bytes) {
                 Ok(session) => return Ok(session),
@@ -104,16 +113,21 @@ impl OrtEncoder {
                 }
             }
         }
-        let bytes = self.graph(image_size)?;
+        let bytes = self.graph(image_size, maps)?;
         if let Err(error) = write_atomically(&path, &bytes) {
             tracing::warn!(path = %path.display(), %error, "the graph could not be cached; the next start will be slower");
         }
         self.session_from(&bytes)
     }
 
-    fn graph(&self, image_size: usize) -> Result<Vec<u8>, EncodeError> {
-        export(&self.backbone, image_size, Operators::OnnxRuntime)
-            .map_err(|error| EncodeError::BadInput(error.to_string()))
+    fn graph(&self, image_size: usize, maps: AdaptedMaps) -> Result<Vec<u8>, EncodeError> {
+        export_with_adapters(
+            &self.backbone,
+            image_size,
+            Operators::OnnxRuntime,
+            maps.targets(),
+        )
+        .map_err(|error| EncodeError::BadInput(error.to_string()))
     }
 
     fn session_from(&self, model: &[u8]) -> Result<Session, EncodeError> {
@@ -129,6 +143,64 @@ impl OrtEncoder {
                 .map_err(engine)?;
         }
         builder.commit_from_memory(model).map_err(engine)
+    }
+
+    /// Encodes rows of one image size that name few enough adapters.
+    fn encode_run(
+        &mut self,
+        rows: &[EncodeRow],
+        image_size: usize,
+        outputs: Outputs,
+    ) -> Result<Vec<Encoded>, EncodeError> {
+        let maps = AdaptedMaps::of(rows);
+        self.prepare(image_size, maps)?;
+        let slots = match maps {
+            AdaptedMaps::None => Vec::new(),
+            AdaptedMaps::QueryValue | AdaptedMaps::All => {
+                self.slots.assign(rows, &self.backbone.config)?
+            }
+        };
+        let Some(session) = self.sessions.get_mut(&(image_size, maps)) else {
+            return Err(EncodeError::Stopped);
+        };
+        let mut pixels = Vec::with_capacity(rows.len() * 3 * image_size * image_size);
+        for row in rows {
+            pixels.extend_from_slice(row.pixels.data());
+        }
+        let shape = [rows.len(), 3, image_size, image_size];
+        let pixels = TensorRef::from_array_view((shape, pixels.as_slice())).map_err(engine)?;
+        let mut inputs: Vec<(&str, SessionInputValue)> = vec![("pixels", pixels.into())];
+        if maps != AdaptedMaps::None {
+            let shape = [slots.len()];
+            let slots = TensorRef::from_array_view((shape, slots.as_slice())).map_err(engine)?;
+            inputs.push((SLOT_INPUT, slots.into()));
+            for factors in self.slots.inputs(maps) {
+                let values = TensorRef::from_array_view((factors.shape, factors.values));
+                inputs.push((factors.name, values.map_err(engine)?.into()));
+            }
+        }
+        let mut selected = OutputSelector::no_default()
+            .with("feature")
+            .with("cls_attention");
+        if outputs.last_hidden_state {
+            selected = selected.with("last_hidden_state");
+        }
+        let options = RunOptions::new().map_err(engine)?.with_outputs(selected);
+        let answer = session.run_with_options(inputs, &options).map_err(engine)?;
+        let matrix = |name: &str| -> Result<Tensor, EncodeError> {
+            let (shape, values) = answer[name].try_extract_tensor::<f32>().map_err(engine)?;
+            let shape: Vec<usize> = shape.iter().map(|&axis| axis as usize).collect();
+            Tensor::new(shape, values.to_vec()).map_err(engine)
+        };
+        let features = matrix("feature")?;
+        let attention = matrix("cls_attention")?;
+        let hidden = outputs
+            .last_hidden_state
+            .then(|| matrix("last_hidden_state"))
+            .transpose()?;
+        (0..rows.len())
+            .map(|row| Encoded::of_row(row, &features, &attention, hidden.as_ref()))
+            .collect()
     }
 }
 
@@ -155,45 +227,11 @@ impl Encoder for OrtEncoder {
         let Some(image_size) = common_image_size(rows)? else {
             return Ok(Vec::new());
         };
-        if rows.iter().any(|row| row.adapter.is_some()) {
-            return Err(EncodeError::BadInput(
-                "this encoder serves the bare backbone only".into(),
-            ));
+        let mut encoded = Vec::with_capacity(rows.len());
+        for run in runs(rows) {
+            encoded.extend(self.encode_run(run, image_size, outputs)?);
         }
-        self.prepare(image_size)?;
-        let Some(session) = self.sessions.get_mut(&image_size) else {
-            return Err(EncodeError::Stopped);
-        };
-        let mut pixels = Vec::with_capacity(rows.len() * 3 * image_size * image_size);
-        for row in rows {
-            pixels.extend_from_slice(row.pixels.data());
-        }
-        let shape = [rows.len(), 3, image_size, image_size];
-        let input = TensorRef::from_array_view((shape, pixels.as_slice())).map_err(engine)?;
-        let mut selected = OutputSelector::no_default()
-            .with("feature")
-            .with("cls_attention");
-        if outputs.last_hidden_state {
-            selected = selected.with("last_hidden_state");
-        }
-        let options = RunOptions::new().map_err(engine)?.with_outputs(selected);
-        let answer = session
-            .run_with_options(ort::inputs!["pixels" => input], &options)
-            .map_err(engine)?;
-        let matrix = |name: &str| -> Result<Tensor, EncodeError> {
-            let (shape, values) = answer[name].try_extract_tensor::<f32>().map_err(engine)?;
-            let shape: Vec<usize> = shape.iter().map(|&axis| axis as usize).collect();
-            Tensor::new(shape, values.to_vec()).map_err(engine)
-        };
-        let features = matrix("feature")?;
-        let attention = matrix("cls_attention")?;
-        let hidden = outputs
-            .last_hidden_state
-            .then(|| matrix("last_hidden_state"))
-            .transpose()?;
-        (0..rows.len())
-            .map(|row| Encoded::of_row(row, &features, &attention, hidden.as_ref()))
-            .collect()
+        Ok(encoded)
     }
 }
 

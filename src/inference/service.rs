@@ -269,10 +269,9 @@ mod tests {
     }
 
     fn row(value: f32, size: usize) -> EncodeRow {
-        EncodeRow {
-            pixels: Arc::new(Tensor::new([3, size, size], vec![value; 3 * size * size]).unwrap()),
-            adapter: None,
-        }
+        EncodeRow::bare(Arc::new(
+            Tensor::new([3, size, size], vec![value; 3 * size * size]).unwrap(),
+        ))
     }
 
     fn echo(

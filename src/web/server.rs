@@ -33,6 +33,9 @@ impl Default for ServeOptions {
     }
 }
 
+/// How often it is written when adapters were last used.
+const USES_WRITTEN_EVERY: Duration = Duration::from_secs(60);
+
 /// Why the server could not start or had to stop.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -70,7 +73,8 @@ pub async fn serve(
     } else {
         AllowedHosts::any()
     };
-    let state = WebState::new(Arc::new(app), options.limits, hosts);
+    let app = Arc::new(app);
+    let state = WebState::new(Arc::clone(&app), options.limits, hosts);
     let (stopping, stopped) = oneshot::channel();
     let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         stop.wait().await;
@@ -85,12 +89,31 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = server.into_future() => result.map_err(ServeError::Serve),
         () = too_late => {
             tracing::warn!("requests that did not finish in time were dropped");
             Ok(())
         }
+        () = write_uses_now_and_then(&app) => Ok(()),
+    };
+    write_uses(&app).await;
+    result
+}
+
+/// Writes when adapters were last used, as long as the server runs.
+async fn write_uses_now_and_then(app: &App) {
+    loop {
+        tokio::time::sleep(USES_WRITTEN_EVERY).await;
+        write_uses(app).await;
+    }
+}
+
+async fn write_uses(app: &App) {
+    if let Ok(registry) = app.registry()
+        && let Err(error) = registry.write_uses().await
+    {
+        tracing::warn!(%error, "when adapters were last used could not be written");
     }
 }
 

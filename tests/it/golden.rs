@@ -6,6 +6,7 @@ use lora_recycle::inference::verify::{Verification, verify};
 use lora_recycle::inference::{Device, OrtEncoder, OrtOptions};
 use lora_recycle::tensor_file::TensorFile;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 fn ort_verification(backbone: Backbone, reference: &Path) -> Verification {
@@ -13,9 +14,11 @@ fn ort_verification(backbone: Backbone, reference: &Path) -> Verification {
         device: Device::Cpu,
         ..OrtOptions::default()
     };
+    let architecture = backbone.config.architecture;
     let mut encoder = OrtEncoder::open(Arc::new(backbone), options).unwrap();
     let bytes = std::fs::read(reference).unwrap();
-    verify(&mut encoder, &TensorFile::parse(&bytes).unwrap()).unwrap()
+    let reference = TensorFile::parse(&bytes).unwrap();
+    verify(&mut encoder, architecture, &reference, &[]).unwrap()
 }
 
 fn assert_all_within_tolerance(verification: &Verification, names: &[&str]) {
@@ -73,4 +76,38 @@ fn onnx_runtime_agrees_with_pytorch_on_the_embedded_backbone_at_three_sizes() {
 fn the_embedded_backbone_is_the_folder_in_the_assets() {
     let folder = load_folder(&project("assets/dinov2-s8")).unwrap();
     assert_eq!(folder.digest, embedded().unwrap().digest);
+}
+
+#[test]
+fn verify_checks_the_golden_adapters_of_both_name_styles_and_the_published_file() {
+    for model in ["vit-tiny", "dinov2-tiny", "clip-tiny"] {
+        let data = tempfile::tempdir().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_lora-recycle"))
+            .args(["verify", "--json", "--data-dir"])
+            .arg(data.path())
+            .arg(project("tests/golden").join(model))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{model}: {errors}");
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let names: Vec<&str> = result["tensors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|check| check["name"].as_str().unwrap())
+            .collect();
+        let mut expected: Vec<String> = ["features", "cls_attention", "last_hidden_state"]
+            .map(str::to_owned)
+            .to_vec();
+        for folder in ["adapter-peft-v4", "adapter-peft-v5"] {
+            for tensor in ["features", "cls_attention", "logits", "ce"] {
+                expected.push(format!("{folder}/adapter_{tensor}"));
+            }
+        }
+        if model == "clip-tiny" {
+            expected.extend(["official/full.logits", "official/full.ce"].map(str::to_owned));
+        }
+        assert_eq!(names, expected, "{model}");
+    }
 }

@@ -12,6 +12,7 @@ mod engine_parts;
 mod golden;
 mod image_input;
 mod losses;
+mod mixed_adapters;
 mod onnx;
 mod reference;
 mod server;

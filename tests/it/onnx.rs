@@ -117,10 +117,8 @@ fn options(cache_folder: Option<std::path::PathBuf>) -> OrtOptions {
 fn rows(batch: usize, size: usize) -> Vec<EncodeRow> {
     let pixels = wave(batch, size);
     (0..batch)
-        .map(|row| EncodeRow {
-            pixels: Arc::new(Tensor::new([3, size, size], pixels.row(row).to_vec()).unwrap()),
-            adapter: None,
-        })
+        .map(|row| Tensor::new([3, size, size], pixels.row(row).to_vec()).unwrap())
+        .map(|pixels| EncodeRow::bare(Arc::new(pixels)))
         .collect()
 }
 
@@ -168,10 +166,7 @@ fn a_damaged_cached_graph_is_made_anew() {
 fn unusable_pixels_are_refused_before_any_arithmetic() {
     let mut encoder = OrtEncoder::open(tiny(), options(None)).unwrap();
     let mut refusal = |pixels: Tensor| {
-        let row = EncodeRow {
-            pixels: Arc::new(pixels),
-            adapter: None,
-        };
+        let row = EncodeRow::bare(Arc::new(pixels));
         encoder
             .encode(&[row], Outputs::default())
             .unwrap_err()

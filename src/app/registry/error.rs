@@ -6,6 +6,16 @@ use crate::store::{NameError, StoreError};
 use std::path::PathBuf;
 use thiserror::Error;
 
+impl RegistryError {
+    /// There is no adapter `reference`, nor any other.
+    pub fn unknown_adapter(reference: &str) -> Self {
+        Self::Store(StoreError::UnknownAdapter {
+            reference: reference.to_owned(),
+            near: Vec::new(),
+        })
+    }
+}
+
 /// Why the registry did not do what was asked.
 #[derive(Debug, Error)]
 pub enum RegistryError {

@@ -5,7 +5,7 @@ mod error;
 mod serve;
 
 pub use error::RegistryError;
-pub use serve::ServedAdapter;
+pub use serve::{BARE, ServedAdapter};
 
 use crate::adapter::{Adapter, Candidate, NamedFile, import};
 use crate::backbone::{BackboneConfig, EMBEDDED_NAME, embedded};

@@ -4,12 +4,21 @@ use super::graph::{Attribute, Axis, Graph, Value};
 use crate::backbone::config::{Architecture, Pooling};
 use crate::backbone::position::interpolate_position_embedding;
 use crate::backbone::weights::Linear;
-use crate::backbone::{Backbone, BackboneConfig};
+use crate::backbone::{Backbone, BackboneConfig, Target};
 use crate::tensor::Tensor;
 use thiserror::Error;
 
 /// Changes with every change of the graphs written here, so that cached files of an older program are not used.
 pub const GRAPH_VERSION: u32 = 1;
+
+/// Names of the graph's inputs for the factors of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
+/// with the scale in it, `[slots, rank, out]`.
+pub fn factor_inputs(layer: usize, target: Target) -> [String; 2] {
+    ["a", "b"].map(|factor| format!("layers.{layer}.{}.lora_{factor}", target.name()))
+}
+
+/// Input of the graph that says for each image in which slot its factors stand, `[batch]`.
+pub const SLOT_INPUT: &str = "adapter_slot";
 
 /// Which operators the graph may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +62,21 @@ pub fn export(
     image_size: usize,
     operators: Operators,
 ) -> Result<Vec<u8>, ExportError> {
+    export_with_adapters(backbone, image_size, operators, &[])
+}
+
+/// As [`export`], with low-rank changes of the linear maps `adapted` in every layer: the graph takes the factors of many adapters stacked by
+/// slot ([`factor_inputs`]) and gathers those of each image by [`SLOT_INPUT`], so that one batch mixes adapters.
+/// Slots and rank are free axes.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_with_adapters(
+    backbone: &Backbone,
+    image_size: usize,
+    operators: Operators,
+    adapted: &[Target],
+) -> Result<Vec<u8>, ExportError> {
     let config = &backbone.config;
     let patch_size = config.patch_size;
     let grid = config.grid(image_size).ok_or(ExportError::ImageSize {
@@ -68,6 +92,7 @@ pub fn export(
         graph: Graph::default(),
         config,
         operators,
+        adapted,
         grid,
     };
     Ok(exporter.export(backbone, image_size))
@@ -77,6 +102,7 @@ pub(super) struct Exporter<'b> {
     pub(super) graph: Graph,
     pub(super) config: &'b BackboneConfig,
     pub(super) operators: Operators,
+    pub(super) adapted: &'b [Target],
     /// Patches along one side.
     pub(super) grid: usize,
 }
@@ -95,6 +121,9 @@ impl Exporter<'_> {
                 Axis::Fixed(image_size),
             ],
         );
+        if !self.adapted.is_empty() {
+            self.graph.integer_input(SLOT_INPUT, &[Axis::Free("batch")]);
+        }
         let mut hidden = self.embed(backbone, &pixels);
         if let Some(norm) = &weights.pre_norm {
             hidden = self.layer_norm("pre_norm", norm, &hidden);

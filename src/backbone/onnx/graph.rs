@@ -127,14 +127,26 @@ impl Graph {
 
     /// Declares a float input of the graph.
     pub fn input(&mut self, name: &str, shape: &[Axis]) -> Value {
-        self.proto.input.push(value_info(name, shape));
+        self.proto
+            .input
+            .push(value_info(name, data_type::FLOAT, shape));
+        name.to_owned()
+    }
+
+    /// Declares an integer input of the graph.
+    pub fn integer_input(&mut self, name: &str, shape: &[Axis]) -> Value {
+        self.proto
+            .input
+            .push(value_info(name, data_type::INT64, shape));
         name.to_owned()
     }
 
     /// Declares `value` as a float output of the graph under `name`.
     pub fn output(&mut self, name: &str, value: &str, shape: &[Axis]) {
         self.node(name, "Identity", &[value]);
-        self.proto.output.push(value_info(name, shape));
+        self.proto
+            .output
+            .push(value_info(name, data_type::FLOAT, shape));
     }
 
     /// Serialises the graph as a model file.
@@ -168,7 +180,7 @@ impl Graph {
     }
 }
 
-fn value_info(name: &str, shape: &[Axis]) -> ValueInfoProto {
+fn value_info(name: &str, elem_type: i32, shape: &[Axis]) -> ValueInfoProto {
     let dim = shape
         .iter()
         .map(|axis| DimensionProto {
@@ -182,7 +194,7 @@ fn value_info(name: &str, shape: &[Axis]) -> ValueInfoProto {
         name: name.into(),
         r#type: Some(TypeProto {
             tensor_type: Some(TensorTypeProto {
-                elem_type: data_type::FLOAT,
+                elem_type,
                 shape: Some(TensorShapeProto { dim }),
             }),
         }),

@@ -1,7 +1,8 @@
-//! One transformer layer as ONNX nodes: attention, MLP, residuals, LayerNorm and the class token's attention.
+//! One transformer layer as ONNX nodes: attention, MLP, residuals, LayerNorm, low-rank changes and the class token's attention.
 
-use super::export::{Exporter, Operators};
-use super::graph::{Attribute, MICROSOFT, Value};
+use super::export::{Exporter, Operators, SLOT_INPUT, factor_inputs};
+use super::graph::{Attribute, Axis, MICROSOFT, Value};
+use crate::backbone::Target;
 use crate::backbone::config::Activation;
 use crate::backbone::weights::{Affine, LayerWeights, Linear};
 use crate::tensor::Tensor;
@@ -20,14 +21,14 @@ impl Exporter<'_> {
         let context = match self.operators {
             Operators::OnnxRuntime => self.fused_attention(index, layer, normed),
             Operators::Standard => {
-                let query = self.linear(&name("query"), &layer.query, normed);
-                let key = self.linear(&name("key"), &layer.key, normed);
-                let value = self.linear(&name("value"), &layer.value, normed);
+                let query = self.linear(index, Target::Query, &layer.query, normed);
+                let key = self.linear(index, Target::Key, &layer.key, normed);
+                let value = self.linear(index, Target::Value, &layer.value, normed);
                 self.attention(&name("attention"), &query, &key, &value)
             }
         };
         let scale = layer.scale1.as_ref();
-        let attended = self.product(&name("output"), &layer.output, scale, &context);
+        let attended = self.adapted_product(index, Target::Output, &layer.output, scale, &context);
         let bias = self.bias(&name("output"), &layer.output, scale);
         let (hidden, normed) = self.residual(
             &name("residual1"),
@@ -36,10 +37,10 @@ impl Exporter<'_> {
             &name("norm2"),
             &layer.norm2,
         );
-        let inner = self.linear(&name("mlp_in"), &layer.mlp_in, &normed);
+        let inner = self.linear(index, Target::MlpIn, &layer.mlp_in, &normed);
         let active = self.activation(&name("activation"), &inner);
         let scale = layer.scale2.as_ref();
-        let outer = self.product(&name("mlp_out"), &layer.mlp_out, scale, &active);
+        let outer = self.adapted_product(index, Target::MlpOut, &layer.mlp_out, scale, &active);
         let bias = self.bias(&name("mlp_out"), &layer.mlp_out, scale);
         self.residual(
             &name("residual2"),
@@ -89,9 +90,9 @@ impl Exporter<'_> {
     /// Attention with the projections' biases added inside.
     fn fused_attention(&mut self, index: usize, layer: &LayerWeights, normed: &str) -> Value {
         let name = |part: &str| format!("layers.{index}.{part}");
-        let query = self.product(&name("query"), &layer.query, None, normed);
-        let key = self.product(&name("key"), &layer.key, None, normed);
-        let value = self.product(&name("value"), &layer.value, None, normed);
+        let query = self.adapted_product(index, Target::Query, &layer.query, None, normed);
+        let key = self.adapted_product(index, Target::Key, &layer.key, None, normed);
+        let value = self.adapted_product(index, Target::Value, &layer.value, None, normed);
         let width = self.config.width;
         let biases = [&layer.query, &layer.key, &layer.value].map(|linear| linear.bias.as_ref());
         let mut inputs = vec![query.as_str(), key.as_str(), value.as_str()];
@@ -117,12 +118,64 @@ impl Exporter<'_> {
         )
     }
 
-    /// `x·weightᵀ + bias`
-    fn linear(&mut self, name: &str, linear: &Linear, x: &str) -> Value {
-        let product = self.product(name, linear, None, x);
+    /// `x·weightᵀ + bias` with its low-rank change.
+    fn linear(&mut self, index: usize, target: Target, linear: &Linear, x: &str) -> Value {
+        let product = self.adapted_product(index, target, linear, None, x);
+        let name = &format!("layers.{index}.{}", target.name());
         match self.bias(name, linear, None) {
             None => product,
             Some(bias) => self.graph.node(name, "Add", &[&product, &bias]),
+        }
+    }
+
+    /// `scale ⊙ (x·weightᵀ + x·Aᵀ·Bᵀ)` of a linear map in layer `index`, with the factors of each image's own slot.
+    fn adapted_product(
+        &mut self,
+        index: usize,
+        target: Target,
+        linear: &Linear,
+        scale: Option<&Tensor>,
+        x: &str,
+    ) -> Value {
+        let name = format!("layers.{index}.{}", target.name());
+        let product = self.product(&name, linear, scale, x);
+        if !self.adapted.contains(&target) {
+            return product;
+        }
+        let (out, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
+        let [a, b] = factor_inputs(index, target);
+        let (slots, rank) = (|| Axis::Free("slots"), || Axis::Free("rank"));
+        self.graph
+            .input(&a, &[slots(), Axis::Fixed(inputs), rank()]);
+        self.graph.input(&b, &[slots(), rank(), Axis::Fixed(out)]);
+        let [a, b] = [a, b].map(|factor| {
+            self.graph
+                .node(&format!("{factor}.own"), "Gather", &[&factor, SLOT_INPUT])
+        });
+        let narrow = self
+            .graph
+            .node(&format!("{name}.lora_narrow"), "MatMul", &[x, &a]);
+        let mut change = self
+            .graph
+            .node(&format!("{name}.lora_change"), "MatMul", &[&narrow, &b]);
+        if let Some(scale) = scale {
+            let scale = self
+                .graph
+                .constant(&format!("{name}.lora_scale"), &[out], scale.data());
+            change = self
+                .graph
+                .node(&format!("{name}.lora_scaled"), "Mul", &[&change, &scale]);
+        }
+        self.graph
+            .node(&adapted_name(index, target), "Add", &[&product, &change])
+    }
+
+    /// What [`Self::adapted_product`] called its result.
+    fn projected(&self, index: usize, target: Target) -> Value {
+        if self.adapted.contains(&target) {
+            adapted_name(index, target)
+        } else {
+            format!("layers.{index}.{}.product", target.name())
         }
     }
 
@@ -277,8 +330,8 @@ impl Exporter<'_> {
     /// The class token's row of layer `index`'s attention over the patches, mean over heads: `[batch, grid²]`.
     pub(super) fn cls_attention(&mut self, index: usize, layer: &LayerWeights) -> Value {
         // Without biases: that of the key adds the same to every score of a row, which softmax does not see.
-        let query = format!("layers.{index}.query.product");
-        let key = format!("layers.{index}.key.product");
+        let query = self.projected(index, Target::Query);
+        let key = self.projected(index, Target::Key);
         let mut cls_query = self.tokens("cls_attention.query", &query, 0, 1);
         if let Some(bias) = self.bias("cls_attention.query", &layer.query, None) {
             cls_query = self
@@ -306,4 +359,8 @@ impl Exporter<'_> {
             &[&mean, &start, &end, &axis],
         )
     }
+}
+
+fn adapted_name(index: usize, target: Target) -> Value {
+    format!("layers.{index}.{}.adapted", target.name())
 }

@@ -6,4 +6,6 @@ mod graph;
 mod layer;
 mod proto;
 
-pub use export::{ExportError, GRAPH_VERSION, Operators, export};
+pub use export::{
+    ExportError, GRAPH_VERSION, Operators, SLOT_INPUT, export, export_with_adapters, factor_inputs,
+};

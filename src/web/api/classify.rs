@@ -3,7 +3,7 @@
 use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
 use super::parameters::Parameters;
 use super::schemas::{ImageRequestProblems, form_schema};
-use super::{BackboneIdentity, refuse_adapter};
+use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, SupportClass};
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
@@ -29,7 +29,8 @@ pub struct ClassifyRequest {
     classes: Vec<ClassExamples>,
     /// Images to classify.
     queries: Vec<Base64Image>,
-    /// Adapter that the images go through; without one the bare backbone answers.
+    /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
+    /// the backbone's default adapter answers, where it has one.
     #[serde(default)]
     adapter: Option<String>,
 }
@@ -74,7 +75,8 @@ struct ClassifyParameters {
     #[serde(default = "default_nearest")]
     #[param(default = 3)]
     nearest: usize,
-    /// Adapter that the images go through; without one the bare backbone answers.
+    /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
+    /// the backbone's default adapter answers, where it has one.
     adapter: Option<String>,
 }
 
@@ -87,7 +89,7 @@ fn default_nearest() -> usize {
 pub struct ClassifyResponse {
     backbone: BackboneIdentity,
     /// The adapter that gave the answer; null for the bare backbone.
-    adapter: Option<String>,
+    adapter: Option<AdapterIdentity>,
     results: Vec<Answer>,
     /// Labelled images that could not be used.
     refused: Vec<RefusedSupport>,
@@ -109,7 +111,10 @@ pub fn router() -> OpenApiRouter<WebState> {
     request_body(content((ClassifyRequest = "application/json"), (ClassifyForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "One result per query, in order", body = ClassifyResponse),
-        (status = 404, description = "There is no such adapter", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such adapter; the detail names near ones",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The adapter was made for another backbone; the detail names both",
+            body = Problem, content_type = "application/problem+json"),
         ImageRequestProblems,
     )
 )]
@@ -119,29 +124,33 @@ async fn classify(
     admission: Admission,
     request: Request,
 ) -> Result<Json<ClassifyResponse>, ApiError> {
-    refuse_adapter(parameters.adapter)?;
+    let mut in_body = None;
     let (classes, queries) = match BodyKind::of(request.headers())? {
-        BodyKind::Json => from_json(receive_json(&admission, request).await?)?,
+        BodyKind::Json => {
+            let mut body: ClassifyRequest = receive_json(&admission, request).await?;
+            in_body = body.adapter.take();
+            from_json(body)?
+        }
         BodyKind::Form => from_form(&admission, request).await?,
     };
     check(&admission, &classes, &queries)?;
+    let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let options = ClassifyOptions {
         attention: parameters.attention,
         nearest: parameters.nearest,
     };
     let answer = admission
-        .answer(app.classify(classes, queries, options))
+        .answer(app.classify(classes, queries, options, served.as_ref()))
         .await?;
     Ok(Json(ClassifyResponse {
         backbone: BackboneIdentity::of(&app),
-        adapter: None,
+        adapter: served.as_ref().map(AdapterIdentity::of),
         results: answer.answers,
         refused: answer.refused,
     }))
 }
 
 fn from_json(body: ClassifyRequest) -> Result<(Vec<SupportClass>, Vec<NamedImage>), ApiError> {
-    refuse_adapter(body.adapter)?;
     let classes = body
         .classes
         .into_iter()

@@ -3,7 +3,7 @@
 use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
 use super::parameters::Parameters;
 use super::schemas::{ImageRequestProblems, form_schema};
-use super::{BackboneIdentity, refuse_adapter};
+use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{App, Embedding, NamedImage};
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
@@ -22,7 +22,8 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields)]
 pub struct EmbedRequest {
     images: Vec<Base64Image>,
-    /// Adapter that the images go through; without one the bare backbone answers.
+    /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
+    /// the backbone's default adapter answers, where it has one.
     #[serde(default)]
     adapter: Option<String>,
 }
@@ -45,7 +46,8 @@ impl ToSchema for EmbedForm {}
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EmbedParameters {
-    /// Adapter that the images go through; without one the bare backbone answers.
+    /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
+    /// the backbone's default adapter answers, where it has one.
     adapter: Option<String>,
 }
 
@@ -54,7 +56,7 @@ struct EmbedParameters {
 pub struct EmbedResponse {
     backbone: BackboneIdentity,
     /// The adapter that gave the answer; null for the bare backbone.
-    adapter: Option<String>,
+    adapter: Option<AdapterIdentity>,
     results: Vec<Embedding>,
 }
 
@@ -73,7 +75,10 @@ pub fn router() -> OpenApiRouter<WebState> {
     request_body(content((EmbedRequest = "application/json"), (EmbedForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "One result per image, in order", body = EmbedResponse),
-        (status = 404, description = "There is no such adapter", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such adapter; the detail names near ones",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The adapter was made for another backbone; the detail names both",
+            body = Problem, content_type = "application/problem+json"),
         ImageRequestProblems,
     )
 )]
@@ -83,11 +88,11 @@ async fn embed(
     admission: Admission,
     request: Request,
 ) -> Result<Json<EmbedResponse>, ApiError> {
-    refuse_adapter(parameters.adapter)?;
+    let mut in_body = None;
     let images = match BodyKind::of(request.headers())? {
         BodyKind::Json => {
             let body: EmbedRequest = receive_json(&admission, request).await?;
-            refuse_adapter(body.adapter)?;
+            in_body = body.adapter;
             named_images(body.images, "images")?
         }
         BodyKind::Form => from_form(&admission, request).await?,
@@ -99,10 +104,11 @@ async fn embed(
         });
     }
     admission.check_images("images", images.len())?;
+    let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     Ok(Json(EmbedResponse {
         backbone: BackboneIdentity::of(&app),
-        adapter: None,
-        results: admission.answer(app.embed(images)).await?,
+        adapter: served.as_ref().map(AdapterIdentity::of),
+        results: admission.answer(app.embed(images, served.as_ref())).await?,
     }))
 }
 

@@ -10,6 +10,10 @@ mod schemas;
 pub use backbones::BackboneIdentity;
 
 use super::{ApiError, WebState};
+use crate::app::App;
+use crate::app::registry::ServedAdapter;
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Everything below `/api/v1`.
@@ -20,11 +24,46 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(backbones::router())
 }
 
-/// There is no registry of adapters yet: whoever names one must not get the bare backbone's answer.
-fn refuse_adapter(adapter: Option<String>) -> Result<(), ApiError> {
-    adapter.map_or(Ok(()), |_| {
-        Err(ApiError::Registry(
-            crate::app::registry::RegistryError::Absent,
-        ))
-    })
+/// The adapter that gave an answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AdapterIdentity {
+    #[schema(example = "meta")]
+    name: String,
+    version: u32,
+    /// `name:version`
+    #[schema(example = "meta:3")]
+    label: String,
+    /// SHA-256 over its files, lower-case hexadecimal.
+    digest: String,
+}
+
+impl AdapterIdentity {
+    fn of(served: &ServedAdapter) -> Self {
+        let record = &served.record;
+        Self {
+            name: record.name.to_string(),
+            version: record.version,
+            label: record.label(),
+            digest: record.digest.to_string(),
+        }
+    }
+}
+
+/// The adapter that a request wants, by its query parameter or its body.
+async fn wanted_adapter(
+    app: &App,
+    parameter: Option<String>,
+    body: Option<String>,
+) -> Result<Option<ServedAdapter>, ApiError> {
+    if let (Some(parameter), Some(body)) = (&parameter, &body)
+        && parameter != body
+    {
+        return Err(ApiError::InvalidParameter {
+            parameter: "adapter".into(),
+            detail: format!(
+                "the query parameter asks for the adapter \"{parameter}\", the body for \"{body}\""
+            ),
+        });
+    }
+    Ok(app.adapter(parameter.or(body).as_deref()).await?)
 }

@@ -23,6 +23,7 @@ fn native_encoder_gives_the_reference_values_for_rows_with_different_adapters() 
             .map(|(row, pixels)| EncodeRow {
                 pixels,
                 adapter: (row % 2 == 1).then(|| tuned.clone()),
+                pinned: false,
             })
             .collect();
         let all = Outputs {
@@ -61,10 +62,7 @@ fn native_encoder_gives_the_reference_values_for_rows_with_different_adapters() 
 fn native_encoder_answers_no_rows_with_nothing_and_refuses_what_does_not_fit() {
     let mut encoder = NativeEncoder::open(&backbone("vit-tiny"), 1).unwrap();
     assert!(encoder.encode(&[], Outputs::default()).unwrap().is_empty());
-    let row = |pixels| EncodeRow {
-        pixels: Arc::new(pixels),
-        adapter: None,
-    };
+    let row = |pixels| EncodeRow::bare(Arc::new(pixels));
     let odd = row(Tensor::zeros([3, 30, 30]));
     let error = encoder
         .encode(std::slice::from_ref(&odd), Outputs::default())

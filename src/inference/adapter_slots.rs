@@ -1,0 +1,300 @@
+//! Low-rank factors of the adapters that are being served, stacked by slot as an ONNX graph takes them.
+//! Knows adapters and the names of the graph's inputs; knows no session and computes nothing.
+
+use super::encoder::{EncodeError, EncodeRow};
+use crate::adapter::{Adapter, Site};
+use crate::backbone::onnx::factor_inputs;
+use crate::backbone::{BackboneConfig, Target};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Most adapters that are ready at once, and most in one computation.
+pub const MOST_SLOTS: usize = 32;
+
+/// Ranks are padded to a multiple of this, so that graphs see few different shapes.
+const RANK_STEP: usize = 4;
+
+/// The linear maps that a graph takes factors for. Few combinations: each is a session of its own, with its own weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AdaptedMaps {
+    /// None: the bare backbone.
+    None,
+    QueryValue,
+    All,
+}
+
+impl AdaptedMaps {
+    /// The smallest combination that holds what `rows` need.
+    pub fn of(rows: &[EncodeRow]) -> Self {
+        rows.iter()
+            .filter_map(EncodeRow::changing_adapter)
+            .flat_map(|adapter| adapter.factors.keys())
+            .map(|site| match site.target {
+                Target::Query | Target::Value => Self::QueryValue,
+                Target::Key | Target::Output | Target::MlpIn | Target::MlpOut => Self::All,
+            })
+            .max()
+            .unwrap_or(Self::None)
+    }
+
+    pub fn targets(self) -> &'static [Target] {
+        match self {
+            Self::None => &[],
+            Self::QueryValue => &[Target::Query, Target::Value],
+            Self::All => &Target::ALL,
+        }
+    }
+}
+
+/// An adapter that is ready.
+struct Slot {
+    adapter: Arc<Adapter>,
+    last_used: u64,
+    pinned: bool,
+}
+
+impl Slot {
+    /// Lowest goes first: adapters that nobody else holds any more (deleted or long unused), then those not pinned, each by
+    /// their last use.
+    fn worth(&self) -> (bool, bool, u64) {
+        let held = Arc::strong_count(&self.adapter) > 1;
+        (held, held && self.pinned, self.last_used)
+    }
+}
+
+/// The factors of one linear map, all slots.
+struct StackedFactors {
+    site: Site,
+    outputs: usize,
+    inputs: usize,
+    names: [String; 2],
+    /// `Aᵀ`, `[slots, in, rank]`
+    a: Vec<f32>,
+    /// `scale·Bᵀ`, `[slots, rank, out]`
+    b: Vec<f32>,
+}
+
+/// One input of a graph.
+pub struct FactorInput<'s> {
+    pub name: &'s str,
+    pub shape: [usize; 3],
+    pub values: &'s [f32],
+}
+
+/// The table of slots. Slot 0 holds zeros: the bare backbone.
+#[derive(Default)]
+pub struct AdapterSlots {
+    slots: Vec<Slot>,
+    /// Padded largest rank of the adapters in the table.
+    rank: usize,
+    maps: Option<AdaptedMaps>,
+    stacked: Vec<StackedFactors>,
+    uses: u64,
+}
+
+impl AdapterSlots {
+    /// Makes the adapters of `rows` ready and says for each row in which slot they stand. `rows` name at most [`MOST_SLOTS`]
+    /// adapters.
+    ///
+    /// # Errors
+    /// [`EncodeError::BadInput`] where an adapter is for another backbone; nothing has changed then.
+    pub fn assign(
+        &mut self,
+        rows: &[EncodeRow],
+        config: &BackboneConfig,
+    ) -> Result<Vec<i64>, EncodeError> {
+        for row in rows {
+            if let Some(adapter) = row.changing_adapter()
+                && self.place(adapter).is_none()
+            {
+                adapter
+                    .check_shapes(config)
+                    .map_err(|error| EncodeError::BadInput(error.to_string()))?;
+            }
+        }
+        self.uses += 1;
+        let used: BTreeSet<*const Adapter> = rows
+            .iter()
+            .filter_map(EncodeRow::changing_adapter)
+            .map(Arc::as_ptr)
+            .collect();
+        let mut fresh = Vec::new();
+        let mut slots = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(adapter) = row.changing_adapter() else {
+                slots.push(0);
+                continue;
+            };
+            let place = match self.place(adapter) {
+                Some(place) => place,
+                None => {
+                    let place = self.take_place(adapter, &used);
+                    fresh.push(place);
+                    place
+                }
+            };
+            self.slots[place].last_used = self.uses;
+            self.slots[place].pinned = row.pinned;
+            slots.push(1 + place as i64);
+        }
+        self.stack(config, &fresh);
+        Ok(slots)
+    }
+
+    /// The inputs of a graph for `maps`, after [`Self::assign`].
+    pub fn inputs(&self, maps: AdaptedMaps) -> impl Iterator<Item = FactorInput<'_>> {
+        let (slots, rank) = (1 + self.slots.len(), self.rank);
+        self.stacked
+            .iter()
+            .filter(move |factors| maps.targets().contains(&factors.site.target))
+            .flat_map(move |factors| {
+                let [a, b] = &factors.names;
+                [
+                    FactorInput {
+                        name: a,
+                        shape: [slots, factors.inputs, rank],
+                        values: &factors.a,
+                    },
+                    FactorInput {
+                        name: b,
+                        shape: [slots, rank, factors.outputs],
+                        values: &factors.b,
+                    },
+                ]
+            })
+    }
+
+    fn place(&self, adapter: &Arc<Adapter>) -> Option<usize> {
+        // The table holds the adapter, so that its address is no other's.
+        self.slots
+            .iter()
+            .position(|slot| Arc::ptr_eq(&slot.adapter, adapter))
+    }
+
+    /// A new slot, or that of the adapter worth least of those that this batch does not use.
+    fn take_place(&mut self, adapter: &Arc<Adapter>, used: &BTreeSet<*const Adapter>) -> usize {
+        let slot = Slot {
+            adapter: Arc::clone(adapter),
+            last_used: self.uses,
+            pinned: false,
+        };
+        let displaced = (0..self.slots.len())
+            .filter(|&place| !used.contains(&Arc::as_ptr(&self.slots[place].adapter)))
+            .min_by_key(|&place| self.slots[place].worth());
+        match displaced {
+            Some(place)
+                if self.slots.len() >= MOST_SLOTS
+                    || Arc::strong_count(&self.slots[place].adapter) == 1 =>
+            {
+                self.slots[place] = slot;
+                place
+            }
+            _ => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    /// Brings the stacked factors up to date; `fresh` are the places with a new adapter.
+    fn stack(&mut self, config: &BackboneConfig, fresh: &[usize]) {
+        if fresh.is_empty() {
+            return;
+        }
+        let adapters = || self.slots.iter().map(|slot| slot.adapter.as_ref());
+        let rank = adapters()
+            .map(Adapter::largest_rank)
+            .max()
+            .unwrap_or(0)
+            .next_multiple_of(RANK_STEP);
+        let only_query_value = adapters()
+            .flat_map(|adapter| adapter.factors.keys())
+            .all(|site| matches!(site.target, Target::Query | Target::Value));
+        let maps = if only_query_value {
+            AdaptedMaps::QueryValue
+        } else {
+            AdaptedMaps::All
+        };
+        let same_layout = self.maps == Some(maps) && self.rank == rank;
+        if !same_layout {
+            self.stacked = (0..config.layers)
+                .flat_map(|layer| {
+                    maps.targets()
+                        .iter()
+                        .map(move |&target| Site { layer, target })
+                })
+                .map(|site| StackedFactors::empty(site, config))
+                .collect();
+            (self.maps, self.rank) = (Some(maps), rank);
+        }
+        let slots = 1 + self.slots.len();
+        for factors in &mut self.stacked {
+            factors.a.resize(slots * factors.inputs * rank, 0.0);
+            factors.b.resize(slots * rank * factors.outputs, 0.0);
+            if same_layout {
+                for &place in fresh {
+                    factors.write(1 + place, rank, &self.slots[place].adapter);
+                }
+            } else {
+                for (place, slot) in self.slots.iter().enumerate() {
+                    factors.write(1 + place, rank, &slot.adapter);
+                }
+            }
+        }
+    }
+}
+
+impl StackedFactors {
+    fn empty(site: Site, config: &BackboneConfig) -> Self {
+        let (outputs, inputs) = site.target.widths(config);
+        Self {
+            site,
+            outputs,
+            inputs,
+            names: factor_inputs(site.layer, site.target),
+            a: Vec::new(),
+            b: Vec::new(),
+        }
+    }
+
+    /// Writes the factors of `adapter` into `slot`, padded with zeros to `rank`.
+    fn write(&mut self, slot: usize, rank: usize, adapter: &Adapter) {
+        let a = &mut self.a[slot * self.inputs * rank..][..self.inputs * rank];
+        let b = &mut self.b[slot * rank * self.outputs..][..rank * self.outputs];
+        a.fill(0.0);
+        b.fill(0.0);
+        let Some(factors) = adapter.factors.get(&self.site) else {
+            return;
+        };
+        for (row, values) in factors.a.data().chunks_exact(self.inputs).enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                a[column * rank + row] = *value;
+            }
+        }
+        for (row, values) in factors.b.data().chunks_exact(factors.rank()).enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                b[column * self.outputs + row] = value * factors.scale;
+            }
+        }
+    }
+}
+
+/// Splits `rows` into runs that name at most [`MOST_SLOTS`] adapters each.
+pub fn runs(rows: &[EncodeRow]) -> Vec<&[EncodeRow]> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    let mut named = BTreeSet::new();
+    for (index, row) in rows.iter().enumerate() {
+        let Some(adapter) = row.changing_adapter() else {
+            continue;
+        };
+        if !named.contains(&Arc::as_ptr(adapter)) && named.len() == MOST_SLOTS {
+            runs.push(&rows[start..index]);
+            start = index;
+            named.clear();
+        }
+        named.insert(Arc::as_ptr(adapter));
+    }
+    runs.push(&rows[start..]);
+    runs
+}
