@@ -136,6 +136,9 @@ impl OrtEncoder {
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(engine)?
             .with_intra_threads(self.options.threads)
+            .map_err(engine)?
+            // Sessions of other sizes and adapters have threads of their own: those that wait must not take cores from them.
+            .with_config_entry("session.force_spinning_stop", "1")
             .map_err(engine)?;
         if self.device == "cuda" {
             builder = builder
