@@ -2,7 +2,7 @@
 
 use super::{Registry, RegistryError};
 use crate::adapter::Adapter;
-use crate::store::{AdapterRecord, AdapterReference, Digest};
+use crate::store::{AdapterRecord, Digest};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -88,10 +88,7 @@ impl Registry {
     ) -> Result<Option<ServedAdapter>, RegistryError> {
         let record = match wanted {
             Some(BARE) => return Ok(None),
-            Some(wanted) => {
-                let reference: AdapterReference = wanted.parse()?;
-                self.store.resolve(&reference).await?
-            }
+            Some(wanted) => self.resolve(wanted).await?,
             None => {
                 let Ok(digest) = backbone_digest.parse::<Digest>() else {
                     return Ok(None);

@@ -1,5 +1,6 @@
 //! The resources of the REST interface, one module each.
 
+mod adapters;
 mod backbones;
 mod classify;
 mod embed;
@@ -22,6 +23,7 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(classify::router())
         .merge(embed::router())
         .merge(backbones::router())
+        .merge(adapters::router())
 }
 
 /// The adapter that gave an answer.
