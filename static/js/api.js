@@ -1,4 +1,4 @@
-// The one request that the page makes, and what its failures mean in words.
+// The request that sorts pictures, and what its failures mean in words.
 
 export class RequestFailed extends Error {
   constructor(message, { status = 0, retryAfterSeconds = null, refused = [] } = {}) {
@@ -14,8 +14,8 @@ const classKey = (each) => `class-${each.id}`;
 const pictureKey = (picture) => `picture-${picture.id}`;
 
 // Returns {answers: Map of picture → answer or {refused}, refused: Map of example picture → reason}.
-// `groups`: [{class, pictures}].
-export async function classify(groups, queries, signal) {
+// `groups`: [{class, pictures}]. `adapter`: "" for the server's default, "none", or a label.
+export async function classify(groups, queries, adapter, signal) {
   const form = new FormData();
   const classes = groups.map((group) => group.class);
   const examples = groups.flatMap((group) => group.pictures);
@@ -24,7 +24,8 @@ export async function classify(groups, queries, signal) {
   }
   for (const query of queries) form.append("query", query.blob, pictureKey(query));
 
-  const body = await post("/api/v1/classify?attention=true&nearest=1", form, signal, groups);
+  const named = adapter ? `&adapter=${encodeURIComponent(adapter)}` : "";
+  const body = await post(`/api/v1/classify?attention=true&nearest=1${named}`, form, signal, groups);
   const classOf = (key) => classes.find((each) => classKey(each) === key);
   const pictureOf = (list, key) => list.find((picture) => pictureKey(picture) === key);
   const answers = new Map();
@@ -36,6 +37,7 @@ export async function classify(groups, queries, signal) {
       continue;
     }
     answers.set(query, {
+      adapter: body.adapter,
       scores: result.scores.map((score) => ({ class: classOf(score.label), probability: score.probability })),
       nearest: result.nearest.map((near) => ({ class: classOf(near.label), picture: pictureOf(examples, near.image) })),
       attention: result.attention ?? null,

@@ -69,7 +69,7 @@ export class Asking extends EventTarget {
     const groups = this.#state.usableClasses().map((each) => ({ class: each, pictures: each.pictures.filter(isUsable) }));
     this.#setAsking(this.pending().length);
     try {
-      const { answers, refused } = await classify(groups, queries, abort.signal);
+      const { answers, refused } = await classify(groups, queries, this.#state.adapter, abort.signal);
       if (this.#running !== running) return;
       this.#running = null;
       this.#automaticRetries = 0;

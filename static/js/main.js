@@ -1,11 +1,13 @@
 // Ties the page together: what a person does, what changes, what is shown.
 
+import { offerAdapters } from "./adapter_choice.js";
 import { Answers } from "./answers.js";
 import { Asking } from "./asking.js";
 import { ClassCards } from "./class_cards.js";
 import { byId, plural, setText } from "./dom.js";
+import { acceptDrops, ignoreStrayDrops } from "./drops.js";
 import { loadExamples } from "./examples.js";
-import { acceptDrops, filesFromInput, filesFromTransfer, ignoreStrayDrops } from "./files.js";
+import { picturesOfInput, picturesOfTransfer } from "./files.js";
 import { closeNote, focusUndo, note, speak } from "./notices.js";
 import { prepare } from "./scaling.js";
 import { State } from "./state.js";
@@ -95,7 +97,7 @@ async function tryExamples() {
 function pickInto(id, add) {
   const input = byId(id);
   input.addEventListener("change", () => {
-    add(Promise.resolve(filesFromInput(input)));
+    add(Promise.resolve(picturesOfInput(input)));
     input.value = "";
   });
 }
@@ -103,7 +105,7 @@ function pickInto(id, add) {
 document.addEventListener("paste", (event) => {
   if (![...event.clipboardData.items].some((item) => item.kind === "file")) return;
   event.preventDefault();
-  const found = filesFromTransfer(event.clipboardData);
+  const found = picturesOfTransfer(event.clipboardData);
   const key = document.activeElement?.closest(".class-card")?.dataset.key;
   const target = state.classes.find((each) => String(each.id) === key);
   if (target) addToClass(target, found);
@@ -155,6 +157,12 @@ function nextStep() {
   return "";
 }
 
+// Where there is no choice of adapters, nobody needs to be told that none was used.
+function answeredBy(adapter) {
+  if (adapter) return `, with ${adapter.label}`;
+  return byId("adapter-choice").hidden ? "" : ", without adapter";
+}
+
 function summary() {
   const counts = new Map();
   let sorted = 0;
@@ -165,9 +173,10 @@ function summary() {
     counts.set(winner, (counts.get(winner) ?? 0) + 1);
   }
   if (sorted === 0) return "";
+  const { adapter } = state.queries.find((query) => !query.refused && query.answer).answer;
   const refused = state.queries.filter((query) => query.refused).length;
   const list = [...counts].map(([each, count]) => `${count} ${each.label}`).join(", ");
-  return `${plural(sorted, "picture", "pictures")} sorted: ${list}${refused > 0 ? `, ${refused} left out` : ""}`;
+  return `${plural(sorted, "picture", "pictures")} sorted: ${list}${refused > 0 ? `, ${refused} left out` : ""}${answeredBy(adapter)}`;
 }
 
 function showProgress() {
@@ -235,8 +244,9 @@ byId("confirm-yes").addEventListener("click", () => {
 });
 pickInto("choose-folders", addClasses);
 pickInto("choose-queries", addQueries);
-acceptDrops(byId("classes"), addClasses);
-acceptDrops(byId("queries"), addQueries);
+acceptDrops(byId("classes"), (transfer) => addClasses(picturesOfTransfer(transfer)));
+acceptDrops(byId("queries"), (transfer) => addQueries(picturesOfTransfer(transfer)));
 ignoreStrayDrops();
+offerAdapters(page.backbone, (adapter) => state.chooseAdapter(adapter));
 draw();
 document.documentElement.dataset.ready = "true";

@@ -1,7 +1,8 @@
 // What is on the page: classes with their pictures, and the pictures to sort. Knows no document and no server.
 //
 // A picture: {id, name, file, blob, shownUrl, ready, refused, answer}. `blob` is what is uploaded, `shownUrl` is null where
-// the browser cannot show the file, `refused` is the reason in words, `answer` is {supportKey, scores, nearest, attention}.
+// the browser cannot show the file, `refused` is the reason in words, `answer` is {supportKey, adapter, scores, nearest,
+// attention}.
 
 const TONES = 6;
 
@@ -11,6 +12,8 @@ const nextId = () => ++lastId;
 export class State extends EventTarget {
   classes = [];
   queries = [];
+  // As requests name it: "" for the default, "none", or a label.
+  adapter = "";
 
   constructor() {
     super();
@@ -30,6 +33,11 @@ export class State extends EventTarget {
 
   isUntouched() {
     return this.queries.length === 0 && this.classes.every((each) => isBlank(each));
+  }
+
+  chooseAdapter(adapter) {
+    this.adapter = adapter;
+    this.changed();
   }
 
   addClass(label = "") {
@@ -99,11 +107,12 @@ export class State extends EventTarget {
     return this.classes.filter((each) => each.pictures.some(isUsable));
   }
 
-  // Names the examples that an answer rests on: an answer with the same key still holds.
+  // Names the adapter and the examples that an answer rests on: an answer with the same key still holds.
   supportKey() {
-    return this.usableClasses()
+    const classes = this.usableClasses()
       .map((each) => `${each.id}:${each.pictures.filter(isUsable).map((picture) => picture.id)}`)
       .join(";");
+    return `${this.adapter}/${classes}`;
   }
 
   #removeFrom(list, item) {

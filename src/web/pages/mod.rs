@@ -1,7 +1,8 @@
-//! What a person sees in the browser: the page, its embedded files, and the friendly "not found".
+//! What a person sees in the browser: the page, the pages of the registry, their embedded files, and the friendly "not found".
 //! Knows the backbone's preprocessing (to draw over the right part of a picture); classifies nothing itself,
 //! the page calls the REST interface like every other client.
 
+mod admin;
 mod assets;
 mod headers;
 
@@ -24,6 +25,7 @@ struct IndexPage<'a> {
     assets: &'a str,
     max_image_bytes: usize,
     seen_centre: f32,
+    backbone: &'a str,
 }
 
 #[derive(Template)]
@@ -32,11 +34,12 @@ struct NotFoundPage<'a> {
     assets: &'a str,
 }
 
-/// The page and its files.
+/// The pages and their files.
 pub fn router() -> Router<WebState> {
     Router::new()
         .route("/", get(index))
         .route("/static/{digest}/{*path}", get(embedded_file))
+        .merge(admin::router())
 }
 
 /// The answer to an address that does not exist: a page for people, a problem for programs.
@@ -57,12 +60,18 @@ async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
         assets: assets::base_path(),
         max_image_bytes: app.limits.max_bytes,
         seen_centre: seen_centre(&app.backbone.preprocess),
+        backbone: &app.backbone_name,
     };
+    document(&request, &page)
+}
+
+/// `page`, or 304 where the browser has it.
+fn document(request: &HeaderMap, page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => {
             let etag = headers::etag_of(html.as_bytes());
             let kind = "text/html; charset=utf-8";
-            headers::respond(&request, kind, html.into(), &etag, Caching::Revalidate)
+            headers::respond(request, kind, html.into(), &etag, Caching::Revalidate)
         }
         Err(error) => ApiError::Internal(error.to_string()).into_response(),
     }
@@ -137,28 +146,18 @@ mod tests {
         assert_eq!(seen_centre(&cropped), 0.875);
     }
 
-    #[test]
-    fn the_first_page_stays_within_its_budget() {
-        let html = IndexPage {
+    fn first_page() -> String {
+        let page = IndexPage {
             assets: assets::base_path(),
             max_image_bytes: 1,
             seen_centre: 0.0,
-        }
-        .render()
-        .expect("the template renders");
-        let bytes = html.len() + assets::first_page_bytes();
-        assert!(bytes <= 100_000, "the first page takes {bytes} bytes");
+            backbone: "any",
+        };
+        page.render().expect("the template renders")
     }
 
-    #[test]
-    fn the_page_asks_no_other_host_and_has_no_inline_script_or_style() {
-        let html = IndexPage {
-            assets: assets::base_path(),
-            max_image_bytes: 1,
-            seen_centre: 0.0,
-        }
-        .render()
-        .expect("the template renders");
+    /// Panics where `html` asks another host or has a script or a style of its own.
+    pub(super) fn assert_strict(html: &str) {
         for forbidden in [
             "http://",
             "https://",
@@ -175,5 +174,16 @@ mod tests {
                 "inline script: {script:.60}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_page_stays_within_its_budget() {
+        let bytes = first_page().len() + assets::first_page_bytes();
+        assert!(bytes <= 100_000, "the first page takes {bytes} bytes");
+    }
+
+    #[test]
+    fn the_page_asks_no_other_host_and_has_no_inline_script_or_style() {
+        assert_strict(&first_page());
     }
 }

@@ -1,0 +1,28 @@
+// Asks before something is done that others notice.
+
+import { byId } from "../dom.js";
+
+const dialog = byId("confirm");
+let decide = () => {};
+
+// Resolves to {reason} or, where the person thinks better of it, to null.
+export function confirm({ heading, text, action, asksWhy = false }) {
+  byId("confirm-heading").textContent = heading;
+  byId("confirm-text").textContent = text;
+  byId("confirm-yes").textContent = action;
+  byId("confirm-reason").value = "";
+  byId("confirm-reason-field").hidden = !asksWhy;
+  dialog.showModal();
+  return new Promise((resolve) => {
+    decide = resolve;
+  });
+}
+
+byId("confirm-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  decide({ reason: byId("confirm-reason").value.trim() });
+  dialog.close();
+});
+byId("confirm-no").addEventListener("click", () => dialog.close());
+// Also by the escape key. A decision that is made already stays.
+dialog.addEventListener("close", () => decide(null));
