@@ -13,8 +13,8 @@ use crate::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_fol
 use crate::image_input::{ImageLimits, load_pixels};
 use crate::inference::classify::{Classifier, Metric, Support};
 use crate::inference::{
-    Device, EncodeError, EncodeRow, Encoded, EncoderInfo, EncoderService, OrtEncoder, OrtOptions,
-    Outputs, ServiceLimits,
+    Device, EncodeError, EncodeRow, Encoded, EncoderChoice, EncoderInfo, EncoderService,
+    OrtOptions, Outputs, ServiceLimits, open_encoder,
 };
 use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
@@ -79,6 +79,7 @@ pub struct AppOptions {
     /// Threads of one computation; 0 takes one a core.
     pub threads: usize,
     pub device: Device,
+    pub encoder: EncoderChoice,
     pub limits: ImageLimits,
 }
 
@@ -167,8 +168,9 @@ impl App {
             device: options.device,
             cache_folder: Some(graph_cache(&options.data_folder)),
         };
+        let choice = options.encoder;
         let encoder = EncoderService::start(
-            move || Ok(Box::new(OrtEncoder::open(for_encoder, ort_options)?)),
+            move || open_encoder(for_encoder, choice, ort_options),
             ServiceLimits::default(),
         )?;
         let mut app = Self::with_encoder(name, backbone, options.limits, encoder);

@@ -5,7 +5,7 @@ use crate::app::registry::Registry;
 use crate::app::{App, AppOptions};
 use crate::backbone::EMBEDDED_NAME;
 use crate::image_input::ImageLimits;
-use crate::inference::Device;
+use crate::inference::{Device, EncoderChoice};
 use clap::Args;
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -50,6 +50,15 @@ pub struct Common {
         default_value_t
     )]
     pub device: Device,
+    /// What computes features
+    #[arg(
+        long,
+        global = true,
+        env = "LORA_RECYCLE_ENCODER",
+        value_enum,
+        default_value_t
+    )]
+    pub encoder: EncoderChoice,
     /// Print machine-readable JSON on stdout
     #[arg(long, global = true, env = "LORA_RECYCLE_JSON")]
     pub json: bool,
@@ -93,6 +102,7 @@ impl Common {
             data_folder: self.data_folder()?,
             threads: self.threads,
             device: self.device,
+            encoder: self.encoder,
             limits: ImageLimits::default(),
         };
         Ok(App::open(&options, registry).await?)

@@ -7,7 +7,7 @@ use crate::adapter::{Adapter, Candidate, FileLimits, import, read_folder};
 use crate::app::graph_cache;
 use crate::backbone::{Backbone, load_folder};
 use crate::inference::verify::{ReferenceAdapter, verify};
-use crate::inference::{OrtEncoder, OrtOptions};
+use crate::inference::{OrtOptions, open_encoder};
 use crate::tensor_file::TensorFile;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -59,8 +59,8 @@ impl Verify {
             .collect::<Result<Vec<_>, CliError>>()?;
         let architecture = backbone.config.architecture;
         let mut encoder =
-            OrtEncoder::open(backbone, options).map_err(crate::app::AppError::from)?;
-        let result = verify(&mut encoder, architecture, &reference, &adapters)
+            open_encoder(backbone, common.encoder, options).map_err(crate::app::AppError::from)?;
+        let result = verify(encoder.as_mut(), architecture, &reference, &adapters)
             .map_err(|error| fail(error.to_string()))?;
         if common.json {
             print_json(&result)?;

@@ -79,17 +79,21 @@ fn the_embedded_backbone_is_the_folder_in_the_assets() {
 }
 
 #[test]
-fn verify_checks_the_golden_adapters_of_both_name_styles_and_the_published_file() {
-    for model in ["vit-tiny", "dinov2-tiny", "clip-tiny"] {
+fn verify_checks_golden_adapters_of_both_name_styles_and_the_published_file_on_both_encoders() {
+    let models = ["vit-tiny", "dinov2-tiny", "clip-tiny"];
+    for (model, encoder) in models
+        .into_iter()
+        .flat_map(|model| [(model, "ort"), (model, "native")])
+    {
         let data = tempfile::tempdir().unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_lora-recycle"))
-            .args(["verify", "--json", "--data-dir"])
+            .args(["verify", "--json", "--encoder", encoder, "--data-dir"])
             .arg(data.path())
             .arg(project("tests/golden").join(model))
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{model}: {errors}");
+        assert!(output.status.success(), "{model} {encoder}: {errors}");
         let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let names: Vec<&str> = result["tensors"]
             .as_array()

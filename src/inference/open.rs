@@ -1,0 +1,53 @@
+//! Which encoder serves: ONNX Runtime, or the engine where there is no library or the user says so.
+
+use super::encoder::{EncodeError, Encoder};
+use super::native_encoder::NativeEncoder;
+use super::ort_encoder::{Device, OrtEncoder, OrtOptions};
+use super::ort_library::load_ort_library;
+use crate::backbone::Backbone;
+use std::sync::Arc;
+
+/// Which encoder computes features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum EncoderChoice {
+    /// ONNX Runtime where its library is found, else the built-in engine.
+    #[default]
+    Auto,
+    /// ONNX Runtime, or an error that says why not.
+    Ort,
+    /// The built-in engine, on the CPU; needs no library.
+    Native,
+}
+
+/// Opens the encoder of `choice` for `backbone`.
+///
+/// # Errors
+/// [`EncodeError::Engine`] where it cannot be had.
+pub fn open_encoder(
+    backbone: Arc<Backbone>,
+    choice: EncoderChoice,
+    options: OrtOptions,
+) -> Result<Box<dyn Encoder>, EncodeError> {
+    let native = match choice {
+        EncoderChoice::Native if options.device == Device::Cuda => {
+            return Err(EncodeError::Engine(
+                "the built-in engine computes on the CPU only. Leave --device cuda out, or use --encoder ort".into(),
+            ));
+        }
+        EncoderChoice::Native => true,
+        EncoderChoice::Ort => false,
+        EncoderChoice::Auto if options.device == Device::Cuda => false,
+        EncoderChoice::Auto => match load_ort_library() {
+            Ok(_) => false,
+            Err(error) => {
+                tracing::info!(%error, "the built-in engine serves in place of ONNX Runtime");
+                true
+            }
+        },
+    };
+    if native {
+        Ok(Box::new(NativeEncoder::open(&backbone, options.threads)?))
+    } else {
+        Ok(Box::new(OrtEncoder::open(backbone, options)?))
+    }
+}
