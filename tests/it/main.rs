@@ -14,6 +14,8 @@ mod image_input;
 mod losses;
 mod onnx;
 mod reference;
+mod registry_api;
+mod registry_cli;
 mod server;
 mod store;
 mod store_alias;
