@@ -1,5 +1,6 @@
 //! What a command says when it fails: a sentence, what to do next, and an exit code.
 
+use crate::adapter::ExportError;
 use crate::app::AppError;
 use crate::app::registry::RegistryError;
 use crate::inference::EncodeError;
@@ -77,8 +78,41 @@ impl From<RegistryError> for CliError {
             RegistryError::Store(StoreError::UnknownAdapter { .. }) => {
                 Self::user(message).hint("`lora-recycle adapter list` shows what there is")
             }
+            RegistryError::Store(StoreError::UnknownBackbone { .. }) => Self::user(message)
+                .hint("`lora-recycle backbone list` shows what there is, `backbone add DIR --name N` adds one"),
+            RegistryError::Store(StoreError::InUse { .. }) => {
+                Self::user(message).hint("stop the server, or use its page /admin/adapters")
+            }
+            RegistryError::Store(StoreError::AdapterInUse { .. }) => Self::user(message)
+                .hint("`lora-recycle adapter alias rm NAME@ALIAS` removes an alias, `adapter alias rm default` the default of a backbone"),
+            RegistryError::Store(StoreError::UnknownAlias(_)) => {
+                Self::user(message).hint("`lora-recycle adapter alias list` shows what there is")
+            }
+            RegistryError::BackboneGone { .. } => Self::user(message)
+                .hint("put the folder back, or delete its adapters and the backbone (`backbone rm`)"),
+            RegistryError::OtherBackbone { .. } => Self::user(message)
+                .hint("`lora-recycle adapter list` shows the backbone of each adapter"),
+            RegistryError::Refused(_) => {
+                Self::user(message).hint("`lora-recycle adapter import PATH --dry-run` shows the whole report")
+            }
+            RegistryError::Export(ExportError::NotRepresentable(_)) => {
+                Self::user(message).hint("use --format peft")
+            }
+            RegistryError::Name(_) | RegistryError::ReservedName(_) => {
+                Self::user(message).hint("an adapter is named name, name:version or name@alias")
+            }
+            RegistryError::Damaged(_) => {
+                Self::user(message).hint("import the adapter again, or put the data folder's files back from a backup")
+            }
             RegistryError::Stopped(_) => Self::internal(message),
-            _ => Self::user(message),
+            RegistryError::Store(_)
+            | RegistryError::Files(_)
+            | RegistryError::Backbone(_)
+            | RegistryError::Export(_)
+            | RegistryError::Bundle(_)
+            | RegistryError::Onnx(_)
+            | RegistryError::Merge(_)
+            | RegistryError::Absent => Self::user(message),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what it accepts, one file a command, and how errors reach the user.
 //! Knows `App` and the terminal; does no work of its own that the server would do differently.
 
+mod adapter;
 mod backbone;
 mod classify;
 mod config_file;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use error::CliError;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
 use std::process::ExitCode;
@@ -43,9 +45,12 @@ enum Command {
     Classify(classify::Classify),
     /// Print the feature of each picture
     Embed(embed::Embed),
-    /// List and show backbones
+    /// List, show and add backbones
     #[command(subcommand)]
     Backbone(backbone::BackboneCommand),
+    /// Import, list, merge and export adapters
+    #[command(subcommand)]
+    Adapter(adapter::AdapterCommand),
     /// Compare a backbone folder with the reference values it carries
     Verify(verify::Verify),
     /// Measure few-shot accuracy on a folder whose sub-folders are classes
@@ -73,8 +78,16 @@ fn run() -> Result<(), CliError> {
         Command::Classify(command) => command.run(&cli.common),
         Command::Embed(command) => command.run(&cli.common),
         Command::Backbone(command) => command.run(&cli.common),
+        Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
         Command::Verify(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),
     }
+}
+
+/// The backbone that was named on the command line; one that only a file or the environment names is for encoders.
+fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
+    let is_typed = matches.value_source("backbone") == Some(ValueSource::CommandLine);
+    let name = matches.get_one::<String>("backbone");
+    name.filter(|_| is_typed).map(String::as_str)
 }

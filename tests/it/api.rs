@@ -684,9 +684,28 @@ async fn the_openapi_document_lists_the_routes_that_exist_and_no_others() {
     assert_eq!(
         listed,
         [
+            "get /api/v1/adapter-aliases",
+            "get /api/v1/adapters",
+            "post /api/v1/adapters",
+            "post /api/v1/adapters/merge",
+            "delete /api/v1/adapters/{name}/aliases/{alias}",
+            "put /api/v1/adapters/{name}/aliases/{alias}",
+            "get /api/v1/adapters/{name}/aliases/{alias}/history",
+            "post /api/v1/adapters/{name}/aliases/{alias}/rollback",
+            "delete /api/v1/adapters/{reference}",
+            "get /api/v1/adapters/{reference}",
+            "patch /api/v1/adapters/{reference}",
+            "get /api/v1/adapters/{reference}/export",
+            "get /api/v1/adapters/{reference}/report",
             "get /api/v1/backbones",
+            "delete /api/v1/backbones/{backbone}/default-adapter",
+            "put /api/v1/backbones/{backbone}/default-adapter",
+            "get /api/v1/backbones/{backbone}/default-adapter/history",
+            "post /api/v1/backbones/{backbone}/default-adapter/rollback",
             "post /api/v1/classify",
             "post /api/v1/embed",
+            "get /api/v1/storage",
+            "post /api/v1/storage/gc",
             "get /healthz",
             "get /readyz",
         ]
@@ -697,9 +716,12 @@ async fn the_openapi_document_lists_the_routes_that_exist_and_no_others() {
             .method(method)
             .uri(path)
             .body(Body::empty());
-        let status = app.send(request.unwrap()).await.status;
-        assert_ne!(status, StatusCode::NOT_FOUND, "{path}");
-        assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        let answered = app.send(request.unwrap()).await;
+        // Without a registry an adapter is not found, but its route is.
+        if answered.status == StatusCode::NOT_FOUND {
+            assert_ne!(answered.json()["code"], "unknown_route", "{path}");
+        }
+        assert_ne!(answered.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
 }
 
@@ -748,6 +770,10 @@ fn reach(method: &str, path: &str, status: u16) -> (TestApp, Request<Body>) {
 async fn every_documented_status_is_reached_and_errors_are_problems() {
     let documented = documented(&document(&TestApp::new()).await);
     for ((path, method), statuses) in documented {
+        // These need a registry: tests/it/registry_api.rs.
+        if path.contains("adapter") || path.contains("/storage") {
+            continue;
+        }
         for status in statuses {
             let (app, request) = reach(&method, &path, status);
             let answered = app.send(request).await;

@@ -15,6 +15,8 @@ mod losses;
 mod mixed_adapters;
 mod onnx;
 mod reference;
+mod registry_api;
+mod registry_cli;
 mod server;
 mod store;
 mod store_alias;

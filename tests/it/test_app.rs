@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use lora_recycle::app::App;
+use lora_recycle::app::registry::Registry;
 use lora_recycle::backbone::{Backbone, load_folder};
 use lora_recycle::image_input::ImageLimits;
 use lora_recycle::inference::{
@@ -117,9 +118,22 @@ impl TestApp {
     pub fn with(behaviour: Behaviour, limits: WebLimits) -> Self {
         let backbone = tiny_backbone();
         let feature_width = backbone.feature_width();
-        Self::around(backbone, limits, move |_| {
+        Self::around(backbone, limits, None, move |_| {
             Ok(Box::new(ColourEncoder {
                 behaviour,
+                feature_width,
+            }))
+        })
+    }
+
+    /// An app with this registry.
+    pub fn with_registry(registry: Registry) -> Self {
+        let backbone = tiny_backbone();
+        let feature_width = backbone.feature_width();
+        let limits = WebLimits::default();
+        Self::around(backbone, limits, Some(registry), move |_| {
+            Ok(Box::new(ColourEncoder {
+                behaviour: Behaviour::Works,
                 feature_width,
             }))
         })
@@ -132,7 +146,7 @@ impl TestApp {
             device: Device::Cpu,
             cache_folder: None,
         };
-        Self::around(tiny_backbone(), WebLimits::default(), |backbone| {
+        Self::around(tiny_backbone(), WebLimits::default(), None, |backbone| {
             Ok(Box::new(OrtEncoder::open(backbone, options)?))
         })
     }
@@ -140,12 +154,16 @@ impl TestApp {
     fn around(
         backbone: Arc<Backbone>,
         limits: WebLimits,
+        registry: Option<Registry>,
         open: impl FnOnce(Arc<Backbone>) -> Result<Box<dyn Encoder>, EncodeError> + Send + 'static,
     ) -> Self {
         let for_encoder = Arc::clone(&backbone);
         let encoder =
             EncoderService::start(move || open(for_encoder), ServiceLimits::default()).unwrap();
-        let app = App::with_encoder("tiny".into(), backbone, ImageLimits::default(), encoder);
+        let mut app = App::with_encoder("tiny".into(), backbone, ImageLimits::default(), encoder);
+        if let Some(registry) = registry {
+            app = app.with_registry(registry);
+        }
         let hosts = AllowedHosts::loopback_and(&[]);
         Self {
             router: router(WebState::new(Arc::new(app), limits, hosts)),

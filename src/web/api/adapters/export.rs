@@ -24,9 +24,11 @@ pub fn router() -> OpenApiRouter<WebState> {
 #[into_params(parameter_in = Query)]
 struct ExportParameters {
     #[serde(default)]
+    #[param(inline)]
     format: ExportFormat,
     /// Module names of transformers 4 or 5, for `peft` and `bundle`.
     #[serde(default = "default_names")]
+    #[param(inline)]
     names: NameStyle,
 }
 

@@ -1,0 +1,123 @@
+//! `adapter merge`.
+
+use super::{CliError, Common, change};
+use crate::adapter::{MajoritySign, MergeMethod, MergeOptions};
+use crate::app::registry::{MergePart, RegistryError};
+use crate::cli::options::{print_json, print_line};
+use crate::store::Name;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lora-recycle adapter merge pets birds --method cat --name animals
+  lora-recycle adapter merge pets:1 birds@best --method svd --rank 8 --weights 0.7,0.3 --name animals
+  lora-recycle adapter merge a b c --method ties --density 0.5 --name abc")]
+pub struct Merge {
+    /// name, name:version, name@alias or id
+    #[arg(required = true, value_name = "REF")]
+    references: Vec<String>,
+    /// How changes become one
+    #[arg(long, value_enum)]
+    method: Method,
+    /// Name of the result; it becomes the next version
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// What each adapter's change is multiplied with, in order [default: 1/n for each of n adapters]
+    #[arg(
+        long,
+        value_name = "W1,W2",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    weights: Vec<f32>,
+    /// Share of values that ties and dare_linear keep, above 0 and at most 1
+    #[arg(long, value_name = "SHARE")]
+    density: Option<f64>,
+    /// Rank of the result of svd [default: the largest rank of the adapters]
+    #[arg(long, value_name = "N")]
+    rank: Option<usize>,
+    /// How ties elects the sign of a value
+    #[arg(long, value_enum, default_value = "total")]
+    majority_sign: Sign,
+    /// Seed of dare_linear's choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Method {
+    /// Sums the factors: rough; needs equal ranks
+    Linear,
+    /// Stacks the factors: exact, with the sum of the ranks
+    Cat,
+    /// The nearest change of a given rank to the exact sum
+    Svd,
+    /// Keeps large values that agree on their sign; needs equal ranks and --density
+    Ties,
+    /// Drops values at random, then sums; needs equal ranks and --density
+    DareLinear,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Sign {
+    /// The sign of the sum
+    Total,
+    /// The sign that more adapters have
+    Frequency,
+}
+
+impl Merge {
+    pub fn run(&self, common: &Common) -> Result<(), CliError> {
+        let count = self.references.len();
+        if !self.weights.is_empty() && self.weights.len() != count {
+            return Err(CliError::usage(format!(
+                "there are {} weights for {count} adapters",
+                self.weights.len()
+            ))
+            .hint("give one weight for each adapter, or none for 1/n each"));
+        }
+        let name: Name = self.name.parse().map_err(RegistryError::from)?;
+        let parts: Vec<MergePart> = self
+            .references
+            .iter()
+            .enumerate()
+            .map(|(index, reference)| MergePart {
+                reference: reference.clone(),
+                weight: self.weights.get(index).copied(),
+            })
+            .collect();
+        let options = MergeOptions {
+            svd_rank: self.rank,
+            density: self.density,
+            majority_sign: match self.majority_sign {
+                Sign::Total => MajoritySign::Total,
+                Sign::Frequency => MajoritySign::Frequency,
+            },
+            seed: self.seed,
+            ..MergeOptions::new(match self.method {
+                Method::Linear => MergeMethod::Linear,
+                Method::Cat => MergeMethod::Cat,
+                Method::Svd => MergeMethod::Svd,
+                Method::Ties => MergeMethod::Ties,
+                Method::DareLinear => MergeMethod::DareLinear,
+            })
+        };
+        let merged = change(common, async |registry| {
+            Ok(registry.merge(&parts, options, name).await?)
+        })?;
+        if common.json {
+            return print_json(&json!({ "adapter": merged.record, "notes": merged.notes }));
+        }
+        for note in &merged.notes {
+            eprintln!("note: {note}");
+        }
+        print_line(&format!(
+            "{}\trank {}\t{}",
+            merged.record.label(),
+            merged.record.rank,
+            merged.record.targets
+        ))
+    }
+}
