@@ -42,6 +42,8 @@ pub struct Bundle {
     pub imported: Imported,
     /// The report of the first import, on the other machine.
     pub first_report: Option<ImportReport>,
+    /// The adapter's files.
+    pub files: Vec<NamedFile>,
 }
 
 /// Why a bundle could not be written or read.
@@ -103,15 +105,23 @@ pub fn export_bundle(
         .map(|file| format!("{}  {}\n", sha256(&file.bytes), file.path))
         .collect();
     files.push(NamedFile::new(CHECKSUMS, sums));
-    zip(&files)
+    write_zip(&files)
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>, BundleError> {
     serde_json::to_vec_pretty(value).map_err(|error| BundleError::Write(error.to_string()))
 }
 
-/// Files without compression: weights hardly shrink, and a ratio of 1 passes every limit.
-fn zip(files: &[NamedFile]) -> Result<Vec<u8>, BundleError> {
+/// Whether these files of a zip are a bundle's.
+pub(super) fn is_bundle(files: &[NamedFile]) -> bool {
+    files.iter().any(|file| file.path == MANIFEST)
+}
+
+/// A zip of `files` without compression: weights hardly shrink, and a ratio of 1 passes every limit.
+///
+/// # Errors
+/// [`BundleError::Write`]
+pub fn write_zip(files: &[NamedFile]) -> Result<Vec<u8>, BundleError> {
     let failed = |error: String| BundleError::Write(error);
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
@@ -198,6 +208,7 @@ pub fn import_bundle(
         name: manifest.name,
         imported,
         first_report,
+        files: adapter,
     })
 }
 

@@ -96,29 +96,6 @@ pub enum FilesError {
     Nothing { path: String },
 }
 
-/// Reads `path`: a folder, a zip, or a single file.
-///
-/// # Errors
-/// [`FilesError`]
-pub fn read_path(path: &Path, limits: &FileLimits) -> Result<Vec<NamedFile>, FilesError> {
-    if path.is_dir() {
-        return read_folder(path, limits);
-    }
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let bytes = read_limited(path, &name, limits)?;
-    let is_zip = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
-    if is_zip {
-        read_zip(&bytes, limits)
-    } else {
-        Ok(vec![NamedFile { path: name, bytes }])
-    }
-}
-
 /// Reads all files below `folder`; hidden files are left out.
 ///
 /// # Errors
@@ -181,7 +158,11 @@ fn walk(
     Ok(())
 }
 
-fn read_limited(path: &Path, name: &str, limits: &FileLimits) -> Result<Vec<u8>, FilesError> {
+pub(super) fn read_limited(
+    path: &Path,
+    name: &str,
+    limits: &FileLimits,
+) -> Result<Vec<u8>, FilesError> {
     let failed = |source| FilesError::Read {
         path: path.display().to_string(),
         source,

@@ -11,18 +11,18 @@ mod import;
 mod layer_names;
 mod merge;
 mod model_card;
+mod package;
 mod peft_config;
 mod report;
 
 pub use apply::ShapeMismatch;
-pub use bundle::{Bundle, BundleError, export_bundle, import_bundle};
+pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};
 pub use export::{ExportError, ExportOptions, export_peft, export_published, published_obstacle};
-pub use files::{
-    FileLimits, FilesError, NamedFile, read_folder, read_path, read_zip, split_adapters,
-};
+pub use files::{FileLimits, FilesError, NamedFile, read_folder, read_zip, split_adapters};
 pub use import::{Imported, import};
 pub use layer_names::NameStyle;
 pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
+pub use package::{Package, Unpacked};
 pub use report::{
     BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,
     SourceFormat, TensorEntry, TensorStatus,

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use std::collections::BTreeSet;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What a file of an adapter is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileRole {
     Weights,
@@ -32,7 +33,7 @@ impl FileRole {
 }
 
 /// A stored file of an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AdapterFile {
     pub role: FileRole,
     pub name: String,
@@ -41,7 +42,8 @@ pub struct AdapterFile {
 }
 
 /// The head that an adapter was tuned with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AdapterHead)]
 pub struct HeadSummary {
     pub classes: u32,
     /// One label a class, empty where the source names none.
@@ -49,7 +51,7 @@ pub struct HeadSummary {
 }
 
 /// An adapter that another one was made from, as it was then; it may be gone by now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Parent {
     pub id: Uuid,
     /// `name:version`
@@ -58,10 +60,11 @@ pub struct Parent {
 }
 
 /// How an adapter came to be; empty for an import.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
 pub struct Lineage {
     /// In the order in which the recipe counts them.
     pub parents: Vec<Parent>,
+    #[schema(value_type = Option<Object>)]
     pub recipe: Option<serde_json::Value>,
 }
 

@@ -9,10 +9,11 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 use std::fmt;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What can point at an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AliasKey {
     /// `adapter@alias`; points at a version of `adapter`.
@@ -83,7 +84,7 @@ pub struct Attribution {
 }
 
 /// An adapter at one end of a move, as it was then; it may be gone by now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pointed {
     pub id: Uuid,
     /// `name:version`
@@ -91,7 +92,7 @@ pub struct Pointed {
 }
 
 /// One move of an alias.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AliasMove {
     /// Counts the moves of all aliases.
     pub number: i64,

@@ -9,13 +9,14 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Temporary files start with this; a digest cannot.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// What a clean-up removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct Freed {
     /// Files that nothing refers to any more.
     pub blobs: u64,

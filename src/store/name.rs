@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 /// The most characters of a name.
 pub const LONGEST_NAME: usize = 100;
 
 /// ASCII letters, digits, `-`, `_` and `.`, starting with a letter or digit: fit for a URL, a file name and a command line.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 

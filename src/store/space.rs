@@ -6,9 +6,10 @@ use super::folder::folder_size_bytes;
 use super::{Store, referenced_blobs};
 use serde::Serialize;
 use std::ffi::OsString;
+use utoipa::ToSchema;
 
 /// What the data folder takes on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DiskUse {
     /// With its write-ahead log.
     pub database_bytes: u64,

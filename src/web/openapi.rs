@@ -24,6 +24,7 @@ const DOCS_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self
     tags(
         (name = "classification", description = "Images in, answers out; nothing is stored"),
         (name = "backbones", description = "The models that look at the images"),
+        (name = "adapters", description = "The registry of LoRA adapters: versions, aliases, merges and disk space"),
         (name = "health", description = "Whether the server lives and can answer"),
     )
 )]

@@ -2,6 +2,7 @@
 //! and its form on the wire (RFC 9457).
 
 use super::registry_problem;
+use crate::adapter::ImportReport;
 use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
 use crate::inference::EncodeError;
@@ -40,6 +41,9 @@ pub struct Problem {
     /// Support images that could not be used, where that is why there is no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedSupport>,
+    /// What the import found in an adapter that is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<ImportReport>>,
 }
 
 /// Why a request was not answered.
@@ -125,6 +129,10 @@ impl Words {
             parameter: None,
             hint: None,
         }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) fn parameter(mut self, parameter: impl Into<String>) -> Self {
@@ -283,12 +291,12 @@ impl ApiError {
     }
 
     /// The cause that is logged and never sent, where there is more to say than the client is told.
-    fn cause(&self) -> Option<&str> {
+    fn cause(&self) -> Option<String> {
         match self {
             Self::BodyUnreadable(cause) | Self::Internal(cause) | Self::Panicked(cause) => {
-                Some(cause)
+                Some(cause.clone())
             }
-            Self::Registry(_) => None,
+            Self::Registry(error) => registry_problem::cause(error),
             Self::UnknownRoute
             | Self::MethodNotAllowed
             | Self::ForeignHost(_)
@@ -376,10 +384,11 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let cause = self.cause().map(str::to_owned);
-        let refused = match self {
-            Self::ClassWithoutImages { refused, .. } => refused,
-            _ => Vec::new(),
+        let cause = self.cause();
+        let (refused, report) = match self {
+            Self::ClassWithoutImages { refused, .. } => (refused, None),
+            Self::Registry(RegistryError::Refused(report)) => (Vec::new(), Some(report)),
+            _ => (Vec::new(), None),
         };
         response.extensions_mut().insert(Unfinished {
             problem: Problem {
@@ -391,6 +400,7 @@ impl IntoResponse for ApiError {
                 hint: words.hint,
                 request_id: String::new(),
                 refused,
+                report,
             },
             cause,
         });

@@ -1,6 +1,7 @@
 //! What a client is told of an error of the registry.
 
 use super::problem::Words;
+use crate::adapter::{BundleError, ExportError};
 use crate::app::registry::RegistryError;
 use crate::store::StoreError;
 use axum::http::StatusCode;
@@ -9,14 +10,8 @@ use axum::http::StatusCode;
 pub(super) fn words(error: &RegistryError) -> Words {
     let detail = error.to_string();
     match error {
-        RegistryError::Store(StoreError::UnknownAdapter { .. }) => Words::new(
-            StatusCode::NOT_FOUND,
-            "adapter_not_found",
-            "There is no such adapter",
-            detail,
-        )
-        .parameter("adapter")
-        .hint("GET /api/v1/adapters lists what there is; adapter=none asks for the bare backbone"),
+        RegistryError::Store(error) => store_words(error),
+        RegistryError::Absent => unknown_adapter(detail),
         RegistryError::Name(_) => Words::new(
             StatusCode::NOT_FOUND,
             "adapter_not_found",
@@ -25,6 +20,28 @@ pub(super) fn words(error: &RegistryError) -> Words {
         )
         .parameter("adapter")
         .hint("an adapter is named name, name:version or name@alias"),
+        RegistryError::Refused(_) => Words::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "adapter_refused",
+            "The adapter is refused",
+            detail,
+        )
+        .parameter("file")
+        .hint("the report says what was found, tensor by tensor; dry_run=true gives it without storing anything"),
+        RegistryError::Files(_) => Words::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "adapter_unreadable",
+            "The files cannot be read",
+            detail,
+        )
+        .parameter("file"),
+        RegistryError::ReservedName(_) => Words::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "reserved_name",
+            "The name is reserved",
+            detail,
+        )
+        .parameter("name"),
         RegistryError::OtherBackbone { .. } => Words::new(
             StatusCode::CONFLICT,
             "adapter_for_other_backbone",
@@ -32,11 +49,160 @@ pub(super) fn words(error: &RegistryError) -> Words {
             detail,
         )
         .parameter("adapter"),
-        _ => Words::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "The server failed",
-            "the registry failed",
-        ),
+        RegistryError::BackboneGone { .. } | RegistryError::Backbone(_) => Words::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "backbone_unavailable",
+            "The backbone cannot be read",
+            "the adapter's backbone can no longer be read from where it was added",
+        )
+        .hint("put its folder back; the server's log names it under the request id"),
+        RegistryError::Export(ExportError::Write(_)) => internal(),
+        RegistryError::Export(_) | RegistryError::Bundle(BundleError::Export(_)) => {
+            not_representable(detail)
+        }
+        RegistryError::Onnx(_) => not_representable(detail),
+        RegistryError::Merge(_) => Words::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "merge_impossible",
+            "The adapters cannot be merged like this",
+            detail,
+        )
+        .parameter("adapters"),
+        RegistryError::Bundle(_) | RegistryError::Stopped(_) => internal(),
+        RegistryError::Damaged(_) => damaged(),
     }
+}
+
+/// What is logged and never sent, for the errors that are the server's own.
+pub(super) fn cause(error: &RegistryError) -> Option<String> {
+    let is_own = words(error).status().is_server_error();
+    is_own.then(|| error.to_string())
+}
+
+fn store_words(error: &StoreError) -> Words {
+    let detail = error.to_string();
+    let conflict = |code, title| Words::new(StatusCode::CONFLICT, code, title, detail.clone());
+    match error {
+        StoreError::UnknownAdapter { .. } => unknown_adapter(detail),
+        StoreError::UnknownBackbone { .. } => Words::new(
+            StatusCode::NOT_FOUND,
+            "backbone_not_found",
+            "There is no such backbone",
+            detail,
+        )
+        .parameter("backbone")
+        .hint("`lora-recycle backbone add DIR --name N` adds one"),
+        StoreError::UnknownFile { .. } => Words::new(
+            StatusCode::NOT_FOUND,
+            "file_not_found",
+            "The adapter has no such file",
+            detail,
+        ),
+        StoreError::UnknownAlias(_) => Words::new(
+            StatusCode::NOT_FOUND,
+            "alias_not_found",
+            "There is no such alias",
+            detail,
+        )
+        .parameter("alias")
+        .hint("GET /api/v1/adapter-aliases lists what there is"),
+        StoreError::AdapterInUse { .. } => conflict("adapter_in_use", "The adapter is still used"),
+        StoreError::BackboneInUse { .. } => {
+            conflict("backbone_in_use", "The backbone is still used")
+        }
+        StoreError::BackboneNameTaken { .. } | StoreError::BackboneExists { .. } => {
+            conflict("backbone_exists", "The backbone is already there")
+        }
+        StoreError::AliasMismatch { .. } => {
+            conflict("alias_mismatch", "The alias cannot point there").parameter("adapter")
+        }
+        StoreError::NothingToRollBack(_) => {
+            conflict("nothing_to_roll_back", "There is no move to take back")
+        }
+        StoreError::RollBackTargetDeleted { .. } => {
+            conflict("adapter_deleted", "The adapter before was deleted")
+        }
+        StoreError::NoFiles | StoreError::BadFileName(_) | StoreError::DuplicateFile(_) => {
+            Words::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_files",
+                "The files cannot be stored",
+                detail,
+            )
+            .parameter("file")
+        }
+        StoreError::DiskFull { .. } => Words::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "disk_full",
+            "The disk is full",
+            "the disk (or quota) of the data folder is full; nothing was stored",
+        )
+        .hint("delete adapters, or free space on the server's disk, and try again"),
+        StoreError::DatabaseBusy => Words::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_busy",
+            "The database is locked",
+            "another program holds the database; nothing was changed",
+        )
+        .hint("try again"),
+        StoreError::BlobMissing { .. } | StoreError::BlobDamaged { .. } => damaged(),
+        StoreError::InUse { .. }
+        | StoreError::SharedAccess
+        | StoreError::NoDatabase { .. }
+        | StoreError::NotAFolder { .. }
+        | StoreError::NotAFile { .. }
+        | StoreError::PermissionDenied { .. }
+        | StoreError::ReadOnlyFileSystem { .. }
+        | StoreError::Io { .. }
+        | StoreError::ForeignDatabase { .. }
+        | StoreError::NewerDatabase { .. }
+        | StoreError::OlderDatabase { .. }
+        | StoreError::AlteredMigration { .. }
+        | StoreError::Migration { .. }
+        | StoreError::CorruptDatabase { .. }
+        | StoreError::LostDatabase { .. }
+        | StoreError::Database(_)
+        | StoreError::Interrupted(_) => internal(),
+    }
+}
+
+fn unknown_adapter(detail: String) -> Words {
+    Words::new(
+        StatusCode::NOT_FOUND,
+        "adapter_not_found",
+        "There is no such adapter",
+        detail,
+    )
+    .parameter("adapter")
+    .hint("GET /api/v1/adapters lists what there is; adapter=none asks for the bare backbone")
+}
+
+fn not_representable(detail: String) -> Words {
+    Words::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "not_representable",
+        "The format cannot hold this adapter",
+        detail,
+    )
+    .parameter("format")
+}
+
+fn damaged() -> Words {
+    Words::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "adapter_damaged",
+        "A stored adapter is damaged",
+        "a stored file of the adapter is missing or damaged",
+    )
+    .hint("import the adapter again, or put its files back from a backup; the server's log names them")
+}
+
+fn internal() -> Words {
+    Words::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "The server failed",
+        "the registry failed; nothing is wrong with the request as far as is known",
+    )
+    .hint("report the request id to whoever runs the server; its log says more")
 }

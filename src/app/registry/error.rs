@@ -1,8 +1,8 @@
 //! Why the registry did not do what was asked.
 
 use crate::adapter::{BundleError, ExportError, FilesError, ImportReport, MergeError};
-use crate::backbone::BackboneError;
-use crate::store::{NameError, StoreError};
+use crate::backbone::{BackboneError, onnx};
+use crate::store::{Name, NameError, StoreError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -38,6 +38,11 @@ pub enum RegistryError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Merge(#[from] MergeError),
+    #[error(transparent)]
+    Onnx(#[from] onnx::ExportError),
+    /// A name that means something else where an adapter is named.
+    #[error("the name \"{0}\" is reserved; choose another name for the adapter")]
+    ReservedName(Name),
     #[error("{0}")]
     Damaged(String),
     #[error("there is no registry here")]

@@ -2,17 +2,26 @@
 //! Knows the store and the adapter formats; knows no HTTP and no terminal.
 
 mod error;
+mod export;
+mod import;
+mod merge;
 mod serve;
 
 pub use error::RegistryError;
+pub use export::ExportFormat;
+pub use import::{ImportOptions, Stored, check};
+pub use merge::{MergePart, MergedAndStored};
 pub use serve::ServedAdapter;
 
 use crate::adapter::{Adapter, Candidate, NamedFile, import};
-use crate::backbone::{BackboneConfig, EMBEDDED_NAME, embedded};
-use crate::store::{Access, AdapterRecord, BackboneRecord, DATABASE_FILE, Digest, Name, Store};
+use crate::backbone::{Backbone, BackboneConfig, EMBEDDED_NAME, embedded, load_folder};
+use crate::store::{
+    Access, AdapterRecord, AdapterReference, BackboneRecord, DATABASE_FILE, Digest, Name, Store,
+};
 use serve::LoadedAdapters;
 use std::path::Path;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Where the embedded backbone comes from, as its row says.
 pub const EMBEDDED_SOURCE: &str = "embedded";
@@ -109,17 +118,85 @@ impl Registry {
         let read = move || import(&files, &[candidate]);
         match tokio::task::spawn_blocking(read).await? {
             Ok(imported) => Ok(imported.adapter),
-            Err(report) => Err(RegistryError::Refused(report)),
+            Err(report) => Err(RegistryError::Damaged(format!(
+                "the stored adapter {} is no longer readable: {}",
+                adapter.label(),
+                report.errors.join("; ")
+            ))),
         }
+    }
+
+    /// The adapter that `reference` means: `name`, `name:version`, `name@alias` or an id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Name`]; [`RegistryError::Store`] with near names.
+    pub async fn resolve(&self, reference: &str) -> Result<AdapterRecord, RegistryError> {
+        if let Ok(id) = Uuid::parse_str(reference) {
+            return Ok(self.store.adapter(id).await?);
+        }
+        let reference: AdapterReference = reference.parse()?;
+        Ok(self.store.resolve(&reference).await?)
+    }
+
+    /// Registers the backbone in `folder`, which stays where it is.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: the folder holds no backbone that can be used, or name or backbone are already there.
+    pub async fn add_backbone(
+        &self,
+        folder: &Path,
+        name: &Name,
+    ) -> Result<BackboneRecord, RegistryError> {
+        let unreadable = |problem: String| RegistryError::BackboneGone {
+            folder: folder.to_path_buf(),
+            problem,
+        };
+        let folder =
+            std::fs::canonicalize(folder).map_err(|error| unreadable(error.to_string()))?;
+        let Some(source) = folder.to_str().map(str::to_owned) else {
+            return Err(unreadable("its path is no UTF-8; rename it".into()));
+        };
+        let backbone = tokio::task::spawn_blocking(move || load_folder(&folder)).await??;
+        let digest = parse_digest(&backbone.digest)?;
+        Ok(self.store.add_backbone(name, &digest, &source).await?)
     }
 }
 
+/// The embedded backbone, which is a candidate also where there is no registry.
+///
+/// # Errors
+/// [`RegistryError`] of a damaged program.
+pub fn embedded_candidate() -> Result<Candidate, RegistryError> {
+    Ok(Candidate::of(EMBEDDED_NAME, &embedded()?))
+}
+
 fn embedded_identity() -> Result<(Name, Digest), RegistryError> {
-    let name = EMBEDDED_NAME.parse()?;
-    let digest = embedded()?.digest.parse().map_err(|error| {
-        RegistryError::Damaged(format!("the embedded backbone's digest: {error}"))
-    })?;
-    Ok((name, digest))
+    Ok((EMBEDDED_NAME.parse()?, parse_digest(&embedded()?.digest)?))
+}
+
+fn parse_digest(digest: &str) -> Result<Digest, RegistryError> {
+    digest
+        .parse()
+        .map_err(|error| RegistryError::Damaged(format!("the backbone's digest: {error}")))
+}
+
+/// The whole backbone with its weights.
+fn load_backbone(record: &BackboneRecord) -> Result<Backbone, RegistryError> {
+    let backbone = if record.source == EMBEDDED_SOURCE {
+        embedded()?
+    } else {
+        load_folder(Path::new(&record.source))?
+    };
+    if backbone.digest != record.digest.as_str() {
+        return Err(RegistryError::BackboneGone {
+            folder: record.source.clone().into(),
+            problem: format!(
+                "its weights are no longer those that were added as {}",
+                record.name
+            ),
+        });
+    }
+    Ok(backbone)
 }
 
 fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {

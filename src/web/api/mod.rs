@@ -1,5 +1,6 @@
 //! The resources of the REST interface, one module each.
 
+mod adapters;
 mod backbones;
 mod classify;
 mod embed;
@@ -18,6 +19,7 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(classify::router())
         .merge(embed::router())
         .merge(backbones::router())
+        .merge(adapters::router())
 }
 
 /// There is no registry of adapters yet: whoever names one must not get the bare backbone's answer.

@@ -45,20 +45,25 @@ pub struct ImageRequestProblems;
 
 impl IntoResponses for ImageRequestProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        SHARED
-            .iter()
-            .map(|(status, description)| {
-                let content = ContentBuilder::new()
-                    .schema(Some(Ref::from_schema_name(Problem::name())))
-                    .build();
-                let response = ResponseBuilder::new()
-                    .description(*description)
-                    .content(PROBLEM_MEDIA_TYPE, content)
-                    .build();
-                ((*status).to_owned(), response.into())
-            })
-            .collect()
+        problem_responses(&SHARED)
     }
+}
+
+/// Error answers of these statuses, each with the words that say when it comes.
+pub fn problem_responses(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    statuses
+        .iter()
+        .map(|(status, description)| {
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(Problem::name())))
+                .build();
+            let response = ResponseBuilder::new()
+                .description(*description)
+                .content(PROBLEM_MEDIA_TYPE, content)
+                .build();
+            ((*status).to_owned(), response.into())
+        })
+        .collect()
 }
 
 /// A form whose parts are files: their names and what they are.

@@ -1,0 +1,124 @@
+//! Several stored adapters into one, which remembers them.
+
+use super::{ImportOptions, Registry, RegistryError};
+use crate::adapter::{
+    Adapter, Candidate, ExportOptions, MergeInput, MergeOptions, Merged, NameStyle, NamedFile,
+    Package, export_peft, merge,
+};
+use crate::store::{AdapterRecord, Lineage, Name};
+use serde_json::json;
+
+/// An adapter to merge.
+#[derive(Debug, Clone)]
+pub struct MergePart {
+    /// `name`, `name:version`, `name@alias` or an id.
+    pub reference: String,
+    /// 1/n of n adapters where it is not given.
+    pub weight: Option<f32>,
+}
+
+/// A stored merge and what is worth knowing of it.
+#[derive(Debug, Clone)]
+pub struct MergedAndStored {
+    pub record: AdapterRecord,
+    /// One sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Registry {
+    /// Merges adapters of one backbone and stores the result as the next version of `name`.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: an adapter is unknown, for another backbone than the first, or they do not go together.
+    pub async fn merge(
+        &self,
+        parts: &[MergePart],
+        options: MergeOptions,
+        name: Name,
+    ) -> Result<MergedAndStored, RegistryError> {
+        super::import::check_name(&name)?;
+        let share = 1.0 / parts.len().max(1) as f32;
+        let mut records: Vec<AdapterRecord> = Vec::with_capacity(parts.len());
+        let mut inputs = Vec::with_capacity(parts.len());
+        for part in parts {
+            let record = self.resolve(&part.reference).await?;
+            if let Some(first) = records.first() {
+                check_backbone(&record, first)?;
+            }
+            let adapter = self.load(&record).await?;
+            inputs.push((record.label(), adapter, part.weight.unwrap_or(share)));
+            records.push(record);
+        }
+        let Some(first) = records.first() else {
+            return Err(crate::adapter::MergeError::Nothing.into());
+        };
+        let candidate = self.candidate_of(first).await?;
+        let weights: Vec<f32> = inputs.iter().map(|(_, _, weight)| *weight).collect();
+        let (title, for_export) = (name.to_string(), candidate.clone());
+        let (files, notes) = tokio::task::spawn_blocking(move || {
+            merged_files(&inputs, &options, &title, &for_export)
+        })
+        .await??;
+        let lineage = Lineage {
+            parents: records.iter().map(AdapterRecord::as_parent).collect(),
+            recipe: Some(json!({
+                "operation": "merge",
+                "method": options.method,
+                "weights": weights,
+                "options": options,
+                "notes": notes,
+            })),
+        };
+        let stored = self
+            .store_package(
+                Package::of(files),
+                name,
+                ImportOptions::default(),
+                vec![candidate],
+                lineage,
+            )
+            .await?;
+        Ok(MergedAndStored {
+            record: stored.record,
+            notes,
+        })
+    }
+}
+
+fn check_backbone(adapter: &AdapterRecord, first: &AdapterRecord) -> Result<(), RegistryError> {
+    if adapter.backbone_digest == first.backbone_digest {
+        return Ok(());
+    }
+    Err(RegistryError::OtherBackbone {
+        adapter: adapter.label(),
+        adapter_backbone: adapter.backbone.to_string(),
+        adapter_backbone_digest: adapter.backbone_digest.to_string(),
+        backbone: first.backbone.to_string(),
+        backbone_digest: first.backbone_digest.to_string(),
+    })
+}
+
+/// The merge as files, and its notes.
+fn merged_files(
+    inputs: &[(String, Adapter, f32)],
+    options: &MergeOptions,
+    title: &str,
+    backbone: &Candidate,
+) -> Result<(Vec<NamedFile>, Vec<String>), RegistryError> {
+    let inputs: Vec<MergeInput<'_>> = inputs
+        .iter()
+        .map(|(name, adapter, weight)| MergeInput {
+            name,
+            adapter,
+            weight: *weight,
+        })
+        .collect();
+    let Merged { adapter, notes } = merge(&inputs, options)?;
+    let export = ExportOptions {
+        title,
+        backbone,
+        base_model: None,
+        names: NameStyle::V4,
+    };
+    Ok((export_peft(&adapter, &export)?, notes))
+}

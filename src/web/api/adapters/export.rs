@@ -1,0 +1,87 @@
+//! An adapter as a download.
+
+use super::RegistryProblems;
+use crate::adapter::{NameStyle, NamedFile, write_zip};
+use crate::app::registry::{ExportFormat, RegistryError};
+use crate::app::{App, AppError};
+use crate::web::api::parameters::Parameters;
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, header};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(export))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ExportParameters {
+    #[serde(default)]
+    format: ExportFormat,
+    /// Module names of transformers 4 or 5, for `peft` and `bundle`.
+    #[serde(default = "default_names")]
+    names: NameStyle,
+}
+
+fn default_names() -> NameStyle {
+    NameStyle::V4
+}
+
+/// Downloads an adapter for other programs
+#[utoipa::path(get, path = "/adapters/{reference}/export", tag = "adapters",
+    params(("reference" = String, Path, description = "name, name:version, name@alias or id"), ExportParameters),
+    responses(
+        (status = 200, description = "A PEFT folder as zip, a published .safetensors, a bundle, or an ONNX model",
+            body = Vec<u8>, content_type = "application/octet-stream"),
+        RegistryProblems,
+    ))]
+async fn export(
+    State(app): State<Arc<App>>,
+    Path(reference): Path<String>,
+    Parameters(parameters): Parameters<ExportParameters>,
+    admission: Admission,
+) -> Result<([(HeaderName, String); 2], Vec<u8>), ApiError> {
+    let ExportParameters { format, names } = parameters;
+    let work = async {
+        let registry = app.registry()?;
+        let record = registry.resolve(&reference).await?;
+        let files = registry.export(&record, format, names).await?;
+        let folder = format!("{}-{}", record.name, record.version);
+        Ok::<_, AppError>(one_file(files, folder)?)
+    };
+    let file = admission.answer(work).await?;
+    let kind = if file.path.ends_with(".zip") {
+        "application/zip"
+    } else {
+        "application/octet-stream"
+    };
+    // Names of adapters have no character that would need quoting.
+    let disposition = format!("attachment; filename=\"{}\"", file.path);
+    Ok((
+        [
+            (header::CONTENT_TYPE, kind.to_owned()),
+            (header::CONTENT_DISPOSITION, disposition),
+        ],
+        file.bytes,
+    ))
+}
+
+/// The one file, or a zip with all of them in `folder`.
+fn one_file(mut files: Vec<NamedFile>, folder: String) -> Result<NamedFile, RegistryError> {
+    if files.len() == 1
+        && let Some(only) = files.pop()
+    {
+        return Ok(only);
+    }
+    for file in &mut files {
+        file.path = format!("{folder}/{}", file.path);
+    }
+    Ok(NamedFile::new(format!("{folder}.zip"), write_zip(&files)?))
+}

@@ -1,0 +1,171 @@
+//! Adding an adapter from its files, or finding out why that cannot be done.
+
+use super::schema::Adapter;
+use super::{RegistryProblems, check_text, name, tags};
+use crate::adapter::{ImportReport, NamedFile, Package};
+use crate::app::registry::ImportOptions;
+use crate::app::{App, AppError};
+use crate::web::api::images::{BodyKind, receive_form};
+use crate::web::api::parameters::Parameters;
+use crate::web::api::schemas::form_schema;
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(import))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ImportParameters {
+    /// Name of the adapter; it becomes the next version. Not needed with `dry_run`.
+    name: Option<String>,
+    /// Name of the backbone that it is for; without one, the backbone that it fits.
+    backbone: Option<String>,
+    /// Separated by commas.
+    tags: Option<String>,
+    #[serde(default)]
+    notes: String,
+    /// Only looks, and stores nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// The files of an adapter.
+struct ImportForm;
+
+impl PartialSchema for ImportForm {
+    fn schema() -> RefOr<Schema> {
+        form_schema(&[(
+            "file",
+            "The files of a PEFT folder with their relative paths as file names, or one .zip (also a bundle), or one .safetensors",
+        )])
+    }
+}
+
+impl ToSchema for ImportForm {}
+
+/// The stored adapter and what its import found.
+#[derive(Serialize, ToSchema)]
+struct ImportAnswer {
+    /// Null after a dry run.
+    adapter: Option<Adapter>,
+    report: ImportReport,
+}
+
+/// Adds an adapter
+///
+/// Everything is checked before anything is stored. Files beside the adapter's own are not kept; pickles are never read.
+#[utoipa::path(post, path = "/adapters", tag = "adapters", params(ImportParameters),
+    request_body(content((ImportForm = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "A dry run; the report has errors where the adapter would be refused", body = ImportAnswer),
+        (status = 201, description = "It is stored; Location has its address", body = ImportAnswer),
+        RegistryProblems,
+    ))]
+async fn import(
+    State(app): State<Arc<App>>,
+    Parameters(parameters): Parameters<ImportParameters>,
+    admission: Admission,
+    request: Request,
+) -> Result<Response, ApiError> {
+    if let BodyKind::Json = BodyKind::of(request.headers())? {
+        return Err(ApiError::UnsupportedMediaType {
+            found: Some("application/json".into()),
+            wanted: "multipart/form-data",
+        });
+    }
+    let registry = app.registry()?;
+    let options = ImportOptions {
+        backbone: parameters
+            .backbone
+            .filter(|text| !text.is_empty())
+            .map(|text| name("backbone", &text))
+            .transpose()?,
+        tags: tags(parameters.tags.as_deref().unwrap_or_default().split(','))?,
+        notes: parameters.notes,
+    };
+    check_text("notes", &options.notes)?;
+    let adapter_name = match (&parameters.name, parameters.dry_run) {
+        (Some(text), false) => Some(name("name", text)?),
+        (_, true) => None,
+        (None, false) => {
+            return Err(ApiError::InvalidParameter {
+                parameter: "name".into(),
+                detail: "the adapter needs a name; give one, or dry_run=true to only look".into(),
+            });
+        }
+    };
+    let package = receive(&admission, request).await?;
+    let work = async {
+        Ok::<_, AppError>(match adapter_name {
+            Some(name) => {
+                let stored = registry.import(package, name, options).await?;
+                (Some(stored.record), stored.report)
+            }
+            None => {
+                let report = registry.check(package, options.backbone.as_ref()).await?;
+                (None, report)
+            }
+        })
+    };
+    let (record, report) = admission.answer(work).await?;
+    Ok(match record {
+        Some(record) => created(
+            record.id,
+            &ImportAnswer {
+                adapter: Some(record.into()),
+                report,
+            },
+        ),
+        None => Json(ImportAnswer {
+            adapter: None,
+            report,
+        })
+        .into_response(),
+    })
+}
+
+/// The answer to whoever made an adapter.
+pub(super) fn created(id: uuid::Uuid, body: &impl Serialize) -> Response {
+    let location = format!("/api/v1/adapters/{id}");
+    (
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(body),
+    )
+        .into_response()
+}
+
+async fn receive(admission: &Admission, request: Request) -> Result<Package, ApiError> {
+    let parts = receive_form(admission, request, |part| match part.as_str() {
+        "file" => Ok(()),
+        _ => Err(ApiError::InvalidParameter {
+            detail: format!("a part is named \"{part}\"; the name for the adapter's files is file"),
+            parameter: part,
+        }),
+    })
+    .await?;
+    if parts.is_empty() {
+        return Err(ApiError::InvalidParameter {
+            parameter: "file".into(),
+            detail: "there is no file".into(),
+        });
+    }
+    let files = parts.into_iter().enumerate().map(|(index, part)| {
+        let part = part.named(index);
+        NamedFile::new(part.name, part.bytes)
+    });
+    Ok(Package::of(files.collect()))
+}

@@ -1,0 +1,206 @@
+//! Listing, showing, relabelling and deleting adapters.
+
+use super::schema::Adapter;
+use super::{RegistryProblems, check_text, json_body, name, tags};
+use crate::adapter::ImportReport;
+use crate::app::App;
+use crate::app::registry::RegistryError;
+use crate::store::AdapterFilter;
+use crate::web::api::parameters::Parameters;
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+const DEFAULT_PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show, change, delete))
+        .routes(routes!(report))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListParameters {
+    /// Part of the name, the targets, the notes, a tag or a label.
+    search: Option<String>,
+    tag: Option<String>,
+    name: Option<String>,
+    /// Name of a backbone.
+    backbone: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// Most adapters of the page, 1 to 200.
+    #[serde(default = "default_page")]
+    #[param(default = 50)]
+    limit: u32,
+}
+
+fn default_page() -> u32 {
+    DEFAULT_PAGE
+}
+
+/// A page of adapters, newest first.
+#[derive(Serialize, ToSchema)]
+struct AdapterList {
+    adapters: Vec<Adapter>,
+    /// For the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Lists adapters, newest first
+#[utoipa::path(get, path = "/adapters", tag = "adapters", params(ListParameters), responses(
+    (status = 200, description = "A page of adapters", body = AdapterList),
+    RegistryProblems,
+))]
+async fn list(
+    State(app): State<Arc<App>>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<AdapterList>, ApiError> {
+    let ListParameters { limit, .. } = parameters;
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(ApiError::InvalidParameter {
+            parameter: "limit".into(),
+            detail: format!("the limit must be from 1 to {LARGEST_PAGE}, got {limit}"),
+        });
+    }
+    let store = app.registry()?.store();
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let named = |parameter, text| given(text).map(|text| name(parameter, &text)).transpose();
+    let backbone_digest = match named("backbone", parameters.backbone)? {
+        Some(backbone) => Some(
+            store
+                .backbone(&backbone)
+                .await
+                .map_err(RegistryError::from)?
+                .digest,
+        ),
+        None => None,
+    };
+    let filter = AdapterFilter {
+        search: given(parameters.search),
+        name: named("name", parameters.name)?,
+        tag: named("tag", parameters.tag)?,
+        backbone_digest,
+        before: parameters.cursor,
+        // One more tells whether there is another page.
+        limit: Some(limit + 1),
+    };
+    let mut records = store
+        .list_adapters(&filter)
+        .await
+        .map_err(RegistryError::from)?;
+    let more = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let next_cursor = records
+        .last()
+        .filter(|_| more)
+        .map(|last| last.id.to_string());
+    Ok(Json(AdapterList {
+        adapters: records.into_iter().map(Adapter::from).collect(),
+        next_cursor,
+    }))
+}
+
+/// Shows one adapter
+#[utoipa::path(get, path = "/adapters/{reference}", tag = "adapters",
+    params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
+    responses((status = 200, description = "The adapter", body = Adapter), RegistryProblems))]
+async fn show(
+    State(app): State<Arc<App>>,
+    Path(reference): Path<String>,
+) -> Result<Json<Adapter>, ApiError> {
+    Ok(Json(app.registry()?.resolve(&reference).await?.into()))
+}
+
+/// Gives the report of the import
+#[utoipa::path(get, path = "/adapters/{reference}/report", tag = "adapters",
+    params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
+    responses((status = 200, description = "As it was made at the import", body = ImportReport), RegistryProblems))]
+async fn report(
+    State(app): State<Arc<App>>,
+    Path(reference): Path<String>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let registry = app.registry()?;
+    let id = registry.resolve(&reference).await?.id;
+    let report = registry.store().adapter_report(id).await;
+    Ok(Json(report.map_err(RegistryError::from)?))
+}
+
+/// What may change of a stored adapter; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AdapterChange {
+    notes: Option<String>,
+    tags: Option<Vec<String>>,
+}
+
+/// Replaces notes or tags
+#[utoipa::path(patch, path = "/adapters/{reference}", tag = "adapters",
+    params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
+    request_body = AdapterChange,
+    responses((status = 200, description = "The adapter as it is now", body = Adapter), RegistryProblems))]
+async fn change(
+    State(app): State<Arc<App>>,
+    Path(reference): Path<String>,
+    admission: Admission,
+    request: Request,
+) -> Result<Json<Adapter>, ApiError> {
+    let body: AdapterChange = json_body(&admission, request).await?;
+    let new_tags = body
+        .tags
+        .map(|texts| tags(texts.iter().map(String::as_str)))
+        .transpose()?;
+    let registry = app.registry()?;
+    let id = registry.resolve(&reference).await?.id;
+    let store = registry.store();
+    if let Some(notes) = body.notes {
+        check_text("notes", &notes)?;
+        store
+            .set_adapter_notes(id, &notes)
+            .await
+            .map_err(RegistryError::from)?;
+    }
+    if let Some(tags) = new_tags {
+        store
+            .set_adapter_tags(id, &tags)
+            .await
+            .map_err(RegistryError::from)?;
+    }
+    let record = store.adapter(id).await.map_err(RegistryError::from)?;
+    Ok(Json(record.into()))
+}
+
+/// Space that a deletion gave back.
+#[derive(Serialize, ToSchema)]
+struct Deleted {
+    freed_bytes: u64,
+}
+
+/// Deletes an adapter for good
+///
+/// Refused while an alias or a backbone's default points at it.
+#[utoipa::path(delete, path = "/adapters/{reference}", tag = "adapters",
+    params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
+    responses((status = 200, description = "It is gone", body = Deleted), RegistryProblems))]
+async fn delete(
+    State(app): State<Arc<App>>,
+    Path(reference): Path<String>,
+) -> Result<Json<Deleted>, ApiError> {
+    let registry = app.registry()?;
+    let id = registry.resolve(&reference).await?.id;
+    let freed = registry.store().delete_adapter(id).await;
+    let freed_bytes = freed.map_err(RegistryError::from)?.bytes;
+    registry.forget(id);
+    Ok(Json(Deleted { freed_bytes }))
+}

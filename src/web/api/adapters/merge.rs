@@ -1,0 +1,105 @@
+//! Merging stored adapters.
+
+use super::import::created;
+use super::schema::Adapter;
+use super::{RegistryProblems, json_body, name};
+use crate::adapter::{MajoritySign, MergeMethod, MergeOptions};
+use crate::app::registry::MergePart;
+use crate::app::{App, AppError};
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Most adapters of one merge; all are in memory together.
+const MOST_ADAPTERS: usize = 1_000;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(merge))
+}
+
+/// What to merge, and how.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MergeRequest {
+    /// Name of the result; it becomes the next version.
+    name: String,
+    adapters: Vec<MergeRequestPart>,
+    method: MergeMethod,
+    /// Share of values that `ties` and `dare_linear` keep, above 0 and at most 1.
+    density: Option<f64>,
+    /// Rank of the result of `svd`.
+    rank: Option<usize>,
+    #[serde(default)]
+    majority_sign: MajoritySign,
+    /// Seed of `dare_linear`'s choice.
+    #[serde(default)]
+    seed: u64,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MergeRequestPart {
+    /// name, name:version, name@alias or id
+    adapter: String,
+    /// What its change is multiplied with; 1/n of n adapters where it is not given.
+    weight: Option<f32>,
+}
+
+/// The merged adapter and what is worth knowing of it.
+#[derive(Serialize, ToSchema)]
+struct MergeAnswer {
+    adapter: Adapter,
+    /// One sentence each.
+    notes: Vec<String>,
+}
+
+/// Merges adapters of one backbone into a new one, which remembers them
+#[utoipa::path(post, path = "/adapters/merge", tag = "adapters", request_body = MergeRequest,
+    responses((status = 201, description = "It is stored; Location has its address", body = MergeAnswer), RegistryProblems))]
+async fn merge(
+    State(app): State<Arc<App>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body: MergeRequest = json_body(&admission, request).await?;
+    let result_name = name("name", &body.name)?;
+    if body.adapters.len() > MOST_ADAPTERS {
+        return Err(ApiError::TooMany {
+            parameter: "adapters",
+            what: "adapters",
+            found: body.adapters.len(),
+            limit: MOST_ADAPTERS,
+        });
+    }
+    let options = MergeOptions {
+        svd_rank: body.rank,
+        density: body.density,
+        majority_sign: body.majority_sign,
+        seed: body.seed,
+        ..MergeOptions::new(body.method)
+    };
+    let parts: Vec<MergePart> = body
+        .adapters
+        .into_iter()
+        .map(|part| MergePart {
+            reference: part.adapter,
+            weight: part.weight,
+        })
+        .collect();
+    let registry = app.registry()?;
+    let work = async { Ok::<_, AppError>(registry.merge(&parts, options, result_name).await?) };
+    let merged = admission.answer(work).await?;
+    Ok(created(
+        merged.record.id,
+        &MergeAnswer {
+            adapter: merged.record.into(),
+            notes: merged.notes,
+        },
+    ))
+}

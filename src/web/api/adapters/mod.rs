@@ -1,0 +1,142 @@
+//! The registry of adapters over HTTP: one file a kind of request. What is done stands in `app::registry`.
+
+mod aliases;
+mod export;
+mod import;
+mod manage;
+mod merge;
+mod schema;
+mod storage;
+
+use super::images::{BodyKind, receive_json};
+use super::schemas::problem_responses;
+use crate::store::{Attribution, Name};
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::extract::Request;
+use axum::http::header;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, Response};
+use utoipa_axum::router::OpenApiRouter;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default()
+        .merge(manage::router())
+        .merge(import::router())
+        .merge(export::router())
+        .merge(merge::router())
+        .merge(aliases::router())
+        .merge(storage::router())
+}
+
+/// Who changes things through this interface, as histories show it.
+const ACTOR: &str = "REST";
+
+/// Longest notes and reasons in bytes; each list of adapters repeats the notes.
+const LONGEST_TEXT: usize = 10_000;
+
+/// What requests to the registry may be refused with.
+struct RegistryProblems;
+
+impl IntoResponses for RegistryProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problem_responses(&[
+            (
+                "403",
+                "The host is not one that the server answers for, or a browser sent the request on behalf of another site",
+            ),
+            (
+                "404",
+                "There is no such adapter, backbone or alias; the detail names near ones",
+            ),
+            (
+                "409",
+                "What is stored stands against it; the detail says what",
+            ),
+            (
+                "422",
+                "A part of the request is missing or wrong; `parameter` names it",
+            ),
+            (
+                "429",
+                "As many requests as allowed are being answered; Retry-After says when to try again",
+            ),
+            (
+                "500",
+                "The server failed; its log says more under the request id",
+            ),
+            (
+                "503",
+                "The backbone or the database cannot be read now, or the answer took too long",
+            ),
+            ("507", "The disk is full"),
+        ])
+    }
+}
+
+fn name(parameter: &str, text: &str) -> Result<Name, ApiError> {
+    text.parse().map_err(
+        |error: crate::store::NameError| ApiError::InvalidParameter {
+            parameter: parameter.to_owned(),
+            detail: error.to_string(),
+        },
+    )
+}
+
+fn tags<'a>(texts: impl Iterator<Item = &'a str>) -> Result<BTreeSet<Name>, ApiError> {
+    texts
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| name("tags", text))
+        .collect()
+}
+
+fn check_text(parameter: &str, text: &str) -> Result<(), ApiError> {
+    if text.len() <= LONGEST_TEXT {
+        return Ok(());
+    }
+    Err(ApiError::InvalidParameter {
+        parameter: parameter.to_owned(),
+        detail: format!(
+            "the text has {} bytes, at most {LONGEST_TEXT} are allowed",
+            text.len()
+        ),
+    })
+}
+
+fn attribution(reason: Option<String>) -> Result<Attribution, ApiError> {
+    let reason = reason.unwrap_or_default();
+    check_text("reason", &reason)?;
+    Ok(Attribution {
+        actor: ACTOR.to_owned(),
+        reason,
+    })
+}
+
+/// Receives a body that must be JSON.
+async fn json_body<T>(admission: &Admission, request: Request) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    match BodyKind::of(request.headers())? {
+        BodyKind::Json => receive_json(admission, request).await,
+        BodyKind::Form => Err(ApiError::UnsupportedMediaType {
+            found: Some("multipart/form-data".into()),
+            wanted: "application/json",
+        }),
+    }
+}
+
+/// As [`json_body`], where a request without a body means all defaults.
+async fn optional_json_body<T>(admission: &Admission, request: Request) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Default + Send + 'static,
+{
+    if request.headers().contains_key(header::CONTENT_TYPE) {
+        json_body(admission, request).await
+    } else {
+        Ok(T::default())
+    }
+}
