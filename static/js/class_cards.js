@@ -1,7 +1,8 @@
 // The class cards: names, thumbnails, reasons for pictures that were left out.
 
 import { byId, fromTemplate, part, plural, setText, showItems } from "./dom.js";
-import { acceptDrops, filesFromInput } from "./files.js";
+import { acceptDrops } from "./drops.js";
+import { picturesOfInput, picturesOfTransfer } from "./files.js";
 import { fillFrame } from "./picture_frame.js";
 
 // `actions`: rename, removeClass, addFiles, removePicture.
@@ -57,10 +58,10 @@ export class ClassCards {
     files.id = `files-${each.id}`;
     part(card, "files-label").htmlFor = files.id;
     files.addEventListener("change", () => {
-      this.#actions.addFiles(each, Promise.resolve(filesFromInput(files)));
+      this.#actions.addFiles(each, Promise.resolve(picturesOfInput(files)));
       files.value = "";
     });
-    acceptDrops(card, (found) => this.#actions.addFiles(each, found));
+    acceptDrops(card, (transfer) => this.#actions.addFiles(each, picturesOfTransfer(transfer)));
     return card;
   }
 

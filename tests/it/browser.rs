@@ -1,6 +1,7 @@
 //! The page, used as a person uses it: a real server, a real browser, real files.
 
 mod accessibility;
+mod admin;
 mod session;
 
 use fantoccini::Locator;
