@@ -3,7 +3,7 @@
 use super::encoder::{EncodeError, Encoder};
 use super::native_encoder::NativeEncoder;
 use super::ort_encoder::{Device, OrtEncoder, OrtOptions};
-use super::ort_library::load_ort_library;
+use super::ort_library::{OrtLibraryError, load_ort_library};
 use crate::backbone::Backbone;
 use std::sync::Arc;
 
@@ -38,11 +38,12 @@ pub fn open_encoder(
         EncoderChoice::Ort => false,
         EncoderChoice::Auto if options.device == Device::Cuda => false,
         EncoderChoice::Auto => match load_ort_library() {
-            Ok(_) => false,
-            Err(error) => {
+            Err(error @ OrtLibraryError::NotFound { .. }) => {
                 tracing::info!(%error, "the built-in engine serves in place of ONNX Runtime");
                 true
             }
+            // A library that is there but unusable is said, not worked around.
+            Ok(_) | Err(_) => false,
         },
     };
     if native {
