@@ -38,7 +38,7 @@ pub fn open_encoder(
         EncoderChoice::Ort => false,
         EncoderChoice::Auto if options.device == Device::Cuda => false,
         EncoderChoice::Auto => match load_ort_library() {
-            Err(error @ OrtLibraryError::NotFound { .. }) => {
+            Err(error @ OrtLibraryError::NotFound) => {
                 tracing::info!(%error, "the built-in engine serves in place of ONNX Runtime");
                 true
             }

@@ -17,6 +17,7 @@ mod onnx;
 mod reference;
 mod registry_api;
 mod registry_cli;
+mod registry_serving;
 mod server;
 mod store;
 mod store_alias;

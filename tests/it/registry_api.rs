@@ -12,13 +12,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The app, and the folder that must outlive it.
-struct Fresh {
-    app: TestApp,
+pub struct Fresh {
+    pub app: TestApp,
     _folder: TempDir,
 }
 
 /// A registry with these golden backbones beside the embedded one.
 async fn fresh(backbones: &[&str]) -> Fresh {
+    fresh_around(backbones, TestApp::with_registry).await
+}
+
+/// As [`fresh`], with the app that `open` makes of the registry.
+pub async fn fresh_around(backbones: &[&str], open: impl FnOnce(Registry) -> TestApp) -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(folder.path(), Access::Exclusive)
         .await
@@ -31,13 +36,13 @@ async fn fresh(backbones: &[&str]) -> Fresh {
             .unwrap();
     }
     Fresh {
-        app: TestApp::with_registry(registry),
+        app: open(registry),
         _folder: folder,
     }
 }
 
 impl Fresh {
-    async fn post_files(&self, query: &str, files: &[NamedFile]) -> Answered {
+    pub async fn post_files(&self, query: &str, files: &[NamedFile]) -> Answered {
         let parts: Vec<(&str, &str, &[u8])> = files
             .iter()
             .map(|file| ("file", file.path.as_str(), file.bytes.as_slice()))
@@ -46,13 +51,13 @@ impl Fresh {
         self.app.send(request).await
     }
 
-    async fn post_zip(&self, query: &str, bytes: Vec<u8>) -> Answered {
+    pub async fn post_zip(&self, query: &str, bytes: Vec<u8>) -> Answered {
         self.post_files(query, &[NamedFile::new("adapter.zip", bytes)])
             .await
     }
 
     /// Imports a golden adapter and gives the answer.
-    async fn import(&self, model: &str, name: &str) -> Value {
+    pub async fn import(&self, model: &str, name: &str) -> Value {
         let answer = self
             .post_files(&format!("?name={name}"), &golden(model, "adapter-peft-v4"))
             .await;
@@ -60,7 +65,7 @@ impl Fresh {
         answer.json()
     }
 
-    async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Answered {
+    pub async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Answered {
         let mut request = Request::builder().method(method).uri(path);
         if body.is_some() {
             request = request.header("content-type", "application/json");
@@ -75,7 +80,7 @@ impl Fresh {
     }
 }
 
-fn assert_problem(answer: &Answered, status: u16, code: &str) -> Value {
+pub fn assert_problem(answer: &Answered, status: u16, code: &str) -> Value {
     let problem = answer.json();
     assert_eq!(answer.status.as_u16(), status, "{problem:#}");
     assert_eq!(problem["code"], code, "{problem:#}");

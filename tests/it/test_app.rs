@@ -140,15 +140,18 @@ impl TestApp {
     }
 
     /// The tiny backbone on ONNX Runtime.
-    pub fn with_onnx_runtime() -> Self {
+    pub fn with_onnx_runtime(registry: Option<Registry>) -> Self {
         let options = OrtOptions {
             threads: 1,
             device: Device::Cpu,
             cache_folder: None,
         };
-        Self::around(tiny_backbone(), WebLimits::default(), None, |backbone| {
-            Ok(Box::new(OrtEncoder::open(backbone, options)?))
-        })
+        Self::around(
+            tiny_backbone(),
+            WebLimits::default(),
+            registry,
+            |backbone| Ok(Box::new(OrtEncoder::open(backbone, options)?)),
+        )
     }
 
     fn around(
