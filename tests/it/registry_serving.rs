@@ -5,6 +5,11 @@ use crate::registry_api::{Fresh, assert_problem, fresh_around};
 use crate::support::project;
 use crate::test_app::{TestApp, form_request};
 use futures_util::future::join_all;
+use lora_recycle::inference::load_ort_library;
+use lora_recycle::inference::verify::FORWARD_TOLERANCE;
+use lora_recycle::tensor_file::TensorFile;
+use ort::session::Session;
+use ort::value::TensorRef;
 use serde_json::{Value, json};
 
 /// An app on vit-tiny with its adapter `pets`, and `foreign` for clip-tiny.
@@ -186,4 +191,30 @@ async fn refused_adapters_do_not_change_what_is_served() {
         embed(&fresh, "?adapter=pets").await,
     ];
     assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn an_exported_onnx_file_computes_what_the_adapter_does() {
+    let fresh = serving().await;
+    let export = fresh
+        .app
+        .get("/api/v1/adapters/pets/export?format=onnx")
+        .await;
+    assert_eq!(export.status, 200, "{:?}", export.body);
+    let bytes = std::fs::read(project("tests/golden/vit-tiny/reference.safetensors")).unwrap();
+    let reference = TensorFile::parse(&bytes).unwrap();
+    let pixels = reference.read("pixel_values").unwrap();
+    let mut session = Session::builder(&load_ort_library().unwrap())
+        .unwrap()
+        .commit_from_memory(&export.body)
+        .unwrap();
+    let input = TensorRef::from_array_view((pixels.shape().to_vec(), pixels.data())).unwrap();
+    let outputs = session.run(ort::inputs!["pixels" => input]).unwrap();
+    let (_, features) = outputs["feature"].try_extract_tensor::<f32>().unwrap();
+    let expected = reference.read("adapter_features").unwrap();
+    assert_eq!(features.len(), expected.data().len());
+    let largest = expected.data().iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    for (a, b) in features.iter().zip(expected.data()) {
+        assert!((a - b).abs() <= FORWARD_TOLERANCE * largest, "{a} {b}");
+    }
 }
