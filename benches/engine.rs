@@ -4,6 +4,7 @@
 
 use criterion::Criterion;
 use lora_recycle::engine::measure::{Prepared, SIZES, STEPS};
+use lora_recycle::process_memory::peak_mebibytes;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ fn lines() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         prepared.run()?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-        println!("{milliseconds} {}", peak_mebibytes());
+        println!("{milliseconds} {}", peak_mebibytes().unwrap_or(0.0));
         std::io::stdout().flush()?;
     }
     Ok(())
@@ -52,12 +53,4 @@ fn prepare(line: &str) -> Result<Prepared, Box<dyn std::error::Error>> {
         return Err(format!("\"{line}\" names no size and step that are measured").into());
     };
     Ok(Prepared::new(size, step, threads.parse()?)?)
-}
-
-/// Peak resident memory by the operating system's account, 0 where it keeps none.
-fn peak_mebibytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kibibytes.unwrap_or(0.0) / 1024.0
 }

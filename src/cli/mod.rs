@@ -3,6 +3,7 @@
 
 mod adapter;
 mod backbone;
+mod bench;
 mod classify;
 mod config_file;
 mod doctor;
@@ -55,6 +56,8 @@ enum Command {
     Verify(verify::Verify),
     /// Measure few-shot accuracy on a folder whose sub-folders are classes
     Evaluate(evaluate::Evaluate),
+    /// Time the steps that serving and recycling are made of
+    Bench(bench::Bench),
     /// Check this installation and say what to mend
     Doctor(doctor::Doctor),
 }
@@ -81,6 +84,7 @@ fn run() -> Result<(), CliError> {
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
         Command::Verify(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
+        Command::Bench(command) => command.run(&cli.common),
         Command::Doctor(command) => command.run(&cli.common),
     }
 }

@@ -443,3 +443,25 @@ fn a_taken_address_is_refused_with_what_to_do() {
     assert!(stderr.contains("cannot be listened on"), "{stderr}");
     assert!(stderr.contains("hint: choose another --listen"), "{stderr}");
 }
+
+#[test]
+fn bench_times_the_chosen_steps_and_refuses_unknown_ones_with_the_list() {
+    let report = Run::new(&[
+        "bench",
+        "--size",
+        "vit-s-98-one",
+        "--step",
+        "forward",
+        "--rounds",
+        "1",
+        "--json",
+    ])
+    .json();
+    assert_eq!(report["engine"].as_array().unwrap().len(), 1);
+    assert_eq!(report["engine"][0]["name"], "vit-s-98-one forward");
+    assert!(report["engine"][0]["median_milliseconds"].as_f64().unwrap() > 0.0);
+    let unknown = Run::new(&["bench", "--step", "backward"]).output();
+    assert_eq!(unknown.status.code(), Some(2));
+    let stderr = String::from_utf8(unknown.stderr).unwrap();
+    assert!(stderr.contains("meta-sparse-75"), "{stderr}");
+}

@@ -1,5 +1,6 @@
 //! The engine against the reference values and against itself.
 
+mod inversion;
 mod native_encoder;
 mod parity;
 mod properties;

@@ -81,7 +81,11 @@ fn adapted_backbones_give_the_reference_features_and_attention() {
 }
 
 /// Logits, mean cross-entropy and its gradient at what the head reads.
-fn head_loss(adapter: &Adapter, features: &[f32], labels: &[usize]) -> (Vec<f32>, f32, Vec<f32>) {
+pub fn head_loss(
+    adapter: &Adapter,
+    features: &[f32],
+    labels: &[usize],
+) -> (Vec<f32>, f32, Vec<f32>) {
     let head = adapter.head.as_ref().unwrap();
     let (classes, width) = (head.weight.shape()[0], head.weight.shape()[1]);
     let bias = head.bias.as_ref().map(|bias| bias.data());

@@ -1,0 +1,205 @@
+//! `bench`: how fast this machine is at the steps that everything else is made of.
+
+use super::CliError;
+use super::options::{Common, print_json, print_line};
+use crate::app::open_backbone;
+use crate::engine::measure::{Prepared, SIZES, STEPS, Size, Step};
+use crate::inference::{EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder};
+use crate::process_memory::{peak_mebibytes, reset_peak};
+use crate::tensor::Tensor;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Images of an encoder's batches: one picture, a few, a full batch.
+const BATCHES: [usize; 3] = [1, 8, 40];
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Engine steps run on random weights, encoders on the chosen backbone; nothing is stored. Other programs that run at the same time make the figures worse.
+
+Examples:
+  lora-recycle bench
+  lora-recycle bench --size vit-s-98 --step meta-dense --step meta-sparse-75
+  lora-recycle bench --rounds 15 --json > this-machine.json"
+)]
+pub struct Bench {
+    /// Only engine steps on this size; may be given several times
+    #[arg(long, env = "LORA_RECYCLE_SIZE", value_delimiter = ',', value_parser = PossibleValuesParser::new(SIZES.map(|size| size.name)))]
+    size: Vec<String>,
+    /// Only this engine step; may be given several times
+    #[arg(long, env = "LORA_RECYCLE_STEP", value_delimiter = ',', value_parser = PossibleValuesParser::new(STEPS.map(|(name, _)| name)))]
+    step: Vec<String>,
+    /// Timed runs of each, after one that is not timed
+    #[arg(long, value_name = "N", env = "LORA_RECYCLE_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    threads: usize,
+    rounds: u16,
+    encoders: Vec<Measured>,
+    engine: Vec<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    name: String,
+    batch: usize,
+    median_milliseconds: f64,
+    fastest_milliseconds: f64,
+    images_per_second: f64,
+    /// Of the whole process, with the weights; null where the system keeps no account.
+    peak_mebibytes: Option<f64>,
+}
+
+impl Bench {
+    pub fn run(&self, common: &Common) -> Result<(), CliError> {
+        let threads = match common.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let mut report = Report {
+            threads,
+            rounds: self.rounds,
+            encoders: Vec::new(),
+            engine: Vec::new(),
+        };
+        if !common.json {
+            print_line(&format!(
+                "{threads} threads, median of {} runs",
+                self.rounds
+            ))?;
+        }
+        if self.size.is_empty() && self.step.is_empty() {
+            self.encoders(common, threads, &mut report)?;
+        }
+        for size in SIZES
+            .into_iter()
+            .filter(|size| wanted(&self.size, size.name))
+        {
+            for (name, step) in STEPS {
+                if wanted(&self.step, name) {
+                    let measured = self.engine(size, name, step, threads)?;
+                    show(common, &measured)?;
+                    report.engine.push(measured);
+                }
+            }
+        }
+        if common.json {
+            print_json(&report)?;
+        }
+        Ok(())
+    }
+
+    /// Encoders take turns, so that a slow moment of the machine meets all.
+    fn encoders(
+        &self,
+        common: &Common,
+        threads: usize,
+        report: &mut Report,
+    ) -> Result<(), CliError> {
+        let backbone = Arc::new(open_backbone(&common.backbone)?);
+        let mut opened: Vec<(&str, Box<dyn Encoder>)> = Vec::new();
+        for (name, choice) in [
+            ("onnxruntime", EncoderChoice::Ort),
+            ("native", EncoderChoice::Native),
+        ] {
+            let options = OrtOptions {
+                threads,
+                ..OrtOptions::default()
+            };
+            match open_encoder(Arc::clone(&backbone), choice, options) {
+                Ok(encoder) => opened.push((name, encoder)),
+                Err(error) => eprintln!("left out: {name}: {error}"),
+            }
+        }
+        let size = backbone.image_size();
+        for batch in BATCHES {
+            let rows: Vec<EncodeRow> = (0..batch)
+                .map(|_| EncodeRow::bare(Arc::new(Tensor::zeros([3, size, size]))))
+                .collect();
+            let mut times = vec![Vec::new(); opened.len()];
+            for round in 0..=self.rounds {
+                for ((_, encoder), times) in opened.iter_mut().zip(&mut times) {
+                    let start = Instant::now();
+                    encoder
+                        .encode(&rows, Outputs::default())
+                        .map_err(|error| CliError::internal(error.to_string()))?;
+                    if round > 0 {
+                        times.push(start.elapsed().as_secs_f64() * 1e3);
+                    }
+                }
+            }
+            for ((name, _), times) in opened.iter().zip(times) {
+                // Both live in one process, so that its memory says nothing of either.
+                let measured = Measured::of(format!("encode {name}"), batch, times, None);
+                show(common, &measured)?;
+                report.encoders.push(measured);
+            }
+        }
+        Ok(())
+    }
+
+    fn engine(
+        &self,
+        size: Size,
+        name: &str,
+        step: Step,
+        threads: usize,
+    ) -> Result<Measured, CliError> {
+        let failed = |error: crate::engine::operation::OperationError| {
+            CliError::internal(format!("{} {name}: {error}", size.name))
+        };
+        let counts = reset_peak();
+        let mut prepared = Prepared::new(size, step, threads).map_err(failed)?;
+        let mut times = Vec::new();
+        for round in 0..=self.rounds {
+            let start = Instant::now();
+            prepared.run().map_err(failed)?;
+            if round > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let peak = if counts { peak_mebibytes() } else { None };
+        let name = format!("{} {name}", size.name);
+        Ok(Measured::of(name, size.batch, times, peak))
+    }
+}
+
+fn wanted(chosen: &[String], name: &str) -> bool {
+    chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
+}
+
+impl Measured {
+    fn of(name: String, batch: usize, mut milliseconds: Vec<f64>, peak: Option<f64>) -> Self {
+        milliseconds.sort_by(f64::total_cmp);
+        let at = |index: usize| milliseconds.get(index).copied().unwrap_or(f64::NAN);
+        let median = at(milliseconds.len() / 2);
+        Self {
+            name,
+            batch,
+            median_milliseconds: median,
+            fastest_milliseconds: at(0),
+            images_per_second: batch as f64 / median * 1e3,
+            peak_mebibytes: peak,
+        }
+    }
+}
+
+fn show(common: &Common, measured: &Measured) -> Result<(), CliError> {
+    if common.json {
+        return Ok(());
+    }
+    let peak = measured
+        .peak_mebibytes
+        .map(|peak| format!("{peak:7.0} MiB"))
+        .unwrap_or_default();
+    print_line(&format!(
+        "{:<34} batch {:<3} {:9.1} ms {:8.1} images/s {peak}",
+        measured.name, measured.batch, measured.median_milliseconds, measured.images_per_second
+    ))
+}
