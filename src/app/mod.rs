@@ -229,6 +229,19 @@ impl App {
         }
     }
 
+    /// What answers, for people: backbone and adapter, each with the start of its digest.
+    pub fn answering(&self, adapter: Option<&ServedAdapter>) -> String {
+        let backbone = format!("{} ({:.12})", self.backbone_name, self.backbone.digest);
+        match adapter {
+            None => format!("{backbone}, no adapter"),
+            Some(ServedAdapter { record, .. }) => format!(
+                "{backbone}, adapter {} ({:.12})",
+                record.label(),
+                record.digest.as_str()
+            ),
+        }
+    }
+
     /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers.
     ///
     /// # Errors

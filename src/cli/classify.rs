@@ -43,6 +43,7 @@ impl Classify {
         let result = block_on(async {
             let app = common.open_app().await?;
             let served = app.adapter(self.adapter.as_deref()).await?;
+            eprintln!("answered by {}", app.answering(served.as_ref()));
             Ok::<_, CliError>(
                 app.classify(classes, queries, options, served.as_ref())
                     .await?,

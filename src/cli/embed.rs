@@ -29,6 +29,7 @@ impl Embed {
         let embeddings = block_on(async {
             let app = common.open_app().await?;
             let served = app.adapter(self.adapter.as_deref()).await?;
+            eprintln!("answered by {}", app.answering(served.as_ref()));
             Ok::<_, CliError>(app.embed(images, served.as_ref()).await?)
         })??;
         if common.json {

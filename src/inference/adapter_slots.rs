@@ -298,3 +298,75 @@ pub fn runs(rows: &[EncodeRow]) -> Vec<&[EncodeRow]> {
     runs.push(&rows[start..]);
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::Factors;
+    use crate::backbone::embedded;
+    use crate::tensor::Tensor;
+
+    fn row(config: &BackboneConfig, rank: usize, target: Target) -> EncodeRow {
+        let (outputs, inputs) = target.widths(config);
+        let factors = Factors {
+            a: Tensor::zeros([rank, inputs]),
+            b: Tensor::zeros([outputs, rank]),
+            scale: 1.0,
+        };
+        let site = Site { layer: 0, target };
+        let adapter = Adapter {
+            factors: [(site, factors)].into(),
+            head: None,
+        };
+        EncodeRow::adapted(Arc::new(Tensor::zeros([3, 1, 1])), Arc::new(adapter))
+    }
+
+    #[test]
+    fn a_pinned_adapter_keeps_its_slot_while_the_least_recently_used_goes() {
+        let config = embedded().expect("the embedded backbone").config;
+        let mut slots = AdapterSlots::default();
+        let mut assign = |row: &EncodeRow| {
+            let rows = std::slice::from_ref(row);
+            slots.assign(rows, &config).expect("a slot")[0]
+        };
+        let pinned = EncodeRow {
+            pinned: true,
+            ..row(&config, 2, Target::Query)
+        };
+        let others: Vec<EncodeRow> = (0..MOST_SLOTS)
+            .map(|_| row(&config, 2, Target::Query))
+            .collect();
+        let place = assign(&pinned);
+        let places: Vec<i64> = others.iter().map(&mut assign).collect();
+        // All slots were taken before the last one: the first of the others had not been used for longest.
+        assert_eq!(places[MOST_SLOTS - 1], places[0]);
+        assert_eq!(assign(&pinned), place);
+        assert_eq!(assign(&others[0]), places[1]);
+        assert!(places.iter().all(|&other| other != place && other != 0));
+    }
+
+    #[test]
+    fn adapters_that_nobody_holds_go_first_and_take_their_rank_with_them() {
+        let config = embedded().expect("the embedded backbone").config;
+        let mut slots = AdapterSlots::default();
+        let mut place_of = |row: &EncodeRow| {
+            let rows = std::slice::from_ref(row);
+            slots.assign(rows, &config).expect("a slot")[0]
+        };
+        let kept = row(&config, 3, Target::Value);
+        let deleted = row(&config, 16, Target::MlpOut);
+        assert_eq!(place_of(&kept), 1);
+        assert_eq!(place_of(&deleted), 2);
+        drop(deleted);
+        let next = row(&config, 5, Target::Query);
+        assert_eq!(place_of(&next), 2);
+        assert_eq!(slots.rank, 8);
+        let all: Vec<[usize; 3]> = slots
+            .inputs(AdaptedMaps::QueryValue)
+            .map(|input| input.shape)
+            .collect();
+        let width = config.width;
+        let expected = [[3, width, 8], [3, 8, width]].repeat(2 * config.layers);
+        assert_eq!(all, expected);
+    }
+}

@@ -226,19 +226,8 @@ async fn files_dropped_on_the_page_are_taken() {
     for (target, path) in drops {
         let bytes = fs::read(example(path)).unwrap();
         let name = path.rsplit('/').next();
-        page.client
-            .execute(
-                "const [target, name, bytes] = arguments;
-                 const transfer = new DataTransfer();
-                 transfer.items.add(new File([new Uint8Array(bytes)], name, { type: 'image/jpeg' }));
-                 for (const type of ['dragenter', 'dragover', 'drop']) {
-                     document.querySelector(target).dispatchEvent(
-                         new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
-                 }",
-                vec![json!(target), json!(name), json!(bytes)],
-            )
-            .await
-            .unwrap();
+        page.drop_file(target, name.unwrap(), "image/jpeg", &bytes)
+            .await;
     }
     answered(&page, 1).await;
     assert_eq!(page.text(".answer .file-name").await, "discus.jpg");

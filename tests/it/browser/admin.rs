@@ -2,9 +2,10 @@
 
 use super::accessibility;
 use super::session::Session;
+use crate::broken_adapters::zip_of;
 use fantoccini::Locator;
 use lora_recycle::adapter::{
-    Adapter, Candidate, ExportOptions, Factors, NameStyle, Site, Target, export_peft,
+    Adapter, Candidate, ExportOptions, Factors, NameStyle, NamedFile, Site, Target, export_peft,
 };
 use lora_recycle::backbone::{EMBEDDED_NAME, embedded};
 use lora_recycle::tensor::Tensor;
@@ -175,5 +176,56 @@ async fn the_pages_are_accessible_and_fit_a_small_phone() {
         }
     }
     assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_zip_is_checked_and_imported() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    open(&page, "/admin/adapters").await;
+    let files: Vec<NamedFile> = fs::read_dir(peft_folder(page.folder.path()))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            NamedFile::new(name, fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    page.drop_file("#import", "roses.zip", "application/zip", &zip_of(&files))
+        .await;
+    shown(&page, "import-form").await;
+    page.click("#import-store").await;
+    shown(&page, "import-done").await;
+    page.wait_for("document.querySelector('.adapter-row a').textContent === 'roses:1'")
+        .await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chosen_adapter_sorts_the_pictures_and_is_named() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    import(&page).await;
+    open(&page, "/").await;
+    shown(&page, "adapter-choice").await;
+    page.click("#try-examples").await;
+    let summary_has =
+        |text: &str| format!("document.getElementById('summary').textContent.endsWith('{text}')");
+    page.wait_for(&summary_has(", without adapter")).await;
+    let choose = |label: &'static str| {
+        page.client.execute(
+            "const select = document.getElementById('adapter');
+             select.value = arguments[0];
+             select.dispatchEvent(new Event('change', { bubbles: true }));",
+            vec![json!(label)],
+        )
+    };
+    choose("red-roses:1").await.unwrap();
+    page.wait_for(&summary_has(", with red-roses:1")).await;
+    choose("none").await.unwrap();
+    page.wait_for(&summary_has(", without adapter")).await;
     page.close().await;
 }

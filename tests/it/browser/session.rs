@@ -167,6 +167,23 @@ impl Session {
         element.click().await.unwrap();
     }
 
+    /// Drops a file with these bytes on the element `target`.
+    pub async fn drop_file(&self, target: &str, name: &str, kind: &str, bytes: &[u8]) {
+        self.client
+            .execute(
+                "const [target, name, type, bytes] = arguments;
+                 const transfer = new DataTransfer();
+                 transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+                 for (const event of ['dragenter', 'dragover', 'drop']) {
+                     document.querySelector(target).dispatchEvent(
+                         new DragEvent(event, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+                 }",
+                vec![json!(target), json!(name), json!(kind), json!(bytes)],
+            )
+            .await
+            .unwrap();
+    }
+
     /// Picks `files` in a file input, as the file dialog would.
     pub async fn pick(&self, selector: &str, files: &[PathBuf]) {
         let element = self.client.find(Locator::Css(selector)).await.unwrap();
