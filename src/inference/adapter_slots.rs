@@ -15,9 +15,10 @@ pub const MOST_SLOTS: usize = 32;
 const RANK_STEP: usize = 4;
 
 /// The linear maps that a graph takes factors for. Few combinations: each is a session of its own, with its own weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum AdaptedMaps {
     /// None: the bare backbone.
+    #[default]
     None,
     QueryValue,
     All,
@@ -26,8 +27,11 @@ pub enum AdaptedMaps {
 impl AdaptedMaps {
     /// The smallest combination that holds what `rows` need.
     pub fn of(rows: &[EncodeRow]) -> Self {
-        rows.iter()
-            .filter_map(EncodeRow::changing_adapter)
+        Self::of_adapters(rows.iter().filter_map(EncodeRow::changing_adapter))
+    }
+
+    fn of_adapters<'a>(adapters: impl Iterator<Item = &'a Arc<Adapter>>) -> Self {
+        adapters
             .flat_map(|adapter| adapter.factors.keys())
             .map(|site| match site.target {
                 Target::Query | Target::Value => Self::QueryValue,
@@ -87,7 +91,8 @@ pub struct AdapterSlots {
     slots: Vec<Slot>,
     /// Padded largest rank of the adapters in the table.
     rank: usize,
-    maps: Option<AdaptedMaps>,
+    /// What the adapters in the table need together.
+    maps: AdaptedMaps,
     stacked: Vec<StackedFactors>,
     uses: u64,
 }
@@ -201,21 +206,14 @@ impl AdapterSlots {
         if fresh.is_empty() {
             return;
         }
-        let adapters = || self.slots.iter().map(|slot| slot.adapter.as_ref());
+        let adapters = || self.slots.iter().map(|slot| &slot.adapter);
         let rank = adapters()
-            .map(Adapter::largest_rank)
+            .map(|adapter| adapter.largest_rank())
             .max()
             .unwrap_or(0)
             .next_multiple_of(RANK_STEP);
-        let only_query_value = adapters()
-            .flat_map(|adapter| adapter.factors.keys())
-            .all(|site| matches!(site.target, Target::Query | Target::Value));
-        let maps = if only_query_value {
-            AdaptedMaps::QueryValue
-        } else {
-            AdaptedMaps::All
-        };
-        let same_layout = self.maps == Some(maps) && self.rank == rank;
+        let maps = AdaptedMaps::of_adapters(adapters());
+        let same_layout = (self.maps, self.rank) == (maps, rank);
         if !same_layout {
             self.stacked = (0..config.layers)
                 .flat_map(|layer| {
@@ -225,7 +223,7 @@ impl AdapterSlots {
                 })
                 .map(|site| StackedFactors::empty(site, config))
                 .collect();
-            (self.maps, self.rank) = (Some(maps), rank);
+            (self.maps, self.rank) = (maps, rank);
         }
         let slots = 1 + self.slots.len();
         for factors in &mut self.stacked {

@@ -6,6 +6,7 @@ use crate::adapter::ImportReport;
 use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
 use crate::inference::EncodeError;
+use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -365,6 +366,12 @@ impl From<AppError> for ApiError {
 impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         Self::Registry(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Registry(error.into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints and reference values: `tests/golden` and the embedded backbone's.
 
 use crate::support::project;
-use lora_recycle::backbone::{Backbone, embedded, load_folder};
+use lora_recycle::backbone::{Backbone, EMBEDDED_DIGEST, embedded, embedded_config, load_folder};
 use lora_recycle::inference::verify::{Verification, verify};
 use lora_recycle::inference::{Device, OrtEncoder, OrtOptions};
 use lora_recycle::tensor_file::TensorFile;
@@ -75,7 +75,10 @@ fn onnx_runtime_agrees_with_pytorch_on_the_embedded_backbone_at_three_sizes() {
 #[test]
 fn the_embedded_backbone_is_the_folder_in_the_assets() {
     let folder = load_folder(&project("assets/dinov2-s8")).unwrap();
-    assert_eq!(folder.digest, embedded().unwrap().digest);
+    let embedded = embedded().unwrap();
+    assert_eq!(folder.digest, embedded.digest);
+    assert_eq!(EMBEDDED_DIGEST, embedded.digest);
+    assert_eq!(embedded_config().unwrap(), embedded.config);
 }
 
 #[test]

@@ -14,7 +14,10 @@ pub use merge::{MergePart, MergedAndStored};
 pub use serve::{BARE, ServedAdapter};
 
 use crate::adapter::{Adapter, Candidate, NamedFile, import};
-use crate::backbone::{Backbone, BackboneConfig, EMBEDDED_NAME, embedded, load_folder};
+use crate::backbone::{
+    Backbone, BackboneConfig, EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config,
+    load_folder,
+};
 use crate::store::{
     Access, AdapterRecord, AdapterReference, BackboneRecord, DATABASE_FILE, Digest, Name, Store,
 };
@@ -167,11 +170,15 @@ impl Registry {
 /// # Errors
 /// [`RegistryError`] of a damaged program.
 pub fn embedded_candidate() -> Result<Candidate, RegistryError> {
-    Ok(Candidate::of(EMBEDDED_NAME, &embedded()?))
+    Ok(Candidate {
+        name: EMBEDDED_NAME.to_owned(),
+        digest: EMBEDDED_DIGEST.to_owned(),
+        config: config_of_embedded()?,
+    })
 }
 
 fn embedded_identity() -> Result<(Name, Digest), RegistryError> {
-    Ok((EMBEDDED_NAME.parse()?, parse_digest(&embedded()?.digest)?))
+    Ok((EMBEDDED_NAME.parse()?, parse_digest(EMBEDDED_DIGEST)?))
 }
 
 fn parse_digest(digest: &str) -> Result<Digest, RegistryError> {
@@ -201,7 +208,7 @@ fn load_backbone(record: &BackboneRecord) -> Result<Backbone, RegistryError> {
 
 fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {
     let config = if record.source == EMBEDDED_SOURCE {
-        embedded()?.config
+        config_of_embedded()?
     } else {
         folder_config(Path::new(&record.source))?
     };
@@ -210,6 +217,10 @@ fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {
         digest: record.digest.to_string(),
         config,
     })
+}
+
+fn config_of_embedded() -> Result<BackboneConfig, RegistryError> {
+    embedded_config().map_err(|problems| RegistryError::Damaged(problems.join("; ")))
 }
 
 /// The configuration alone: weights are large, and only an encoder needs them.

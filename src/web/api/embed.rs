@@ -1,10 +1,10 @@
 //! Features of images.
 
-use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
+use super::images::{Base64Image, BodyKind, named_images, receive_files, receive_json};
 use super::parameters::Parameters;
 use super::schemas::{ImageRequestProblems, form_schema};
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
-use crate::app::{App, Embedding, NamedImage};
+use crate::app::{App, Embedding};
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
 use crate::web::{ApiError, WebState};
@@ -95,7 +95,7 @@ async fn embed(
             in_body = body.adapter;
             named_images(body.images, "images")?
         }
-        BodyKind::Form => from_form(&admission, request).await?,
+        BodyKind::Form => receive_files(&admission, request, "image", "images").await?,
     };
     if images.is_empty() {
         return Err(ApiError::InvalidParameter {
@@ -110,20 +110,4 @@ async fn embed(
         adapter: served.as_ref().map(AdapterIdentity::of),
         results: admission.answer(app.embed(images, served.as_ref())).await?,
     }))
-}
-
-async fn from_form(admission: &Admission, request: Request) -> Result<Vec<NamedImage>, ApiError> {
-    let parts = receive_form(admission, request, |name| match name.as_str() {
-        "image" => Ok(()),
-        _ => Err(ApiError::InvalidParameter {
-            detail: format!("a part is named \"{name}\"; the name for images is image"),
-            parameter: name,
-        }),
-    })
-    .await?;
-    Ok(parts
-        .into_iter()
-        .enumerate()
-        .map(|(index, part)| part.named(index))
-        .collect())
 }

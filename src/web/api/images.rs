@@ -193,6 +193,30 @@ impl<P> Part<P> {
     }
 }
 
+/// Receives a form whose parts are files and all have one name; `what` says in errors what they are.
+pub async fn receive_files(
+    admission: &Admission,
+    request: Request,
+    part_name: &str,
+    what: &str,
+) -> Result<Vec<NamedImage>, ApiError> {
+    let parts = receive_form(admission, request, |name| {
+        if name == part_name {
+            return Ok(());
+        }
+        Err(ApiError::InvalidParameter {
+            detail: format!("a part is named \"{name}\"; the name for {what} is {part_name}"),
+            parameter: name,
+        })
+    })
+    .await?;
+    Ok(parts
+        .into_iter()
+        .enumerate()
+        .map(|(index, part)| part.named(index))
+        .collect())
+}
+
 /// Receives the parts of a form; `place` says what the part's name means, or refuses it.
 pub async fn receive_form<P>(
     admission: &Admission,

@@ -7,21 +7,11 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFo
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
 use utoipa::{IntoResponses, ToSchema};
 
-/// What each request with images may be refused with.
-const SHARED: [(&str, &str); 9] = [
-    (
-        "400",
-        "The body is no valid JSON or multipart/form-data, or broke off",
-    ),
+/// What every request that does work may be refused with.
+const ANY_REQUEST: [(&str, &str); 4] = [
     (
         "403",
         "The host is not one that the server answers for, or a browser sent the request on behalf of another site",
-    ),
-    ("408", "The body came too slowly"),
-    ("413", "The body is too large"),
-    (
-        "415",
-        "The content type is neither application/json nor multipart/form-data",
     ),
     (
         "422",
@@ -35,6 +25,20 @@ const SHARED: [(&str, &str); 9] = [
         "500",
         "The server failed; its log says more under the request id",
     ),
+];
+
+/// What requests with images may be refused with besides.
+const IMAGE_REQUEST: [(&str, &str); 5] = [
+    (
+        "400",
+        "The body is no valid JSON or multipart/form-data, or broke off",
+    ),
+    ("408", "The body came too slowly"),
+    ("413", "The body is too large"),
+    (
+        "415",
+        "The content type is neither application/json nor multipart/form-data",
+    ),
     (
         "503",
         "The encoder has stopped, or the answer took too long",
@@ -45,14 +49,15 @@ pub struct ImageRequestProblems;
 
 impl IntoResponses for ImageRequestProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problem_responses(&SHARED)
+        problem_responses(&IMAGE_REQUEST)
     }
 }
 
-/// Error answers of these statuses, each with the words that say when it comes.
+/// Error answers of every request and of these statuses besides, each with the words that say when it comes.
 pub fn problem_responses(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    statuses
+    ANY_REQUEST
         .iter()
+        .chain(statuses)
         .map(|(status, description)| {
             let content = ContentBuilder::new()
                 .schema(Some(Ref::from_schema_name(Problem::name())))

@@ -2,7 +2,7 @@
 
 use super::{RegistryProblems, attribution, json_body, name, optional_json_body};
 use crate::app::App;
-use crate::app::registry::{Registry, RegistryError};
+use crate::app::registry::Registry;
 use crate::store::{AliasKey, AliasMove, Pointed};
 use crate::web::api::BackboneIdentity;
 use crate::web::limits::Admission;
@@ -79,7 +79,7 @@ struct AliasHistory {
 async fn list(State(app): State<Arc<App>>) -> Result<Json<AliasList>, ApiError> {
     let store = app.registry()?.store();
     let mut aliases = Vec::new();
-    for (key, adapter) in store.list_aliases().await.map_err(RegistryError::from)? {
+    for (key, adapter) in store.list_aliases().await? {
         aliases.push(match key {
             AliasKey::Alias { .. } => Alias {
                 alias: key.to_string(),
@@ -91,7 +91,7 @@ async fn list(State(app): State<Arc<App>>) -> Result<Json<AliasList>, ApiError> 
                 Alias {
                     alias: "default".into(),
                     backbone: Some(BackboneIdentity {
-                        name: backbone.map_err(RegistryError::from)?.name.into(),
+                        name: backbone?.name.into(),
                         digest: digest.into(),
                     }),
                     adapter,
@@ -217,8 +217,7 @@ async fn default_key(registry: &Registry, backbone: &str) -> Result<AliasKey, Ap
     let backbone = registry
         .store()
         .backbone(&name("backbone", backbone)?)
-        .await
-        .map_err(RegistryError::from)?;
+        .await?;
     Ok(AliasKey::BackboneDefault(backbone.digest))
 }
 
@@ -230,9 +229,7 @@ async fn set(
     let adapter = registry.resolve(&target.adapter).await?;
     let by = attribution(target.reason)?;
     let moved = registry.store().move_alias(key, adapter.id, &by).await;
-    Ok(Json(Moved {
-        moved: moved.map_err(RegistryError::from)?,
-    }))
+    Ok(Json(Moved { moved: moved? }))
 }
 
 async fn remove(registry: &Registry, key: &AliasKey) -> Result<Json<Moved>, ApiError> {
@@ -241,15 +238,13 @@ async fn remove(registry: &Registry, key: &AliasKey) -> Result<Json<Moved>, ApiE
         .remove_alias(key, &attribution(None)?)
         .await;
     Ok(Json(Moved {
-        moved: Some(moved.map_err(RegistryError::from)?),
+        moved: Some(moved?),
     }))
 }
 
 async fn history(registry: &Registry, key: &AliasKey) -> Result<Json<AliasHistory>, ApiError> {
     let moves = registry.store().alias_history(key).await;
-    Ok(Json(AliasHistory {
-        moves: moves.map_err(RegistryError::from)?,
-    }))
+    Ok(Json(AliasHistory { moves: moves? }))
 }
 
 async fn roll_back(
@@ -260,6 +255,6 @@ async fn roll_back(
     let by = attribution(body.reason)?;
     let moved = registry.store().roll_back_alias(key, &by).await;
     Ok(Json(Moved {
-        moved: Some(moved.map_err(RegistryError::from)?),
+        moved: Some(moved?),
     }))
 }

@@ -5,7 +5,7 @@ use super::{RegistryProblems, check_text, name, tags};
 use crate::adapter::{ImportReport, NamedFile, Package};
 use crate::app::registry::ImportOptions;
 use crate::app::{App, AppError};
-use crate::web::api::images::{BodyKind, receive_form};
+use crate::web::api::images::{BodyKind, receive_files};
 use crate::web::api::parameters::Parameters;
 use crate::web::api::schemas::form_schema;
 use crate::web::limits::Admission;
@@ -149,23 +149,15 @@ pub(super) fn created(id: uuid::Uuid, body: &impl Serialize) -> Response {
 }
 
 async fn receive(admission: &Admission, request: Request) -> Result<Package, ApiError> {
-    let parts = receive_form(admission, request, |part| match part.as_str() {
-        "file" => Ok(()),
-        _ => Err(ApiError::InvalidParameter {
-            detail: format!("a part is named \"{part}\"; the name for the adapter's files is file"),
-            parameter: part,
-        }),
-    })
-    .await?;
+    let parts = receive_files(admission, request, "file", "the adapter's files").await?;
     if parts.is_empty() {
         return Err(ApiError::InvalidParameter {
             parameter: "file".into(),
             detail: "there is no file".into(),
         });
     }
-    let files = parts.into_iter().enumerate().map(|(index, part)| {
-        let part = part.named(index);
-        NamedFile::new(part.name, part.bytes)
-    });
+    let files = parts
+        .into_iter()
+        .map(|part| NamedFile::new(part.name, part.bytes));
     Ok(Package::of(files.collect()))
 }

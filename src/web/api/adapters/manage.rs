@@ -4,7 +4,6 @@ use super::schema::Adapter;
 use super::{RegistryProblems, check_text, json_body, name, tags};
 use crate::adapter::ImportReport;
 use crate::app::App;
-use crate::app::registry::RegistryError;
 use crate::store::AdapterFilter;
 use crate::web::api::parameters::Parameters;
 use crate::web::limits::Admission;
@@ -78,13 +77,7 @@ async fn list(
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let named = |parameter, text| given(text).map(|text| name(parameter, &text)).transpose();
     let backbone_digest = match named("backbone", parameters.backbone)? {
-        Some(backbone) => Some(
-            store
-                .backbone(&backbone)
-                .await
-                .map_err(RegistryError::from)?
-                .digest,
-        ),
+        Some(backbone) => Some(store.backbone(&backbone).await?.digest),
         None => None,
     };
     let filter = AdapterFilter {
@@ -96,10 +89,7 @@ async fn list(
         // One more tells whether there is another page.
         limit: Some(limit + 1),
     };
-    let mut records = store
-        .list_adapters(&filter)
-        .await
-        .map_err(RegistryError::from)?;
+    let mut records = store.list_adapters(&filter).await?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
     let next_cursor = records
@@ -134,7 +124,7 @@ async fn report(
     let registry = app.registry()?;
     let id = registry.resolve(&reference).await?.id;
     let report = registry.store().adapter_report(id).await;
-    Ok(Json(report.map_err(RegistryError::from)?))
+    Ok(Json(report?))
 }
 
 /// What may change of a stored adapter; what is left out stays.
@@ -166,18 +156,12 @@ async fn change(
     let store = registry.store();
     if let Some(notes) = body.notes {
         check_text("notes", &notes)?;
-        store
-            .set_adapter_notes(id, &notes)
-            .await
-            .map_err(RegistryError::from)?;
+        store.set_adapter_notes(id, &notes).await?;
     }
     if let Some(tags) = new_tags {
-        store
-            .set_adapter_tags(id, &tags)
-            .await
-            .map_err(RegistryError::from)?;
+        store.set_adapter_tags(id, &tags).await?;
     }
-    let record = store.adapter(id).await.map_err(RegistryError::from)?;
+    let record = store.adapter(id).await?;
     Ok(Json(record.into()))
 }
 
@@ -200,7 +184,7 @@ async fn delete(
     let registry = app.registry()?;
     let id = registry.resolve(&reference).await?.id;
     let freed = registry.store().delete_adapter(id).await;
-    let freed_bytes = freed.map_err(RegistryError::from)?.bytes;
+    let freed_bytes = freed?.bytes;
     registry.forget(id);
     Ok(Json(Deleted { freed_bytes }))
 }

@@ -44,28 +44,12 @@ impl IntoResponses for RegistryProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problem_responses(&[
             (
-                "403",
-                "The host is not one that the server answers for, or a browser sent the request on behalf of another site",
-            ),
-            (
                 "404",
                 "There is no such adapter, backbone or alias; the detail names near ones",
             ),
             (
                 "409",
                 "What is stored stands against it; the detail says what",
-            ),
-            (
-                "422",
-                "A part of the request is missing or wrong; `parameter` names it",
-            ),
-            (
-                "429",
-                "As many requests as allowed are being answered; Retry-After says when to try again",
-            ),
-            (
-                "500",
-                "The server failed; its log says more under the request id",
             ),
             (
                 "503",

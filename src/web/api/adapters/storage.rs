@@ -2,7 +2,6 @@
 
 use super::RegistryProblems;
 use crate::app::App;
-use crate::app::registry::RegistryError;
 use crate::store::{DiskUse, Freed};
 use crate::web::{ApiError, WebState};
 use axum::Json;
@@ -22,7 +21,7 @@ pub fn router() -> OpenApiRouter<WebState> {
     (status = 200, description = "In bytes", body = DiskUse), RegistryProblems))]
 async fn measure(State(app): State<Arc<App>>) -> Result<Json<DiskUse>, ApiError> {
     let measured = app.registry()?.store().disk_use().await;
-    Ok(Json(measured.map_err(RegistryError::from)?))
+    Ok(Json(measured?))
 }
 
 /// Removes files that nothing refers to
@@ -30,5 +29,5 @@ async fn measure(State(app): State<Arc<App>>) -> Result<Json<DiskUse>, ApiError>
     (status = 200, description = "What was removed", body = Freed), RegistryProblems))]
 async fn collect(State(app): State<Arc<App>>) -> Result<Json<Freed>, ApiError> {
     let freed = app.registry()?.store().gc().await;
-    Ok(Json(freed.map_err(RegistryError::from)?))
+    Ok(Json(freed?))
 }
