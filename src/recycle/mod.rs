@@ -4,3 +4,4 @@
 pub mod episode;
 pub mod evaluate;
 pub mod prototype;
+pub mod steps;
