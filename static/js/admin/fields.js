@@ -1,0 +1,15 @@
+// Reading the fields of a form.
+
+import { byId } from "../dom.js";
+
+// Null where the field is empty.
+export function numberOf(id) {
+  const { value } = byId(id);
+  return value === "" ? null : Number(value);
+}
+
+// What has a value; what has none is left to the server.
+export const given = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null && value !== ""));
+
+// `text` made fit to be a name of an adapter.
+export const fitName = (text) => text.normalize("NFKD").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 100);

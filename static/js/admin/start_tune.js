@@ -1,0 +1,139 @@
+// The form that tunes an adapter: a folder or a zip, sent with its recipe.
+
+import { byId, plural, setText } from "../dom.js";
+import { acceptDrops, filesOfInput, filesOfTransfer } from "../drops.js";
+import * as api from "./api.js";
+import { attempt, bytes, showFailure, speak } from "./elements.js";
+import { fitName, given, numberOf } from "./fields.js";
+import { MOST_BYTES, MOST_FILES, zipOf } from "./zip.js";
+
+const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
+const CHOSEN_NOTHING = { message: "No pictures are chosen yet.", hint: "Choose a folder with one sub-folder for each class, or a zip of it." };
+
+// {archive} or {files: [{file, path}]} with paths `class/name`, once something is chosen.
+let chosen = null;
+let running = null;
+
+// Calls `started` with the jobs that were made.
+export function offerTuning(started) {
+  const folder = byId("tune-folder");
+  const zip = byId("tune-zip");
+  folder.addEventListener("change", () => {
+    take(filesOfInput(folder).files);
+    folder.value = "";
+  });
+  zip.addEventListener("change", () => {
+    take(filesOfInput(zip).files);
+    zip.value = "";
+  });
+  acceptDrops(byId("tune"), async (transfer) => take((await filesOfTransfer(transfer)).files));
+  byId("tune-many").addEventListener("change", () => {
+    byId("tune-cuts").hidden = !byId("tune-many").checked;
+  });
+  byId("tune-name").addEventListener("input", showNames);
+  byId("tune-stop").addEventListener("click", () => running?.abort());
+  byId("tune-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    start(started);
+  });
+}
+
+function take(files) {
+  showFailure(byId("tune-failure"));
+  byId("tune").open = true;
+  const isZip = files.length === 1 && /\.zip$/i.test(files[0].path);
+  chosen = isZip ? { archive: files[0].file, name: files[0].path.replace(/\.zip$/i, "") } : folderOf(files);
+  if (!chosen) {
+    setText(byId("tune-chosen"), "Or drop one here.");
+    return;
+  }
+  const words = isZip
+    ? `${files[0].path} (${bytes(chosen.archive.size)}) is chosen.`
+    : `${chosen.name}: ${plural(chosen.files.length, "picture", "pictures")} of ${plural(chosen.classes.length, "class", "classes")} (${some(chosen.classes)}).`;
+  setText(byId("tune-chosen"), words);
+  speak(words);
+  if (byId("tune-name").value === "") byId("tune-name").value = fitName(chosen.name);
+  showNames();
+}
+
+// Where several folders are dropped, each is a class; where one is, its sub-folders are.
+function folderOf(files) {
+  const pictures = files.filter(({ file, path }) => PICTURE_NAME.test(path) && !file.name.startsWith("."));
+  const inside = pictures.filter(({ path }) => path.includes("/"));
+  const deep = inside.filter(({ path }) => path.split("/").length > 2);
+  const named = deep.length > 0 ? deep : inside;
+  const classes = [...new Set(named.map(({ path }) => path.split("/").at(-2)))];
+  if (classes.length < 2) {
+    showFailure(byId("tune-failure"), {
+      message: pictures.length === 0 ? "No pictures were found in it." : "All pictures lie in one folder, and each class needs a sub-folder of its own.",
+      hint: "Choose the folder that holds one sub-folder for each class.",
+    });
+    return null;
+  }
+  const total = named.reduce((sum, { file }) => sum + file.size, 0);
+  if (total > MOST_BYTES * 0.99 || named.length > MOST_FILES) {
+    showFailure(byId("tune-failure"), { message: `${plural(named.length, "picture", "pictures")} (${bytes(total)}) are too many for the browser.`, hint: "Use lora-recycle tune on the command line." });
+    return null;
+  }
+  return { files: unique(named), classes, name: deep.length > 0 ? deep[0].path.split("/")[0] : "pictures" };
+}
+
+// As `class/name`. Two folders may have the same name and the same files.
+function unique(files) {
+  const taken = new Set();
+  return files.map(({ file, path }) => {
+    const [label, name] = path.split("/").slice(-2);
+    let own = `${label}/${name}`;
+    for (let number = 2; taken.has(own); number += 1) own = `${label}/${number}-${name}`;
+    taken.add(own);
+    return { file, path: own };
+  });
+}
+
+const some = (names) => (names.length > 6 ? `${names.slice(0, 5).join(", ")} and ${names.length - 5} more` : names.join(", "));
+
+function showNames() {
+  setText(byId("tune-names"), `${byId("tune-name").value.trim() || "name"}-0000`);
+}
+
+function recipe() {
+  const many = byId("tune-many").checked;
+  const layers = byId("tune-layers").value.trim();
+  return {
+    name: byId("tune-name").value.trim(),
+    ...(many && { episodes: numberOf("tune-episodes"), way: numberOf("tune-way") }),
+    ...given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers }),
+  };
+}
+
+async function start(started) {
+  if (!chosen) {
+    showFailure(byId("tune-failure"), CHOSEN_NOTHING);
+    byId("tune-folder").focus();
+    return;
+  }
+  const abort = new AbortController();
+  running = abort;
+  byId("tune-start").disabled = true;
+  byId("tune-stop").hidden = false;
+  byId("tune-progress").hidden = false;
+  let jobs = null;
+  await attempt(byId("tune-failure"), async () => {
+    const archive = chosen.archive ?? (await zipOf(chosen.files, (share) => show("Reading the pictures", share), abort.signal));
+    jobs = await api.startTune(recipe(), archive, (share) => show(share < 1 ? `Sending ${bytes(archive.size)}` : "The server looks at the pictures", share), abort.signal);
+  });
+  byId("tune-start").disabled = false;
+  byId("tune-stop").hidden = true;
+  byId("tune-progress").hidden = true;
+  if (!jobs) return;
+  chosen = null;
+  byId("tune-name").value = "";
+  setText(byId("tune-chosen"), "Or drop one here.");
+  byId("tune").open = false;
+  started(jobs);
+}
+
+function show(doing, share) {
+  byId("tune-bar").value = share;
+  setText(byId("tune-progress-text"), share < 1 ? `${doing}: ${Math.floor(share * 100)} %` : doing);
+}
