@@ -1,16 +1,17 @@
-// Images of classes as tiles: they change in place without moving anything, can be darkened where tokens were left out, and open
+// Images of classes as tiles: they change in place without moving anything, can be faded where tokens were left out, and open
 // larger.
 
 import { byId, fromTemplate, part, setText, showItems } from "../dom.js";
 
-const DARK = "rgb(10 16 13 / 82%)";
+const COVER = 0.88;
 
-// Darkens on `canvas` the patches of a `grid` by `grid` image that are not in `kept`.
+// Fades on `canvas` the patches of a `grid` by `grid` image that are not in `kept`.
 function drawKept(canvas, grid, kept) {
   canvas.width = grid;
   canvas.height = grid;
   const context = canvas.getContext("2d");
-  context.fillStyle = DARK;
+  context.globalAlpha = COVER;
+  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--card");
   context.fillRect(0, 0, grid, grid);
   for (const patch of kept) context.clearRect(patch % grid, Math.floor(patch / grid), 1, 1);
 }
@@ -55,9 +56,10 @@ export class ImageGrid {
   }
 
   // `kept`: {grid, kept: the patches of each image}, or null for whole images.
-  darken(kept) {
+  fade(kept) {
     this.#kept = kept;
     for (const [place, image] of this.#images.entries()) this.#cover(part(this.#tile(place), "kept"), image);
+    if (this.#viewed !== null) this.#cover(byId("viewer-kept"), this.#images[this.#viewed]);
   }
 
   #cover(canvas, { index }) {

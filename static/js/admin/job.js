@@ -3,11 +3,11 @@
 import { byId, setText } from "../dom.js";
 import * as api from "./api.js";
 import { Curves } from "./curves.js";
-import { attempt, make, showFailure, showFacts, speak, when } from "./elements.js";
+import { attempt, jobPage, make, showFailure, showFacts, speak, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
-import { canCancel, canRetry, cancel, jobPage, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
-import { KINDS, attemptWords, duration, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
+import { KINDS, duration, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
 const MOST_LINES = 2_000;
@@ -31,8 +31,8 @@ function showState(next) {
   byId("progress").hidden = job.state !== "running";
   setText(byId("state-words"), sentence());
   byId("error").hidden = !job.error;
-  setText(byId("error-message"), job.error?.message ?? "");
-  setText(byId("error-hint"), job.error?.hint ?? "");
+  setText(byId("error-message"), api.sentence(job.error?.message ?? ""));
+  setText(byId("error-hint"), job.error?.hint ? api.sentence(job.error.hint) : "");
   const result = resultOf(job);
   byId("result").hidden = !result;
   if (result) {
@@ -47,7 +47,7 @@ function showState(next) {
     ["Begun", job.started_ms && when(job.started_ms)],
     ["Ended", job.finished_ms && when(job.finished_ms)],
     ["Took", job.started_ms && job.finished_ms && duration((job.finished_ms - job.started_ms) / 1000)],
-    ["Attempt", attemptWords(job)],
+    ["Attempts", job.attempts > 1 ? `${job.attempts} of at most ${job.most_attempts}` : null],
     ["Waits for", job.state === "queued" && job.waits_for.length > 0 ? waits() : null],
     ["Id", make("code", {}, job.id)],
   ]);

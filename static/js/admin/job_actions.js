@@ -2,11 +2,8 @@
 
 import * as api from "./api.js";
 import { confirm } from "./confirm.js";
-import { attempt, pageOf, speak } from "./elements.js";
+import { attempt, pageOf, poolPage, speak } from "./elements.js";
 import { isOver } from "./words.js";
-
-export const jobPage = (id) => `/admin/jobs/${id}`;
-export const poolPage = (id) => `/admin/pools/${id}`;
 
 // Returns {href, words}, or null where there is none.
 export function resultOf({ result }) {

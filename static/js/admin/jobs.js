@@ -3,8 +3,8 @@
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
-import { attempt, make, showFailure, speak, when } from "./elements.js";
-import { canCancel, canRetry, cancel, jobPage, resultOf, retry } from "./job_actions.js";
+import { attempt, jobPage, make, showFailure, speak, when } from "./elements.js";
+import { canCancel, canRetry, cancel, resultOf, retry } from "./job_actions.js";
 import { offerInversion, refreshChoices } from "./start_invert.js";
 import { offerTuning } from "./start_tune.js";
 import { KINDS, attemptWords, duration, isOver, progressWords, stateWords } from "./words.js";
@@ -89,7 +89,7 @@ function updateRow(row, job) {
   setText(state, stateWords(job));
   showProgress(row, job);
   part(row, "error").hidden = !job.error;
-  setText(part(row, "error"), job.error ? [job.error.message, job.error.hint].filter(Boolean).join(". ") : "");
+  setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(api.sentence).join(" "));
   setText(part(row, "facts"), facts(job));
   const waits = part(row, "waits");
   waits.hidden = job.state !== "queued" || job.waits_for.length === 0;

@@ -27,7 +27,6 @@ function showVerdicts() {
     ["Adapter", link(pool.adapter)],
     ["Adapter, digest", make("code", {}, shortDigest(pool.adapter_digest))],
     ["Backbone, digest", make("code", {}, shortDigest(pool.backbone_digest))],
-    ["Recognised", percent(pool.teacher_accuracy)],
     ["Cross-entropy of the adapter", figure("cross_entropy", pool.teacher_cross_entropy)],
     ["Cross-entropy of the bare model", figure("cross_entropy", pool.bare_cross_entropy)],
     ["Size of an image", `${pool.image_size} × ${pool.image_size} pixels`],
@@ -52,7 +51,7 @@ function showImages() {
 async function showKept(on) {
   await attempt(byId("kept-failure"), async () => {
     if (on) kept ??= await api.keptTokens(id);
-    grid.darken(on ? kept : null);
+    grid.fade(on ? kept : null);
   });
 }
 

@@ -2,8 +2,7 @@
 
 import { byId, fromTemplate, part, plural, setText } from "../dom.js";
 import * as api from "./api.js";
-import { attempt, make, when } from "./elements.js";
-import { poolPage } from "./job_actions.js";
+import { attempt, make, poolPage, when } from "./elements.js";
 import { percent, verdicts } from "./words.js";
 
 const THUMBNAILS = 5;

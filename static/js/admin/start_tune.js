@@ -98,12 +98,17 @@ function showNames() {
 
 function recipe() {
   const many = byId("tune-many").checked;
-  const layers = byId("tune-layers").value.trim();
   return {
     name: byId("tune-name").value.trim(),
     ...(many && { episodes: numberOf("tune-episodes"), way: numberOf("tune-way") }),
-    ...given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers }),
+    ...given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers: layers() }),
   };
+}
+
+// `all` and `last-6` as they are, numbers as a list.
+function layers() {
+  const text = byId("tune-layers").value.trim();
+  return /^[\d\s,]+$/.test(text) ? text.split(/[\s,]+/).filter(Boolean).map(Number) : text;
 }
 
 async function start(started) {

@@ -84,7 +84,7 @@ function recipeValue(value) {
 
 export const RETENTIONS = {
   keep: "They are kept until somebody deletes them.",
-  delete_after_meta_training: "They are deleted once a meta-adapter was trained on them.",
+  after_meta_training: "They are deleted once a meta-adapter was trained on them.",
   memory_only: "They are held in memory only and are gone when the server stops.",
 };
 export const PRIVACY = "Synthetic images can show what the adapter has seen, so they need the same care as its pictures.";
