@@ -118,12 +118,13 @@ export const previews = async (id) => (await answer("GET", `${oneJob(id)}/previe
 export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/previews/${index}?version=${version}`;
 
 // Returns the jobs that were made.
-export const startInvert = async (adapter, recipe) => started(await answer("POST", "/jobs", { json: { kind: "invert", adapter, recipe } }));
+export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
 
 // Uploads `archive` (a Blob) and calls `progress` with the share that has gone. Returns the jobs that were made.
 // `fetch` does not tell how far an upload is.
-export function startTune(recipe, archive, progress, signal) {
+export function startTune({ recipe, ...parameters }, archive, progress, signal) {
   const body = new FormData();
+  for (const [name, value] of Object.entries(parameters)) body.append(name, value);
   body.append("recipe", JSON.stringify(recipe));
   body.append("archive", archive, "pictures.zip");
   const request = new XMLHttpRequest();

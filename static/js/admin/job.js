@@ -5,7 +5,7 @@ import * as api from "./api.js";
 import { Curves } from "./curves.js";
 import { attempt, jobPage, make, showFailure, showFacts, speak, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
-import { canCancel, canRetry, cancel, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, cancelWords, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
 import { KINDS, duration, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
 
@@ -40,6 +40,7 @@ function showState(next) {
     setText(byId("result"), result.words);
   }
   byId("cancel").hidden = !canCancel(job);
+  setText(byId("cancel"), `${cancelWords(job)}…`);
   byId("retry").hidden = !canRetry(job);
   showFacts(byId("facts"), [
     ["Kind", KINDS[job.kind] ?? job.kind],
@@ -121,25 +122,38 @@ function takeLog({ level, message, at_ms: at }) {
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-const events = new JobEvents(id, {
-  state(next) {
-    showState(next);
+let newest = null;
+
+// All that was told before comes first, also states that are long past: the last one counts.
+function takeState(next) {
+  if (newest === null) requestAnimationFrame(() => {
+    showState(newest);
+    newest = null;
     showPreviews();
-    if (isOver(next)) events.stop();
-  },
-  progress: takeProgress,
-  log: takeLog,
-  connection(held) {
-    if (byId("connection").hidden !== held) byId("connection").hidden = held;
-  },
-});
+  });
+  newest = next;
+}
+
+// The server ends the connection when the job is over.
+async function takeConnection(held) {
+  if (!held && isOver(newest ?? job)) {
+    events.stop();
+    // Where the server cannot say, what it said last holds.
+    const now = await api.job(id).catch(() => job);
+    showState(now);
+    if (!isOver(now)) events.start();
+    return;
+  }
+  if (byId("connection").hidden !== held) byId("connection").hidden = held;
+}
+
+const events = new JobEvents(id, { state: takeState, progress: takeProgress, log: takeLog, connection: takeConnection });
 
 async function act(action) {
   const changed = await action(job, byId("action-failure"));
   if (!changed) return;
-  const over = isOver(job);
   showState(changed);
-  if (over || isOver(changed)) events.start();
+  events.start();
   byId("main").focus();
 }
 

@@ -12,21 +12,28 @@ export function resultOf({ result }) {
   return null;
 }
 
-export const canCancel = (job) => !isOver(job) && !job.cancel_requested;
+// A failed job keeps the pictures that were sent for it, to be tried again; to cancel it is to give that up.
+export const canCancel = (job) => job.state === "failed" || (!isOver(job) && !job.cancel_requested);
+export const cancelWords = ({ state }) => (state === "failed" ? "Give up" : "Cancel");
 export const canRetry = ({ state }) => state === "failed" || state === "cancelled";
 
 // Both return the job as it is now; null where nothing was done.
 
 export async function cancel(job, failurePlace) {
-  const begun = job.state === "running";
+  const { state, title } = job;
+  const words = {
+    running: "What it has done so far makes no result.",
+    queued: "It has not started yet.",
+    failed: "It will not be tried again.",
+  };
   const consent = await confirm({
-    heading: `Cancel “${job.title}”?`,
-    text: begun ? "What it has done so far makes no result. “Try again” starts it anew." : "It has not started yet. “Try again” puts it back into the queue.",
-    action: "Cancel the job",
-    no: "Let it go on",
+    heading: state === "failed" ? `Give up “${title}”?` : `Cancel “${title}”?`,
+    text: `${words[state]} Pictures that were sent for it are removed.`,
+    action: state === "failed" ? "Give it up" : "Cancel the job",
+    no: state === "failed" ? "Keep it" : "Let it go on",
   });
   if (!consent) return null;
-  return carryOut(() => api.cancelJob(job.id), begun ? "The job is being stopped." : "The job was cancelled.", failurePlace);
+  return carryOut(() => api.cancelJob(job.id), state === "running" ? "The job is being stopped." : "The job was cancelled.", failurePlace);
 }
 
 export const retry = (job, failurePlace) => carryOut(() => api.retryJob(job.id), "The job is in the queue again.", failurePlace);

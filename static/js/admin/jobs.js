@@ -4,7 +4,7 @@ import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js"
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
 import { attempt, jobPage, make, showFailure, speak, when } from "./elements.js";
-import { canCancel, canRetry, cancel, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, cancelWords, resultOf, retry } from "./job_actions.js";
 import { offerInversion, refreshChoices } from "./start_invert.js";
 import { offerTuning } from "./start_tune.js";
 import { KINDS, attemptWords, duration, isOver, progressWords, stateWords } from "./words.js";
@@ -101,10 +101,11 @@ function updateRow(row, job) {
     open.href = result.href;
     setText(open, result.words);
   }
-  for (const [name, offered] of [["cancel", canCancel(job)], ["retry", canRetry(job)]]) {
+  for (const [name, offered, words] of [["cancel", canCancel(job), cancelWords(job)], ["retry", canRetry(job), "Try again"]]) {
     const button = part(row, name);
     button.hidden = !offered;
-    button.setAttribute("aria-label", `${name === "cancel" ? "Cancel" : "Try again"}: ${job.title}`);
+    setText(button, name === "cancel" ? `${words}…` : words);
+    button.setAttribute("aria-label", `${words}: ${job.title}`);
   }
 }
 
@@ -135,7 +136,9 @@ function facts(job) {
 // `all` is false where a part of what was asked was refused: the form tells why.
 function begun(made, all = true) {
   const place = byId("started");
-  const words = made.length === 1 ? " is in the queue." : ` and ${plural(made.length - 1, "more job is", "more jobs are")} in the queue.`;
+  // The same work is not done twice: it may run already, or be done.
+  const alone = { queued: " is in the queue.", running: " runs.", succeeded: " was done before; here it is." };
+  const words = made.length === 1 ? alone[made[0].state] : ` and ${plural(made.length - 1, "more job is", "more jobs are")} in the list.`;
   place.replaceChildren(make("a", { href: jobPage(made[0].id) }, made[0].title), words);
   place.hidden = false;
   speak(place.textContent);

@@ -62,13 +62,13 @@ function nameAll() {
 
 const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-function recipe() {
-  return {
+function parameters() {
+  const recipe = {
     mode: choiceOf("mode"),
-    retention: choiceOf("retention"),
     ...given({ images_per_class: numberOf("invert-images"), steps: numberOf("invert-steps"), seed: numberOf("invert-seed") }),
     ...(byId("invert-prune").checked && { pruning: [{ layer: numberOf("invert-layer"), ratio: numberOf("invert-share") / 100 }] }),
   };
+  return { recipe, retention: choiceOf("retention") };
 }
 
 async function start(started) {
@@ -82,7 +82,7 @@ async function start(started) {
   const jobs = [];
   const all = await attempt(byId("invert-failure"), async () => {
     for (const box of chosen) {
-      jobs.push(...(await api.startInvert(box.value, recipe())));
+      jobs.push(...(await api.startInvert({ adapter: box.value, ...parameters() })));
       // What was refused stays chosen, to be tried again.
       box.checked = false;
     }

@@ -96,12 +96,12 @@ function showNames() {
   setText(byId("tune-names"), `${byId("tune-name").value.trim() || "name"}-0000`);
 }
 
-function recipe() {
+function parameters() {
   const many = byId("tune-many").checked;
   return {
     name: byId("tune-name").value.trim(),
-    ...(many && { episodes: numberOf("tune-episodes"), way: numberOf("tune-way") }),
-    ...given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers: layers() }),
+    ...(many && given({ episodes: numberOf("tune-episodes"), way: numberOf("tune-way") })),
+    recipe: given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers: layers() }),
   };
 }
 
@@ -125,7 +125,7 @@ async function start(started) {
   let jobs = null;
   await attempt(byId("tune-failure"), async () => {
     const archive = chosen.archive ?? (await zipOf(chosen.files, (share) => show("Reading the pictures", share), abort.signal));
-    jobs = await api.startTune(recipe(), archive, (share) => show(share < 1 ? `Sending ${bytes(archive.size)}` : "The server looks at the pictures", share), abort.signal);
+    jobs = await api.startTune(parameters(), archive, (share) => show(share < 1 ? `Sending ${bytes(archive.size)}` : "The server looks at the pictures", share), abort.signal);
   });
   byId("tune-start").disabled = false;
   byId("tune-stop").hidden = true;
