@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod admin;
+mod jobs;
 mod session;
 
 use fantoccini::Locator;

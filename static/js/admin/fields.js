@@ -13,3 +13,13 @@ export const given = (values) => Object.fromEntries(Object.entries(values).filte
 
 // `text` made fit to be a name of an adapter.
 export const fitName = (text) => text.normalize("NFKD").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 100);
+
+// Shows the fields in `place` where the box is ticked. What is hidden is not checked.
+export function showWhere(box, place) {
+  const show = () => {
+    byId(place).hidden = !byId(box).checked;
+    for (const field of byId(place).querySelectorAll("input")) field.disabled = !byId(box).checked;
+  };
+  byId(box).addEventListener("change", show);
+  show();
+}

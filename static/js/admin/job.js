@@ -165,7 +165,8 @@ const known = await attempt(byId("failure-place"), async () => showState(await a
 byId("job").hidden = !known;
 if (known) {
   showFailure(byId("failure-place"));
-  showFacts(byId("recipe"), recipeFacts(job.recipe));
+  const { recipe, ...asked } = job.recipe;
+  showFacts(byId("recipe"), [...recipeFacts(asked), ...recipeFacts(recipe)]);
   events.start();
 }
 document.documentElement.dataset.ready = "true";

@@ -77,7 +77,7 @@ if (known) {
   document.title = `Images of ${pool.adapter} – LoRA Recycle`;
   setText(byId("privacy"), `${PRIVACY} ${RETENTIONS[pool.retention] ?? ""}`);
   const patches = pool.grid ** 2;
-  const all = pool.kept_tokens_per_image >= patches;
+  const all = typeof pool.kept_tokens_per_image !== "number" || pool.kept_tokens_per_image >= patches;
   byId("kept-field").hidden = all;
   byId("kept-words").hidden = all;
   setText(byId("kept-words"), `Meta-training looks at ${pool.kept_tokens_per_image} of the ${patches} patches of each image, those that the adapter found important.`);

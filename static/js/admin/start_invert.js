@@ -3,15 +3,13 @@
 import { byId, plural } from "../dom.js";
 import * as api from "./api.js";
 import { attempt, make, showFailure } from "./elements.js";
-import { given, numberOf } from "./fields.js";
+import { given, numberOf, showWhere } from "./fields.js";
 
 const AT_ONCE = 100;
 
 // Calls `started` with the jobs that were made. `wanted`: the label of an adapter that is chosen from the start, or null.
 export async function offerInversion(wanted, started) {
-  byId("invert-prune").addEventListener("change", () => {
-    byId("invert-pruning").hidden = !byId("invert-prune").checked;
-  });
+  showWhere("invert-prune", "invert-pruning");
   byId("invert-all").addEventListener("click", () => {
     const all = boxes();
     const choose = all.some((box) => !box.checked);
@@ -64,9 +62,9 @@ const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked
 
 function parameters() {
   const recipe = {
-    mode: choiceOf("mode"),
+    preset: choiceOf("preset"),
     ...given({ images_per_class: numberOf("invert-images"), steps: numberOf("invert-steps"), seed: numberOf("invert-seed") }),
-    ...(byId("invert-prune").checked && { pruning: [{ layer: numberOf("invert-layer"), ratio: numberOf("invert-share") / 100 }] }),
+    ...(byId("invert-prune").checked && { pruning: { [numberOf("invert-layer")]: numberOf("invert-share") / 100 } }),
   };
   return { recipe, retention: choiceOf("retention") };
 }

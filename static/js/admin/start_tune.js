@@ -4,7 +4,7 @@ import { byId, plural, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer } from "../drops.js";
 import * as api from "./api.js";
 import { attempt, bytes, showFailure, speak } from "./elements.js";
-import { fitName, given, numberOf } from "./fields.js";
+import { fitName, given, numberOf, showWhere } from "./fields.js";
 import { MOST_BYTES, MOST_FILES, zipOf } from "./zip.js";
 
 const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
@@ -27,9 +27,7 @@ export function offerTuning(started) {
     zip.value = "";
   });
   acceptDrops(byId("tune"), async (transfer) => take((await filesOfTransfer(transfer)).files));
-  byId("tune-many").addEventListener("change", () => {
-    byId("tune-cuts").hidden = !byId("tune-many").checked;
-  });
+  showWhere("tune-many", "tune-cuts");
   byId("tune-name").addEventListener("input", showNames);
   byId("tune-stop").addEventListener("click", () => running?.abort());
   byId("tune-form").addEventListener("submit", (event) => {

@@ -67,19 +67,20 @@ export const percent = (share) => (typeof share === "number" ? `${Math.floor(sha
 // A recipe as [name, value] pairs; what lies in other objects is named after them.
 export function recipeFacts(recipe, above = "") {
   return Object.entries(recipe ?? {}).flatMap(([key, value]) => {
-    const name = above ? `${above}, ${key.replaceAll("_", " ")}` : named(key);
-    if (value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length > 0) return recipeFacts(value, name);
+    if (value === null) return [];
+    // Numbers name layers.
+    const own = /^\d+$/.test(key) ? `layer ${key}` : key.replaceAll("_", " ");
+    const name = above ? `${above}, ${own}` : named(key);
+    if (typeof value === "object" && !Array.isArray(value) && Object.keys(value).length > 0) return recipeFacts(value, name);
     return [[name, recipeValue(value)]];
   });
 }
 
 function recipeValue(value) {
-  if (value === null) return "none";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "string") return value.replaceAll("_", " ");
   if (!Array.isArray(value)) return typeof value === "object" ? "none" : String(value);
   if (value.length === 0) return "none";
-  return value.map((each) => (each !== null && typeof each === "object" ? recipeFacts(each).map((pair) => pair.join(" ")).join(", ") : recipeValue(each))).join(", ");
+  return value.map((each) => (each !== null && typeof each === "object" ? recipeFacts(each).map((pair) => pair.join(": ")).join(", ") : recipeValue(each))).join(", ");
 }
 
 export const RETENTIONS = {
