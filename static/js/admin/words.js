@@ -38,7 +38,7 @@ function rate(perSecond) {
 }
 
 export function progressWords({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
-  const left = typeof eta === "number" ? `about ${duration(eta)} left` : null;
+  const left = typeof eta === "number" ? `${eta < 1 ? "" : "about "}${duration(eta)} left` : null;
   return [sentenceCase(phase), `step ${step} of ${total}`, rate(perSecond), left].filter(Boolean).join(" · ");
 }
 

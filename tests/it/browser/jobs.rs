@@ -113,7 +113,7 @@ impl History {
     }
 
     /// Two classes, of which the second did not come out.
-    async fn pool(&self) -> PoolRecord {
+    async fn pool(&self, seed: u64) -> PoolRecord {
         let classes = ["a", "b"].iter().zip([1.0, 0.25]).map(|(label, accuracy)| {
             json!({"label": label, "images": IMAGES_PER_CLASS, "teacher_accuracy": accuracy, "teacher_confidence": 0.75})
         });
@@ -134,7 +134,7 @@ impl History {
             adapter_label: "letters:1".into(),
             adapter_digest: Digest::of(b"adapter"),
             backbone_digest: Digest::of(b"backbone"),
-            recipe: json!({"steps": 60, "pruning": {"4": 0.75}}),
+            recipe: json!({"steps": 60, "pruning": {"4": 0.75}, "seed": seed}),
             summary: json!({
                 "image_size": SIDE, "images": images, "classes": classes.collect::<Vec<_>>(),
                 "teacher_accuracy": 0.625, "teacher_cross_entropy": 1.1, "bare_cross_entropy": 0.004,
@@ -349,7 +349,7 @@ async fn a_lost_connection_is_told_and_mends_by_itself() {
 async fn a_pool_shows_its_images_what_was_left_out_and_that_it_failed() {
     let folder = tempfile::tempdir().unwrap();
     let history = History::begin(&folder).await;
-    let pool = history.pool().await;
+    let pool = history.pool(0).await;
     history.end().await;
     let Some(page) = Session::start_with(folder).await else {
         return;
@@ -409,7 +409,10 @@ async fn pages_of_jobs_and_pools_are_accessible_and_fit_a_small_phone() {
     let done = history.curves("Tune letters").await;
     let failed = history.failed("Tune a-name-that-is-so-long-that-it-has-to-be-broken-somewhere").await;
     history.tries_again_later("Images of letters").await;
-    let pool = history.pool().await;
+    let pool = history.pool(0).await;
+    for seed in 1..4 {
+        history.pool(seed).await;
+    }
     history.end().await;
     let Some(page) = Session::start_with(folder).await else {
         return;
