@@ -3,8 +3,10 @@
 
 use super::{assets, document};
 use crate::web::WebState;
+use crate::web::limits::Gate;
 use askama::Template;
 use axum::Router;
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
@@ -25,6 +27,7 @@ struct AdapterPage<'a> {
 #[template(path = "admin/jobs.html")]
 struct JobsPage<'a> {
     assets: &'a str,
+    max_upload_bytes: usize,
 }
 
 #[derive(Clone, Template)]
@@ -51,10 +54,18 @@ pub fn router() -> Router<WebState> {
     Router::new()
         .route("/admin/adapters", frame(AdaptersPage { assets }))
         .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
-        .route("/admin/jobs", frame(JobsPage { assets }))
+        .route("/admin/jobs", get(jobs))
         .route("/admin/jobs/{id}", frame(JobPage { assets }))
         .route("/admin/pools", frame(PoolsPage { assets }))
         .route("/admin/pools/{id}", frame(PoolPage { assets }))
+}
+
+async fn jobs(State(gate): State<Gate>, request: HeaderMap) -> Response {
+    let page = JobsPage {
+        assets: assets::base_path(),
+        max_upload_bytes: gate.limits.max_body_bytes,
+    };
+    document(&request, &page)
 }
 
 fn frame<P>(page: P) -> MethodRouter<WebState>
@@ -72,6 +83,10 @@ mod tests {
     /// Each page with its scripts that ask for elements.
     fn pages() -> [(String, &'static [&'static str]); 6] {
         let assets = assets::base_path();
+        let jobs = JobsPage {
+            assets,
+            max_upload_bytes: 1,
+        };
         let html = |page: &dyn askama::DynTemplate| page.dyn_render().expect("a page");
         [
             (html(&AdaptersPage { assets }), &["list", "importing"]),
@@ -80,7 +95,7 @@ mod tests {
                 &["adapter", "pointers", "confirm"],
             ),
             (
-                html(&JobsPage { assets }),
+                html(&jobs),
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
             (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),

@@ -2,7 +2,7 @@
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
 import { fromTemplate, part, setText } from "../dom.js";
-import { figure, named } from "./words.js";
+import { figure, figureName } from "./words.js";
 
 const HEIGHT_PX = 150;
 const AXIS_WIDTH_PX = 56;
@@ -46,7 +46,7 @@ export class Curves {
 
   #make(phase, name) {
     const item = fromTemplate("curve");
-    setText(part(item, "name"), named(name));
+    setText(part(item, "name"), figureName(name));
     const place = part(item, "plot");
     this.#list.append(item);
     const curve = { item, phase, name, steps: [], values: [], pointed: null, describedAt: 0 };
@@ -98,7 +98,7 @@ export class Curves {
     const most = known.reduce((high, value) => Math.max(high, value), -Infinity);
     part(item, "plot").setAttribute(
       "aria-label",
-      `${named(name)} while ${phase}: ${figure(name, values[0])} at step ${steps[0]}, ${figure(name, values.at(-1))} at step ${steps.at(-1)}, between ${figure(name, least)} and ${figure(name, most)}`,
+      `${figureName(name)} while ${phase}: ${figure(name, values[0])} at step ${steps[0]}, ${figure(name, values.at(-1))} at step ${steps.at(-1)}, between ${figure(name, least)} and ${figure(name, most)}`,
     );
   }
 }

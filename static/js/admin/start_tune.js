@@ -8,6 +8,8 @@ import { fitName, given, numberOf, showWhere } from "./fields.js";
 import { MOST_BYTES, MOST_FILES, zipOf } from "./zip.js";
 
 const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
+// Of a file's two headers, with room for the form around the zip.
+const ZIP_ENTRY_BYTES = 100;
 const CHOSEN_NOTHING = { message: "No pictures are chosen yet.", hint: "Choose a folder with one sub-folder for each class, or a zip of it." };
 
 // {archive} or {files: [{file, path}]} with paths `class/name`, once something is chosen.
@@ -41,7 +43,8 @@ function take(files) {
   byId("tune").open = true;
   const isZip = files.length === 1 && /\.zip$/i.test(files[0].path);
   chosen = isZip ? { archive: files[0].file, name: files[0].path.replace(/\.zip$/i, "") } : folderOf(files);
-  if (!chosen) {
+  if (!chosen || isTooLarge(chosen)) {
+    chosen = null;
     setText(byId("tune-chosen"), "Or drop one here.");
     return;
   }
@@ -54,13 +57,14 @@ function take(files) {
   showNames();
 }
 
-// Where several folders are dropped, each is a class; where one is, its sub-folders are.
+// The folder that all others lie in is passed over; the folders below it are the classes. Loose pictures belong to none.
 function folderOf(files) {
   const pictures = files.filter(({ file, path }) => PICTURE_NAME.test(path) && !file.name.startsWith("."));
-  const inside = pictures.filter(({ path }) => path.includes("/"));
-  const deep = inside.filter(({ path }) => path.split("/").length > 2);
-  const named = deep.length > 0 ? deep : inside;
-  const classes = [...new Set(named.map(({ path }) => path.split("/").at(-2)))];
+  const [root] = pictures[0]?.path.split("/") ?? [];
+  const inRoot = pictures.length > 0 && pictures.every(({ path }) => path.startsWith(`${root}/`)) && pictures.some(({ path }) => path.split("/").length > 2);
+  const below = inRoot ? pictures.map(({ file, path }) => ({ file, path: path.slice(root.length + 1) })) : pictures;
+  const named = below.filter(({ path }) => path.includes("/"));
+  const classes = [...new Set(named.map(({ path }) => path.split("/")[0]))];
   if (classes.length < 2) {
     showFailure(byId("tune-failure"), {
       message: pictures.length === 0 ? "No pictures were found in it." : "All pictures lie in one folder, and each class needs a sub-folder of its own.",
@@ -68,24 +72,19 @@ function folderOf(files) {
     });
     return null;
   }
-  const total = named.reduce((sum, { file }) => sum + file.size, 0);
-  if (total > MOST_BYTES * 0.99 || named.length > MOST_FILES) {
-    showFailure(byId("tune-failure"), { message: `${plural(named.length, "picture", "pictures")} (${bytes(total)}) are too many for the browser.`, hint: "Use lora-recycle tune on the command line." });
-    return null;
-  }
-  return { files: unique(named), classes, name: deep.length > 0 ? deep[0].path.split("/")[0] : "pictures" };
+  return { files: named, classes, name: inRoot ? root : "pictures" };
 }
 
-// As `class/name`. Two folders may have the same name and the same files.
-function unique(files) {
-  const taken = new Set();
-  return files.map(({ file, path }) => {
-    const [label, name] = path.split("/").slice(-2);
-    let own = `${label}/${name}`;
-    for (let number = 2; taken.has(own); number += 1) own = `${label}/${number}-${name}`;
-    taken.add(own);
-    return { file, path: own };
+// A zip of files that are not packed is little larger than they are.
+function isTooLarge({ archive, files }) {
+  const total = archive?.size ?? files.reduce((sum, { file, path }) => sum + file.size + 2 * path.length + ZIP_ENTRY_BYTES, 0);
+  const most = Math.min(Number(byId("tune").dataset.maxUploadBytes), MOST_BYTES);
+  if (total <= most && !(files?.length > MOST_FILES)) return false;
+  showFailure(byId("tune-failure"), {
+    message: `These pictures take ${bytes(total)}, and the server takes at most ${bytes(most)} at a time.`,
+    hint: "Choose fewer or smaller pictures, or use lora-recycle tune on the command line.",
   });
+  return true;
 }
 
 const some = (names) => (names.length > 6 ? `${names.slice(0, 5).join(", ")} and ${names.length - 5} more` : names.join(", "));

@@ -48,8 +48,21 @@ export function attemptWords({ attempts, most_attempts: most }) {
 
 const sentenceCase = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// The name of a figure or of a part of a recipe: `learning_rate` is "Learning rate".
-export const named = (key) => sentenceCase(key.replaceAll("_", " "));
+// `learning_rate` is "Learning rate".
+const named = (key) => sentenceCase(key.replaceAll("_", " "));
+
+const FIGURES = {
+  total: "Loss",
+  prior: "Priors",
+  cross_entropy: "Cross-entropy",
+  bare_cross_entropy: "Cross-entropy of the bare model",
+  judged_total: "Loss without augmentation",
+  judged_accuracy: "Accuracy without augmentation",
+  held_out_cross_entropy: "Cross-entropy on held-out pictures",
+  held_out_accuracy: "Accuracy on held-out pictures",
+  training_accuracy: "Accuracy on the pictures it was tuned on",
+};
+export const figureName = (name) => FIGURES[name] ?? named(name);
 
 const SHARES = /(accuracy|confidence|share|ratio)$/;
 

@@ -93,7 +93,10 @@ impl History {
                 ]
                 .into(),
             };
-            self.store.add_job_progress(job.id, &progress).await.unwrap();
+            self.store
+                .add_job_progress(job.id, &progress)
+                .await
+                .unwrap();
         }
         let said = "12 pictures of 2 classes";
         self.store
@@ -261,7 +264,7 @@ async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
         .await;
     assert_eq!(
         values,
-        json!(["Accuracy 100 % at step 3", "Cross entropy 1 at step 3"])
+        json!(["Accuracy 100 % at step 3", "Cross-entropy 1 at step 3"])
     );
     let drawn = page
         .value(
@@ -270,7 +273,11 @@ async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
         )
         .await;
     assert_eq!(drawn, true, "the curve is empty");
-    assert!(page.text("#log").await.ends_with("12 pictures of 2 classes"));
+    assert!(
+        page.text("#log")
+            .await
+            .ends_with("12 pictures of 2 classes")
+    );
     let recipe = page.text("#recipe").await;
     assert!(recipe.contains("Learning rate\n0.001"), "{recipe}");
     assert!(!recipe.contains("Early stop"), "{recipe}");
@@ -407,7 +414,9 @@ async fn pages_of_jobs_and_pools_are_accessible_and_fit_a_small_phone() {
     let folder = tempfile::tempdir().unwrap();
     let history = History::begin(&folder).await;
     let done = history.curves("Tune letters").await;
-    let failed = history.failed("Tune a-name-that-is-so-long-that-it-has-to-be-broken-somewhere").await;
+    let failed = history
+        .failed("Tune a-name-that-is-so-long-that-it-has-to-be-broken-somewhere")
+        .await;
     history.tries_again_later("Images of letters").await;
     let pool = history.pool(0).await;
     for seed in 1..4 {
@@ -466,7 +475,10 @@ async fn a_form_says_what_is_missing_before_anything_is_sent() {
     open(&page, "/admin/jobs#tune").await;
     page.wait_for("document.getElementById('tune').open").await;
     page.client
-        .execute("document.getElementById('tune-name').value = 'letters';", vec![])
+        .execute(
+            "document.getElementById('tune-name').value = 'letters';",
+            vec![],
+        )
         .await
         .unwrap();
     page.click("#tune-start").await;
