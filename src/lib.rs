@@ -8,6 +8,7 @@ pub mod cli;
 pub mod engine;
 pub mod image_input;
 pub mod inference;
+pub mod jobs;
 pub mod process_memory;
 pub mod recycle;
 pub mod store;
