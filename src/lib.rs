@@ -4,6 +4,7 @@
 pub mod app;
 pub mod cli;
 pub mod inference;
+pub mod jobs;
 pub mod process_memory;
 pub mod store;
 pub mod web;
