@@ -3,6 +3,7 @@
 mod accessibility;
 mod admin;
 mod jobs;
+mod jobs_live;
 mod session;
 
 use fantoccini::Locator;

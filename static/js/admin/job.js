@@ -7,7 +7,7 @@ import { attempt, jobPage, make, showFailure, showFacts, speak, when } from "./e
 import { ImageGrid } from "./image_grid.js";
 import { canCancel, canRetry, cancel, cancelWords, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
-import { KINDS, duration, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
+import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
 const MOST_LINES = 2_000;
@@ -50,6 +50,7 @@ function showState(next) {
     ["Took", job.started_ms && job.finished_ms && duration((job.finished_ms - job.started_ms) / 1000)],
     ["Attempts", job.attempts > 1 ? `${job.attempts} of at most ${job.most_attempts}` : null],
     ["Waits for", job.state === "queued" && job.waits_for.length > 0 ? waits() : null],
+    ...Object.entries(job.result ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [figureName(name), figure(name, value)]),
     ["Id", make("code", {}, job.id)],
   ]);
   if (isOver(job)) setText(byId("previews-words"), "The images as they were last. Click one to see it larger.");

@@ -133,8 +133,7 @@ function facts(job) {
   ].filter(Boolean).join(" · ");
 }
 
-// `all` is false where a part of what was asked was refused: the form tells why.
-function begun(made, all = true) {
+function begun(made) {
   const place = byId("started");
   // The same work is not done twice: it may run already, or be done.
   const alone = { queued: " is in the queue.", running: " runs.", succeeded: " was done before; here it is." };
@@ -142,7 +141,7 @@ function begun(made, all = true) {
   place.replaceChildren(make("a", { href: jobPage(made[0].id) }, made[0].title), words);
   place.hidden = false;
   speak(place.textContent);
-  if (all) place.focus();
+  place.focus();
   for (const id of ["state", "kind"]) byId(id).value = "";
   load();
 }

@@ -77,16 +77,14 @@ async function start(started) {
     return;
   }
   byId("invert-start").disabled = true;
-  const jobs = [];
-  const all = await attempt(byId("invert-failure"), async () => {
-    for (const box of chosen) {
-      jobs.push(...(await api.startInvert({ adapter: box.value, ...parameters() })));
-      // What was refused stays chosen, to be tried again.
-      box.checked = false;
-    }
+  let jobs = null;
+  await attempt(byId("invert-failure"), async () => {
+    jobs = await api.startInvert({ adapters: chosen.map((box) => box.value), ...parameters() });
   });
   byId("invert-start").disabled = false;
+  if (!jobs) return;
+  for (const box of chosen) box.checked = false;
   nameAll();
-  if (all) byId("invert").open = false;
-  if (jobs.length > 0) started(jobs, all);
+  byId("invert").open = false;
+  started(jobs);
 }

@@ -61,6 +61,7 @@ const FIGURES = {
   held_out_cross_entropy: "Cross-entropy on held-out pictures",
   held_out_accuracy: "Accuracy on held-out pictures",
   training_accuracy: "Accuracy on the pictures it was tuned on",
+  teacher_accuracy: "Recognised by the adapter",
 };
 export const figureName = (name) => FIGURES[name] ?? named(name);
 

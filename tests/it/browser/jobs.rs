@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-const READY: &str = "document.documentElement.dataset.ready === 'true'";
+pub const READY: &str = "document.documentElement.dataset.ready === 'true'";
 const LATER: Duration = Duration::from_secs(3600);
 const SIDE: usize = 28;
 const GRID: usize = 4;
@@ -165,7 +165,7 @@ fn fault() -> JobFault {
     }
 }
 
-async fn open(page: &Session, path: &str) {
+pub async fn open(page: &Session, path: &str) {
     page.open(path).await;
     page.wait_for(READY).await;
 }
@@ -191,11 +191,11 @@ async fn choose(page: &Session, id: &str, value: &str) {
         .unwrap();
 }
 
-fn count(selector: &str, count: usize) -> String {
+pub fn count(selector: &str, count: usize) -> String {
     format!("document.querySelectorAll('{selector}').length === {count}")
 }
 
-fn says(id: &str, text: &str) -> String {
+pub fn says(id: &str, text: &str) -> String {
     format!("document.getElementById('{id}').textContent.includes('{text}')")
 }
 
