@@ -49,6 +49,8 @@ const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(600);
 const CANCEL_WAITS: Duration = Duration::from_millis(1500);
 /// Before the database is tried again after it failed.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(5);
+/// A job that this runner leaves alone may have been due for long.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 /// The queue is looked at this often at least, should the clock of the machine jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -228,8 +230,7 @@ impl Jobs {
         let wait = retry_at
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        // A job that is not one of `only` may have been due for long.
-        Ok(Some(wait.clamp(Duration::from_millis(10), LONGEST_WAIT)))
+        Ok(Some(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)))
     }
 
     /// Takes the next job and runs it to its end; `None` where no job's turn has come.

@@ -94,7 +94,12 @@ impl Store {
         };
         let blobs = Blobs::new(folder.blobs());
         if access == Access::Exclusive {
-            job::put_back_abandoned(&database).await?;
+            match job::put_back_abandoned(&database).await {
+                Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
+                    job::put_back_abandoned(&database).await?;
+                }
+                done => done?,
+            }
         }
         let freed_at_start = match access {
             Access::Exclusive => {

@@ -224,8 +224,13 @@ fn read<T>(
 fn change(common: &Common, which: &Which, change: Change) -> Result<(), CliError> {
     let job = block_on(async {
         let client = Client::open(common, RunnerOptions::default()).await?;
-        let job = find(client.store(), &which.id).await?;
-        client.change(job.id, change).await
+        let changed = async {
+            let job = find(client.store(), &which.id).await?;
+            client.change(job.id, change).await
+        }
+        .await;
+        client.store().clone().close().await;
+        changed
     })??;
     show(common, &job)
 }
