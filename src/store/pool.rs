@@ -164,9 +164,13 @@ impl Store {
                     .unzip::<_, _, Vec<PoolFile>, Vec<_>>()
             })
             .await?;
-            store
+            let is_new = store
                 .store_blobs(blobs, || store.insert_pool(&new, &key, &files))
                 .await?;
+            if !is_new {
+                let unused = files.into_iter().map(|file| file.digest).collect();
+                store.free(unused).await?;
+            }
             store
                 .find_pool(&key)
                 .await?
@@ -175,12 +179,13 @@ impl Store {
         .await
     }
 
+    /// `false` where the pool was there already.
     async fn insert_pool(
         &self,
         new: &NewPool,
         key: &Digest,
         files: &[PoolFile],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.inner.database.begin().await?;
         let id = Uuid::now_v7().to_string();
         let done = sqlx::query(
@@ -201,7 +206,7 @@ impl Store {
         .await?;
         if done.rows_affected() == 0 {
             // Somebody else was faster with the same pool.
-            return Ok(());
+            return Ok(false);
         }
         for file in files {
             sqlx::query(
@@ -220,7 +225,8 @@ impl Store {
                 error => error.into(),
             })?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// The pool with this [`pool_key`], if there is one.

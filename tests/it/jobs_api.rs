@@ -69,7 +69,32 @@ async fn a_job_is_asked_for_shown_listed_and_the_same_work_is_done_once() {
     let mut shown = job.clone();
     shown["id"] = "[id]".into();
     shown["created_ms"] = 0.into();
-    insta::assert_snapshot!(format!("{shown:#}"), @"");
+    insta::assert_snapshot!(format!("{shown:#}"), @r#"
+    {
+      "attempts": 0,
+      "cancel_requested": false,
+      "created_ms": 0,
+      "error": null,
+      "finished_ms": null,
+      "id": "[id]",
+      "kind": "count",
+      "most_attempts": 3,
+      "priority": 0,
+      "progress": null,
+      "recipe": {
+        "ballast": 0,
+        "end": "well",
+        "name": "api",
+        "to": 3
+      },
+      "result": null,
+      "retry_at_ms": null,
+      "started_ms": null,
+      "state": "queued",
+      "title": "count api to 3",
+      "waits_for": []
+    }
+    "#);
     assert_eq!(fresh.submit(body).await.json(), job);
     let other = fresh
         .submit(json!({"kind": "count", "recipe": recipe("api", 4), "waits_for": [id]}))

@@ -329,8 +329,13 @@ fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
         }
         _ => CliError::user(format!("{}: the job is {}", lost.title, lost.state)),
     };
-    let hint = lost.error.as_ref().and_then(|fault| fault.hint.clone());
-    Err(error.hint(
-        hint.unwrap_or_else(|| format!("`lora-recycle jobs retry {}` queues it again", lost.id)),
-    ))
+    let hint = match lost.state {
+        JobState::Cancelled => "give the command that made the job again to start anew".to_owned(),
+        JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed => {
+            let of_fault = lost.error.as_ref().and_then(|fault| fault.hint.clone());
+            let retry = format!("`lora-recycle jobs retry {}` queues it again", lost.id);
+            of_fault.map_or(retry.clone(), |hint| format!("{hint}; {retry}"))
+        }
+    };
+    Err(error.hint(hint))
 }
