@@ -13,6 +13,7 @@ mod evaluate;
 mod images;
 mod jobs;
 mod options;
+mod prior;
 mod serve;
 mod verify;
 
@@ -56,6 +57,9 @@ enum Command {
     /// List, follow, cancel and retry jobs
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Prepare statistics that inversion compares its images with
+    #[command(subcommand)]
+    Prior(prior::PriorCommand),
     /// Compare a backbone folder with the reference values it carries
     Verify(verify::Verify),
     /// Measure few-shot accuracy on a folder whose sub-folders are classes
@@ -87,6 +91,7 @@ fn run() -> Result<(), CliError> {
         Command::Backbone(command) => command.run(&cli.common),
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
         Command::Jobs(command) => command.run(&cli.common),
+        Command::Prior(command) => command.run(&cli.common),
         Command::Verify(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Bench(command) => command.run(&cli.common),
