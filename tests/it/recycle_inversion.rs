@@ -2,7 +2,6 @@
 
 use crate::engine::reference::{MODELS, adapter, backbone};
 use lora_recycle::adapter::Adapter;
-use lora_recycle::engine::image_parameters::Parametrisation;
 use lora_recycle::engine::loss::TokenStatisticsCollector;
 use lora_recycle::engine::resnet::ResNet;
 use lora_recycle::engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
