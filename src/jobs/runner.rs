@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
@@ -281,6 +282,7 @@ impl Jobs {
             checkpoint_every: options.checkpoint_every,
             reporter: Mutex::new(Reporter::default()),
             last_checkpoint: Mutex::new(Instant::now()),
+            off_the_disk: AtomicBool::new(false),
         };
         let kinds = self.inner.kinds.clone();
         let (ended, mut end) = oneshot::channel();

@@ -3,7 +3,6 @@
 mod client;
 mod watch;
 
-#[expect(unused_imports, reason = "for the commands tune and invert")]
 pub use client::submit_and_watch;
 
 use super::CliError;
