@@ -2,6 +2,6 @@
 
 mod inversion;
 mod native_encoder;
-mod parity;
+pub mod parity;
 mod properties;
-mod reference;
+pub mod reference;

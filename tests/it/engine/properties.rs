@@ -508,3 +508,67 @@ fn what_does_not_fit_is_refused_by_name_with_both_shapes() {
     damaged.weights.layers[1].mlp_in.weight.data_mut()[3] = f32::INFINITY;
     assert!(Session::new(&damaged, SessionOptions::default()).is_err());
 }
+
+#[test]
+fn the_published_residual_changes_pruned_layers_alone_and_has_its_own_gradient() {
+    let pixels = pixels();
+    for model in MODELS {
+        let mut session = session(&backbone(model), 4);
+        let adapter = adapter(model);
+        let dense = Input {
+            adapter: Some(&adapter),
+            ..Input::pixels(&pixels)
+        };
+        let nothing = [Pruning {
+            layer: 1,
+            ratio: 0.0,
+        }];
+        let half = [Pruning {
+            layer: 1,
+            ratio: 0.5,
+        }];
+        let expected = features(&mut session, &dense);
+        session.published_residual(true);
+        assert_eq!(features(&mut session, &dense), expected);
+        // Even pruning nothing changes the output: the defect.
+        let pruned = Input {
+            pruning: &nothing,
+            ..dense
+        };
+        assert_ne!(features(&mut session, &pruned), expected);
+        let pruned = Input {
+            pruning: &half,
+            ..dense
+        };
+        let (values, dpixels, _) = pass(&mut session, &pruned, BOTH);
+        let weights = noise(1, values.len());
+        let direction = noise(78, dpixels.len());
+        let product = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum()
+        };
+        let found = product(&dpixels, &direction);
+        let mut at = |step: f32| {
+            let mut moved = pixels.clone();
+            for (value, own) in moved.data_mut().iter_mut().zip(&direction) {
+                *value += step * own;
+            }
+            let input = Input {
+                entry: Entry::Pixels(&moved),
+                ..pruned
+            };
+            product(&features(&mut session, &input), &weights)
+        };
+        let step = 1e-3;
+        let expected = (at(step) - at(-step)) / f64::from(2.0 * step);
+        println!("{model}: {found} against {expected}");
+        // Central differences in f32: about 1e-4 of the loss's size over the step.
+        assert!(
+            (found - expected).abs() < 0.02 * expected.abs().max(0.05),
+            "{model}: {found} {expected}"
+        );
+        session.published_residual(false);
+    }
+}

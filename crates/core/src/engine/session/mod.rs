@@ -120,6 +120,7 @@ pub struct Session<B: Backend = Cpu> {
     output: Output,
     gradients: Gradients,
     pending: Option<Pending>,
+    published_residual: bool,
 }
 
 /// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
@@ -177,7 +178,29 @@ impl<B: Backend> Session<B> {
             output: Output::default(),
             gradients: Gradients::default(),
             pending: None,
+            published_residual: false,
         })
+    }
+
+    /// For measurements alone: layers named in [`Input::pruning`] take their second residual behind the LayerNorm instead of
+    /// before it, as the published code of LoRA Recycle does by mistake.
+    #[doc(hidden)]
+    pub fn published_residual(&mut self, on: bool) {
+        self.published_residual = on;
+    }
+
+    /// [`checks::input`], with what only this session does.
+    fn check(
+        &self,
+        input: &Input<'_>,
+        end_layer: Option<usize>,
+    ) -> Result<Checked, OperationError> {
+        let mut checked = checks::input(&self.network.config, input, end_layer)?;
+        if self.published_residual {
+            let layers = input.pruning.iter().map(|pruning| pruning.layer);
+            checked.residual_behind_norm = layers.collect();
+        }
+        Ok(checked)
     }
 
     pub fn config(&self) -> &BackboneConfig {
@@ -226,7 +249,7 @@ impl<B: Backend> Session<B> {
         input: &Input<'_>,
         layer: usize,
     ) -> Result<Tensor, OperationError> {
-        let mut checked = checks::input(&self.network.config, input, Some(layer))?;
+        let mut checked = self.check(input, Some(layer))?;
         checked.class_only_end = false;
         self.pending = None;
         self.take_adapter(input.adapter);
@@ -255,7 +278,7 @@ impl<B: Backend> Session<B> {
         wanted: Wanted,
         differentiate: Differentiate,
     ) -> Result<(), OperationError> {
-        let mut checked = checks::input(&self.network.config, input, None)?;
+        let mut checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
         checked.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
         self.pending = None;
@@ -390,7 +413,7 @@ impl<B: Backend> Session<B> {
     where
         L: Fn(Range<usize>, &[f32], &mut [f32]) -> Result<f64, OperationError> + Sync,
     {
-        let checked = checks::input(&self.network.config, input, None)?;
+        let checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
         self.pending = None;
         self.take_adapter(input.adapter);
@@ -542,6 +565,7 @@ impl<B: Backend> Session<B> {
             differentiate,
             ranks,
             end_layer: checked.end_layer,
+            residual_behind_norm: checked.residual_behind_norm.clone(),
         };
         if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
             return plan.clone();
