@@ -123,7 +123,7 @@ pub struct Session<B: Backend = Cpu> {
 }
 
 /// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
-const ROWS_AIMED_AT: usize = 400;
+const ROWS_AIMED_AT: usize = 200;
 
 /// Plans that are remembered.
 const MOST_PLANS: usize = 32;
