@@ -577,16 +577,19 @@ mod tests {
             let x = wave(rows * inputs, 0.2);
             let mut all = vec![0.0; rows * outputs];
             let mut alone = vec![0.0; outputs];
-            let out = |values, rows| ViewMut {
-                values,
-                columns: outputs,
-                stride: outputs,
-                rows,
-            };
-            panels.forward(1, view(&x, rows, inputs), &mut out(&mut all, rows));
+            fn out(values: &mut [f32], columns: usize, rows: usize) -> ViewMut<'_> {
+                ViewMut {
+                    values,
+                    columns,
+                    stride: columns,
+                    rows,
+                }
+            }
+            let whole = view(&x, rows, inputs);
+            panels.forward(1, whole, &mut out(&mut all, outputs, rows));
             for row in [0, 5, 200, 400] {
                 let x = view(&x[row * inputs..][..inputs], 1, inputs);
-                panels.forward(1, x, &mut out(&mut alone, 1));
+                panels.forward(1, x, &mut out(&mut alone, outputs, 1));
                 assert_eq!(alone, all[row * outputs..][..outputs]);
             }
         }
