@@ -13,4 +13,5 @@ pub mod recycle;
 pub mod store;
 pub mod tensor;
 pub mod tensor_file;
+pub mod verify;
 pub mod web;

@@ -1,7 +1,8 @@
 //! The engine against the reference values and against itself.
 
+mod coupled;
 mod inversion;
-mod native_encoder;
 mod parity;
 mod properties;
-mod reference;
+pub mod reference;
+mod refusals;
