@@ -21,20 +21,20 @@ setup:
 	@scripts/fetch_onnxruntime
 
 test: setup browser check
-	cargo test --locked
+	cargo test --workspace --locked
 
 browser:
 	@scripts/ensure_chromium
 
 check: cargo
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 fmt: cargo
-	cargo fmt
+	cargo fmt --all
 
 bench: setup cargo
-	cargo bench --locked
+	cargo bench --workspace --locked
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \

@@ -4,6 +4,7 @@ use crate::adapter::ExportError;
 use crate::app::AppError;
 use crate::app::registry::RegistryError;
 use crate::inference::EncodeError;
+use crate::jobs::RequestError;
 use crate::store::StoreError;
 use std::process::ExitCode;
 
@@ -83,6 +84,9 @@ impl From<RegistryError> for CliError {
             RegistryError::Store(StoreError::InUse { .. }) => {
                 Self::user(message).hint("stop the server, or use its page /admin/adapters")
             }
+            RegistryError::Store(StoreError::UnknownJob(_)) => {
+                Self::user(message).hint("`lora-recycle jobs list` shows what there is")
+            }
             RegistryError::Store(StoreError::AdapterInUse { .. }) => Self::user(message)
                 .hint("`lora-recycle adapter alias rm NAME@ALIAS` removes an alias, `adapter alias rm default` the default of a backbone"),
             RegistryError::Store(StoreError::UnknownAlias(_)) => {
@@ -113,6 +117,23 @@ impl From<RegistryError> for CliError {
             | RegistryError::Onnx(_)
             | RegistryError::Merge(_)
             | RegistryError::Absent => Self::user(message),
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        RegistryError::from(error).into()
+    }
+}
+
+impl From<RequestError> for CliError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Registry(error) => error.into(),
+            RequestError::UnknownKind { .. } | RequestError::Invalid { .. } => {
+                Self::user(error.to_string())
+            }
         }
     }
 }

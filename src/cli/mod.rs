@@ -11,6 +11,7 @@ mod embed;
 mod error;
 mod evaluate;
 mod images;
+mod jobs;
 mod options;
 mod serve;
 mod verify;
@@ -52,6 +53,9 @@ enum Command {
     /// Import, list, merge and export adapters
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
+    /// List, follow, cancel and retry jobs
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// Compare a backbone folder with the reference values it carries
     Verify(verify::Verify),
     /// Measure few-shot accuracy on a folder whose sub-folders are classes
@@ -82,6 +86,7 @@ fn run() -> Result<(), CliError> {
         Command::Embed(command) => command.run(&cli.common),
         Command::Backbone(command) => command.run(&cli.common),
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
+        Command::Jobs(command) => command.run(&cli.common),
         Command::Verify(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Bench(command) => command.run(&cli.common),

@@ -1,11 +1,14 @@
 //! `serve`: the page and the REST interface.
 
 use super::CliError;
+use super::jobs::RunnerArguments;
 use super::options::{Common, block_on};
 use crate::app::registry::Registry;
+use crate::jobs::{Jobs, Services, product_kinds};
 use crate::store::Access;
 use crate::web::{self, ServeError, ServeOptions};
 use clap::Args;
+use std::sync::Arc;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -29,6 +32,11 @@ pub struct Serve {
         value_delimiter = ','
     )]
     allowed_hosts: Vec<String>,
+    #[command(flatten)]
+    runner: RunnerArguments,
+    /// Queue jobs, but run none
+    #[arg(long, env = "LORA_RECYCLE_NO_JOBS")]
+    no_jobs: bool,
 }
 
 impl Serve {
@@ -38,7 +46,9 @@ impl Serve {
 
     async fn serve(&self, common: &Common) -> Result<(), CliError> {
         let registry = Registry::open(&common.data_folder()?, Access::Exclusive).await?;
-        let app = common.open_app_with(Some(registry)).await?;
+        let app = common.open_app_with(Some(registry.clone())).await?;
+        let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
+        let jobs = Jobs::new(services, product_kinds(), self.runner.options());
         let info = app.encoder_info();
         eprintln!(
             "{} on {} {}, {} ({} threads)",
@@ -47,9 +57,10 @@ impl Serve {
         let options = ServeOptions {
             listen: self.listen.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
+            run_jobs: !self.no_jobs,
             ..ServeOptions::default()
         };
-        web::serve(app, options, |address| {
+        web::serve(app, jobs, options, |address| {
             eprintln!("listening on http://{address}");
         })
         .await

@@ -376,19 +376,15 @@ impl Store {
     pub async fn delete_adapter(&self, id: Uuid) -> Result<Freed, StoreError> {
         self.to_the_end(move |store| async move {
             let adapter = store.adapter(id).await?;
-            let mut deleted = store.delete_row(&adapter).await;
             // Deleting is what helps against a full disk, so it must be possible there.
-            let on_reserve = matches!(deleted, Err(StoreError::DiskFull { .. }))
-                && store.inner.folder.release_reserve();
-            if on_reserve {
-                deleted = store.delete_row(&adapter).await;
-            }
-            deleted?;
-            let digests = adapter.files.into_iter().map(|file| file.digest).collect();
+            store.with_reserve(|| store.delete_row(&adapter)).await?;
+            let digests = adapter
+                .files
+                .iter()
+                .map(|file| file.digest.clone())
+                .collect();
             let freed = store.free(digests).await;
-            if on_reserve {
-                store.inner.folder.keep_reserve();
-            }
+            store.inner.folder.keep_reserve();
             freed
         })
         .await

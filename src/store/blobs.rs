@@ -167,10 +167,15 @@ impl Blobs {
 }
 
 fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    write_synced(temporary, bytes)?;
     fs::rename(temporary, path)
+}
+
+/// Writes a file; when this returns its content (not yet its entry in the folder) survives a loss of power.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn remove(path: &Path) -> Result<u64, StoreError> {

@@ -2,10 +2,12 @@
 
 use super::alias::AliasKey;
 use super::digest::Digest;
+use super::job::JobState;
 use super::name::Name;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use uuid::Uuid;
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -177,7 +179,36 @@ pub enum StoreError {
     NothingToRollBack(AliasKey),
     #[error("{key} cannot go back to {adapter}: that adapter was deleted; move it to another one")]
     RollBackTargetDeleted { key: AliasKey, adapter: String },
-    #[error("an adapter needs at least one file")]
+    #[error("there is no job {0}")]
+    UnknownJob(Uuid),
+    #[error("the job {id} cannot be {action}: it is {state}")]
+    JobState {
+        id: Uuid,
+        state: JobState,
+        /// As in "it cannot be `action`".
+        action: &'static str,
+    },
+    #[error(
+        "the job {0} cannot be tried again: the pictures it was given have been deleted; submit it anew"
+    )]
+    JobInputsGone(Uuid),
+    #[error("the job {0} cannot be tried again: another job does the same work already")]
+    JobReplaced(Uuid),
+    #[error(
+        "the job {id} cannot be tried again: it waits for \"{title}\" ({by}), which is {state}; try that one again first"
+    )]
+    JobBlocked {
+        id: Uuid,
+        by: Uuid,
+        title: String,
+        state: JobState,
+    },
+    #[error("there is no pool {0}")]
+    UnknownPool(Uuid),
+    #[error("the pool {pool} has no file \"{file}\"")]
+    UnknownPoolFile { pool: Uuid, file: String },
+
+    #[error("an adapter or pool needs at least one file")]
     NoFiles,
     #[error(
         "\"{0}\" cannot be the name of an adapter file: a plain file name without folders of at most 255 bytes is needed"

@@ -75,6 +75,11 @@ impl DataFolder {
         self.path.join("backups")
     }
 
+    /// What running jobs keep: one folder each.
+    pub fn jobs(&self) -> PathBuf {
+        self.path.join("jobs")
+    }
+
     fn reserve(&self) -> PathBuf {
         self.path.join("reserve")
     }

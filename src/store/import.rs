@@ -1,12 +1,11 @@
 //! Adding an adapter: blobs first, then all rows in one transaction, so that it is there whole or not at all.
 
 use super::adapter::{AdapterFile, AdapterRecord, FileRole, HeadSummary, Lineage};
-use super::blobs::Freed;
 use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation, is_unique_violation};
 use super::name::Name;
 use super::{Store, now_ms};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// A file to be stored.
@@ -56,42 +55,22 @@ impl Store {
 
     async fn import(self, mut new: NewAdapter) -> Result<AdapterRecord, StoreError> {
         let contents = std::mem::take(&mut new.files);
-        let (contents, files) = tokio::task::spawn_blocking(move || {
-            let files: Vec<AdapterFile> = contents.iter().map(described).collect();
-            (contents, files)
+        let (files, blobs) = tokio::task::spawn_blocking(move || {
+            let described = |file: NewFile| {
+                let described = described(&file);
+                let blob = (described.digest.clone(), file.bytes);
+                (described, blob)
+            };
+            contents
+                .into_iter()
+                .map(described)
+                .unzip::<_, _, Vec<AdapterFile>, Vec<_>>()
         })
         .await?;
-        let gate = self.inner.blob_gate.read().await;
-        let stored = self.write_files_and_rows(&new, contents, &files).await;
-        drop(gate);
-        match stored {
-            Ok(id) => self.adapter(id).await,
-            Err(error) => {
-                let digests = files.into_iter().map(|file| file.digest).collect();
-                if let Err(left) = self.free(digests).await {
-                    tracing::warn!(error = %left, "files of a failed import stay until the next start");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn write_files_and_rows(
-        &self,
-        new: &NewAdapter,
-        contents: Vec<NewFile>,
-        files: &[AdapterFile],
-    ) -> Result<Uuid, StoreError> {
-        let blobs = self.inner.blobs.clone();
-        let digests: Vec<Digest> = files.iter().map(|file| file.digest.clone()).collect();
-        tokio::task::spawn_blocking(move || {
-            contents
-                .iter()
-                .zip(&digests)
-                .try_for_each(|(file, digest)| blobs.write(digest, &file.bytes))
-        })
-        .await??;
-        self.insert(new, files).await
+        let id = self
+            .store_blobs(blobs, || self.insert(&new, &files))
+            .await?;
+        self.adapter(id).await
     }
 
     async fn insert(&self, new: &NewAdapter, files: &[AdapterFile]) -> Result<Uuid, StoreError> {
@@ -176,15 +155,6 @@ impl Store {
         transaction.commit().await?;
         Ok(id)
     }
-
-    /// Removes those of `digests` that no row refers to.
-    pub(super) async fn free(&self, digests: HashSet<Digest>) -> Result<Freed, StoreError> {
-        let _gate = self.inner.blob_gate.write().await;
-        let referenced = super::referenced_blobs(&self.inner.database).await?;
-        let blobs = self.inner.blobs.clone();
-        tokio::task::spawn_blocking(move || blobs.remove_unreferenced(&digests, &referenced))
-            .await?
-    }
 }
 
 fn described(file: &NewFile) -> AdapterFile {
@@ -211,7 +181,7 @@ fn digest_of_files(files: &[AdapterFile]) -> Digest {
 }
 
 /// A name that is one and the same file in every folder it may be exported to.
-fn check_file_name(name: &str) -> Result<(), StoreError> {
+pub(super) fn check_file_name(name: &str) -> Result<(), StoreError> {
     let is_plain = !name.is_empty()
         && name.len() <= 255
         && name != "."

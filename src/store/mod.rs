@@ -14,7 +14,10 @@ mod digest;
 mod error;
 mod folder;
 mod import;
+mod job;
 mod name;
+mod pool;
+mod server_file;
 mod space;
 
 pub use adapter::{
@@ -27,7 +30,13 @@ pub use digest::{Digest, DigestError};
 pub use error::StoreError;
 pub use folder::{Access, DATABASE_FILE};
 pub use import::{NewAdapter, NewFile};
+pub use job::{
+    Claim, EventKind, Finish, JobEvent, JobFault, JobFilter, JobInput, JobRecord, JobState,
+    JobStateError, LogLevel, NewInput, NewJob, Progress, Submitted,
+};
 pub use name::{AdapterReference, LONGEST_NAME, Name, NameError, Selector};
+pub use pool::{NewPool, PoolFile, PoolRecord, Retention, pool_key};
+pub use server_file::ServerFile;
 pub use space::DiskUse;
 
 use blobs::Blobs;
@@ -38,7 +47,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 
 /// The open data folder. Cheap to clone; the lock on the folder is freed with the last clone.
 #[derive(Debug, Clone)]
@@ -54,6 +63,8 @@ struct Inner {
     /// Held for reading from the first blob of an import to its commit, for writing while unreferenced blobs are removed:
     /// a blob that is written but not yet referred to must not be taken for an orphan.
     blob_gate: RwLock<()>,
+    /// Sent to after each commit that changed a job.
+    jobs_changed: watch::Sender<()>,
     folder: DataFolder,
     freed_at_start: Freed,
 }
@@ -82,11 +93,19 @@ impl Store {
             opened => opened?,
         };
         let blobs = Blobs::new(folder.blobs());
+        if access == Access::Exclusive {
+            job::put_back_abandoned(&database).await?;
+        }
         let freed_at_start = match access {
             Access::Exclusive => {
                 let referenced = referenced_blobs(&database).await?;
-                let blobs = blobs.clone();
-                let freed = tokio::task::spawn_blocking(move || blobs.sweep(&referenced)).await??;
+                let unfinished = job::unfinished(&database).await?;
+                let (blobs, jobs) = (blobs.clone(), folder.jobs());
+                let sweep = move || {
+                    job::checkpoint::sweep(&jobs, &unfinished)?;
+                    blobs.sweep(&referenced)
+                };
+                let freed = tokio::task::spawn_blocking(sweep).await??;
                 folder.keep_reserve();
                 freed
             }
@@ -97,6 +116,7 @@ impl Store {
                 database,
                 blobs,
                 blob_gate: RwLock::new(()),
+                jobs_changed: watch::Sender::new(()),
                 folder,
                 freed_at_start,
             }),
@@ -129,6 +149,60 @@ impl Store {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         tokio::spawn(work(self.clone())).await?
+    }
+}
+
+impl Store {
+    /// Writes `blobs`, then lets `insert` add the rows that refer to them; where that fails, none of them is left.
+    async fn store_blobs<T, F>(
+        &self,
+        blobs: Vec<(Digest, Vec<u8>)>,
+        insert: impl FnOnce() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let digests = blobs.iter().map(|(digest, _)| digest.clone()).collect();
+        let gate = self.inner.blob_gate.read().await;
+        let folder = self.inner.blobs.clone();
+        let write = move || {
+            blobs
+                .iter()
+                .try_for_each(|(digest, bytes)| folder.write(digest, bytes))
+        };
+        let stored = async {
+            tokio::task::spawn_blocking(write).await??;
+            insert().await
+        }
+        .await;
+        drop(gate);
+        if stored.is_err()
+            && let Err(left) = self.free(digests).await
+        {
+            tracing::warn!(error = %left, "files that could not be stored whole stay until the next start");
+        }
+        stored
+    }
+
+    /// Does `work`; on a full disk once more, with the space that is kept back for what must be possible there. Whoever is
+    /// done with it calls `keep_reserve` of the folder.
+    async fn with_reserve<T, F>(&self, work: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match work().await {
+            Err(StoreError::DiskFull { .. }) if self.inner.folder.release_reserve() => work().await,
+            done => done,
+        }
+    }
+
+    /// Removes those of `digests` that no row refers to.
+    async fn free(&self, digests: HashSet<Digest>) -> Result<Freed, StoreError> {
+        let _gate = self.inner.blob_gate.write().await;
+        let referenced = referenced_blobs(&self.inner.database).await?;
+        let blobs = self.inner.blobs.clone();
+        tokio::task::spawn_blocking(move || blobs.remove_unreferenced(&digests, &referenced))
+            .await?
     }
 }
 

@@ -1,5 +1,5 @@
 //! HTTP: the REST interface, the page, health, the OpenAPI document, and the rules that hold for every request.
-//! Knows `App`; knows no model, no image format and no SQL. Each resource owns its router; this file only merges.
+//! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. Each resource owns its router; this file only merges.
 
 pub mod api;
 mod envelope;
@@ -18,6 +18,7 @@ pub use problem::{ApiError, Problem};
 pub use server::{ServeError, ServeOptions, serve};
 
 use crate::app::App;
+use crate::jobs::Jobs;
 use axum::Router;
 use axum::extract::FromRef;
 use health::Readiness;
@@ -31,6 +32,7 @@ pub struct WebState {
     app: Arc<App>,
     gate: Gate,
     readiness: Readiness,
+    jobs: Option<Jobs>,
     #[from_ref(skip)]
     hosts: AllowedHosts,
 }
@@ -41,8 +43,15 @@ impl WebState {
             readiness: Readiness::new(Arc::clone(&app)),
             app,
             gate: Gate::new(limits),
+            jobs: None,
             hosts,
         }
+    }
+
+    /// Gives the server a queue of jobs; whether somebody runs them is another matter.
+    pub fn with_jobs(mut self, jobs: Jobs) -> Self {
+        self.jobs = Some(jobs);
+        self
     }
 }
 

@@ -52,6 +52,12 @@ pub struct Problem {
 pub enum ApiError {
     UnknownRoute,
     MethodNotAllowed,
+    /// No job has such an id.
+    UnknownJob(String),
+    /// No pool has such an id.
+    UnknownPool(String),
+    /// A job or pool has no picture under this index.
+    UnknownPicture(String),
     /// What the registry said; `registry_problem` has the words.
     Registry(RegistryError),
     /// The `Host` header names a host that this server does not answer for.
@@ -164,6 +170,15 @@ impl ApiError {
                 "this address does not take this method",
             )
             .hint("the header Allow lists the methods"),
+            Self::UnknownJob(id) => registry_problem::unknown_job(format!("there is no job \"{id}\"")),
+            Self::UnknownPool(id) => registry_problem::unknown_pool(format!("there is no pool \"{id}\"")),
+            Self::UnknownPicture(index) => Words::new(
+                StatusCode::NOT_FOUND,
+                "picture_not_found",
+                "There is no such picture",
+                format!("there is no picture \"{index}\" here"),
+            )
+            .parameter("index"),
             Self::Registry(error) => registry_problem::words(error),
             Self::ForeignHost(host) => Words::new(
                 StatusCode::FORBIDDEN,
@@ -300,6 +315,9 @@ impl ApiError {
             Self::Registry(error) => registry_problem::cause(error),
             Self::UnknownRoute
             | Self::MethodNotAllowed
+            | Self::UnknownJob(_)
+            | Self::UnknownPool(_)
+            | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
             | Self::Malformed { .. }
@@ -322,6 +340,9 @@ impl ApiError {
             Self::Busy | Self::AnswerTimeout { .. } | Self::NotReady(_) => Some(RETRY_SECONDS),
             Self::UnknownRoute
             | Self::MethodNotAllowed
+            | Self::UnknownJob(_)
+            | Self::UnknownPool(_)
+            | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
             | Self::Malformed { .. }

@@ -122,6 +122,20 @@ fn store_words(error: &StoreError) -> Words {
         StoreError::RollBackTargetDeleted { .. } => {
             conflict("adapter_deleted", "The adapter before was deleted")
         }
+        StoreError::UnknownJob(_) => unknown_job(detail),
+        StoreError::JobState { .. } => {
+            conflict("job_state", "The state of the job does not allow it")
+        }
+        StoreError::JobInputsGone(_) => conflict("job_inputs_gone", "The job's pictures are gone"),
+        StoreError::JobReplaced(_) => conflict("job_replaced", "Another job does the same work"),
+        StoreError::JobBlocked { .. } => conflict("job_blocked", "The job waits for a lost one"),
+        StoreError::UnknownPool(_) => unknown_pool(detail),
+        StoreError::UnknownPoolFile { .. } => Words::new(
+            StatusCode::NOT_FOUND,
+            "file_not_found",
+            "The pool has no such file",
+            detail,
+        ),
         StoreError::NoFiles | StoreError::BadFileName(_) | StoreError::DuplicateFile(_) => {
             Words::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -175,6 +189,28 @@ fn unknown_adapter(detail: String) -> Words {
     )
     .parameter("adapter")
     .hint("GET /api/v1/adapters lists what there is; adapter=none asks for the bare backbone")
+}
+
+pub(super) fn unknown_job(detail: String) -> Words {
+    Words::new(
+        StatusCode::NOT_FOUND,
+        "job_not_found",
+        "There is no such job",
+        detail,
+    )
+    .parameter("id")
+    .hint("GET /api/v1/jobs lists what there is")
+}
+
+pub(super) fn unknown_pool(detail: String) -> Words {
+    Words::new(
+        StatusCode::NOT_FOUND,
+        "pool_not_found",
+        "There is no such pool",
+        detail,
+    )
+    .parameter("id")
+    .hint("GET /api/v1/pools lists what there is")
 }
 
 fn not_representable(detail: String) -> Words {

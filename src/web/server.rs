@@ -2,6 +2,7 @@
 
 use super::{AllowedHosts, WebLimits, WebState, router};
 use crate::app::App;
+use crate::jobs::Jobs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,10 @@ pub struct ServeOptions {
     /// behind a proxy; on other addresses the server answers for every name.
     pub allowed_hosts: Vec<String>,
     pub limits: WebLimits,
-    /// Time that requests have to finish in once the server is told to stop.
+    /// Time that requests, and then the running job, have to finish in once the server is told to stop.
     pub shutdown_timeout: Duration,
+    /// Whether queued jobs are run.
+    pub run_jobs: bool,
 }
 
 impl Default for ServeOptions {
@@ -29,6 +32,7 @@ impl Default for ServeOptions {
             allowed_hosts: Vec::new(),
             limits: WebLimits::default(),
             shutdown_timeout: Duration::from_secs(5),
+            run_jobs: true,
         }
     }
 }
@@ -50,12 +54,13 @@ pub enum ServeError {
     Serve(std::io::Error),
 }
 
-/// Serves `app` until SIGINT or SIGTERM; `listening` is told the address once connections are accepted.
+/// Serves `app` and runs `jobs` until SIGINT or SIGTERM; `listening` is told the address once connections are accepted.
 ///
 /// # Errors
 /// [`ServeError`] where the address is taken or wrong, or the system takes the socket away.
 pub async fn serve(
     app: App,
+    jobs: Jobs,
     options: ServeOptions,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
@@ -74,14 +79,24 @@ pub async fn serve(
         AllowedHosts::any()
     };
     let app = Arc::new(app);
-    let state = WebState::new(Arc::clone(&app), options.limits, hosts);
+    let state = WebState::new(Arc::clone(&app), options.limits, hosts).with_jobs(jobs.clone());
     let (stopping, stopped) = oneshot::channel();
+    let to_stop = jobs.clone();
     let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         stop.wait().await;
         tracing::info!("stopping: requests that run may finish, new ones are refused");
+        to_stop.stop();
         // The receiver lives as long as the server does.
         let _ = stopping.send(());
     });
+    // Commands beside the server then cannot change jobs; that must not stop a start, for example on a full disk.
+    if let Err(error) = jobs.store().announce_server(address) {
+        tracing::warn!(%error, "the server's address could not be written to the data folder");
+    }
+    let running = jobs.clone();
+    let runner = options
+        .run_jobs
+        .then(|| tokio::spawn(async move { running.run().await }));
     listening(address);
     let too_late = async {
         match stopped.await {
@@ -98,6 +113,17 @@ pub async fn serve(
         () = write_uses_now_and_then(&app) => Ok(()),
     };
     write_uses(&app).await;
+    jobs.stop();
+    if let Some(runner) = runner
+        && tokio::time::timeout(options.shutdown_timeout, runner)
+            .await
+            .is_err()
+    {
+        tracing::warn!("the running job did not stop in time; it goes on from its last checkpoint");
+    }
+    if let Err(error) = jobs.store().withdraw_server() {
+        tracing::warn!(%error, "the server's address could not be withdrawn");
+    }
     result
 }
 

@@ -141,6 +141,15 @@ impl Registry {
         Ok(self.store.resolve(&reference).await?)
     }
 
+    /// The backbone with this digest and all its weights.
+    ///
+    /// # Errors
+    /// [`RegistryError`] where it is unknown or cannot be read.
+    pub async fn backbone(&self, digest: &Digest) -> Result<Backbone, RegistryError> {
+        let record = self.store.backbone_by_digest(digest).await?;
+        tokio::task::spawn_blocking(move || load_backbone(&record)).await?
+    }
+
     /// Registers the backbone in `folder`, which stays where it is.
     ///
     /// # Errors

@@ -184,6 +184,10 @@ pub struct Part<P> {
 }
 
 impl<P> Part<P> {
+    pub fn into_place_and_bytes(self) -> (P, Vec<u8>) {
+        (self.place, self.bytes)
+    }
+
     /// The image, called by its file name or else by `index`.
     pub fn named(self, index: usize) -> NamedImage {
         NamedImage {

@@ -5,7 +5,9 @@ mod backbones;
 mod classify;
 mod embed;
 mod images;
+mod jobs;
 mod parameters;
+mod pools;
 mod schemas;
 
 pub use backbones::BackboneIdentity;
@@ -24,6 +26,8 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(embed::router())
         .merge(backbones::router())
         .merge(adapters::router())
+        .merge(jobs::router())
+        .merge(pools::router())
 }
 
 /// The adapter that gave an answer.

@@ -5,6 +5,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::error::Error;
+use uuid::Uuid;
 
 /// Query parameters of a request.
 pub struct Parameters<T>(pub T);
@@ -37,4 +38,33 @@ fn invalid(rejection: &(dyn Error + 'static)) -> ApiError {
         parameter: "query".into(),
         detail: rejection.to_string(),
     }
+}
+
+const DEFAULT_PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+
+/// Entries of a page where the client does not say.
+pub fn default_page() -> u32 {
+    DEFAULT_PAGE
+}
+
+/// Refuses pages that are empty or too long.
+pub fn check_limit(limit: u32) -> Result<(), ApiError> {
+    if (1..=LARGEST_PAGE).contains(&limit) {
+        return Ok(());
+    }
+    Err(ApiError::InvalidParameter {
+        parameter: "limit".into(),
+        detail: format!("the limit must be from 1 to {LARGEST_PAGE}, got {limit}"),
+    })
+}
+
+/// Cuts `records`, of which one more than `limit` was asked for, and gives the cursor of the next page if there is one.
+pub fn next_cursor<T>(records: &mut Vec<T>, limit: u32, id: impl Fn(&T) -> Uuid) -> Option<String> {
+    let more = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    records
+        .last()
+        .filter(|_| more)
+        .map(|last| id(last).to_string())
 }

@@ -5,7 +5,7 @@ use super::{RegistryProblems, check_text, json_body, name, tags};
 use crate::adapter::ImportReport;
 use crate::app::App;
 use crate::store::AdapterFilter;
-use crate::web::api::parameters::Parameters;
+use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::Json;
@@ -16,9 +16,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
-
-const DEFAULT_PAGE: u32 = 50;
-const LARGEST_PAGE: u32 = 200;
 
 pub fn router() -> OpenApiRouter<WebState> {
     OpenApiRouter::default()
@@ -40,13 +37,9 @@ struct ListParameters {
     /// `next_cursor` of the page before.
     cursor: Option<Uuid>,
     /// Most adapters of the page, 1 to 200.
-    #[serde(default = "default_page")]
+    #[serde(default = "crate::web::api::parameters::default_page")]
     #[param(default = 50)]
     limit: u32,
-}
-
-fn default_page() -> u32 {
-    DEFAULT_PAGE
 }
 
 /// A page of adapters, newest first.
@@ -67,12 +60,7 @@ async fn list(
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<AdapterList>, ApiError> {
     let ListParameters { limit, .. } = parameters;
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(ApiError::InvalidParameter {
-            parameter: "limit".into(),
-            detail: format!("the limit must be from 1 to {LARGEST_PAGE}, got {limit}"),
-        });
-    }
+    check_limit(limit)?;
     let store = app.registry()?.store();
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let named = |parameter, text| given(text).map(|text| name(parameter, &text)).transpose();
@@ -90,12 +78,7 @@ async fn list(
         limit: Some(limit + 1),
     };
     let mut records = store.list_adapters(&filter).await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next_cursor = records
-        .last()
-        .filter(|_| more)
-        .map(|last| last.id.to_string());
+    let next_cursor = next_cursor(&mut records, limit, |adapter| adapter.id);
     Ok(Json(AdapterList {
         adapters: records.into_iter().map(Adapter::from).collect(),
         next_cursor,

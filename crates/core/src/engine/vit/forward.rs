@@ -23,7 +23,7 @@ pub struct ForwardOutput<'a> {
     pub features: &'a mut [f32],
     /// `[images, patches before the last layer]`
     pub class_attention: Option<&'a mut [f32]>,
-    /// `[images, tokens, width]`, as [`crate::inference::Encoded`] says
+    /// `[images, tokens, width]`, as `inference::Encoded` says
     pub last_hidden_state: Option<&'a mut [f32]>,
     /// `[images, tokens, width]`: the residual stream where the pass ends
     pub stream: Option<&'a mut [f32]>,

@@ -164,7 +164,7 @@ impl Graph {
         }
         ModelProto {
             ir_version: IR_VERSION,
-            producer_name: env!("CARGO_PKG_NAME").into(),
+            producer_name: "lora-recycle".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(self.proto),
             opset_import,

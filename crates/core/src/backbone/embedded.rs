@@ -9,7 +9,7 @@ pub const EMBEDDED_NAME: &str = "dinov2-s8";
 pub const EMBEDDED_DIGEST: &str =
     "3d535ec348eb011c05cebff96e6c2349aaa51c59401742f6e292d433fbf80c3a";
 
-const CONFIG: &[u8] = include_bytes!("../../assets/dinov2-s8/config.json");
+const CONFIG: &[u8] = include_bytes!("../../../../assets/dinov2-s8/config.json");
 
 /// The embedded backbone's configuration alone.
 ///
@@ -27,10 +27,10 @@ pub fn embedded() -> Result<Backbone, BackboneError> {
     load_parts(
         EMBEDDED_NAME,
         CONFIG,
-        include_bytes!("../../assets/dinov2-s8/preprocessor_config.json"),
+        include_bytes!("../../../../assets/dinov2-s8/preprocessor_config.json"),
         &[(
             "model.safetensors".to_owned(),
-            include_bytes!("../../assets/dinov2-s8/model.safetensors").as_slice(),
+            include_bytes!("../../../../assets/dinov2-s8/model.safetensors").as_slice(),
         )],
     )
 }

@@ -1,0 +1,315 @@
+//! Changing the queue from the command line: alone, with the lock on the data folder, or through the server that holds it.
+
+use super::watch::{Display, follow};
+use super::{failed, print_end};
+use crate::adapter::{NamedFile, write_zip};
+use crate::app::registry::{Registry, RegistryError};
+use crate::cli::CliError;
+use crate::cli::options::Common;
+use crate::jobs::{JobRequest, Jobs, LabelledImage, RunnerOptions, Services, product_kinds};
+use crate::store::{Access, JobRecord, ServerFile, Store, StoreError};
+use crate::web::Problem;
+use reqwest::multipart::{Form, Part};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// What to do with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Cancel,
+    Retry,
+}
+
+/// The queue, however it can be reached.
+pub enum Client {
+    /// This process holds the lock and runs jobs itself.
+    Alone(Jobs),
+    /// A server holds the lock; reading goes past it.
+    Server { store: Store, base: String },
+}
+
+/// Queues what `request` asks for and follows it to its end: in this process where no other holds the data folder, else in the
+/// server that does. The jobs have all succeeded when this returns.
+///
+/// # Errors
+/// Where the request is wrong, a job did not succeed, or the user interrupted.
+#[expect(dead_code, reason = "for the commands tune and invert")]
+pub fn submit_and_watch(
+    common: &Common,
+    request: JobRequest,
+    options: RunnerOptions,
+) -> Result<Vec<JobRecord>, CliError> {
+    crate::cli::options::block_on(async {
+        let client = Client::open(common, options).await?;
+        let submitted = client.submit(request).await?;
+        let ids: Vec<Uuid> = submitted.iter().map(|job| job.id).collect();
+        let jobs = client.watch(common, &ids).await?;
+        jobs.iter().try_for_each(|job| print_end(common, job))?;
+        failed(&jobs)?;
+        Ok(jobs)
+    })?
+}
+
+/// Whether no process holds the data folder.
+pub async fn is_free(common: &Common) -> Result<bool, CliError> {
+    match Store::open(&common.data_folder()?, Access::Exclusive).await {
+        Ok(store) => {
+            store.close().await;
+            Ok(true)
+        }
+        Err(StoreError::InUse { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Client {
+    /// Takes the lock, or finds the server that holds it.
+    pub async fn open(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
+        let folder = common.data_folder()?;
+        match Registry::open(&folder, Access::Exclusive).await {
+            Ok(registry) => Ok(Self::Alone(alone(registry, options))),
+            Err(RegistryError::Store(StoreError::InUse { holder, .. })) => {
+                Self::beside(&folder, holder).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the lock.
+    pub async fn alone(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
+        match Registry::open(&common.data_folder()?, Access::Exclusive).await {
+            Ok(registry) => Ok(Self::Alone(alone(registry, options))),
+            Err(error @ RegistryError::Store(StoreError::InUse { .. })) => Err(CliError::user(
+                error.to_string(),
+            )
+            .hint("a server runs queued jobs by itself; `lora-recycle jobs list` shows them")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn beside(folder: &Path, holder: Option<u32>) -> Result<Self, CliError> {
+        let Some(server) = ServerFile::read(folder, holder) else {
+            let folder = folder.to_path_buf();
+            let error = StoreError::InUse { folder, holder };
+            return Err(CliError::user(error.to_string())
+                .hint("that process is no server that could take this on; wait until it is done"));
+        };
+        Ok(Self::Server {
+            store: Store::open(folder, Access::Shared).await?,
+            base: format!("http://{}/api/v1", reachable(server.address)),
+        })
+    }
+
+    pub fn store(&self) -> &Store {
+        match self {
+            Self::Alone(jobs) => jobs.store(),
+            Self::Server { store, .. } => store,
+        }
+    }
+
+    async fn submit(&self, request: JobRequest) -> Result<Vec<JobRecord>, CliError> {
+        match self {
+            Self::Alone(jobs) => {
+                let submitted = jobs.request(request).await?;
+                Ok(submitted.into_iter().map(|one| one.job).collect())
+            }
+            Self::Server { base, .. } => {
+                let post = reqwest::Client::new().post(format!("{base}/jobs"));
+                let post = if request.images.is_empty() {
+                    let mut body = request.parameters;
+                    body.insert("kind".into(), request.kind.into());
+                    body.insert("waits_for".into(), json!(request.waits_for));
+                    post.json(&body)
+                } else {
+                    post.multipart(form(request)?)
+                };
+                Ok(match send(post).await? {
+                    Answer::Several { jobs } => jobs,
+                    Answer::One(job) => vec![*job],
+                })
+            }
+        }
+    }
+
+    pub async fn change(&self, id: Uuid, change: Change) -> Result<JobRecord, CliError> {
+        match self {
+            Self::Alone(jobs) => Ok(match change {
+                Change::Cancel => jobs.cancel(id).await?,
+                Change::Retry => jobs.retry(id).await?,
+            }),
+            Self::Server { base, .. } => {
+                let word = match change {
+                    Change::Cancel => "cancel",
+                    Change::Retry => "retry",
+                };
+                let address = format!("{base}/jobs/{id}/{word}");
+                match send(reqwest::Client::new().post(address)).await? {
+                    Answer::One(job) => Ok(*job),
+                    Answer::Several { .. } => {
+                        Err(CliError::internal("the server answered with several jobs"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows jobs until all have ended; where this process is alone, it runs them, and what they wait for.
+    ///
+    /// # Errors
+    /// Where the user interrupted: jobs that run here keep a checkpoint and stay queued, those of a server go on.
+    pub async fn watch(&self, common: &Common, ids: &[Uuid]) -> Result<Vec<JobRecord>, CliError> {
+        let runner = match self {
+            Self::Alone(jobs) => Some(run(jobs, ids).await?),
+            Self::Server { .. } => None,
+        };
+        let mut display = Display::new(common);
+        let followed = async {
+            let mut ended = Vec::with_capacity(ids.len());
+            for &id in ids {
+                ended.push(follow(self.store(), id, &mut display).await?);
+            }
+            Ok::<_, CliError>(ended)
+        };
+        let ended = tokio::select! {
+            ended = followed => Some(ended?),
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.map_err(|error| CliError::internal(format!("signals cannot be received: {error}")))?;
+                None
+            }
+        };
+        if let (Self::Alone(jobs), Some(runner)) = (self, runner) {
+            if ended.is_none() {
+                eprintln!("interrupted: the job makes a checkpoint; once more ends at once");
+            }
+            jobs.stop();
+            tokio::select! {
+                _ = runner => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            jobs.store().clone().close().await;
+        }
+        let interrupted = |hint: String| CliError::user("interrupted").hint(hint);
+        let id = ids.first().map_or_else(String::new, Uuid::to_string);
+        match (ended, self) {
+            (Some(ended), _) => Ok(ended),
+            (None, Self::Alone(_)) => Err(interrupted(format!(
+                "the job is queued and goes on from where it was: give the same command again, `lora-recycle jobs run {id}`, \
+                 or `lora-recycle serve`"
+            ))),
+            (None, Self::Server { .. }) => Err(interrupted(format!(
+                "the server goes on with the job: `lora-recycle jobs watch {id}` follows it, `jobs cancel {id}` ends it"
+            ))),
+        }
+    }
+}
+
+fn alone(registry: Registry, options: RunnerOptions) -> Jobs {
+    Jobs::new(Services::new(registry, None), product_kinds(), options)
+}
+
+/// Starts a runner for `ids` and all that they wait for.
+async fn run(jobs: &Jobs, ids: &[Uuid]) -> Result<JoinHandle<()>, CliError> {
+    let mut all = ids.to_vec();
+    let mut next = 0;
+    while let Some(&id) = all.get(next) {
+        let earlier = jobs.store().job(id).await?.waits_for;
+        let new: Vec<Uuid> = earlier.into_iter().filter(|id| !all.contains(id)).collect();
+        all.extend(new);
+        next += 1;
+    }
+    let jobs = jobs.clone();
+    Ok(tokio::spawn(async move { jobs.run_only(&all).await }))
+}
+
+/// Where a client on this machine reaches a server that listens on `address`.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn form(request: JobRequest) -> Result<Form, CliError> {
+    let files: Vec<NamedFile> = request
+        .images
+        .into_iter()
+        .map(
+            |LabelledImage {
+                 class,
+                 file_name,
+                 bytes,
+             }| { NamedFile::new(format!("{class}/{file_name}"), bytes) },
+        )
+        .collect();
+    let archive = write_zip(&files).map_err(|error| CliError::internal(error.to_string()))?;
+    let mut form = Form::new()
+        .percent_encode_noop()
+        .text("kind", request.kind)
+        .part("archive", Part::bytes(archive).file_name("pictures.zip"));
+    for (name, value) in request.parameters {
+        form = form.text(
+            name,
+            match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            },
+        );
+    }
+    Ok(form)
+}
+
+/// What the server says of jobs.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Several { jobs: Vec<JobRecord> },
+    One(Box<JobRecord>),
+}
+
+async fn send(request: reqwest::RequestBuilder) -> Result<Answer, CliError> {
+    let lost = |error: reqwest::Error| {
+        CliError::user(format!(
+            "the server that holds the data folder does not answer: {error}"
+        ))
+        .hint("see its log; it may be stopping")
+    };
+    let response = request.send().await.map_err(lost)?;
+    let is_fine = response.status().is_success();
+    let body = response.bytes().await.map_err(lost)?;
+    let strange = |error: serde_json::Error| {
+        CliError::internal(format!("the server's answer cannot be read: {error}"))
+    };
+    if is_fine {
+        return serde_json::from_slice(&body).map_err(strange);
+    }
+    let problem: Problem = serde_json::from_slice(&body).map_err(strange)?;
+    let error = CliError::user(problem.detail);
+    Err(match problem.hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_on_this_machine() {
+        for (listens, reached) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.168.0.2:80", "192.168.0.2:80"),
+        ] {
+            let address = reachable(listens.parse().expect(listens));
+            assert_eq!(address.to_string(), reached);
+        }
+    }
+}

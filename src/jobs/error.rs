@@ -1,0 +1,132 @@
+//! Why a job did not do its work; the variant decides what happens next.
+
+use crate::app::registry::RegistryError;
+use crate::store::{JobFault, StoreError};
+use std::time::Duration;
+use thiserror::Error;
+
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum JobError {
+    /// Somebody has to mend something first: the job fails at once.
+    #[error("{}", .0.message)]
+    Abort(JobFault),
+    /// Passes by itself: tried again after this time, while attempts are left.
+    #[error("{}", .0.message)]
+    Retry(JobFault, Duration),
+    /// Anything else: tried again after a time that grows, while attempts are left. A panic is one.
+    #[error("{}", .0.message)]
+    Failure(JobFault),
+    /// The run had to end: [`super::JobContext::interrupted`]. What comes next is not the job's to decide.
+    #[error("the run was interrupted")]
+    Interrupted,
+}
+
+impl JobError {
+    /// Somebody has to mend something first.
+    pub fn abort(code: &str, message: impl Into<String>) -> Self {
+        Self::Abort(fault(code, message.into()))
+    }
+
+    /// May go better the next time.
+    pub fn failure(code: &str, message: impl Into<String>) -> Self {
+        Self::Failure(fault(code, message.into()))
+    }
+
+    /// Adds what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        match &mut self {
+            Self::Abort(fault) | Self::Retry(fault, _) | Self::Failure(fault) => {
+                fault.hint = Some(hint.into());
+            }
+            Self::Interrupted => {}
+        }
+        self
+    }
+}
+
+fn fault(code: &str, message: String) -> JobFault {
+    JobFault {
+        code: code.to_owned(),
+        message,
+        hint: None,
+    }
+}
+
+/// How long a database that another program holds is left alone.
+const BUSY_DELAY: Duration = Duration::from_secs(10);
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::DiskFull { .. } => Self::abort("disk_full", message)
+                .hint("free space on the disk of the data folder, then try the job again"),
+            StoreError::DatabaseBusy => Self::Retry(fault("database_busy", message), BUSY_DELAY),
+            StoreError::UnknownAdapter { .. } | StoreError::UnknownAlias(_) => {
+                Self::abort("adapter_not_found", message)
+            }
+            StoreError::UnknownBackbone { .. } => Self::abort("backbone_not_found", message),
+            StoreError::UnknownPool(_) | StoreError::UnknownPoolFile { .. } => {
+                Self::abort("pool_not_found", message)
+            }
+            StoreError::PermissionDenied { .. }
+            | StoreError::ReadOnlyFileSystem { .. }
+            | StoreError::BlobMissing { .. }
+            | StoreError::BlobDamaged { .. }
+            | StoreError::CorruptDatabase { .. } => Self::abort("data_folder", message),
+            StoreError::InUse { .. }
+            | StoreError::SharedAccess
+            | StoreError::NoDatabase { .. }
+            | StoreError::NotAFolder { .. }
+            | StoreError::NotAFile { .. }
+            | StoreError::Io { .. }
+            | StoreError::ForeignDatabase { .. }
+            | StoreError::NewerDatabase { .. }
+            | StoreError::OlderDatabase { .. }
+            | StoreError::AlteredMigration { .. }
+            | StoreError::Migration { .. }
+            | StoreError::LostDatabase { .. }
+            | StoreError::Database(_)
+            | StoreError::Interrupted(_)
+            | StoreError::UnknownFile { .. }
+            | StoreError::BackboneNameTaken { .. }
+            | StoreError::BackboneExists { .. }
+            | StoreError::BackboneInUse { .. }
+            | StoreError::AdapterInUse { .. }
+            | StoreError::AliasMismatch { .. }
+            | StoreError::NothingToRollBack(_)
+            | StoreError::RollBackTargetDeleted { .. }
+            | StoreError::UnknownJob(_)
+            | StoreError::JobState { .. }
+            | StoreError::JobInputsGone(_)
+            | StoreError::JobReplaced(_)
+            | StoreError::JobBlocked { .. }
+            | StoreError::NoFiles
+            | StoreError::BadFileName(_)
+            | StoreError::DuplicateFile(_) => Self::failure("store", message),
+        }
+    }
+}
+
+impl From<RegistryError> for JobError {
+    fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistryError::Store(error) => error.into(),
+            RegistryError::Name(_)
+            | RegistryError::Files(_)
+            | RegistryError::Refused(_)
+            | RegistryError::OtherBackbone { .. }
+            | RegistryError::BackboneGone { .. }
+            | RegistryError::Backbone(_)
+            | RegistryError::Export(_)
+            | RegistryError::Bundle(_)
+            | RegistryError::Merge(_)
+            | RegistryError::Onnx(_)
+            | RegistryError::ReservedName(_)
+            | RegistryError::Damaged(_)
+            | RegistryError::Absent => Self::abort("registry", message),
+            RegistryError::Stopped(_) => Self::failure("stopped", message),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Work that runs in the background: kinds of jobs, the queue's runner, checkpoints, progress. One file a kind of job.
+//! Knows the store, the registry and `recycle`'s contract of long computations; knows no HTTP and no terminal.
+
+mod context;
+mod error;
+mod kinds;
+mod labelled;
+pub mod pool;
+mod previews;
+mod progress;
+mod request;
+mod runner;
+mod services;
+mod thread;
+
+pub use context::JobContext;
+pub use error::JobError;
+pub use kinds::{Kinds, product_kinds};
+pub use labelled::{ARCHIVE_LIMITS, labelled_images};
+pub use previews::Preview;
+pub use request::{JobRequest, LabelledImage, RequestError};
+pub use runner::{Jobs, RunnerOptions};
+pub use services::Services;
+
+use crate::store::{Digest, NewInput};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// A kind of job. Its fields are its recipe: all that decides the result, besides its inputs. It must be idempotent, since it may
+/// run again after it was interrupted at any moment.
+pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
+    /// Stable name, as stored and shown.
+    const KIND: &'static str;
+    /// Larger comes first.
+    const PRIORITY: i32 = 0;
+    /// Runs that may end in [`JobError::Failure`] or [`JobError::Retry`].
+    const MOST_ATTEMPTS: u32 = 3;
+
+    /// For people, one line.
+    fn title(&self) -> String;
+
+    /// Jobs of this kind with the same key do the same work, and only one of them is done.
+    fn deduplication_key(&self, inputs: &[NewInput]) -> Digest {
+        let mut text = format!("{}\n{}\n", Self::KIND, serde_json::json!(self));
+        for input in inputs {
+            let line = serde_json::json!([Digest::of(&input.bytes), input.role, input.name]);
+            text += &format!("{line}\n");
+        }
+        Digest::of(text.as_bytes())
+    }
+
+    /// The jobs that `request` asks for, one or several; whatever is wrong with it is said now, not when they run.
+    ///
+    /// # Errors
+    /// [`RequestError`]
+    fn plan(
+        request: JobRequest,
+        services: &Services,
+    ) -> impl Future<Output = Result<Vec<Planned<Self>>, RequestError>> + Send;
+
+    /// Does the work on a thread of its own and gives what was made: `{"adapter": "name:1", "adapter_id": "…"}` or
+    /// `{"pool": "…"}`, which is how a result that was deleted is known. [`JobContext::drive`] is the loop to use.
+    ///
+    /// # Errors
+    /// [`JobError`]; its variant decides whether the job is tried again.
+    fn run(&self, context: &JobContext) -> Result<serde_json::Value, JobError>;
+}
+
+/// A job that is about to be queued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned<J> {
+    pub job: J,
+    /// Kept until the job has succeeded or was cancelled.
+    pub inputs: Vec<NewInput>,
+    /// Jobs that must succeed first.
+    pub waits_for: Vec<Uuid>,
+}

@@ -1,0 +1,152 @@
+//! From the reports of single steps to what is told: rate, time left, and not more often than eyes can follow.
+
+use crate::recycle::steps::StepReport;
+use crate::store::Progress;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Reports that come faster are left out, but for the first and the last of a phase.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
+/// The rate is that of the last so many told reports.
+const MARKS: usize = 20;
+
+/// Decides what is told of the reports of one run.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    interval: Duration,
+    phase: String,
+    /// When some of the last steps of this phase were done.
+    marks: VecDeque<(Instant, u64)>,
+    /// The newest report where it has not been told.
+    untold: Option<StepReport>,
+}
+
+impl Default for Reporter {
+    fn default() -> Self {
+        Self {
+            interval: SHORTEST_INTERVAL,
+            phase: String::new(),
+            marks: VecDeque::new(),
+            untold: None,
+        }
+    }
+}
+
+impl Reporter {
+    /// Takes a report and gives what is to be told now.
+    pub fn take(&mut self, report: &StepReport, now: Instant) -> Vec<Progress> {
+        let mut told = Vec::new();
+        if report.phase != self.phase {
+            told.extend(self.rest(now));
+            self.phase = report.phase.to_owned();
+            self.marks.clear();
+        }
+        let is_due = self
+            .marks
+            .back()
+            .is_none_or(|(last, _)| now.duration_since(*last) >= self.interval);
+        if is_due || report.step >= report.total {
+            self.untold = None;
+            told.push(self.tell(report, now));
+        } else {
+            self.untold = Some(report.clone());
+        }
+        told
+    }
+
+    /// What has not been told, for the end of a run.
+    pub fn rest(&mut self, now: Instant) -> Option<Progress> {
+        let report = self.untold.take()?;
+        Some(self.tell(&report, now))
+    }
+
+    /// Tells half as often from now on.
+    pub fn slow_down(&mut self) {
+        self.interval *= 2;
+    }
+
+    fn tell(&mut self, report: &StepReport, now: Instant) -> Progress {
+        let rate_per_second = self
+            .marks
+            .front()
+            .map(|(since, step)| {
+                let seconds = now.duration_since(*since).as_secs_f64();
+                report.step.saturating_sub(*step) as f64 / seconds
+            })
+            .filter(|rate| rate.is_finite() && *rate > 0.0);
+        self.marks.push_back((now, report.step));
+        if self.marks.len() > MARKS {
+            self.marks.pop_front();
+        }
+        let left = report.total.saturating_sub(report.step);
+        Progress {
+            phase: report.phase.to_owned(),
+            step: report.step,
+            total: report.total,
+            rate_per_second,
+            eta_seconds: rate_per_second.map(|rate| left as f64 / rate),
+            // JSON has no other numbers.
+            figures: report
+                .figures
+                .iter()
+                .filter(|(_, value)| value.is_finite())
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(phase: &'static str, step: u64, total: u64) -> StepReport {
+        StepReport {
+            phase,
+            step,
+            total,
+            figures: vec![("loss", 1.0 / step as f64), ("ratio", f64::NAN)],
+        }
+    }
+
+    #[test]
+    fn steps_that_come_fast_are_thinned_but_first_and_last_of_each_phase_are_told() {
+        let mut reporter = Reporter::default();
+        let start = Instant::now();
+        let mut told = Vec::new();
+        // 100 steps a second; the second phase ends before its total.
+        for step in 1..=300 {
+            let now = start + Duration::from_millis(10 * step);
+            told.extend(reporter.take(&report("first", step, 300), now));
+        }
+        for step in 1..=20 {
+            let now = start + Duration::from_millis(3000 + 10 * step);
+            told.extend(reporter.take(&report("second", step, 300), now));
+        }
+        told.extend(reporter.rest(start + Duration::from_secs(4)));
+        let seen: Vec<(&str, u64)> = told
+            .iter()
+            .map(|progress| (progress.phase.as_str(), progress.step))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("first", 1),
+                ("first", 51),
+                ("first", 101),
+                ("first", 151),
+                ("first", 201),
+                ("first", 251),
+                ("first", 300),
+                ("second", 1),
+                ("second", 20),
+            ]
+        );
+        assert_eq!(told[0].rate_per_second, None);
+        let middle = &told[3];
+        assert!((middle.rate_per_second.unwrap() - 100.0).abs() < 1e-6);
+        assert!((middle.eta_seconds.unwrap() - 1.49).abs() < 1e-6);
+        assert_eq!(middle.figures.keys().collect::<Vec<_>>(), ["loss"]);
+        assert_eq!(told[6].eta_seconds, Some(0.0));
+    }
+}

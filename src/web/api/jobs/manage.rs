@@ -1,0 +1,116 @@
+//! Listing, showing, cancelling and retrying jobs.
+
+use super::{JobProblems, queue};
+use crate::jobs::Jobs;
+use crate::store::{JobFilter, JobRecord, JobState};
+use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListParameters {
+    /// Only jobs in this state.
+    state: Option<JobState>,
+    /// Only jobs of this kind.
+    kind: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// Most jobs of the page, 1 to 200.
+    #[serde(default = "crate::web::api::parameters::default_page")]
+    #[param(default = 50)]
+    limit: u32,
+}
+
+/// A page of jobs, newest first.
+#[derive(Serialize, ToSchema)]
+struct JobList {
+    jobs: Vec<JobRecord>,
+    /// For the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Lists jobs, newest first
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(ListParameters), responses(
+    (status = 200, description = "A page of jobs", body = JobList),
+    JobProblems,
+))]
+async fn list(
+    State(jobs): State<Option<Jobs>>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<JobList>, ApiError> {
+    let ListParameters { limit, .. } = parameters;
+    check_limit(limit)?;
+    let filter = JobFilter {
+        state: parameters.state,
+        kind: parameters.kind.filter(|kind| !kind.is_empty()),
+        before: parameters.cursor,
+        // One more tells whether there is another page.
+        limit: Some(limit + 1),
+    };
+    let mut records = queue(&jobs)?.store().list_jobs(&filter).await?;
+    let next_cursor = next_cursor(&mut records, limit, |job| job.id);
+    Ok(Json(JobList {
+        jobs: records,
+        next_cursor,
+    }))
+}
+
+/// Shows one job
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job", body = JobRecord), JobProblems))]
+async fn show(
+    State(jobs): State<Option<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobRecord>, ApiError> {
+    Ok(Json(queue(&jobs)?.store().job(job_id(&id)?).await?))
+}
+
+/// Cancels a job
+///
+/// A running job stops after its current step: where that has not happened yet, `cancel_requested` is true in the answer.
+/// Pictures that the job was given are deleted. Jobs that wait for it fail. A failed job can be cancelled too.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job as it is now", body = JobRecord), JobProblems))]
+async fn cancel(
+    State(jobs): State<Option<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobRecord>, ApiError> {
+    Ok(Json(queue(&jobs)?.cancel(job_id(&id)?).await?))
+}
+
+/// Queues a job again that failed or was cancelled
+///
+/// It goes on from its last checkpoint.
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Id of the job")),
+    responses((status = 200, description = "The job as it is now", body = JobRecord), JobProblems))]
+async fn retry(
+    State(jobs): State<Option<Jobs>>,
+    Path(id): Path<String>,
+) -> Result<Json<JobRecord>, ApiError> {
+    Ok(Json(queue(&jobs)?.retry(job_id(&id)?).await?))
+}
+
+/// An id in an address; what is none belongs to no job.
+pub(super) fn job_id(text: &str) -> Result<Uuid, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::UnknownJob(text.to_owned()))
+}

@@ -1,0 +1,139 @@
+//! Asking for jobs.
+
+use super::{JobProblems, queue};
+use crate::jobs::{ARCHIVE_LIMITS, JobRequest, Jobs, labelled_images};
+use crate::store::{JobRecord, Submitted};
+use crate::web::api::images::{BodyKind, Part, receive_form, receive_json};
+use crate::web::limits::Admission;
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default().routes(routes!(submit))
+}
+
+/// A wish for jobs; besides `kind` and `waits_for`, what each kind needs, e.g. `adapter` and `recipe`.
+#[derive(Deserialize, ToSchema)]
+struct SubmitBody {
+    #[schema(example = "invert")]
+    kind: String,
+    /// Jobs that must succeed first.
+    #[serde(default)]
+    waits_for: Vec<Uuid>,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    parameters: Map<String, Value>,
+}
+
+/// A wish for jobs that work on labelled pictures; other parts are parameters of the kind, as text.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the shape of a form, for the document alone")]
+struct SubmitForm {
+    /// `tune` where there is none.
+    kind: Option<String>,
+    /// JSON.
+    #[schema(value_type = Object)]
+    recipe: Option<String>,
+    /// A zip whose folders are classes.
+    #[schema(format = Binary)]
+    archive: String,
+}
+
+/// Several jobs of one request.
+#[derive(Serialize, ToSchema)]
+struct SeveralJobs {
+    jobs: Vec<JobRecord>,
+}
+
+/// Asks for jobs
+///
+/// The same work is done once: where it is queued, running or done already, that job is the answer.
+#[utoipa::path(post, path = "/jobs", tag = "jobs",
+    request_body(content((SubmitBody = "application/json"), (SubmitForm = "multipart/form-data"))),
+    responses(
+        (status = 202, description = "The job, or `{\"jobs\": […]}` where there are several; Location has the address of the first", body = JobRecord),
+        JobProblems,
+    ))]
+async fn submit(
+    State(jobs): State<Option<Jobs>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let jobs = queue(&jobs)?;
+    let request = match BodyKind::of(request.headers())? {
+        BodyKind::Json => {
+            let body: SubmitBody = receive_json(&admission, request).await?;
+            JobRequest {
+                kind: body.kind,
+                parameters: body.parameters,
+                images: Vec::new(),
+                waits_for: body.waits_for,
+            }
+        }
+        BodyKind::Form => {
+            let parts = receive_form(&admission, request, Ok).await?;
+            // Unpacking takes long enough to hold up other requests of this worker.
+            tokio::task::spawn_blocking(move || from_form(parts))
+                .await
+                .map_err(|error| ApiError::Internal(format!("unpacking stopped: {error}")))??
+        }
+    };
+    Ok(accepted(jobs.request(request).await?))
+}
+
+const DEFAULT_FORM_KIND: &str = "tune";
+
+fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
+    let mut request = JobRequest {
+        kind: DEFAULT_FORM_KIND.into(),
+        ..JobRequest::default()
+    };
+    for part in parts {
+        let (name, bytes) = part.into_place_and_bytes();
+        let invalid = |detail: String| ApiError::InvalidParameter {
+            parameter: name.clone(),
+            detail,
+        };
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).map_err(|_| invalid("the part is no UTF-8 text".into()))
+        };
+        match name.as_str() {
+            "archive" => request.images = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
+            "kind" => request.kind = text(bytes)?,
+            "recipe" => {
+                let recipe = serde_json::from_slice(&bytes)
+                    .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
+                request.parameters.insert(name, recipe);
+            }
+            _ => {
+                let text = text(bytes)?;
+                request.parameters.insert(name, Value::String(text));
+            }
+        }
+    }
+    Ok(request)
+}
+
+fn accepted(submitted: Vec<Submitted>) -> Response {
+    let mut jobs: Vec<JobRecord> = submitted.into_iter().map(|one| one.job).collect();
+    let location = jobs
+        .first()
+        .map(|first| [(header::LOCATION, format!("/api/v1/jobs/{}", first.id))]);
+    let body = match (jobs.len(), jobs.pop()) {
+        (1, Some(only)) => Json(only).into_response(),
+        (_, last) => {
+            jobs.extend(last);
+            Json(SeveralJobs { jobs }).into_response()
+        }
+    };
+    (StatusCode::ACCEPTED, location, body).into_response()
+}

@@ -1,0 +1,182 @@
+//! Pools over HTTP: the synthetic images of adapters.
+
+use super::jobs::JobProblems;
+use crate::app::App;
+use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_tokens};
+use crate::store::{Digest, PoolRecord, Retention};
+use crate::web::{ApiError, WebState};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<WebState> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show, delete))
+        .routes(routes!(image))
+        .routes(routes!(kept_tokens))
+}
+
+/// Synthetic images of one adapter.
+#[derive(Serialize, ToSchema)]
+struct Pool {
+    id: Uuid,
+    /// `name:version` as it was then; the adapter may be gone by now.
+    #[schema(example = "pets:1")]
+    adapter: String,
+    adapter_id: Uuid,
+    adapter_digest: Digest,
+    backbone_digest: Digest,
+    retention: Retention,
+    /// Milliseconds since 1970 (UTC).
+    created_ms: i64,
+    #[serde(flatten)]
+    summary: PoolSummary,
+    #[schema(value_type = Object)]
+    recipe: serde_json::Value,
+}
+
+#[derive(Serialize, ToSchema)]
+struct PoolList {
+    pools: Vec<Pool>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct KeptTokens {
+    /// Patches along a side.
+    grid: usize,
+    /// The kept patches of each image, row by row from the top left; empty where all are kept.
+    kept: Vec<Vec<i32>>,
+}
+
+/// Space that a deletion gave back.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletedPool)]
+struct Deleted {
+    freed_bytes: u64,
+}
+
+fn described(record: PoolRecord) -> Result<Pool, ApiError> {
+    let summary = serde_json::from_value(record.summary).map_err(|error| {
+        ApiError::Internal(format!("the summary of pool {}: {error}", record.id))
+    })?;
+    Ok(Pool {
+        id: record.id,
+        adapter: record.adapter_label,
+        adapter_id: record.adapter_id,
+        adapter_digest: record.adapter_digest,
+        backbone_digest: record.backbone_digest,
+        retention: record.retention,
+        created_ms: record.created_ms,
+        summary,
+        recipe: record.recipe,
+    })
+}
+
+fn pool_id(text: &str) -> Result<Uuid, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::UnknownPool(text.to_owned()))
+}
+
+impl From<PoolFileError> for ApiError {
+    fn from(error: PoolFileError) -> Self {
+        match error {
+            PoolFileError::Store(error) => error.into(),
+            PoolFileError::NoImage(index) => Self::UnknownPicture(index.to_string()),
+            PoolFileError::Unreadable { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// Lists all pools, newest first
+#[utoipa::path(get, path = "/pools", tag = "pools", responses(
+    (status = 200, description = "All pools", body = PoolList), JobProblems))]
+async fn list(State(app): State<Arc<App>>) -> Result<Json<PoolList>, ApiError> {
+    let records = app.registry()?.store().list_pools(None).await?;
+    let pools = records
+        .into_iter()
+        .map(described)
+        .collect::<Result<_, _>>()?;
+    Ok(Json(PoolList { pools }))
+}
+
+/// Shows one pool
+#[utoipa::path(get, path = "/pools/{id}", tag = "pools",
+    params(("id" = Uuid, Path, description = "Id of the pool")),
+    responses((status = 200, description = "The pool", body = Pool), JobProblems))]
+async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Pool>, ApiError> {
+    let record = app.registry()?.store().pool(pool_id(&id)?).await?;
+    described(record).map(Json)
+}
+
+/// Deletes a pool for good
+#[utoipa::path(delete, path = "/pools/{id}", tag = "pools",
+    params(("id" = Uuid, Path, description = "Id of the pool")),
+    responses((status = 200, description = "It is gone", body = Deleted), JobProblems))]
+async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, ApiError> {
+    let freed = app.registry()?.store().delete_pool(pool_id(&id)?).await?;
+    Ok(Json(Deleted {
+        freed_bytes: freed.bytes,
+    }))
+}
+
+/// Gives a synthetic image
+#[utoipa::path(get, path = "/pools/{id}/images/{index}", tag = "pools",
+    params(("id" = Uuid, Path, description = "Id of the pool"), ("index" = usize, Path, description = "Index of the image, class by class")),
+    responses(
+        (status = 200, description = "The image, with an ETag", body = [u8], content_type = "image/png"),
+        (status = 304, description = "It is as the client has it"),
+        JobProblems,
+    ))]
+async fn image(
+    State(app): State<Arc<App>>,
+    Path((id, index)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let store = app.registry()?.store();
+    let pool = store.pool(pool_id(&id)?).await?;
+    let index: usize = index.parse().map_err(|_| ApiError::UnknownPicture(index))?;
+    let file = pool.files.iter().find(|file| file.name == IMAGES_FILE);
+    let etag = file.map_or_else(String::new, |file| format!("\"{}-{index}\"", file.digest));
+    let answer_headers = [
+        (header::ETAG, etag.clone()),
+        // Private pictures: only the client itself keeps them, and asks whether the pool still is there.
+        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+    ];
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(|tag| tag.trim().trim_start_matches("W/") == etag);
+    if known {
+        return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
+    }
+    let png = pool_image(store, &pool, index).await?;
+    Ok((answer_headers, [(header::CONTENT_TYPE, "image/png")], png).into_response())
+}
+
+/// Gives the patches of each image that are kept
+#[utoipa::path(get, path = "/pools/{id}/kept-tokens", tag = "pools",
+    params(("id" = Uuid, Path, description = "Id of the pool")),
+    responses((status = 200, description = "Indices of patches", body = KeptTokens), JobProblems))]
+async fn kept_tokens(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<KeptTokens>, ApiError> {
+    let store = app.registry()?.store();
+    let record = store.pool(pool_id(&id)?).await?;
+    let kept = pool_kept_tokens(store, &record).await?.unwrap_or_default();
+    let grid = described(record)?.summary.grid;
+    Ok(Json(KeptTokens { grid, kept }))
+}
