@@ -258,6 +258,9 @@ fn scores_of_thousands_neither_overflow_nor_vanish() {
     let memory = &mut desk.memory();
     CPU.attention_backward(memory, shape, input(), dcontext, dquery, dkey_value);
     assert_eq!(desk.get(context), [2.0]);
-    assert_eq!(desk.get(dquery), [0.0]);
-    assert_eq!(desk.get(dkey_value), [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    // The exponential of what is far below ends at the smallest normal numbers.
+    let gradients = [desk.get(dquery), desk.get(dkey_value)].concat();
+    for (found, expected) in gradients.iter().zip([0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]) {
+        assert!((found - expected).abs() < 1e-30, "{gradients:?}");
+    }
 }
