@@ -87,6 +87,15 @@ impl From<RegistryError> for CliError {
             RegistryError::Store(StoreError::UnknownJob(_)) => {
                 Self::user(message).hint("`lora-recycle jobs list` shows what there is")
             }
+            RegistryError::Store(StoreError::JobState { id, .. } | StoreError::JobReplaced(id)) => {
+                Self::user(message).hint(format!("`lora-recycle jobs show {id}` shows it"))
+            }
+            RegistryError::Store(StoreError::JobInputsGone(_)) => {
+                Self::user(message).hint("give the command that made the job again")
+            }
+            RegistryError::Store(StoreError::JobBlocked { by, .. }) => {
+                Self::user(message).hint(format!("`lora-recycle jobs retry {by}` comes first"))
+            }
             RegistryError::Store(StoreError::AdapterInUse { .. }) => Self::user(message)
                 .hint("`lora-recycle adapter alias rm NAME@ALIAS` removes an alias, `adapter alias rm default` the default of a backbone"),
             RegistryError::Store(StoreError::UnknownAlias(_)) => {

@@ -11,9 +11,13 @@ mod embed;
 mod error;
 mod evaluate;
 mod images;
+mod invert;
 mod jobs;
 mod options;
+mod pool;
+mod prior;
 mod serve;
+mod tune;
 mod verify;
 
 pub use error::CliError;
@@ -53,9 +57,19 @@ enum Command {
     /// Import, list, merge and export adapters
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
+    /// Tune adapters on labelled folders
+    Tune(tune::Tune),
+    /// Make synthetic images from adapters
+    Invert(invert::Invert),
+    /// List, look at and delete synthetic images
+    #[command(subcommand)]
+    Pool(pool::PoolCommand),
     /// List, follow, cancel and retry jobs
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Prepare statistics that inversion compares its images with
+    #[command(subcommand)]
+    Prior(prior::PriorCommand),
     /// Compare a backbone folder with the reference values it carries
     Verify(verify::Verify),
     /// Measure few-shot accuracy on a folder whose sub-folders are classes
@@ -86,7 +100,11 @@ fn run() -> Result<(), CliError> {
         Command::Embed(command) => command.run(&cli.common),
         Command::Backbone(command) => command.run(&cli.common),
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
+        Command::Tune(command) => command.run(&cli.common, named_backbone(&matches)),
+        Command::Invert(command) => command.run(&cli.common),
+        Command::Pool(command) => command.run(&cli.common),
         Command::Jobs(command) => command.run(&cli.common),
+        Command::Prior(command) => command.run(&cli.common),
         Command::Verify(command) => command.run(&cli.common),
         Command::Evaluate(command) => command.run(&cli.common),
         Command::Bench(command) => command.run(&cli.common),
@@ -99,4 +117,10 @@ fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
     let is_typed = matches.value_source("backbone") == Some(ValueSource::CommandLine);
     let name = matches.get_one::<String>("backbone");
     name.filter(|_| is_typed).map(String::as_str)
+}
+
+/// `all`, `last-6` as they are; `0,1,2` as a list of numbers.
+fn number_list(text: &str) -> serde_json::Value {
+    let numbers: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    numbers.map_or_else(|_| text.into(), serde_json::Value::from)
 }

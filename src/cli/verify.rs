@@ -87,7 +87,8 @@ impl From<VerifyError> for CliError {
             | VerifyError::ResNet { .. }
             | VerifyError::Files(_)
             | VerifyError::Head { .. }
-            | VerifyError::Operation(_) => Self::user(error.to_string()),
+            | VerifyError::Operation(_)
+            | VerifyError::Inversion(_) => Self::user(error.to_string()),
         }
     }
 }

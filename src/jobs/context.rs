@@ -51,6 +51,8 @@ pub struct JobContext {
     pub(super) reporter: Mutex<Reporter>,
     /// When the last checkpoint was made, or the run began.
     pub(super) last_checkpoint: Mutex<Instant>,
+    /// Whether nothing of the work may be written to the disk.
+    pub(super) off_the_disk: AtomicBool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -161,11 +163,19 @@ impl JobContext {
         locked(&self.last_checkpoint).elapsed() >= self.checkpoint_every
     }
 
-    /// Keeps `state` for a run after an interruption.
+    /// From here on no checkpoint is written: an interrupted run begins anew.
+    pub fn keep_off_the_disk(&self) {
+        self.off_the_disk.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps `state` for a run after an interruption, unless nothing may be kept.
     ///
     /// # Errors
     /// [`JobError`] of the store; the checkpoint before is still there.
     pub fn save_checkpoint(&self, state: &[u8]) -> Result<(), JobError> {
+        if self.off_the_disk.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.store().save_checkpoint(self.id, state)?;
         self.block_on(self.store().note_checkpoint(self.id))?;
         *locked(&self.last_checkpoint) = Instant::now();
@@ -191,7 +201,7 @@ impl JobContext {
     pub fn drive_and<S: Steps>(
         &self,
         steps: &mut S,
-        mut after_step: impl FnMut(&S) -> Result<(), JobError>,
+        mut after_step: impl FnMut(&mut S) -> Result<(), JobError>,
     ) -> Result<(), JobError>
     where
         JobError: From<S::Error>,

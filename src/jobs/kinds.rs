@@ -1,13 +1,13 @@
 //! The table of all kinds of jobs: from a stored name to the code that does the work.
 
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{Invert, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services, Tune};
 use crate::store::{JobRecord, NewJob};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 /// The kinds of jobs that this program does.
 pub fn product_kinds() -> Kinds {
-    Kinds::default()
+    Kinds::default().with::<Tune>().with::<Invert>()
 }
 
 /// Kinds of jobs by name.

@@ -3,8 +3,10 @@
 
 mod context;
 mod error;
+mod invert;
 mod kinds;
 mod labelled;
+mod pictures;
 pub mod pool;
 mod previews;
 mod progress;
@@ -12,16 +14,21 @@ mod request;
 mod runner;
 mod services;
 mod thread;
+mod tune;
 
 pub use context::JobContext;
 pub use error::JobError;
+pub use invert::Invert;
 pub use kinds::{Kinds, product_kinds};
 pub use labelled::{ARCHIVE_LIMITS, labelled_images};
 pub use previews::Preview;
 pub use request::{JobRequest, LabelledImage, RequestError};
 pub use runner::{Jobs, RunnerOptions};
 pub use services::Services;
+pub use tune::Tune;
 
+use crate::app::registry::RegistryError;
+use crate::backbone::Backbone;
 use crate::store::{Digest, NewInput};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -75,4 +82,9 @@ pub struct Planned<J> {
     pub inputs: Vec<NewInput>,
     /// Jobs that must succeed first.
     pub waits_for: Vec<Uuid>,
+}
+
+fn backbone_digest(backbone: &Backbone) -> Result<Digest, RegistryError> {
+    let digest = backbone.digest.parse();
+    digest.map_err(|error| RegistryError::Damaged(format!("the backbone's digest: {error}")))
 }

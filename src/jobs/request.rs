@@ -3,6 +3,7 @@
 use crate::app::registry::RegistryError;
 use crate::store::StoreError;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub struct JobRequest {
     pub parameters: Map<String, Value>,
     /// By class, in the order of their names.
     pub images: Vec<LabelledImage>,
+    /// Other files by the name of their part, e.g. the statistics of a prior.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// Jobs that must succeed first.
     pub waits_for: Vec<Uuid>,
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
@@ -49,6 +50,8 @@ const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(600);
 const CANCEL_WAITS: Duration = Duration::from_millis(1500);
 /// Before the database is tried again after it failed.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(5);
+/// A job that this runner leaves alone may have been due for long.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 /// The queue is looked at this often at least, should the clock of the machine jump.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -228,8 +231,7 @@ impl Jobs {
         let wait = retry_at
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        // A job that is not one of `only` may have been due for long.
-        Ok(Some(wait.clamp(Duration::from_millis(10), LONGEST_WAIT)))
+        Ok(Some(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)))
     }
 
     /// Takes the next job and runs it to its end; `None` where no job's turn has come.
@@ -280,6 +282,7 @@ impl Jobs {
             checkpoint_every: options.checkpoint_every,
             reporter: Mutex::new(Reporter::default()),
             last_checkpoint: Mutex::new(Instant::now()),
+            off_the_disk: AtomicBool::new(false),
         };
         let kinds = self.inner.kinds.clone();
         let (ended, mut end) = oneshot::channel();

@@ -1,8 +1,8 @@
 //! What jobs may use of the program besides their own recipe.
 
 use crate::app::registry::{Registry, RegistryError};
-use crate::backbone::Backbone;
-use crate::store::{Digest, Store};
+use crate::backbone::{Backbone, EMBEDDED_NAME};
+use crate::store::{Digest, Name, Store};
 use std::sync::Arc;
 
 /// Clones share everything.
@@ -27,6 +27,21 @@ impl Services {
 
     pub fn store(&self) -> &Store {
         self.registry.store()
+    }
+
+    /// The registered backbone called `name`; without a name the one that the program serves, else the embedded one.
+    ///
+    /// # Errors
+    /// [`RegistryError`] where it is unknown or cannot be read.
+    pub async fn backbone_named(&self, name: Option<&str>) -> Result<Arc<Backbone>, RegistryError> {
+        match (name, &self.open_backbone) {
+            (None, Some(open)) => Ok(Arc::clone(open)),
+            (name, _) => {
+                let name: Name = name.unwrap_or(EMBEDDED_NAME).parse()?;
+                let record = self.store().backbone(&name).await?;
+                self.backbone(&record.digest).await
+            }
+        }
     }
 
     /// The backbone with this digest and all its weights.

@@ -73,7 +73,17 @@ impl Database {
     /// Begins a transaction that may write; nobody else writes until it ends.
     pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         // IMMEDIATE: a transaction that read first and wants to write later could fail then.
-        Ok(self.writer()?.begin_with("BEGIN IMMEDIATE").await?)
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        let writer = self.writer()?;
+        match writer.begin_with(BEGIN).await {
+            // On a full disk SQLite itself rolls back. sqlx's own rollback then fails, and it takes the connection for being
+            // inside a transaction for ever: only a new connection helps.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                writer.acquire().await?.close().await?;
+                Ok(writer.begin_with(BEGIN).await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
     /// Waits for running queries and folds the write-ahead log into the file.

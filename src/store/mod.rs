@@ -15,6 +15,7 @@ mod error;
 mod folder;
 mod import;
 mod job;
+mod memory_pools;
 mod name;
 mod pool;
 mod server_file;
@@ -42,6 +43,7 @@ pub use space::DiskUse;
 use blobs::Blobs;
 use database::{Database, MIGRATIONS};
 use folder::DataFolder;
+use memory_pools::MemoryPools;
 use sqlx::migrate::Migrator;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -65,6 +67,7 @@ struct Inner {
     blob_gate: RwLock<()>,
     /// Sent to after each commit that changed a job.
     jobs_changed: watch::Sender<()>,
+    memory_pools: MemoryPools,
     folder: DataFolder,
     freed_at_start: Freed,
 }
@@ -94,7 +97,12 @@ impl Store {
         };
         let blobs = Blobs::new(folder.blobs());
         if access == Access::Exclusive {
-            job::put_back_abandoned(&database).await?;
+            match job::put_back_abandoned(&database).await {
+                Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
+                    job::put_back_abandoned(&database).await?;
+                }
+                done => done?,
+            }
         }
         let freed_at_start = match access {
             Access::Exclusive => {
@@ -117,6 +125,7 @@ impl Store {
                 blobs,
                 blob_gate: RwLock::new(()),
                 jobs_changed: watch::Sender::new(()),
+                memory_pools: MemoryPools::default(),
                 folder,
                 freed_at_start,
             }),

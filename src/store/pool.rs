@@ -148,6 +148,7 @@ impl Store {
         self.to_the_end(|store| async move {
             let mut new = new;
             let contents = std::mem::take(&mut new.files);
+            let in_memory = new.retention == Retention::MemoryOnly;
             let (files, blobs) = tokio::task::spawn_blocking(move || {
                 let described = |(name, bytes): (String, Vec<u8>)| {
                     let digest = Digest::of(&bytes);
@@ -164,9 +165,16 @@ impl Store {
                     .unzip::<_, _, Vec<PoolFile>, Vec<_>>()
             })
             .await?;
-            store
+            if in_memory {
+                return Ok(store.keep_in_memory(new, key, files, blobs));
+            }
+            let is_new = store
                 .store_blobs(blobs, || store.insert_pool(&new, &key, &files))
                 .await?;
+            if !is_new {
+                let unused = files.into_iter().map(|file| file.digest).collect();
+                store.free(unused).await?;
+            }
             store
                 .find_pool(&key)
                 .await?
@@ -175,12 +183,40 @@ impl Store {
         .await
     }
 
+    fn keep_in_memory(
+        &self,
+        new: NewPool,
+        key: Digest,
+        files: Vec<PoolFile>,
+        blobs: Vec<(Digest, Vec<u8>)>,
+    ) -> PoolRecord {
+        let names = files.iter().map(|file| file.name.clone());
+        let contents = names.zip(blobs).map(|(name, (_, bytes))| (name, bytes));
+        let contents = contents.collect();
+        let record = PoolRecord {
+            id: Uuid::now_v7(),
+            key,
+            adapter_id: new.adapter_id,
+            adapter_label: new.adapter_label,
+            adapter_digest: new.adapter_digest,
+            backbone_digest: new.backbone_digest,
+            recipe: new.recipe,
+            summary: new.summary,
+            retention: new.retention,
+            created_ms: now_ms(),
+            files,
+        };
+        self.inner.memory_pools.insert(record.clone(), contents);
+        record
+    }
+
+    /// `false` where the pool was there already.
     async fn insert_pool(
         &self,
         new: &NewPool,
         key: &Digest,
         files: &[PoolFile],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.inner.database.begin().await?;
         let id = Uuid::now_v7().to_string();
         let done = sqlx::query(
@@ -201,7 +237,7 @@ impl Store {
         .await?;
         if done.rows_affected() == 0 {
             // Somebody else was faster with the same pool.
-            return Ok(());
+            return Ok(false);
         }
         for file in files {
             sqlx::query(
@@ -220,7 +256,8 @@ impl Store {
                 error => error.into(),
             })?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// The pool with this [`pool_key`], if there is one.
@@ -228,6 +265,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] of the database.
     pub async fn find_pool(&self, key: &Digest) -> Result<Option<PoolRecord>, StoreError> {
+        if let Some(found) = self.inner.memory_pools.find(key) {
+            return Ok(Some(found));
+        }
         Ok(sqlx::query_as(select_pools!("WHERE key = ?"))
             .bind(key.as_str())
             .fetch_optional(self.inner.database.readers())
@@ -237,6 +277,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownPool`].
     pub async fn pool(&self, id: Uuid) -> Result<PoolRecord, StoreError> {
+        if let Some(found) = self.inner.memory_pools.get(id) {
+            return Ok(found);
+        }
         sqlx::query_as(select_pools!("WHERE id = ?"))
             .bind(id.to_string())
             .fetch_optional(self.inner.database.readers())
@@ -252,12 +295,18 @@ impl Store {
         &self,
         adapter_digest: Option<&Digest>,
     ) -> Result<Vec<PoolRecord>, StoreError> {
-        Ok(sqlx::query_as(select_pools!(
+        let mut pools: Vec<PoolRecord> = sqlx::query_as(select_pools!(
             "WHERE (?1 IS NULL OR adapter_digest = ?1) ORDER BY id DESC"
         ))
         .bind(adapter_digest.map(Digest::as_str))
         .fetch_all(self.inner.database.readers())
-        .await?)
+        .await?;
+        let in_memory = self.inner.memory_pools.all().into_iter();
+        pools.extend(
+            in_memory.filter(|pool| adapter_digest.is_none_or(|own| pool.adapter_digest == *own)),
+        );
+        pools.sort_by_key(|pool| std::cmp::Reverse(pool.id));
+        Ok(pools)
     }
 
     /// The content of a file of `pool`, verified against its digest.
@@ -277,6 +326,9 @@ impl Store {
                 pool: pool.id,
                 file: name.to_owned(),
             })?;
+        if let Some(bytes) = self.inner.memory_pools.read(pool.id, name) {
+            return Ok(bytes);
+        }
         let (blobs, digest) = (self.inner.blobs.clone(), file.digest.clone());
         tokio::task::spawn_blocking(move || blobs.read(&digest)).await?
     }
@@ -286,6 +338,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownPool`].
     pub async fn delete_pool(&self, id: Uuid) -> Result<Freed, StoreError> {
+        if let Some(pool) = self.inner.memory_pools.remove(id) {
+            tracing::debug!(%id, adapter = pool.adapter_label, "a pool in memory was dropped");
+            return Ok(Freed::default());
+        }
         self.to_the_end(move |store| async move {
             let pool = store.pool(id).await?;
             store.with_reserve(|| store.delete_pool_row(id)).await?;

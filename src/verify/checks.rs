@@ -98,14 +98,34 @@ impl<'a> Checks<'a> {
         computed: &[f32],
         tolerance: f32,
     ) -> Result<(), VerifyError> {
+        self.compare_where(label, name, shape, computed, |_| true, tolerance)
+    }
+
+    /// [`Self::compare`] of the values whose index is `sure`; that must be most of them.
+    pub fn compare_where(
+        &mut self,
+        label: &str,
+        name: &str,
+        shape: &[usize],
+        computed: &[f32],
+        sure: impl Fn(usize) -> bool,
+        tolerance: f32,
+    ) -> Result<(), VerifyError> {
         if !self.has(name) {
             return Ok(());
         }
         let expected = self.read(name)?;
-        let computed = computed.iter().map(|&value| f64::from(value));
-        let values = expected.data().iter().map(|&value| f64::from(value));
         let difference = if shape == expected.shape() {
-            largest_difference(values.zip(computed))
+            let pairs = expected.data().iter().zip(computed).enumerate();
+            let pairs = pairs.filter(|&(index, _)| sure(index));
+            let widened =
+                |(index, (&e, &c)): (_, (&f32, &f32))| (index, (f64::from(e), f64::from(c)));
+            let compared = pairs.clone().count();
+            if compared as f64 >= SURE_SHARE * computed.len() as f64 {
+                largest_difference(pairs.map(widened))
+            } else {
+                Difference::unsure(compared, computed.len())
+            }
         } else {
             Difference::shapes(shape, expected.shape())
         };
@@ -128,8 +148,8 @@ impl<'a> Checks<'a> {
             .read_integers(name)
             .map_err(|source| self.unusable(source))?;
         let difference = if computed.len() == expected.len() {
-            let pairs = expected.iter().zip(computed);
-            largest_difference(pairs.map(|(&e, &c)| (e as f64, f64::from(c))))
+            let pairs = expected.iter().zip(computed).enumerate();
+            largest_difference(pairs.map(|(index, (&e, &c))| (index, (e as f64, f64::from(c)))))
         } else {
             Difference::shapes(&[computed.len()], &[expected.len()])
         };
@@ -174,6 +194,9 @@ impl<'a> Checks<'a> {
     }
 }
 
+/// Share of a tensor's values that must be comparable.
+const SURE_SHARE: f64 = 0.99;
+
 /// How far apart two tensors are.
 struct Difference {
     relative: f32,
@@ -187,12 +210,19 @@ impl Difference {
             detail: format!("computed shape {computed:?}, expected {expected:?}"),
         }
     }
+
+    fn unsure(compared: usize, all: usize) -> Self {
+        Self {
+            relative: f32::INFINITY,
+            detail: format!("only {compared} of {all} values are sure enough to compare"),
+        }
+    }
 }
 
-/// Of pairs of an expected and a computed value.
-fn largest_difference(pairs: impl Iterator<Item = (f64, f64)>) -> Difference {
+/// Of pairs of an expected and a computed value with their index.
+fn largest_difference(pairs: impl Iterator<Item = (usize, (f64, f64))>) -> Difference {
     let (mut largest, mut worst, mut detail) = (0.0f64, -1.0, String::new());
-    for (index, (expected, computed)) in pairs.enumerate() {
+    for (index, (expected, computed)) in pairs {
         largest = largest.max(expected.abs());
         // Not a number is as wrong as can be.
         let difference = match (expected - computed).abs() {

@@ -100,7 +100,7 @@ fn verify_backbone(
                             labels,
                             head,
                         };
-                        published.compare(&mut own, encoder, &mut session)?;
+                        published.compare(&mut own, &backbone, encoder, &mut session)?;
                     }
                     own_checks.push(own);
                 }

@@ -6,10 +6,9 @@ use super::episode::Episode;
 use super::folder::AdapterFolder;
 use super::{GRADIENT_TOLERANCE, VerifyError};
 use crate::adapter::{Head, Side, peft_factor};
-use crate::engine::loss::{LinearHeadGradients, cross_entropy, linear_head, linear_head_backward};
-use crate::engine::operation::OperationError;
 use crate::engine::session::{Input, Session, Wanted};
 use crate::engine::vit::Differentiate;
+use crate::recycle::head_pass::HeadPass;
 use crate::tensor::Tensor;
 
 pub(super) const AT_PIXELS: Differentiate = Differentiate {
@@ -21,39 +20,6 @@ const AT_FACTORS: Differentiate = Differentiate {
     pixels: false,
     factors: true,
 };
-
-/// A head on the features of a pass.
-pub(super) struct HeadLoss {
-    /// `[images, classes]`
-    pub logits: Vec<f32>,
-    /// Mean cross-entropy.
-    pub loss: f32,
-    /// `[images, inputs]`: its gradient at what the head reads
-    pub dfeatures: Vec<f32>,
-}
-
-impl HeadLoss {
-    pub fn of(head: &Head, features: &Tensor, labels: &[usize]) -> Result<Self, OperationError> {
-        let (classes, width) = (head.weight.shape()[0], head.weight.shape()[1]);
-        let (weight, features) = (head.weight.data(), features.data());
-        let bias = head.bias.as_ref().map(Tensor::data);
-        let mut logits = vec![0.0; labels.len() * classes];
-        linear_head(features, width, weight, bias, &mut logits)?;
-        let mut dlogits = vec![0.0; logits.len()];
-        let loss = cross_entropy(&logits, labels, classes, Some(&mut dlogits))?;
-        let mut dfeatures = vec![0.0; features.len()];
-        let gradients = LinearHeadGradients {
-            dfeatures: Some(&mut dfeatures),
-            ..LinearHeadGradients::default()
-        };
-        linear_head_backward(features, width, weight, &dlogits, gradients)?;
-        Ok(Self {
-            logits,
-            loss,
-            dfeatures,
-        })
-    }
-}
 
 /// `adapter_ce_grad_pixels` and `episode_grad.<PEFT name>`, in either of PEFT's name styles.
 pub(super) fn adapted(
@@ -73,8 +39,10 @@ pub(super) fn adapted(
             ..Input::pixels(&pixels)
         };
         let output = session.forward_for(&input, Wanted::default(), AT_PIXELS)?;
-        let head_loss = HeadLoss::of(head, &output.features, labels)?;
-        let gradients = session.backward(&head_loss.dfeatures, None)?;
+        let features = output.features.data();
+        let mut dfeatures = vec![0.0; features.len()];
+        HeadPass::of(head).part(features, labels, labels.len(), &mut dfeatures)?;
+        let gradients = session.backward(&dfeatures, None)?;
         compare_pixels(checks, &label, name, gradients.pixels.as_ref())?;
     }
     let names: Vec<String> = checks

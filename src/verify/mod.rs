@@ -1,12 +1,13 @@
 //! Comparison of what the product computes with the reference values that a folder carries, tensor by tensor. What needs no
-//! gradient goes through the encoder that serves; gradients, pruning and sparse tokens go through the engine.
-//! Knows encoders, the engine and adapters; knows no terminal and no HTTP.
+//! gradient goes through the encoder that serves; gradients, pruning, sparse tokens and inversion go through the engine.
+//! Knows encoders, the engine, the method and adapters; knows no terminal and no HTTP.
 
 mod batch_norm;
 mod checks;
 mod episode;
 mod folder;
 mod gradients;
+mod inversion;
 mod published;
 mod serving;
 
@@ -17,6 +18,7 @@ use crate::backbone::BackboneError;
 use crate::engine::operation::OperationError;
 use crate::engine::resnet::ResNetError;
 use crate::inference::EncodeError;
+use crate::recycle::inversion::InversionError;
 use crate::tensor_file::{TensorError, TensorFileError};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -91,4 +93,6 @@ pub enum VerifyError {
     Encode(#[from] EncodeError),
     #[error(transparent)]
     Operation(#[from] OperationError),
+    #[error(transparent)]
+    Inversion(#[from] InversionError),
 }

@@ -1,15 +1,17 @@
 //! Values of the published code for one adapter, in the reference beside it: the whole pass, pruning inside layers, sparse
-//! tokens, total variation. Its inversion steps (`inversion.…`) are compared here as soon as the product has them.
+//! tokens, total variation.
 
 use super::checks::Checks;
 use super::folder::AdapterFolder;
-use super::gradients::{AT_PIXELS, HeadLoss, compare_pixels};
+use super::gradients::{AT_PIXELS, compare_pixels};
 use super::serving::{compare_head, encode};
 use super::{FORWARD_TOLERANCE, GRADIENT_TOLERANCE, LOSS_TOLERANCE, VerifyError};
 use crate::adapter::Head;
+use crate::backbone::Backbone;
 use crate::engine::loss::total_variation;
 use crate::engine::session::{Input, Pruning, Session, Wanted};
 use crate::inference::Encoder;
+use crate::recycle::head_pass::HeadPass;
 use crate::tensor::Tensor;
 use std::collections::BTreeSet;
 
@@ -27,10 +29,11 @@ impl Published<'_> {
     pub fn compare(
         &self,
         checks: &mut Checks<'_>,
+        backbone: &Backbone,
         encoder: &mut dyn Encoder,
         session: &mut Session,
     ) -> Result<(), VerifyError> {
-        let architecture = session.config().architecture;
+        let architecture = backbone.config.architecture;
         let encoded = encode(encoder, self.pixels, Some(&self.of.adapter))?;
         let names = ["full.logits", "full.ce"];
         let labels = Some(self.labels);
@@ -59,7 +62,8 @@ impl Published<'_> {
                 self.pass(checks, session, case, &pruning, tokens.as_deref())?;
             }
         }
-        self.total_variation(checks)
+        self.total_variation(checks)?;
+        self.inversion(checks, backbone, session)
     }
 
     /// One pass forward and back to the pixels.
@@ -98,15 +102,23 @@ impl Published<'_> {
                 FORWARD_TOLERANCE,
             )?;
         }
-        let head_loss = HeadLoss::of(self.head, &output.features, self.labels)?;
+        let features = output.features.data();
+        let (images, mut dfeatures) = (self.labels.len(), vec![0.0; features.len()]);
+        let head = HeadPass::of(self.head).part(features, self.labels, images, &mut dfeatures)?;
         // The whole pass was compared as the encoder gives it.
         if case != "full" {
-            let shape = [self.labels.len(), self.head.weight.shape()[0]];
-            let logits = &head_loss.logits;
+            let shape = [images, self.head.weight.shape()[0]];
+            let logits = &head.logits;
             checks.compare(&label, &name("logits"), &shape, logits, FORWARD_TOLERANCE)?;
-            checks.compare(&label, &name("ce"), &[1], &[head_loss.loss], LOSS_TOLERANCE)?;
+            checks.compare(
+                &label,
+                &name("ce"),
+                &[1],
+                &[head.loss as f32],
+                LOSS_TOLERANCE,
+            )?;
         }
-        let gradients = session.backward(&head_loss.dfeatures, None)?;
+        let gradients = session.backward(&dfeatures, None)?;
         let dpixels = gradients.pixels.as_ref();
         compare_pixels(checks, &label, &name("ce_grad_pixels"), dpixels)
     }

@@ -125,10 +125,13 @@ fn store_words(error: &StoreError) -> Words {
         StoreError::UnknownJob(_) => unknown_job(detail),
         StoreError::JobState { .. } => {
             conflict("job_state", "The state of the job does not allow it")
+                .hint("GET /api/v1/jobs/{id} shows it")
         }
-        StoreError::JobInputsGone(_) => conflict("job_inputs_gone", "The job's pictures are gone"),
+        StoreError::JobInputsGone(_) => conflict("job_inputs_gone", "The job's pictures are gone")
+            .hint("ask for the job anew, with its pictures"),
         StoreError::JobReplaced(_) => conflict("job_replaced", "Another job does the same work"),
-        StoreError::JobBlocked { .. } => conflict("job_blocked", "The job waits for a lost one"),
+        StoreError::JobBlocked { .. } => conflict("job_blocked", "The job waits for a lost one")
+            .hint("try the job that it waits for again first"),
         StoreError::UnknownPool(_) => unknown_pool(detail),
         StoreError::UnknownPoolFile { .. } => Words::new(
             StatusCode::NOT_FOUND,

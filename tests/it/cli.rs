@@ -501,3 +501,42 @@ fn bench_times_the_chosen_steps_and_refuses_unknown_ones_with_the_list() {
     let stderr = String::from_utf8(unknown.stderr).unwrap();
     assert!(stderr.contains("meta-sparse-75"), "{stderr}");
 }
+
+#[test]
+fn prior_build_writes_statistics_of_the_usable_pictures() {
+    use lora_recycle::engine::loss::TokenStatistics;
+    let pictures = colour_classes(3);
+    fs::write(pictures.path().join("red/notes.txt"), "no picture").unwrap();
+    let out = pictures.path().join("statistics.safetensors");
+    let folder = text(pictures.path());
+    let arguments = ["prior", "build", folder, "--out", text(&out), "--json"];
+    let run = Run::new(&arguments).env("LORA_RECYCLE_BACKBONE", "tests/golden/dinov2-tiny");
+    let report = run.json();
+    assert_eq!(report["pictures"], 9);
+    assert_eq!(report["left_out"], 1);
+    let bytes = fs::read(&out).unwrap();
+    let statistics = TokenStatistics::read(&bytes, 32).unwrap();
+    assert_eq!(
+        report["backbone_digest"],
+        statistics.backbone_digest.as_str()
+    );
+    let sites: Vec<&str> = statistics.sites.keys().map(String::as_str).collect();
+    assert_eq!(sites.len(), 8);
+    assert!(sites.contains(&"layers.0.norm1") && sites.contains(&"layers.3.norm2"));
+}
+
+#[test]
+fn prior_build_without_usable_pictures_says_what_to_name() {
+    let empty = tempfile::tempdir().unwrap();
+    let folder = text(empty.path());
+    let out = empty.path().join("statistics.safetensors");
+    let run = Run::new(&["prior", "build", folder, "--out", text(&out)])
+        .env("LORA_RECYCLE_BACKBONE", "tests/golden/dinov2-tiny");
+    let transcript = run.transcript().replace(folder, "[DIR]");
+    assert_eq!(
+        transcript,
+        "exit: 1\n--- stdout\n--- stderr\nerror: [DIR] has no usable pictures\n\
+         hint: name a folder with some hundred photographs\n"
+    );
+    assert!(!out.exists());
+}

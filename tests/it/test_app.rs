@@ -3,7 +3,7 @@
 use crate::support::project;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use lora_recycle::app::App;
 use lora_recycle::app::registry::Registry;
 use lora_recycle::backbone::{Backbone, load_folder};
@@ -12,6 +12,7 @@ use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, EncoderService, OrtEncoder,
     OrtOptions, Outputs, ServiceLimits,
 };
+use lora_recycle::jobs::Jobs;
 use lora_recycle::web::{AllowedHosts, WebLimits, WebState, router};
 use serde_json::Value;
 use std::io::Cursor;
@@ -24,6 +25,7 @@ const BOUNDARY: &str = "boundary-7d83";
 
 pub struct TestApp {
     router: Router,
+    state: WebState,
 }
 
 /// An answer, read to its end.
@@ -139,6 +141,13 @@ impl TestApp {
         })
     }
 
+    /// An app with this registry and queue.
+    pub fn with_jobs(registry: Registry, jobs: Jobs) -> Self {
+        let mut app = Self::with_registry(registry);
+        app.router = router(app.state.clone().with_jobs(jobs));
+        app
+    }
+
     /// The tiny backbone on ONNX Runtime.
     pub fn with_onnx_runtime(registry: Option<Registry>) -> Self {
         let options = OrtOptions {
@@ -168,13 +177,20 @@ impl TestApp {
             app = app.with_registry(registry);
         }
         let hosts = AllowedHosts::loopback_and(&[]);
+        let state = WebState::new(Arc::new(app), limits, hosts);
         Self {
-            router: router(WebState::new(Arc::new(app), limits, hosts)),
+            router: router(state.clone()),
+            state,
         }
     }
 
+    /// An answer whose body has not been read.
+    pub async fn open(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answered {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(request).await;
         let (parts, body) = response.into_parts();
         Answered {
             status: parts.status,

@@ -1,7 +1,7 @@
 //! Reading and writing safetensors files that may be broken or hostile.
 //! Knows the container only: which tensors belong in it is for the caller to say. Never reads pickle.
 
-use crate::tensor::{Tensor, element_count};
+use crate::tensor::Tensor;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -47,6 +47,12 @@ pub enum TensorError {
     Missing(String),
     #[error("{name}: storage type {dtype} is not supported; supported are F32, F16 and BF16")]
     Dtype { name: String, dtype: String },
+    #[error("{name}: storage type {found}, expected {expected}")]
+    OtherType {
+        name: String,
+        found: String,
+        expected: &'static str,
+    },
     #[error("{name}: shape {found:?}, expected {expected:?}")]
     Shape {
         name: String,
@@ -188,6 +194,55 @@ impl<'a> TensorFile<'a> {
     }
 }
 
+impl TensorFile<'_> {
+    /// The bytes of a tensor stored as U8, e.g. levels of pixels.
+    ///
+    /// # Errors
+    /// Missing, or of another storage type or shape.
+    pub fn read_bytes(&self, name: &str, shape: &[usize]) -> Result<&[u8], TensorError> {
+        self.stored(name, shape, (Dtype::U8, "U8"))
+    }
+
+    /// Reads a tensor stored as U32, e.g. positions of tokens.
+    ///
+    /// # Errors
+    /// As [`Self::read_bytes`].
+    pub fn read_indices(&self, name: &str, shape: &[usize]) -> Result<Vec<u32>, TensorError> {
+        let bytes = self.stored(name, shape, (Dtype::U32, "U32"))?;
+        let values = bytes.chunks_exact(4);
+        Ok(values
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    }
+
+    fn stored(
+        &self,
+        name: &str,
+        shape: &[usize],
+        (dtype, expected): (Dtype, &'static str),
+    ) -> Result<&[u8], TensorError> {
+        let view = self
+            .tensors
+            .tensor(name)
+            .map_err(|_| TensorError::Missing(name.into()))?;
+        if view.dtype() != dtype {
+            return Err(TensorError::OtherType {
+                name: name.into(),
+                found: format!("{:?}", view.dtype()),
+                expected,
+            });
+        }
+        if view.shape() != shape {
+            return Err(TensorError::Shape {
+                name: name.into(),
+                found: view.shape().to_vec(),
+                expected: shape.to_vec(),
+            });
+        }
+        Ok(view.data())
+    }
+}
+
 /// The JSON header of a file whose start has been checked.
 fn header(bytes: &[u8]) -> Result<&[u8], TensorFileError> {
     if bytes.is_empty() {
@@ -265,6 +320,30 @@ impl<'de> Visitor<'de> for NamesVisitor {
     }
 }
 
+/// Values of one tensor in the type that they are stored in.
+#[derive(Debug, Clone, Copy)]
+pub enum Stored<'a> {
+    F32(&'a [f32]),
+    U8(&'a [u8]),
+    U32(&'a [u32]),
+}
+
+impl Stored<'_> {
+    fn to_bytes(self) -> (Dtype, Vec<u8>) {
+        match self {
+            Self::F32(values) => (
+                Dtype::F32,
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
+            Self::U8(values) => (Dtype::U8, values.to_vec()),
+            Self::U32(values) => (
+                Dtype::U32,
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
+        }
+    }
+}
+
 /// Serialises tensors as F32.
 ///
 /// # Errors
@@ -273,23 +352,30 @@ pub fn write(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, String> {
-    let bytes: BTreeMap<&str, Vec<u8>> = tensors
+    let stored: Vec<_> = tensors
         .iter()
-        .map(|(name, tensor)| {
-            let values = tensor.data().iter().flat_map(|v| v.to_le_bytes()).collect();
-            (name.as_str(), values)
-        })
+        .map(|(name, tensor)| (name.as_str(), tensor.shape(), Stored::F32(tensor.data())))
+        .collect();
+    write_stored(&stored, metadata)
+}
+
+/// Serialises tensors, each a name, a shape and values.
+///
+/// # Errors
+/// A sentence where the container cannot hold them, e.g. values that do not fill their shape.
+pub fn write_stored(
+    tensors: &[(&str, &[usize], Stored<'_>)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, String> {
+    let bytes: Vec<_> = tensors
+        .iter()
+        .map(|(_, _, stored)| stored.to_bytes())
         .collect();
     let mut views = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        debug_assert_eq!(element_count(tensor.shape()), Some(tensor.data().len()));
-        let view = safetensors::tensor::TensorView::new(
-            Dtype::F32,
-            tensor.shape().to_vec(),
-            &bytes[name.as_str()],
-        )
-        .map_err(|error| error.to_string())?;
-        views.push((name.as_str(), view));
+    for ((name, shape, _), (dtype, bytes)) in tensors.iter().zip(&bytes) {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.to_vec(), bytes)
+            .map_err(|error| format!("{name}: {error}"))?;
+        views.push((*name, view));
     }
     let metadata = (!metadata.is_empty()).then(|| {
         metadata

@@ -3,7 +3,8 @@
 use super::serve::BARE;
 use super::{Registry, RegistryError, candidate};
 use crate::adapter::{
-    Adapter, Candidate, FileLimits, ImportReport, NamedFile, Package, Target, Unpacked,
+    Adapter, Candidate, ExportOptions, FileLimits, ImportReport, NameStyle, NamedFile, Package,
+    Target, Unpacked, export_peft,
 };
 use crate::store::{
     AdapterRecord, Digest, FileRole, HeadSummary, Lineage, Name, NewAdapter, NewFile,
@@ -73,7 +74,37 @@ impl Registry {
             .await
     }
 
-    pub(super) async fn store_package(
+    /// Stores an adapter that was made here as the next version of `name`.
+    ///
+    /// # Errors
+    /// [`RegistryError::ReservedName`], or of the store.
+    pub async fn store_made(
+        &self,
+        adapter: Adapter,
+        name: Name,
+        backbone: Candidate,
+        lineage: Lineage,
+    ) -> Result<AdapterRecord, RegistryError> {
+        let (title, for_export) = (name.to_string(), backbone.clone());
+        let export = move || {
+            let options = ExportOptions {
+                title: &title,
+                backbone: &for_export,
+                base_model: None,
+                names: NameStyle::V4,
+            };
+            export_peft(&adapter, &options)
+        };
+        let files = tokio::task::spawn_blocking(export).await??;
+        let options = ImportOptions::default();
+        let candidates = vec![backbone];
+        let stored = self
+            .store_package(Package::of(files), name, options, candidates, lineage)
+            .await?;
+        Ok(stored.record)
+    }
+
+    async fn store_package(
         &self,
         package: Package,
         name: Name,

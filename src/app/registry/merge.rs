@@ -1,10 +1,7 @@
 //! Several stored adapters into one, which remembers them.
 
-use super::{ImportOptions, Registry, RegistryError};
-use crate::adapter::{
-    Adapter, Candidate, ExportOptions, MergeInput, MergeOptions, Merged, NameStyle, NamedFile,
-    Package, export_peft, merge,
-};
+use super::{Registry, RegistryError};
+use crate::adapter::{Adapter, MergeInput, MergeOptions, Merged, merge};
 use crate::store::{AdapterRecord, Lineage, Name};
 use serde_json::json;
 
@@ -54,11 +51,8 @@ impl Registry {
         };
         let candidate = self.candidate_of(first).await?;
         let weights: Vec<f32> = inputs.iter().map(|(_, _, weight)| *weight).collect();
-        let (title, for_export) = (name.to_string(), candidate.clone());
-        let (files, notes) = tokio::task::spawn_blocking(move || {
-            merged_files(&inputs, &options, &title, &for_export)
-        })
-        .await??;
+        let Merged { adapter, notes } =
+            tokio::task::spawn_blocking(move || merged(&inputs, &options)).await??;
         let lineage = Lineage {
             parents: records.iter().map(AdapterRecord::as_parent).collect(),
             recipe: Some(json!({
@@ -69,19 +63,8 @@ impl Registry {
                 "notes": notes,
             })),
         };
-        let stored = self
-            .store_package(
-                Package::of(files),
-                name,
-                ImportOptions::default(),
-                vec![candidate],
-                lineage,
-            )
-            .await?;
-        Ok(MergedAndStored {
-            record: stored.record,
-            notes,
-        })
+        let record = self.store_made(adapter, name, candidate, lineage).await?;
+        Ok(MergedAndStored { record, notes })
     }
 }
 
@@ -98,13 +81,10 @@ fn check_backbone(adapter: &AdapterRecord, first: &AdapterRecord) -> Result<(), 
     })
 }
 
-/// The merge as files, and its notes.
-fn merged_files(
+fn merged(
     inputs: &[(String, Adapter, f32)],
     options: &MergeOptions,
-    title: &str,
-    backbone: &Candidate,
-) -> Result<(Vec<NamedFile>, Vec<String>), RegistryError> {
+) -> Result<Merged, RegistryError> {
     let inputs: Vec<MergeInput<'_>> = inputs
         .iter()
         .map(|(name, adapter, weight)| MergeInput {
@@ -113,12 +93,5 @@ fn merged_files(
             weight: *weight,
         })
         .collect();
-    let Merged { adapter, notes } = merge(&inputs, options)?;
-    let export = ExportOptions {
-        title,
-        backbone,
-        base_model: None,
-        names: NameStyle::V4,
-    };
-    Ok((export_peft(&adapter, &export)?, notes))
+    Ok(merge(&inputs, options)?)
 }

@@ -90,12 +90,15 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`] where it cannot be read.
     pub async fn candidate_of(&self, adapter: &AdapterRecord) -> Result<Candidate, RegistryError> {
-        candidate(
-            &self
-                .store
-                .backbone_by_digest(&adapter.backbone_digest)
-                .await?,
-        )
+        self.candidate_of_backbone(&adapter.backbone_digest).await
+    }
+
+    /// The backbone with this digest, without its weights.
+    ///
+    /// # Errors
+    /// [`RegistryError`] where it is unknown or cannot be read.
+    pub async fn candidate_of_backbone(&self, digest: &Digest) -> Result<Candidate, RegistryError> {
+        candidate(&self.store.backbone_by_digest(digest).await?)
     }
 
     /// The stored files of `adapter`, each verified against its digest.

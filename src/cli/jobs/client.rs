@@ -37,7 +37,6 @@ pub enum Client {
 ///
 /// # Errors
 /// Where the request is wrong, a job did not succeed, or the user interrupted.
-#[expect(dead_code, reason = "for the commands tune and invert")]
 pub fn submit_and_watch(
     common: &Common,
     request: JobRequest,
@@ -119,7 +118,7 @@ impl Client {
             }
             Self::Server { base, .. } => {
                 let post = reqwest::Client::new().post(format!("{base}/jobs"));
-                let post = if request.images.is_empty() {
+                let post = if request.images.is_empty() && request.files.is_empty() {
                     let mut body = request.parameters;
                     body.insert("kind".into(), request.kind.into());
                     body.insert("waits_for".into(), json!(request.waits_for));
@@ -248,11 +247,15 @@ fn form(request: JobRequest) -> Result<Form, CliError> {
              }| { NamedFile::new(format!("{class}/{file_name}"), bytes) },
         )
         .collect();
-    let archive = write_zip(&files).map_err(|error| CliError::internal(error.to_string()))?;
-    let mut form = Form::new()
-        .percent_encode_noop()
-        .text("kind", request.kind)
-        .part("archive", Part::bytes(archive).file_name("pictures.zip"));
+    let mut form = Form::new().percent_encode_noop().text("kind", request.kind);
+    if !files.is_empty() {
+        let archive = write_zip(&files).map_err(|error| CliError::internal(error.to_string()))?;
+        form = form.part("archive", Part::bytes(archive).file_name("pictures.zip"));
+    }
+    for (name, bytes) in request.files {
+        let file_name = format!("{name}.safetensors");
+        form = form.part(name, Part::bytes(bytes).file_name(file_name));
+    }
     for (name, value) in request.parameters {
         form = form.text(
             name,

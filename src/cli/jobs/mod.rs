@@ -3,7 +3,6 @@
 mod client;
 mod watch;
 
-#[expect(unused_imports, reason = "for the commands tune and invert")]
 pub use client::submit_and_watch;
 
 use super::CliError;
@@ -224,8 +223,13 @@ fn read<T>(
 fn change(common: &Common, which: &Which, change: Change) -> Result<(), CliError> {
     let job = block_on(async {
         let client = Client::open(common, RunnerOptions::default()).await?;
-        let job = find(client.store(), &which.id).await?;
-        client.change(job.id, change).await
+        let changed = async {
+            let job = find(client.store(), &which.id).await?;
+            client.change(job.id, change).await
+        }
+        .await;
+        client.store().clone().close().await;
+        changed
     })??;
     show(common, &job)
 }
@@ -324,8 +328,13 @@ fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
         }
         _ => CliError::user(format!("{}: the job is {}", lost.title, lost.state)),
     };
-    let hint = lost.error.as_ref().and_then(|fault| fault.hint.clone());
-    Err(error.hint(
-        hint.unwrap_or_else(|| format!("`lora-recycle jobs retry {}` queues it again", lost.id)),
-    ))
+    let hint = match lost.state {
+        JobState::Cancelled => "give the command that made the job again to start anew".to_owned(),
+        JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed => {
+            let of_fault = lost.error.as_ref().and_then(|fault| fault.hint.clone());
+            let retry = format!("`lora-recycle jobs retry {}` queues it again", lost.id);
+            of_fault.map_or(retry.clone(), |hint| format!("{hint}; {retry}"))
+        }
+    };
+    Err(error.hint(hint))
 }

@@ -140,7 +140,7 @@ impl Store {
             .bind(id.to_string())
             .execute(&mut *transaction)
             .await?;
-        let thinned = thin_progress(&mut transaction, id).await?;
+        let thinned = thin_progress(&mut transaction, id, MOST_PROGRESS).await?;
         add(&mut transaction, id, EventKind::Progress, &data).await?;
         transaction.commit().await?;
         self.jobs_changed();
@@ -178,8 +178,12 @@ impl Store {
     }
 }
 
-/// Removes every second progress event where there are too many; first and last of each phase stay.
-async fn thin_progress(connection: &mut SqliteConnection, id: Uuid) -> Result<bool, StoreError> {
+/// Removes every second progress event where there are `most`; first and last of each phase stay.
+async fn thin_progress(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    most: i64,
+) -> Result<bool, StoreError> {
     let id = id.to_string();
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM job_events WHERE job_id = ? AND kind = 'progress'",
@@ -187,7 +191,7 @@ async fn thin_progress(connection: &mut SqliteConnection, id: Uuid) -> Result<bo
     .bind(&id)
     .fetch_one(&mut *connection)
     .await?;
-    if count < MOST_PROGRESS {
+    if count < most {
         return Ok(false);
     }
     sqlx::query(
@@ -234,4 +238,78 @@ pub(super) async fn add_state(
     let job = read(connection, id).await?;
     add(connection, id, EventKind::State, &json!(job)).await?;
     Ok(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Access, Digest, NewJob};
+
+    #[tokio::test]
+    async fn where_there_is_much_progress_every_second_event_goes_but_no_end_of_a_phase() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let new = NewJob {
+            kind: "test".to_owned(),
+            title: "test".to_owned(),
+            recipe: json!({}),
+            deduplication_key: Digest::of(b""),
+            priority: 0,
+            most_attempts: 1,
+            waits_for: Vec::new(),
+            inputs: Vec::new(),
+        };
+        let id = store.submit_job(new).await.expect("submit").job.id;
+        for (phase, total) in [("first", 6), ("second", 9)] {
+            for step in 1..=5 {
+                let progress = Progress {
+                    phase: phase.to_owned(),
+                    step: if step == 5 && phase == "first" {
+                        6
+                    } else {
+                        step
+                    },
+                    total,
+                    rate_per_second: None,
+                    eta_seconds: None,
+                    figures: [("loss".to_owned(), 0.5)].into(),
+                };
+                store.add_job_progress(id, &progress).await.expect("add");
+            }
+        }
+        let mut transaction = store.inner.database.begin().await.expect("begin");
+        for (most, thinned) in [(11, false), (10, true)] {
+            let done = thin_progress(&mut transaction, id, most).await;
+            assert_eq!(done.expect("thin"), thinned);
+        }
+        transaction.commit().await.expect("commit");
+        let left: Vec<(i64, String, u64)> = store
+            .job_events(id, 1, 100)
+            .await
+            .expect("events")
+            .into_iter()
+            .map(|event| {
+                let phase = event.data["phase"].as_str().expect("phase").to_owned();
+                (
+                    event.number,
+                    phase,
+                    event.data["step"].as_u64().expect("step"),
+                )
+            })
+            .collect();
+        let expected = [
+            (2, "first", 1),
+            (4, "first", 3),
+            (6, "first", 6),
+            (7, "second", 1),
+            (9, "second", 3),
+            (11, "second", 5),
+        ]
+        .map(|(number, phase, step)| (number, phase.to_owned(), step));
+        assert_eq!(left, expected);
+        let job = store.job(id).await.expect("job");
+        assert_eq!(job.progress.expect("progress").step, 5);
+    }
 }

@@ -72,9 +72,14 @@ impl Store {
             let mut new = new;
             let contents = std::mem::take(&mut new.inputs);
             let (inputs, blobs) = tokio::task::spawn_blocking(move || describe(contents)).await?;
-            store
+            let submitted = store
                 .store_blobs(blobs, || store.insert_job(&new, &inputs))
-                .await
+                .await?;
+            if !submitted.is_new {
+                let unused = inputs.into_iter().map(|input| input.digest).collect();
+                store.free(unused).await?;
+            }
+            Ok(submitted)
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use super::jobs::JobProblems;
 use crate::app::App;
-use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_tokens};
+use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
 use crate::store::{Digest, PoolRecord, Retention};
 use crate::web::{ApiError, WebState};
 use axum::Json;
@@ -52,8 +52,8 @@ struct PoolList {
 struct KeptTokens {
     /// Patches along a side.
     grid: usize,
-    /// The kept patches of each image, row by row from the top left; empty where all are kept.
-    kept: Vec<Vec<i32>>,
+    /// The kept patches of each image, row by row from the top left.
+    kept: Vec<Vec<u32>>,
 }
 
 /// Space that a deletion gave back.
@@ -90,7 +90,7 @@ impl From<PoolFileError> for ApiError {
         match error {
             PoolFileError::Store(error) => error.into(),
             PoolFileError::NoImage(index) => Self::UnknownPicture(index.to_string()),
-            PoolFileError::Unreadable { .. } => Self::Internal(error.to_string()),
+            PoolFileError::Damaged(error) => Self::Internal(error.to_string()),
         }
     }
 }
@@ -176,7 +176,7 @@ async fn kept_tokens(
 ) -> Result<Json<KeptTokens>, ApiError> {
     let store = app.registry()?.store();
     let record = store.pool(pool_id(&id)?).await?;
-    let kept = pool_kept_tokens(store, &record).await?.unwrap_or_default();
+    let kept = pool_kept_patches(store, &record).await?;
     let grid = described(record)?.summary.grid;
     Ok(Json(KeptTokens { grid, kept }))
 }

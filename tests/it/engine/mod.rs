@@ -1,7 +1,6 @@
 //! The engine against the reference values and against itself.
 
 mod coupled;
-mod inversion;
 mod parity;
 mod properties;
 pub mod reference;

@@ -446,3 +446,67 @@ fn sums_over_layer_norm_inputs_and_their_gradient_reach_the_pixels() {
     });
     assert_slope("pixels", found, expected);
 }
+
+#[test]
+fn the_published_residual_changes_pruned_layers_alone_and_has_its_own_gradient() {
+    let pixels = pixels();
+    for model in MODELS {
+        let mut session = session(&backbone(model), 4);
+        let adapter = adapter(model);
+        let dense = Input {
+            adapter: Some(&adapter),
+            ..Input::pixels(&pixels)
+        };
+        let nothing = [Pruning {
+            layer: 1,
+            ratio: 0.0,
+        }];
+        let half = [Pruning {
+            layer: 1,
+            ratio: 0.5,
+        }];
+        let expected = features(&mut session, &dense);
+        session.published_residual(true);
+        assert_eq!(features(&mut session, &dense), expected);
+        // Even pruning nothing changes the output: the defect.
+        let pruned = Input {
+            pruning: &nothing,
+            ..dense
+        };
+        assert_ne!(features(&mut session, &pruned), expected);
+        let pruned = Input {
+            pruning: &half,
+            ..dense
+        };
+        let (values, dpixels, _) = pass(&mut session, &pruned, BOTH);
+        let weights = noise(1, values.len());
+        let direction = noise(78, dpixels.len());
+        let product = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum()
+        };
+        let found = product(&dpixels, &direction);
+        let mut at = |step: f32| {
+            let mut moved = pixels.clone();
+            for (value, own) in moved.data_mut().iter_mut().zip(&direction) {
+                *value += step * own;
+            }
+            let input = Input {
+                entry: Entry::Pixels(&moved),
+                ..pruned
+            };
+            product(&features(&mut session, &input), &weights)
+        };
+        let step = 1e-3;
+        let expected = (at(step) - at(-step)) / f64::from(2.0 * step);
+        println!("{model}: {found} against {expected}");
+        // Central differences in f32: about 1e-4 of the loss's size over the step.
+        assert!(
+            (found - expected).abs() < 0.02 * expected.abs().max(0.05),
+            "{model}: {found} {expected}"
+        );
+        session.published_residual(false);
+    }
+}

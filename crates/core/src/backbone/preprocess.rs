@@ -67,6 +67,14 @@ impl Preprocess {
         changed
     }
 
+    /// The normalised value of each of the 256 levels, by channel.
+    pub fn normalised_levels(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            let (mean, deviation) = (self.mean[channel], self.standard_deviation[channel]);
+            std::array::from_fn(|level| (level as f32 * self.rescale - mean) / deviation)
+        })
+    }
+
     /// Reads a `preprocessor_config.json`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The steps of Hugging Face's image processors: resize, centre crop, rescale, normalise.
 
 use super::resize::resize;
-use super::{ImageError, RgbImage};
+use super::{ImageError, Levels, RgbImage};
 use crate::backbone::{Preprocess, ResizeTarget};
 use crate::tensor::Tensor;
 
@@ -13,6 +13,24 @@ const MOST_RESIZED_PIXELS: u64 = 50_000_000;
 /// # Errors
 /// [`ImageError::TooElongated`] where resizing would take too much memory.
 pub(super) fn apply(image: RgbImage, preprocess: &Preprocess) -> Result<Tensor, ImageError> {
+    let levels = levels(image, preprocess)?;
+    let mut tensor = Tensor::zeros([3, levels.height, levels.width]);
+    let plane = levels.height * levels.width;
+    for (channel, table) in preprocess.normalised_levels().iter().enumerate() {
+        let range = channel * plane..(channel + 1) * plane;
+        let target = &mut tensor.data_mut()[range.clone()];
+        for (value, &level) in target.iter_mut().zip(&levels.planes[range]) {
+            *value = table[usize::from(level)];
+        }
+    }
+    Ok(tensor)
+}
+
+/// An upright RGB image resized and cropped.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn levels(image: RgbImage, preprocess: &Preprocess) -> Result<Levels, ImageError> {
     let resized = match preprocess.resize {
         None => image,
         Some(target) => {
@@ -23,7 +41,7 @@ pub(super) fn apply(image: RgbImage, preprocess: &Preprocess) -> Result<Tensor, 
     let (height, width) = preprocess
         .centre_crop
         .unwrap_or((resized.height() as usize, resized.width() as usize));
-    Ok(normalised_crop(&resized, height, width, preprocess))
+    Ok(crop(&resized, height, width))
 }
 
 /// `(width, height)` behind the resize step.
@@ -51,13 +69,8 @@ fn target_size(image: &RgbImage, target: ResizeTarget) -> Result<(u32, u32), Ima
     }
 }
 
-/// The middle `height` × `width` of `image` as `[3, height, width]`; black, before normalising, where the image is smaller.
-fn normalised_crop(
-    image: &RgbImage,
-    height: usize,
-    width: usize,
-    preprocess: &Preprocess,
-) -> Tensor {
+/// The middle `height` × `width` of `image`; black where the image is smaller.
+fn crop(image: &RgbImage, height: usize, width: usize) -> Levels {
     // Rounded towards minus infinity, as Python's `//` does: an odd lack puts the larger part before the image.
     let offset = |side: u32, crop: usize| (i64::from(side) - crop as i64).div_euclid(2);
     let top = offset(image.height(), height);
@@ -66,16 +79,9 @@ fn normalised_crop(
     let first_source_column = usize::try_from(left).unwrap_or(0);
     let columns = width.min(image.width() as usize);
 
-    let mut tensor = Tensor::zeros([3, height, width]);
-    let data = tensor.data_mut();
+    let mut planes = vec![0; 3 * height * width];
     for channel in 0..3 {
-        let mean = preprocess.mean[channel];
-        let deviation = preprocess.standard_deviation[channel];
-        let table: Vec<f32> = (0..=255u8)
-            .map(|level| (f32::from(level) * preprocess.rescale - mean) / deviation)
-            .collect();
-        let plane = &mut data[channel * height * width..(channel + 1) * height * width];
-        plane.fill(table[0]);
+        let plane = &mut planes[channel * height * width..(channel + 1) * height * width];
         for (row, target) in plane.chunks_exact_mut(width.max(1)).enumerate() {
             let Some(source_row) = usize::try_from(row as i64 + top)
                 .ok()
@@ -85,13 +91,17 @@ fn normalised_crop(
             };
             let start = 3 * (source_row * image.width() as usize + first_source_column);
             let source = &image.as_raw()[start..start + 3 * columns];
-            for (value, pixel) in target[first_column..]
+            for (level, pixel) in target[first_column..]
                 .iter_mut()
                 .zip(source.chunks_exact(3))
             {
-                *value = table[usize::from(pixel[channel])];
+                *level = pixel[channel];
             }
         }
     }
-    tensor
+    Levels {
+        height,
+        width,
+        planes,
+    }
 }

@@ -1,7 +1,19 @@
-//! The method: few-shot episodes, prototypes and their evaluation.
-//! Works on features and numbers; knows no SQL, no HTTP and no async runtime.
+//! The method: tuning and inversion, few-shot episodes, prototypes and their evaluation.
+//! Works on pixels, features and numbers; knows no SQL, no HTTP, no jobs and no async runtime.
 
 pub mod episode;
 pub mod evaluate;
+pub mod head_pass;
+pub mod inversion;
+pub mod labelled_images;
+pub mod layers;
+pub mod pool;
 pub mod prototype;
+mod random;
+pub mod recipe;
+mod saved_state;
 pub mod steps;
+pub mod token_statistics;
+pub mod tune;
+
+pub use saved_state::SavedStateError;

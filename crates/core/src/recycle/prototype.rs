@@ -72,6 +72,15 @@ pub fn probabilities(distances: &[f32], temperature: f32) -> Vec<f32> {
     weights.into_iter().map(|weight| weight / total).collect()
 }
 
+/// `softmax(logits)`.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights = logits.iter().map(|logit| f64::from(logit - largest).exp());
+    let weights: Vec<f64> = weights.collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / total).collect()
+}
+
 /// Index of the smallest distance, the first of equals.
 pub fn nearest(distances: &[f32]) -> Option<usize> {
     (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b]))

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,9 +44,15 @@ struct SubmitForm {
     /// JSON.
     #[schema(value_type = Object)]
     recipe: Option<String>,
-    /// A zip whose folders are classes.
+    /// For `tune`: a zip whose folders are classes.
     #[schema(format = Binary)]
-    archive: String,
+    archive: Option<String>,
+    /// For `invert`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
+    #[schema(format = Binary)]
+    batch_norm: Option<String>,
+    /// For `invert`: a file that `prior build` made.
+    #[schema(format = Binary)]
+    token_statistics: Option<String>,
 }
 
 /// Several jobs of one request.
@@ -76,6 +83,7 @@ async fn submit(
                 kind: body.kind,
                 parameters: body.parameters,
                 images: Vec::new(),
+                files: BTreeMap::new(),
                 waits_for: body.waits_for,
             }
         }
@@ -109,6 +117,9 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
         match name.as_str() {
             "archive" => request.images = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
             "kind" => request.kind = text(bytes)?,
+            "batch_norm" | "token_statistics" => {
+                request.files.insert(name, bytes);
+            }
             "recipe" => {
                 let recipe = serde_json::from_slice(&bytes)
                     .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;

@@ -336,7 +336,9 @@ fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportRepo
             Err(error) => {
                 entry.status = match error {
                     TensorError::NotFinite { .. } => TensorStatus::NotFinite,
-                    TensorError::Dtype { .. } => TensorStatus::WrongDtype,
+                    TensorError::Dtype { .. } | TensorError::OtherType { .. } => {
+                        TensorStatus::WrongDtype
+                    }
                     TensorError::Missing(_) => TensorStatus::Missing,
                     TensorError::Shape { .. } => TensorStatus::Misshapen,
                 };

@@ -134,27 +134,35 @@ impl TokenStatisticsCollector {
         activations: &[f32],
         width: usize,
     ) -> Result<(), OperationError> {
-        if self.part.mean.len() != width {
-            self.part = Moments::empty(width);
+        let mut part = std::mem::take(&mut self.part);
+        if part.mean.len() != width {
+            part = Moments::empty(width);
         }
-        let moments = match self.sites.get_mut(site) {
-            Some(moments) => moments,
-            None => self
-                .sites
-                .entry(site.to_owned())
-                .or_insert_with(|| Moments::empty(width)),
+        let rows = activations.len().checked_div(width).unwrap_or(0);
+        let added = match self.sites.get(site) {
+            Some(own) if own.mean.len() != width => Err(other_width(rows, width, own)),
+            _ => part.of_rows(activations),
         };
-        if moments.mean.len() != width {
-            return Err(OperationError::Mismatch {
-                operation: "token statistics",
-                left: "activations",
-                left_shape: vec![activations.len().checked_div(width).unwrap_or(0), width],
-                right: "the site's earlier mean",
-                right_shape: vec![moments.mean.len()],
-            });
+        let added = added.and_then(|()| self.add_moments(site, &part));
+        self.part = part;
+        added
+    }
+
+    /// Adds the tokens behind `moments`, seen at `site`.
+    ///
+    /// # Errors
+    /// Another width than before.
+    pub fn add_moments(&mut self, site: &str, moments: &Moments) -> Result<(), OperationError> {
+        let width = moments.mean.len();
+        match self.sites.get_mut(site) {
+            Some(own) if own.mean.len() != width => {
+                return Err(other_width(moments.count as usize, width, own));
+            }
+            Some(own) => own.merge(moments),
+            None => {
+                self.sites.insert(site.to_owned(), moments.clone());
+            }
         }
-        self.part.of_rows(activations)?;
-        moments.merge(&self.part);
         Ok(())
     }
 
@@ -173,6 +181,16 @@ impl TokenStatisticsCollector {
             sites: sites.collect(),
             backbone_digest: backbone_digest.to_owned(),
         }
+    }
+}
+
+fn other_width(rows: usize, width: usize, own: &Moments) -> OperationError {
+    OperationError::Mismatch {
+        operation: "token statistics",
+        left: "activations",
+        left_shape: vec![rows, width],
+        right: "the site's earlier mean",
+        right_shape: vec![own.mean.len()],
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Checked {
     pub end_layer: usize,
     pub read: HeadInput,
     pub has_adapter: bool,
+    /// Empty but for [`super::Session::published_residual`].
+    pub residual_behind_norm: Vec<usize>,
     /// Side of the images, 0 behind a cached prefix.
     pub side: usize,
 }
@@ -185,6 +187,7 @@ pub fn input(
         has_adapter: input
             .adapter
             .is_some_and(|adapter| !adapter.factors.is_empty()),
+        residual_behind_norm: Vec::new(),
         side,
     })
 }

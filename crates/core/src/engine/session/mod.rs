@@ -120,10 +120,11 @@ pub struct Session<B: Backend = Cpu> {
     output: Output,
     gradients: Gradients,
     pending: Option<Pending>,
+    published_residual: bool,
 }
 
 /// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
-const ROWS_AIMED_AT: usize = 400;
+const ROWS_AIMED_AT: usize = 200;
 
 /// Plans that are remembered.
 const MOST_PLANS: usize = 32;
@@ -177,7 +178,29 @@ impl<B: Backend> Session<B> {
             output: Output::default(),
             gradients: Gradients::default(),
             pending: None,
+            published_residual: false,
         })
+    }
+
+    /// For measurements alone: layers named in [`Input::pruning`] take their second residual behind the LayerNorm instead of
+    /// before it, as the published code of LoRA Recycle does by mistake.
+    #[doc(hidden)]
+    pub fn published_residual(&mut self, on: bool) {
+        self.published_residual = on;
+    }
+
+    /// [`checks::input`], with what only this session does.
+    fn check(
+        &self,
+        input: &Input<'_>,
+        end_layer: Option<usize>,
+    ) -> Result<Checked, OperationError> {
+        let mut checked = checks::input(&self.network.config, input, end_layer)?;
+        if self.published_residual {
+            let layers = input.pruning.iter().map(|pruning| pruning.layer);
+            checked.residual_behind_norm = layers.collect();
+        }
+        Ok(checked)
     }
 
     pub fn config(&self) -> &BackboneConfig {
@@ -226,7 +249,7 @@ impl<B: Backend> Session<B> {
         input: &Input<'_>,
         layer: usize,
     ) -> Result<Tensor, OperationError> {
-        let mut checked = checks::input(&self.network.config, input, Some(layer))?;
+        let mut checked = self.check(input, Some(layer))?;
         checked.class_only_end = false;
         self.pending = None;
         self.take_adapter(input.adapter);
@@ -255,7 +278,7 @@ impl<B: Backend> Session<B> {
         wanted: Wanted,
         differentiate: Differentiate,
     ) -> Result<(), OperationError> {
-        let mut checked = checks::input(&self.network.config, input, None)?;
+        let mut checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
         checked.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
         self.pending = None;
@@ -390,7 +413,7 @@ impl<B: Backend> Session<B> {
     where
         L: Fn(Range<usize>, &[f32], &mut [f32]) -> Result<f64, OperationError> + Sync,
     {
-        let checked = checks::input(&self.network.config, input, None)?;
+        let checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
         self.pending = None;
         self.take_adapter(input.adapter);
@@ -511,13 +534,19 @@ impl<B: Backend> Session<B> {
         if let Start::Pixels { grid } = checked.start {
             self.network.prepare_grid(&self.backend, grid);
         }
-        (0..parts)
-            .map(|part| {
-                let images = bound(part)..bound(part + 1);
-                let plan = self.plan(checked, images.len(), differentiate);
-                MicroBatch { images, plan }
-            })
-            .collect()
+        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(parts);
+        for part in 0..parts {
+            let images = bound(part)..bound(part + 1);
+            // Sizes differ by one at most, so that a plan of the same size is among the last ones.
+            let known = micro_batches.iter().rev();
+            let known = known.map(|own| &own.plan);
+            let plan = match known.clone().find(|plan| plan.shape.images == images.len()) {
+                Some(plan) => plan.clone(),
+                None => self.plan(checked, images.len(), differentiate),
+            };
+            micro_batches.push(MicroBatch { images, plan });
+        }
+        micro_batches
     }
 
     fn plan(
@@ -542,6 +571,7 @@ impl<B: Backend> Session<B> {
             differentiate,
             ranks,
             end_layer: checked.end_layer,
+            residual_behind_norm: checked.residual_behind_norm.clone(),
         };
         if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
             return plan.clone();

@@ -251,16 +251,27 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         } else {
             self.end_norm()
         };
+        let behind_norm = self.plan.shape.residual_behind_norm.contains(&layer);
+        let stream = self.plan.stream[layer + 1];
+        // The next LayerNorm writes where this one's output lies.
+        let (at_once, later) = if behind_norm {
+            (None, next)
+        } else {
+            (next, None)
+        };
         backend.residual_norm(
             &mut self.memory,
-            plan.sum,
+            if behind_norm { normed } else { plan.sum },
             None,
             plan.branch,
             &weights.mlp_out_bias,
             weights.scale2.as_ref(),
-            self.plan.stream[layer + 1],
-            next,
+            stream,
+            at_once,
         );
+        if let Some((norm, out)) = later {
+            backend.norm(&mut self.memory, stream, norm, out);
+        }
     }
 
     /// The final LayerNorm, where the pass goes that far.

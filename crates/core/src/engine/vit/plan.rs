@@ -43,6 +43,8 @@ pub struct PassShape {
     pub ranks: BTreeMap<Site, usize>,
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
+    /// Layers whose residual is taken behind the second LayerNorm, see [`crate::engine::session::Session::published_residual`].
+    pub residual_behind_norm: Vec<usize>,
 }
 
 /// Where one layer's activations lie.

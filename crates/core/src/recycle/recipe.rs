@@ -1,0 +1,84 @@
+//! What all recipes share: how they are read from JSON over a preset, and how a bad one is refused.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// A recipe that cannot be used.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum RecipeError {
+    #[error("the recipe is no JSON object with known fields: {0}")]
+    Json(String),
+    #[error("the preset \"{found}\" is not known; known are {known}")]
+    Preset { found: String, known: String },
+    /// Everything that is wrong, one sentence each.
+    #[error("the recipe cannot be used: {}", .0.join("; "))]
+    Problems(Vec<String>),
+}
+
+/// Reads a recipe: the fields of `json` laid over the preset that its field `preset` names, else over the first one.
+///
+/// # Errors
+/// [`RecipeError`] for an unknown preset or field, or a value of another type.
+pub(super) fn read<R: Serialize + DeserializeOwned>(
+    json: &Value,
+    presets: &[(&str, fn() -> R)],
+) -> Result<R, RecipeError> {
+    let fail = |error: serde_json::Error| RecipeError::Json(error.to_string());
+    let mut fields: Map<String, Value> = serde_json::from_value(json.clone()).map_err(fail)?;
+    let preset = match fields.remove("preset") {
+        None => presets.first(),
+        Some(name) => presets.iter().find(|(known, _)| name == *known),
+    };
+    let Some((_, preset)) = preset else {
+        let names: Vec<&str> = presets.iter().map(|(name, _)| *name).collect();
+        return Err(RecipeError::Preset {
+            found: json["preset"].as_str().unwrap_or("?").to_owned(),
+            known: names.join(", "),
+        });
+    };
+    let Value::Object(mut whole) = serde_json::to_value(preset()).map_err(fail)? else {
+        return Err(RecipeError::Json("a preset is no object".into()));
+    };
+    whole.extend(fields);
+    serde_json::from_value(Value::Object(whole)).map_err(fail)
+}
+
+/// Collects what is wrong with a recipe.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<String>);
+
+impl Problems {
+    pub fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(problem());
+        }
+    }
+
+    /// `value` is a finite number above zero.
+    pub fn positive(&mut self, name: &str, value: f64) {
+        self.check(value.is_finite() && value > 0.0, || {
+            format!("{name} is {value}; it must be above 0")
+        });
+    }
+
+    /// `value` lies in `range`, which `says` puts into words.
+    pub fn within(&mut self, name: &str, value: f64, holds: bool, says: &str) {
+        self.check(value.is_finite() && holds, || {
+            format!("{name} is {value}; it must lie {says}")
+        });
+    }
+
+    pub fn add(&mut self, problem: String) {
+        self.0.push(problem);
+    }
+
+    pub fn finish(self) -> Result<(), RecipeError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(RecipeError::Problems(self.0))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `tune`: labelled folders to adapters.
+
+use super::images;
+use super::jobs::{RunnerArguments, submit_and_watch};
+use super::options::Common;
+use super::{CliError, number_list};
+use crate::jobs::{JobRequest, LabelledImage};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each sub-folder of DIR is a class. The pictures are kept until the adapter is done, then deleted.
+
+Examples:
+  lora-recycle tune pets/ --name pets
+  lora-recycle tune letters/ --name letters --classes a,b,c,d,e --steps 100
+  lora-recycle tune letters/ --name task --episodes 20 --way 5    task-0000 to task-0019, each on 5 random classes"
+)]
+pub struct Tune {
+    /// Folder whose sub-folders are the classes
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Name of the adapter in the registry
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Only these classes
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    classes: Vec<String>,
+    /// Tune that many adapters, each on a random choice of classes
+    #[arg(long, value_name = "E")]
+    episodes: Option<usize>,
+    /// Classes of each of these choices (default: 5)
+    #[arg(long, value_name = "WAY", requires = "episodes")]
+    way: Option<usize>,
+    /// The same seed gives the same adapters
+    #[arg(long, env = "LORA_RECYCLE_SEED", default_value_t = 0)]
+    seed: u64,
+    /// Optimiser steps (default: 60)
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u64>,
+    /// Passes over the pictures, instead of --steps
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Pictures in a step (default: 64)
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Rank of the factors (default: 4)
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<String>,
+    /// Of the factors (default: 0.001)
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Of the head (default: 0.01)
+    #[arg(long, value_name = "RATE")]
+    head_learning_rate: Option<f64>,
+    /// Share of each class that is kept apart to measure the adapter on (default: 0.2)
+    #[arg(long, value_name = "SHARE")]
+    held_out: Option<f64>,
+    /// Stop once the held-out pictures are recognised no better, and keep the best state
+    #[arg(long)]
+    early_stop: bool,
+    #[command(flatten)]
+    runner: RunnerArguments,
+}
+
+impl Tune {
+    /// `backbone` is the one that was named on the command line.
+    pub fn run(&self, common: &Common, backbone: Option<&str>) -> Result<(), CliError> {
+        let request = JobRequest {
+            kind: "tune".into(),
+            parameters: self.parameters(backbone)?,
+            images: self.pictures()?,
+            ..JobRequest::default()
+        };
+        submit_and_watch(common, request, self.runner.options()).map(|_| ())
+    }
+
+    fn parameters(&self, backbone: Option<&str>) -> Result<Map<String, Value>, CliError> {
+        let mut recipe = Map::new();
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                recipe.insert(name.into(), value);
+            }
+        };
+        set("seed", Some(json!(self.seed)));
+        set("steps", self.steps.map(Value::from));
+        set("epochs", self.epochs.map(Value::from));
+        set("batch_size", self.batch_size.map(Value::from));
+        set("rank", self.rank.map(Value::from));
+        set("learning_rate", self.learning_rate.map(Value::from));
+        set(
+            "head_learning_rate",
+            self.head_learning_rate.map(Value::from),
+        );
+        set("held_out", self.held_out.map(Value::from));
+        set("layers", self.layers.as_deref().map(number_list));
+        set("early_stop", self.early_stop.then(|| json!({})));
+        let mut parameters = Map::new();
+        parameters.insert("name".into(), self.name.as_str().into());
+        parameters.insert("recipe".into(), Value::Object(recipe));
+        if let Some(backbone) = backbone {
+            parameters.insert("backbone".into(), backbone.into());
+        }
+        if !self.classes.is_empty() {
+            parameters.insert("classes".into(), json!(self.classes));
+        }
+        if let Some(episodes) = self.episodes {
+            parameters.insert("episodes".into(), episodes.into());
+        }
+        if let Some(way) = self.way {
+            parameters.insert("way".into(), way.into());
+        }
+        Ok(parameters)
+    }
+
+    fn pictures(&self) -> Result<Vec<LabelledImage>, CliError> {
+        let mut pictures = Vec::new();
+        for (class, paths) in images::class_folders(&self.folder)? {
+            if !self.classes.is_empty() && !self.classes.contains(&class) {
+                continue;
+            }
+            for path in paths {
+                let file_name = path
+                    .file_name()
+                    .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                pictures.push(LabelledImage {
+                    class: class.clone(),
+                    file_name,
+                    bytes: images::read(&path)?.bytes,
+                });
+            }
+        }
+        Ok(pictures)
+    }
+}

@@ -1,0 +1,290 @@
+//! Inversion as a job: from an adapter with its head to a pool of synthetic images.
+
+use super::pool::{PoolSummary, stored_files};
+use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use crate::engine::loss::TokenStatistics;
+use crate::engine::resnet::ResNet;
+use crate::engine::session::SessionOptions;
+use crate::recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData};
+use crate::recycle::pool::{Pool, Provenance, preview};
+use crate::store::{
+    AdapterRecord, Digest, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Time between two looks at the images of a running job.
+const PREVIEW_EVERY: Duration = Duration::from_secs(2);
+
+/// Parts of a request that are files of priors, and roles of the job's inputs.
+const BATCH_NORM: &str = "batch_norm";
+const TOKEN_STATISTICS: &str = "token_statistics";
+
+/// Makes the pool of one adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Invert {
+    /// `name:version`
+    pub adapter: String,
+    pub adapter_id: Uuid,
+    pub adapter_digest: Digest,
+    pub backbone_digest: Digest,
+    pub retention: Retention,
+    pub recipe: InversionRecipe,
+}
+
+/// What a request for inversion says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    adapter: Option<String>,
+    /// Several at once, a job each.
+    #[serde(default)]
+    adapters: Vec<String>,
+    #[serde(default)]
+    retention: Retention,
+    #[serde(default)]
+    recipe: Value,
+}
+
+impl Job for Invert {
+    const KIND: &'static str = "invert";
+
+    fn title(&self) -> String {
+        format!("Make synthetic images of {}", self.adapter)
+    }
+
+    async fn plan(
+        request: JobRequest,
+        services: &Services,
+    ) -> Result<Vec<Planned<Self>>, RequestError> {
+        let Parameters {
+            adapter,
+            adapters,
+            retention,
+            recipe,
+        } = request.parameters()?;
+        let references: Vec<String> = adapter.into_iter().chain(adapters).collect();
+        if references.is_empty() {
+            return Err(RequestError::invalid(
+                "adapter",
+                "no adapter is named; name one that has a head",
+            ));
+        }
+        let bad_recipe = |error: String| RequestError::invalid("recipe", error);
+        let mut recipe = match recipe {
+            Value::Null => InversionRecipe::default(),
+            recipe => InversionRecipe::from_json(&recipe)
+                .map_err(|error| bad_recipe(error.to_string()))?,
+        };
+        let mut inputs = Vec::new();
+        for (part, bytes) in request.files {
+            let digest = Digest::of(&bytes).to_string();
+            match part.as_str() {
+                BATCH_NORM => recipe.priors.batch_norm_file = Some(digest),
+                TOKEN_STATISTICS => recipe.priors.token_statistics_file = Some(digest),
+                _ => {
+                    return Err(RequestError::invalid(
+                        part,
+                        format!("files may be called {BATCH_NORM} and {TOKEN_STATISTICS}"),
+                    ));
+                }
+            }
+            inputs.push(NewInput {
+                name: format!("{part}.safetensors"),
+                role: part,
+                bytes,
+            });
+        }
+        let mut planned = Vec::with_capacity(references.len());
+        for reference in references {
+            let registry = services.registry();
+            let record = registry.resolve(&reference).await?;
+            let candidate = registry.candidate_of(&record).await?;
+            let adapter = registry.load(&record).await?;
+            // What is wrong with a file is said now.
+            let files = inputs
+                .iter()
+                .map(|input| (input.role.as_str(), input.bytes.as_slice()));
+            prior_data(files, candidate.config.width)
+                .map_err(|(part, error)| RequestError::invalid(part, error))?;
+            recipe
+                .validate(&candidate.config, &adapter)
+                .map_err(|error| bad_recipe(format!("{}: {error}", record.label())))?;
+            planned.push(Planned {
+                job: Self::of(&record, retention, recipe.clone()),
+                inputs: inputs.clone(),
+                waits_for: request.waits_for.clone(),
+            });
+        }
+        Ok(planned)
+    }
+
+    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        let key = pool_key(
+            &self.adapter_digest,
+            &self.backbone_digest,
+            &self.stored_recipe(),
+        );
+        if let Some(found) = context.block_on(context.store().find_pool(&key))? {
+            context.log(LogLevel::Info, "the same images were made before")?;
+            return Ok(result(&found));
+        }
+        if self.retention == Retention::MemoryOnly {
+            context.keep_off_the_disk();
+        }
+        let pool = self.images(context)?;
+        let new = NewPool {
+            adapter_id: self.adapter_id,
+            adapter_label: self.adapter.clone(),
+            adapter_digest: self.adapter_digest.clone(),
+            backbone_digest: self.backbone_digest.clone(),
+            recipe: self.stored_recipe(),
+            summary: json!(PoolSummary::of(pool.manifest())),
+            retention: self.retention,
+            files: stored_files(&pool)?,
+        };
+        Ok(result(&context.block_on(context.store().create_pool(new))?))
+    }
+}
+
+fn result(pool: &PoolRecord) -> Value {
+    let of_summary = |name: &str| pool.summary.get(name).cloned().unwrap_or(Value::Null);
+    json!({
+        "pool": pool.id,
+        "adapter": pool.adapter_label,
+        "images": of_summary("images"),
+        "teacher_accuracy": of_summary("teacher_accuracy"),
+        "teacher_cross_entropy": of_summary("teacher_cross_entropy"),
+        "bare_cross_entropy": of_summary("bare_cross_entropy"),
+    })
+}
+
+impl Invert {
+    fn of(record: &AdapterRecord, retention: Retention, recipe: InversionRecipe) -> Self {
+        Self {
+            adapter: record.label(),
+            adapter_id: record.id,
+            adapter_digest: record.digest.clone(),
+            backbone_digest: record.backbone_digest.clone(),
+            retention,
+            recipe,
+        }
+    }
+
+    fn stored_recipe(&self) -> Value {
+        json!(self.recipe)
+    }
+
+    fn images(&self, context: &JobContext) -> Result<Pool, JobError> {
+        let services = context.services();
+        let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
+        let registry = services.registry();
+        let adapter = context.block_on(async {
+            let record = registry.resolve(&self.adapter_id.to_string()).await?;
+            registry.load(&record).await
+        })?;
+        let data = || self.prior_data(context, backbone.config.width);
+        let options = SessionOptions {
+            threads: context.threads(),
+            ..SessionOptions::default()
+        };
+        let recipe = self.recipe.clone();
+        let mut inversion = match context.load_checkpoint()? {
+            Some(state) => {
+                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                Inversion::resume(&backbone, adapter, data()?, recipe, options, &state)?
+            }
+            None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
+        };
+        let mut shown: Option<Instant> = None;
+        context.drive_and(&mut inversion, |inversion| {
+            if shown.is_none_or(|shown| shown.elapsed() >= PREVIEW_EVERY) {
+                show(context, inversion)?;
+                shown = Some(Instant::now());
+            }
+            Ok(())
+        })?;
+        let outcome = inversion.outcome()?.ok_or_else(|| {
+            JobError::failure(
+                "invert",
+                "inversion ended without a result, which is a defect",
+            )
+        })?;
+        let from = Provenance {
+            adapter_digest: self.adapter_digest.as_str(),
+            backbone_digest: self.backbone_digest.as_str(),
+            patch_size: backbone.config.patch_size,
+            recipe: &self.recipe,
+        };
+        Pool::new(outcome, from).map_err(|error| JobError::failure("pool", error.to_string()))
+    }
+
+    fn prior_data(&self, context: &JobContext, width: usize) -> Result<PriorData, JobError> {
+        let mut files = Vec::new();
+        for input in context.inputs()? {
+            files.push((input.role.clone(), context.read_input(&input)?));
+        }
+        prior_data(
+            files
+                .iter()
+                .map(|(part, bytes)| (part.as_str(), bytes.as_slice())),
+            width,
+        )
+        .map_err(|(_, error)| JobError::abort("prior_file", error))
+    }
+}
+
+/// Reads the files of priors.
+fn prior_data<'a>(
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+    width: usize,
+) -> Result<PriorData, (&'a str, String)> {
+    let mut data = PriorData::default();
+    for (part, bytes) in files {
+        if part == BATCH_NORM {
+            let read = ResNet::read(bytes).map_err(|error| (part, error.to_string()))?;
+            data.batch_norm = Some(read);
+        } else {
+            let read =
+                TokenStatistics::read(bytes, width).map_err(|error| (part, error.to_string()))?;
+            data.token_statistics = Some(read);
+        }
+    }
+    Ok(data)
+}
+
+/// Shows the images as they are now.
+fn show(context: &JobContext, inversion: &mut Inversion) -> Result<(), JobError> {
+    let labels = inversion.class_labels();
+    let side = inversion.image_size();
+    let (levels, classes) = inversion.current_images()?;
+    for (index, (planes, class)) in levels
+        .chunks_exact(3 * side * side)
+        .zip(classes)
+        .enumerate()
+    {
+        let png = preview(planes, side)
+            .map_err(|error| JobError::failure("preview", error.to_string()))?;
+        let label = labels.get(class as usize).map_or("", String::as_str);
+        context.preview(index, label, png);
+    }
+    Ok(())
+}
+
+impl From<InversionError> for JobError {
+    fn from(error: InversionError) -> Self {
+        let message = error.to_string();
+        match error {
+            InversionError::Recipe(_) | InversionError::Given { .. } => {
+                Self::abort("recipe", message)
+            }
+            InversionError::Diverged(_) => Self::abort("diverged", message),
+            InversionError::State(_) => {
+                Self::abort("checkpoint", message).hint("submit it again, as a new job")
+            }
+            InversionError::Operation(_) => Self::failure("engine", message),
+        }
+    }
+}

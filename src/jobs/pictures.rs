@@ -1,0 +1,90 @@
+//! Labelled pictures as they were sent, to what tuning learns from.
+
+use super::{LabelledImage, RequestError};
+use crate::backbone::Preprocess;
+use crate::image_input::{ImageLimits, load_levels};
+use crate::recycle::labelled_images::LabelledImages;
+use rayon::prelude::*;
+
+/// Usable pictures, and why others are not.
+pub(super) struct Prepared {
+    pub images: LabelledImages,
+    /// One sentence each, the first [`MOST_SENTENCES`].
+    pub left_out: Vec<String>,
+}
+
+const MOST_SENTENCES: usize = 50;
+
+/// Decodes the pictures of `classes` (all where there are none) to the size that the backbone sees. Those that cannot be used are
+/// left out.
+///
+/// # Errors
+/// [`RequestError::Invalid`]: a class that is asked for is not there or has no usable picture, or there are fewer than two.
+pub(super) fn prepare(
+    mut pictures: Vec<LabelledImage>,
+    classes: Option<&[String]>,
+    preprocess: &Preprocess,
+) -> Result<Prepared, RequestError> {
+    let mut names: Vec<String> = pictures
+        .iter()
+        .map(|picture| picture.class.clone())
+        .collect();
+    names.dedup();
+    if let Some(wanted) = classes {
+        if let Some(missing) = wanted.iter().find(|label| !names.contains(label)) {
+            return Err(RequestError::invalid(
+                "classes",
+                format!(
+                    "there is no class \"{missing}\"; there are {}",
+                    names.join(", ")
+                ),
+            ));
+        }
+        pictures.retain(|picture| wanted.contains(&picture.class));
+        names.retain(|name| wanted.contains(name));
+    }
+    let limits = ImageLimits::default();
+    let decoded: Vec<_> = pictures
+        .par_iter()
+        .map(|picture| load_levels(&picture.bytes, &limits, preprocess))
+        .collect();
+    let (mut levels, mut labels, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut side = 0;
+    let mut unusable = 0;
+    for (picture, decoded) in pictures.iter().zip(decoded) {
+        let own = names.iter().position(|name| *name == picture.class);
+        let problem = match (decoded, own) {
+            (Ok(decoded), Some(own)) if decoded.width == decoded.height => {
+                side = decoded.width;
+                labels.push(own as u32);
+                levels.extend(decoded.planes);
+                continue;
+            }
+            (Ok(decoded), _) => format!(
+                "it is {} × {} pixels behind the backbone's preprocessing, not square",
+                decoded.width, decoded.height
+            ),
+            (Err(error), _) => error.to_string(),
+        };
+        unusable += 1;
+        if left_out.len() < MOST_SENTENCES {
+            let LabelledImage {
+                class, file_name, ..
+            } = picture;
+            left_out.push(format!("left out: {class}/{file_name}: {problem}"));
+        }
+    }
+    if unusable > left_out.len() {
+        left_out.push(format!(
+            "left out: {} more pictures",
+            unusable - left_out.len()
+        ));
+    }
+    let images = LabelledImages::new(names, side.max(1), levels, labels).map_err(|error| {
+        let reason = left_out.first().map_or_else(String::new, |first| {
+            format!("; {unusable} pictures cannot be used, {first}")
+        });
+        RequestError::invalid("archive", format!("{error}{reason}"))
+    })?;
+    Ok(Prepared { images, left_out })
+}

@@ -1,0 +1,567 @@
+//! Jobs and pools over HTTP: the real router around a fresh data folder, with a kind of job for tests.
+
+use crate::jobs_support::{Count, End, count, hold, kinds, options, pool_of, step, submit};
+use crate::registry_api::assert_problem;
+use crate::store_support::files_on_disk;
+use crate::test_app::{TestApp, form_request};
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::StreamExt;
+use lora_recycle::adapter::{NamedFile, write_zip};
+use lora_recycle::app::registry::Registry;
+use lora_recycle::jobs::pool::{IMAGES_FILE, KEPT_TOKENS_FILE};
+use lora_recycle::jobs::{Jobs, Services};
+use lora_recycle::store::{Access, JobState, NewPool};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+struct Fresh {
+    app: TestApp,
+    jobs: Jobs,
+    folder: TempDir,
+}
+
+async fn fresh() -> Fresh {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(folder.path(), Access::Exclusive)
+        .await
+        .unwrap();
+    let services = Services::new(registry.clone(), None);
+    let jobs = Jobs::new(services, kinds(), options());
+    Fresh {
+        app: TestApp::with_jobs(registry, jobs.clone()),
+        jobs,
+        folder,
+    }
+}
+
+impl Fresh {
+    async fn post(&self, path: &str) -> crate::test_app::Answered {
+        let request = Request::post(format!("/api/v1{path}"));
+        self.app.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> crate::test_app::Answered {
+        self.app.get(&format!("/api/v1{path}")).await
+    }
+
+    async fn submit(&self, body: Value) -> crate::test_app::Answered {
+        self.app.post_json("/api/v1/jobs", &body).await
+    }
+}
+
+fn recipe(name: &str, to: u64) -> Value {
+    json!({"name": name, "to": to})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_asked_for_shown_listed_and_the_same_work_is_done_once() {
+    let fresh = fresh().await;
+    let body = json!({"kind": "count", "recipe": recipe("api", 3)});
+    let answer = fresh.submit(body.clone()).await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let job = answer.json();
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("/api/v1/jobs/{id}"));
+    let mut shown = job.clone();
+    shown["id"] = "[id]".into();
+    shown["created_ms"] = 0.into();
+    insta::assert_snapshot!(format!("{shown:#}"), @r#"
+    {
+      "attempts": 0,
+      "cancel_requested": false,
+      "created_ms": 0,
+      "error": null,
+      "finished_ms": null,
+      "id": "[id]",
+      "kind": "count",
+      "most_attempts": 3,
+      "priority": 0,
+      "progress": null,
+      "recipe": {
+        "ballast": 0,
+        "end": "well",
+        "name": "api",
+        "to": 3
+      },
+      "result": null,
+      "retry_at_ms": null,
+      "started_ms": null,
+      "state": "queued",
+      "title": "count api to 3",
+      "waits_for": []
+    }
+    "#);
+    assert_eq!(fresh.submit(body).await.json(), job);
+    let other = fresh
+        .submit(json!({"kind": "count", "recipe": recipe("api", 4), "waits_for": [id]}))
+        .await
+        .json();
+    assert_eq!(other["waits_for"], json!([id]));
+    step(&fresh.jobs).await;
+    let done = fresh.get(&format!("/jobs/{id}")).await.json();
+    assert_eq!(done["state"], "succeeded");
+    assert_eq!(done["result"]["sum"], 6);
+    assert_eq!(done["progress"]["step"], 3);
+
+    let ids = |list: &Value| -> Vec<String> {
+        let jobs = list["jobs"].as_array().unwrap().iter();
+        jobs.map(|job| job["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let other_id = other["id"].as_str().unwrap();
+    let first = fresh.get("/jobs?limit=1").await.json();
+    assert_eq!(ids(&first), [other_id]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = fresh
+        .get(&format!("/jobs?limit=1&cursor={cursor}"))
+        .await
+        .json();
+    assert_eq!(
+        (ids(&second), &second["next_cursor"]),
+        (vec![id.to_owned()], &Value::Null)
+    );
+    for (query, expected) in [
+        ("state=queued", vec![other_id]),
+        ("state=succeeded&kind=count", vec![id]),
+        ("kind=tune", vec![]),
+    ] {
+        let list = fresh.get(&format!("/jobs?{query}")).await.json();
+        assert_eq!(ids(&list), expected, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_jobs_of_one_request_come_as_a_list() {
+    let fresh = fresh().await;
+    let body = json!({"kind": "count", "recipe": recipe("several", 3), "copies": 3});
+    let answer = fresh.submit(body).await;
+    assert_eq!(answer.status, 202);
+    let answered = answer.json();
+    let jobs = answered["jobs"].as_array().unwrap();
+    assert_eq!(jobs.len(), 3);
+    let first = jobs[0]["id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("/api/v1/jobs/{first}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_requests_name_what_is_wrong_and_queue_nothing() {
+    let fresh = fresh().await;
+    for (body, parameter) in [
+        (json!({"kind": "knit"}), "kind"),
+        (json!({"kind": "count"}), "body"),
+        (
+            json!({"kind": "count", "recipe": recipe("x", 0)}),
+            "recipe.to",
+        ),
+        (
+            json!({"kind": "count", "recipe": {"name": "x", "to": "many"}}),
+            "recipe.to",
+        ),
+        (
+            json!({"kind": "count", "recipe": {"name": "x", "to": 1, "extra": 1}}),
+            "recipe.extra",
+        ),
+        (json!({"recipe": recipe("x", 1)}), "body"),
+    ] {
+        let answer = fresh.submit(body.clone()).await;
+        let problem = assert_problem(&answer, 422, "invalid_parameter");
+        assert_eq!(problem["parameter"], parameter, "{body}: {problem:#}");
+    }
+    let missing = json!({"kind": "count", "recipe": recipe("x", 1), "waits_for": [Uuid::nil()]});
+    assert_problem(&fresh.submit(missing).await, 404, "job_not_found");
+    let text = Request::post("/api/v1/jobs").body(Body::from("x")).unwrap();
+    assert_problem(&fresh.app.send(text).await, 415, "unsupported_media_type");
+    assert_problem(
+        &fresh.get("/jobs?state=lost").await,
+        422,
+        "invalid_parameter",
+    );
+    assert_problem(&fresh.get("/jobs?limit=0").await, 422, "invalid_parameter");
+    for id in ["nonsense", &Uuid::nil().to_string()] {
+        assert_problem(
+            &fresh.get(&format!("/jobs/{id}")).await,
+            404,
+            "job_not_found",
+        );
+        for path in ["events", "previews", "previews/0"] {
+            let answer = fresh.get(&format!("/jobs/{id}/{path}")).await;
+            assert_problem(&answer, 404, "job_not_found");
+        }
+        for path in ["cancel", "retry"] {
+            let answer = fresh.post(&format!("/jobs/{id}/{path}")).await;
+            assert_problem(&answer, 404, "job_not_found");
+        }
+    }
+    assert_eq!(fresh.get("/jobs").await.json()["jobs"], json!([]));
+}
+
+fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let files: Vec<NamedFile> = files
+        .iter()
+        .map(|(path, bytes)| NamedFile::new(*path, *bytes))
+        .collect();
+    write_zip(&files).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labelled_pictures_come_as_a_zip_and_hostile_ones_are_refused() {
+    let fresh = fresh().await;
+    let text = recipe("zip", 1).to_string();
+    let post = async |archive: &[u8], recipe: &[u8]| {
+        let parts = [
+            ("kind", "", b"count".as_slice()),
+            ("recipe", "", recipe),
+            ("archive", "pets.zip", archive),
+        ];
+        fresh.app.send(form_request("/api/v1/jobs", &parts)).await
+    };
+    for (archive, words) in [
+        (zip(&[("stray.png", b"x")]), "lies in no folder"),
+        (zip(&[("cat/../../x.png", b"x")]), "leads out"),
+        (b"no zip".to_vec(), "cannot be read"),
+    ] {
+        let problem = assert_problem(
+            &post(&archive, text.as_bytes()).await,
+            422,
+            "invalid_parameter",
+        );
+        assert_eq!(problem["parameter"], "archive");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(words),
+            "{problem:#}"
+        );
+    }
+    let good = zip(&[("pets/dog/1.png", b"dog"), ("pets/cat/1.png", b"small cat")]);
+    let problem = assert_problem(&post(&good, b"{").await, 422, "invalid_parameter");
+    assert_eq!(problem["parameter"], "recipe");
+    assert!(files_on_disk(fresh.folder.path()).is_empty());
+
+    let answer = post(&good, text.as_bytes()).await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let id: Uuid = answer.json()["id"].as_str().unwrap().parse().unwrap();
+    let inputs = fresh.jobs.store().job_inputs(id).await.unwrap();
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["cat/1.png", "dog/1.png"]);
+    let job = step(&fresh.jobs).await;
+    assert_eq!(job.result.unwrap()["input_bytes"], 12);
+    assert!(files_on_disk(fresh.folder.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_that_do_not_allow_it_are_409() {
+    let fresh = fresh().await;
+    let id = submit(&fresh.jobs, count("states", 1)).await.id;
+    assert_problem(
+        &fresh.post(&format!("/jobs/{id}/retry")).await,
+        409,
+        "job_state",
+    );
+    step(&fresh.jobs).await;
+    for path in ["retry", "cancel"] {
+        let answer = fresh.post(&format!("/jobs/{id}/{path}")).await;
+        let problem = assert_problem(&answer, 409, "job_state");
+        assert!(problem["detail"].as_str().unwrap().contains("succeeded"));
+    }
+    let fails = Count {
+        end: End::Aborts,
+        ..count("states", 2)
+    };
+    let id = submit(&fresh.jobs, fails.clone()).await.id;
+    step(&fresh.jobs).await;
+    let failed = fresh.get(&format!("/jobs/{id}")).await.json();
+    assert_eq!(
+        failed["error"],
+        json!({"code": "numbers", "message": "the numbers are wrong", "hint": "mend them"})
+    );
+    let answer = fresh.post(&format!("/jobs/{id}/retry")).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["state"]),
+        (200, &json!("queued"))
+    );
+    let answer = fresh.post(&format!("/jobs/{id}/cancel")).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["state"]),
+        (200, &json!("cancelled"))
+    );
+    submit(&fresh.jobs, fails).await;
+    assert_problem(
+        &fresh.post(&format!("/jobs/{id}/retry")).await,
+        409,
+        "job_replaced",
+    );
+}
+
+/// A client of the events that reads as long as the stream goes.
+struct Events {
+    body: axum::body::BodyDataStream,
+    read: String,
+}
+
+#[derive(Debug, PartialEq)]
+struct Event {
+    id: i64,
+    name: String,
+    data: Value,
+}
+
+impl Events {
+    async fn open(app: &TestApp, id: Uuid, last: Option<i64>) -> Self {
+        let mut request = Request::get(format!("/api/v1/jobs/{id}/events"));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last.to_string());
+        }
+        let response = app.open(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            body: response.into_body().into_data_stream(),
+            read: String::new(),
+        }
+    }
+
+    /// The next event; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((text, rest)) = self.read.split_once("\n\n") {
+                let field = |name: &str| {
+                    let line = text.lines().find_map(|line| line.strip_prefix(name));
+                    line.map(|value| value.trim_start().to_owned())
+                };
+                let event = field("data:").map(|data| Event {
+                    id: field("id:").unwrap().parse().unwrap(),
+                    name: field("event:").unwrap(),
+                    data: serde_json::from_str(&data).unwrap(),
+                });
+                self.read = rest.to_owned();
+                match event {
+                    Some(event) => return Some(event),
+                    // A comment that keeps the connection alive.
+                    None => continue,
+                }
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(60), self.body.next())
+                .await
+                .expect("an event");
+            self.read += std::str::from_utf8(&chunk?.unwrap()).unwrap();
+        }
+    }
+
+    async fn rest(mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
+        }
+        events
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_come_live_and_a_client_that_reconnects_misses_none_and_sees_none_twice() {
+    let fresh = fresh().await;
+    let held = hold("events");
+    let id = submit(&fresh.jobs, count("events", 3)).await.id;
+    let mut events = Events::open(&fresh.app, id, None).await;
+    let queued = events.next().await.unwrap();
+    assert_eq!(
+        (queued.name.as_str(), &queued.data["state"]),
+        ("state", &json!("queued"))
+    );
+    assert_eq!(queued.data["id"], id.to_string());
+    let runner = tokio::spawn({
+        let jobs = fresh.jobs.clone();
+        async move { jobs.run_only(&[id]).await }
+    });
+    let running = events.next().await.unwrap();
+    assert_eq!(running.data["state"], "running");
+    held.arrival().await;
+    held.let_on();
+    let progress = events.next().await.unwrap();
+    assert_eq!(
+        (progress.name.as_str(), &progress.data["step"]),
+        ("progress", &json!(1))
+    );
+    assert_eq!(progress.data["figures"], json!({"sum": 1.0}));
+    assert!(progress.data["at_ms"].is_i64());
+    // The connection breaks while the job goes on.
+    drop(events);
+    held.arrival().await;
+    held.let_on();
+    held.arrival().await;
+    let again = Events::open(&fresh.app, id, Some(progress.id)).await;
+    held.let_on();
+    let rest = again.rest().await;
+    runner.await.unwrap();
+    assert!(rest.windows(2).all(|pair| pair[0].id < pair[1].id) && rest[0].id > progress.id);
+    let last = rest.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), &last.data["state"]),
+        ("state", &json!("succeeded"))
+    );
+    assert_eq!(last.data["result"]["sum"], 6);
+    let all = Events::open(&fresh.app, id, None).await.rest().await;
+    let joined: Vec<Event> = [queued, running, progress]
+        .into_iter()
+        .chain(rest)
+        .collect();
+    assert_eq!(all, joined);
+
+    // Nothing more to see: a browser does not come again after this.
+    let last = all.last().unwrap().id.to_string();
+    for (header, status) in [(last.as_str(), 204), ("-1", 422), ("x", 422)] {
+        let request = Request::get(format!("/api/v1/jobs/{id}/events"))
+            .header("Last-Event-ID", header)
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(fresh.app.send(request).await.status, status, "{header}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_has_an_open_stream_that_ends_with_the_server() {
+    let fresh = fresh().await;
+    let id = submit(&fresh.jobs, count("waits", 3)).await.id;
+    let mut events = Events::open(&fresh.app, id, None).await;
+    let queued = events.next().await.unwrap();
+    let waiting = Events::open(&fresh.app, id, Some(queued.id)).await;
+    fresh.jobs.stop();
+    assert_eq!(events.next().await, None);
+    assert!(waiting.rest().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_shows_previews_and_is_cancelled_within_two_seconds() {
+    let fresh = fresh().await;
+    let held = hold("previews");
+    let id = submit(&fresh.jobs, count("previews", 1_000_000)).await.id;
+    assert_eq!(
+        fresh.get(&format!("/jobs/{id}/previews")).await.json(),
+        json!({"previews": []})
+    );
+    let runner = tokio::spawn({
+        let jobs = fresh.jobs.clone();
+        async move { jobs.run_only(&[id]).await }
+    });
+    for _ in 0..2 {
+        held.arrival().await;
+        held.let_on();
+    }
+    held.arrival().await;
+    let list = json!({"previews": [{"index": 0, "label": "sum", "version": 2}]});
+    assert_eq!(
+        fresh.get(&format!("/jobs/{id}/previews")).await.json(),
+        list
+    );
+    let answer = fresh.get(&format!("/jobs/{id}/previews/0")).await;
+    assert_eq!(
+        (answer.header("content-type"), &answer.body[..]),
+        ("image/png", &b"3"[..])
+    );
+    let answer = fresh.get(&format!("/jobs/{id}/previews/7")).await;
+    assert_problem(&answer, 404, "picture_not_found");
+    // From here on steps run freely.
+    drop(held);
+    let asked = Instant::now();
+    let answer = fresh.post(&format!("/jobs/{id}/cancel")).await;
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    let job = answer.json();
+    assert_eq!(
+        (answer.status.as_u16(), &job["state"]),
+        (200, &json!("cancelled")),
+        "{job:#}"
+    );
+    runner.await.unwrap();
+    assert_eq!(
+        fresh.get(&format!("/jobs/{id}/previews")).await.json(),
+        json!({"previews": []})
+    );
+    assert_eq!(
+        fresh.jobs.store().job(id).await.unwrap().state,
+        JobState::Cancelled
+    );
+}
+
+/// A pool of two images of 2×2 pixels, whose values count up.
+fn small_pool() -> NewPool {
+    let pixels: Vec<u8> = (0..24).collect();
+    let images = TensorView::new(Dtype::U8, vec![2, 3, 2, 2], &pixels).unwrap();
+    let kept: Vec<u8> = [0_i32, 3, 1, 2]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let kept = TensorView::new(Dtype::I32, vec![2, 2], &kept).unwrap();
+    let file = |name: &str, tensor| safetensors::serialize([(name, tensor)], None).unwrap();
+    NewPool {
+        summary: json!({
+            "image_size": 2, "images": 2, "grid": 2, "kept_tokens_per_image": 2,
+            "classes": [{"label": "cat", "images": 2, "teacher_accuracy": 1.0, "teacher_confidence": 0.9}],
+            "teacher_accuracy": 1.0, "teacher_cross_entropy": 0.1, "bare_cross_entropy": 1.5,
+        }),
+        files: vec![
+            (IMAGES_FILE.into(), file("images", images)),
+            (KEPT_TOKENS_FILE.into(), file("kept_tokens", kept)),
+        ],
+        ..pool_of("pets")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pools_are_listed_shown_drawn_and_deleted() {
+    let fresh = fresh().await;
+    let store = fresh.jobs.store();
+    let id = store.create_pool(small_pool()).await.unwrap().id;
+    let shown = fresh.get(&format!("/pools/{id}")).await.json();
+    assert_eq!(fresh.get("/pools").await.json(), json!({"pools": [shown]}));
+    assert_eq!(
+        (&shown["adapter"], &shown["retention"]),
+        (&json!("pets:1"), &json!("keep"))
+    );
+    assert_eq!(
+        (&shown["classes"][0]["label"], &shown["recipe"]),
+        (&json!("cat"), &json!({"steps": 3}))
+    );
+    let kept = fresh.get(&format!("/pools/{id}/kept-tokens")).await.json();
+    assert_eq!(kept, json!({"grid": 2, "kept": [[0, 3], [1, 2]]}));
+
+    let answer = fresh.get(&format!("/pools/{id}/images/1")).await;
+    assert_eq!(answer.header("content-type"), "image/png");
+    let picture = image::load_from_memory(&answer.body).unwrap().into_rgb8();
+    assert_eq!(picture.dimensions(), (2, 2));
+    assert_eq!(picture.get_pixel(1, 0).0, [13, 17, 21]);
+    let etag = answer.header("etag").to_owned();
+    let request = Request::get(format!("/api/v1/pools/{id}/images/1"))
+        .header("if-none-match", &etag)
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(fresh.app.send(request).await.status, 304);
+    assert_ne!(
+        fresh
+            .get(&format!("/pools/{id}/images/0"))
+            .await
+            .header("etag"),
+        etag
+    );
+
+    for index in ["2", "x"] {
+        let answer = fresh.get(&format!("/pools/{id}/images/{index}")).await;
+        assert_problem(&answer, 404, "picture_not_found");
+    }
+    let delete = async |id: &str| {
+        let request = Request::delete(format!("/api/v1/pools/{id}"));
+        fresh.app.send(request.body(Body::empty()).unwrap()).await
+    };
+    let deleted = delete(&id.to_string()).await;
+    assert_eq!(deleted.status, 200);
+    assert!(deleted.json()["freed_bytes"].as_u64().unwrap() > 24);
+    assert!(files_on_disk(fresh.folder.path()).is_empty());
+    for id in [id.to_string().as_str(), "nonsense"] {
+        assert_problem(&delete(id).await, 404, "pool_not_found");
+        for path in ["", "/images/0", "/kept-tokens"] {
+            let answer = fresh.get(&format!("/pools/{id}{path}")).await;
+            assert_problem(&answer, 404, "pool_not_found");
+        }
+    }
+}
