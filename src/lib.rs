@@ -6,6 +6,7 @@ pub mod cli;
 pub mod inference;
 pub mod jobs;
 pub mod store;
+pub mod verify;
 pub mod web;
 
 pub use lora_recycle_core::{
