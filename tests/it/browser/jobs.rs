@@ -389,7 +389,7 @@ async fn a_pool_shows_its_images_what_was_left_out_and_that_it_failed() {
               canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter((value, index) => index % 4 === 3 && value === 0).length)",
         )
         .await;
-    assert_eq!(clear, json!([KEPT; 6]));
+    assert_eq!(clear, json!(vec![KEPT; 6]));
     page.click("#images .image-class:nth-child(2) .tile").await;
     page.wait_for("document.getElementById('viewer').open")
         .await;
