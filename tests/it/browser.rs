@@ -2,6 +2,8 @@
 
 mod accessibility;
 mod admin;
+mod jobs;
+mod jobs_live;
 mod session;
 
 use fantoccini::Locator;

@@ -1,41 +1,78 @@
-//! The pages of the registry: the list of adapters and one adapter. They are frames; what stands in them comes from the REST
-//! interface, which the page calls like every other client.
+//! The pages of adapters, jobs and pools. They are frames; what stands in them comes from the REST interface, which the page calls
+//! like every other client.
 
 use super::{assets, document};
 use crate::web::WebState;
+use crate::web::limits::Gate;
 use askama::Template;
 use axum::Router;
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
-#[derive(Template)]
+#[derive(Clone, Template)]
 #[template(path = "admin/adapters.html")]
 struct AdaptersPage<'a> {
     assets: &'a str,
 }
 
-#[derive(Template)]
+#[derive(Clone, Template)]
 #[template(path = "admin/adapter.html")]
 struct AdapterPage<'a> {
     assets: &'a str,
 }
 
+#[derive(Clone, Template)]
+#[template(path = "admin/jobs.html")]
+struct JobsPage<'a> {
+    assets: &'a str,
+    max_upload_bytes: usize,
+}
+
+#[derive(Clone, Template)]
+#[template(path = "admin/job.html")]
+struct JobPage<'a> {
+    assets: &'a str,
+}
+
+#[derive(Clone, Template)]
+#[template(path = "admin/pools.html")]
+struct PoolsPage<'a> {
+    assets: &'a str,
+}
+
+#[derive(Clone, Template)]
+#[template(path = "admin/pool.html")]
+struct PoolPage<'a> {
+    assets: &'a str,
+}
+
+/// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
 pub fn router() -> Router<WebState> {
+    let assets = assets::base_path();
     Router::new()
-        .route("/admin/adapters", get(adapters))
-        .route("/admin/adapters/{reference}", get(adapter))
+        .route("/admin/adapters", frame(AdaptersPage { assets }))
+        .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
+        .route("/admin/jobs", get(jobs))
+        .route("/admin/jobs/{id}", frame(JobPage { assets }))
+        .route("/admin/pools", frame(PoolsPage { assets }))
+        .route("/admin/pools/{id}", frame(PoolPage { assets }))
 }
 
-async fn adapters(request: HeaderMap) -> Response {
-    let assets = assets::base_path();
-    document(&request, &AdaptersPage { assets })
+async fn jobs(State(gate): State<Gate>, request: HeaderMap) -> Response {
+    let page = JobsPage {
+        assets: assets::base_path(),
+        max_upload_bytes: gate.limits.max_body_bytes,
+    };
+    document(&request, &page)
 }
 
-/// The same frame for every adapter: its script reads the reference from the address.
-async fn adapter(request: HeaderMap) -> Response {
-    let assets = assets::base_path();
-    document(&request, &AdapterPage { assets })
+fn frame<P>(page: P) -> MethodRouter<WebState>
+where
+    P: Template + Clone + Send + Sync + 'static,
+{
+    get(async move |request: HeaderMap| -> Response { document(&request, &page) })
 }
 
 #[cfg(test)]
@@ -43,21 +80,44 @@ mod tests {
     use super::*;
     use crate::web::pages::tests::assert_strict;
 
+    /// Each page with its scripts that ask for elements.
+    fn pages() -> [(String, &'static [&'static str]); 6] {
+        let assets = assets::base_path();
+        let jobs = JobsPage {
+            assets,
+            max_upload_bytes: 1,
+        };
+        let html = |page: &dyn askama::DynTemplate| page.dyn_render().expect("a page");
+        [
+            (html(&AdaptersPage { assets }), &["list", "importing"]),
+            (
+                html(&AdapterPage { assets }),
+                &["adapter", "pointers", "confirm"],
+            ),
+            (
+                html(&jobs),
+                &["jobs", "start_tune", "start_invert", "confirm"],
+            ),
+            (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
+            (html(&PoolsPage { assets }), &["pools"]),
+            (
+                html(&PoolPage { assets }),
+                &["pool", "image_grid", "confirm"],
+            ),
+        ]
+    }
+
     #[test]
     fn the_pages_ask_no_other_host_and_have_no_inline_script_or_style() {
-        let assets = assets::base_path();
-        assert_strict(&AdaptersPage { assets }.render().expect("a page"));
-        assert_strict(&AdapterPage { assets }.render().expect("a page"));
+        for (html, _) in pages() {
+            assert_strict(&html);
+        }
     }
 
     #[test]
     fn scripts_and_styles_of_the_pages_are_embedded() {
-        let assets = assets::base_path();
-        for html in [
-            AdaptersPage { assets }.render().expect("a page"),
-            AdapterPage { assets }.render().expect("a page"),
-        ] {
-            let prefix = format!("=\"{assets}/");
+        let prefix = format!("=\"{}/", assets::base_path());
+        for (html, _) in pages() {
             let paths = html
                 .split(&prefix)
                 .skip(1)
@@ -72,13 +132,7 @@ mod tests {
 
     #[test]
     fn every_element_that_a_script_asks_for_by_its_id_is_on_the_page() {
-        let assets = assets::base_path();
-        let list = AdaptersPage { assets }.render().expect("a page");
-        let one = AdapterPage { assets }.render().expect("a page");
-        for (html, scripts) in [
-            (&list, &["list", "importing"][..]),
-            (&one, &["adapter", "pointers"][..]),
-        ] {
+        for (html, scripts) in pages() {
             for script in scripts {
                 let file = assets::find(&format!("js/admin/{script}.js")).expect("a script");
                 let text = str::from_utf8(file.bytes).expect("text");

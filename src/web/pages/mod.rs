@@ -1,4 +1,4 @@
-//! What a person sees in the browser: the page, the pages of the registry, their embedded files, and the friendly "not found".
+//! What a person sees in the browser: the page, the pages of adapters, jobs and pools, their embedded files, and the friendly "not found".
 //! Knows the backbone's preprocessing (to draw over the right part of a picture); classifies nothing itself,
 //! the page calls the REST interface like every other client.
 

@@ -3,7 +3,7 @@
 import { byId, plural, setText } from "../dom.js";
 import * as api from "./api.js";
 import { confirm } from "./confirm.js";
-import { attempt, badge, bytes, link, make, shortDigest, showFacts, speak, when } from "./elements.js";
+import { attempt, badge, bytes, invertPage, link, make, shortDigest, showFacts, speak, when } from "./elements.js";
 import { pointNewAlias, showPointers } from "./pointers.js";
 import { reportElement } from "./report.js";
 
@@ -39,6 +39,8 @@ function showIdentity() {
     ["Digest", make("code", {}, adapter.digest)],
     ["Id", make("code", {}, adapter.id)],
   ]);
+  byId("invert").hidden = !head;
+  byId("invert").href = invertPage(label);
   byId("tags").value = tags.join(", ");
   byId("notes").value = adapter.notes;
 }

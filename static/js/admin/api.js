@@ -22,25 +22,27 @@ async function ask(method, path, { query = {}, json, body, signal } = {}) {
     response = await fetch(`${API}${path}${search}`, { method, headers, body: json ? JSON.stringify(json) : body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Failure("The server cannot be reached.", { hint: "Check that it is still running, then try again." });
+    throw unreachable();
   }
-  if (!response.ok) throw await failureOf(response);
+  if (!response.ok) throw failureOf(response.status, await response.text().catch(() => ""));
   return response;
 }
 
-async function failureOf(response) {
+function failureOf(status, text) {
   let problem = {};
   try {
-    problem = await response.json();
+    problem = JSON.parse(text);
   } catch {
     // Not every failure on the way is a problem document.
   }
-  const words = problem.detail ?? problem.title ?? `The server gave no usable answer (status ${response.status}).`;
+  const words = problem.detail ?? problem.title ?? `The server gave no usable answer (status ${status}).`;
   const { code, hint, report } = problem;
-  return new Failure(sentence(words), { status: response.status, code, hint: hint && sentence(hint), report });
+  return new Failure(sentence(words), { status, code, hint: hint && sentence(hint), report });
 }
 
-const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
+const unreachable = () => new Failure("The server cannot be reached.", { hint: "Check that it is still running, then try again." });
+// Words of the server as a sentence.
+export const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 
 async function answer(...request) {
   const response = await ask(...request);
@@ -101,3 +103,48 @@ function pointer(path) {
     rollBack: () => answer("POST", `${path}/rollback`, { json: {} }),
   };
 }
+
+const oneJob = (id) => `/jobs/${encodeURIComponent(id)}`;
+const onePool = (id) => `/pools/${encodeURIComponent(id)}`;
+const started = (body) => body.jobs ?? [body];
+
+export const jobs = (query, signal) => answer("GET", "/jobs", { query, signal });
+export const job = (id) => answer("GET", oneJob(id));
+export const cancelJob = (id) => answer("POST", `${oneJob(id)}/cancel`);
+export const retryJob = (id) => answer("POST", `${oneJob(id)}/retry`);
+export const jobEvents = (id) => `${API}${oneJob(id)}/events`;
+export const previews = async (id) => (await answer("GET", `${oneJob(id)}/previews`)).previews;
+// The version keeps a browser from showing an older image.
+export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/previews/${index}?version=${version}`;
+
+// Returns the jobs that were made.
+export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
+
+// Uploads `archive` (a Blob) and calls `progress` with the share that has gone. Returns the jobs that were made.
+// `fetch` does not tell how far an upload is.
+export function startTune({ recipe, ...parameters }, archive, progress, signal) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(parameters)) body.append(name, value);
+  body.append("recipe", JSON.stringify(recipe));
+  body.append("archive", archive, "pictures.zip");
+  const request = new XMLHttpRequest();
+  return new Promise((resolve, reject) => {
+    request.upload.addEventListener("progress", ({ loaded, total }) => progress(total > 0 ? loaded / total : 0));
+    request.addEventListener("load", () => {
+      if (request.status < 200 || request.status > 299) reject(failureOf(request.status, request.responseText));
+      else resolve(started(JSON.parse(request.responseText)));
+    });
+    request.addEventListener("error", () => reject(unreachable()));
+    request.addEventListener("abort", () => reject(new DOMException("The upload was stopped.", "AbortError")));
+    signal.addEventListener("abort", () => request.abort());
+    request.open("POST", `${API}/jobs`);
+    request.setRequestHeader("accept", "application/json");
+    request.send(body);
+  });
+}
+
+export const pools = async () => (await answer("GET", "/pools")).pools;
+export const pool = (id) => answer("GET", onePool(id));
+export const removePool = (id) => answer("DELETE", onePool(id));
+export const keptTokens = (id) => answer("GET", `${onePool(id)}/kept-tokens`);
+export const imageAddress = (id, index) => `${API}${onePool(id)}/images/${index}`;

@@ -6,10 +6,11 @@ const dialog = byId("confirm");
 let decide = () => {};
 
 // Resolves to {reason} or, where the person thinks better of it, to null.
-export function confirm({ heading, text, action, asksWhy = false }) {
+export function confirm({ heading, text, action, no = "Cancel", asksWhy = false }) {
   byId("confirm-heading").textContent = heading;
   byId("confirm-text").textContent = text;
   byId("confirm-yes").textContent = action;
+  byId("confirm-no").textContent = no;
   byId("confirm-reason").value = "";
   byId("confirm-reason-field").hidden = !asksWhy;
   dialog.showModal();

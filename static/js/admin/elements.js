@@ -21,6 +21,12 @@ export const badge = (text, className = "badge") => make("span", { className }, 
 // References hold only characters that an address may hold as they are.
 export const pageOf = (reference) => `/admin/adapters/${reference}`;
 
+export const jobPage = (id) => `/admin/jobs/${id}`;
+export const poolPage = (id) => `/admin/pools/${id}`;
+
+// Where synthetic images are made from this adapter.
+export const invertPage = (reference) => `/admin/jobs?adapter=${encodeURIComponent(reference)}#invert`;
+
 export const link = (reference, text = reference) => make("a", { href: pageOf(reference) }, text);
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"];

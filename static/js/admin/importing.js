@@ -4,6 +4,7 @@ import { byId, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer, ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
 import { attempt, bytes, link, showFailure, speak } from "./elements.js";
+import { fitName } from "./fields.js";
 import { reportElement } from "./report.js";
 
 const PARTS_NOBODY_NAMES = /\.(zip|safetensors)$/i;
@@ -54,7 +55,7 @@ function take(found) {
 function nameFor(chosen) {
   const { path } = chosen[0];
   const own = path.includes("/") ? path.split("/")[0] : chosen.length === 1 ? path.replace(PARTS_NOBODY_NAMES, "") : "";
-  return own.normalize("NFKD").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 100);
+  return fitName(own);
 }
 
 async function tryOut() {

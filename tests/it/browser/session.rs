@@ -76,13 +76,17 @@ pub struct Session {
 impl Session {
     /// `None`, with a word why, where there is no browser; with `CI=true` that is a failure.
     pub async fn start() -> Option<Self> {
+        Self::start_with(tempfile::tempdir().unwrap()).await
+    }
+
+    /// As [`Self::start`], on a folder whose sub-folder `data` may hold something already.
+    pub async fn start_with(folder: TempDir) -> Option<Self> {
         let Some(browser) = BROWSERS.iter().find_map(|name| on_path(name)) else {
             return skip("no Chromium or Chrome");
         };
         let Some(chromedriver) = on_path("chromedriver") else {
             return skip("no chromedriver");
         };
-        let folder = tempfile::tempdir().unwrap();
         let server = Server::start(&folder.path().join("data"), "127.0.0.1:0");
         let mut command = Command::new(chromedriver);
         command.arg("--port=0");

@@ -1,0 +1,502 @@
+//! The pages of jobs and pools, on a data folder with a history.
+
+use super::accessibility;
+use super::session::{Server, Session};
+use lora_recycle::store::{
+    Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
+    Progress, Retention, Store,
+};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub const READY: &str = "document.documentElement.dataset.ready === 'true'";
+const LATER: Duration = Duration::from_secs(3600);
+const SIDE: usize = 28;
+const GRID: usize = 4;
+const KEPT: usize = 5;
+const IMAGES_PER_CLASS: usize = 3;
+
+/// Writes a history into a data folder before a server opens it.
+struct History {
+    store: Store,
+}
+
+impl History {
+    async fn begin(folder: &TempDir) -> Self {
+        let store = Store::open(&folder.path().join("data"), Access::Exclusive)
+            .await
+            .unwrap();
+        Self { store }
+    }
+
+    async fn job(&self, kind: &str, title: &str, waits_for: &[Uuid]) -> JobRecord {
+        let new = NewJob {
+            kind: kind.into(),
+            title: title.into(),
+            recipe: json!({"name": "letters", "recipe": {"steps": 60, "learning_rate": 0.001, "early_stop": null}}),
+            deduplication_key: Digest::of(title.as_bytes()),
+            priority: 0,
+            most_attempts: 3,
+            waits_for: waits_for.to_vec(),
+            inputs: vec![],
+        };
+        self.store.submit_job(new).await.unwrap().job
+    }
+
+    async fn claim(&self, id: Uuid) {
+        let claim = Claim {
+            owner: "history",
+            lease: LATER,
+            only: Some(&[id]),
+        };
+        assert!(self.store.claim_job(claim).await.unwrap().is_some());
+    }
+
+    async fn finish(&self, id: Uuid, finish: Finish) {
+        let finished = self.store.finish_job(id, "history", finish).await.unwrap();
+        assert!(finished.is_some());
+    }
+
+    async fn done(&self, title: &str) -> JobRecord {
+        let job = self.job("tune", title, &[]).await;
+        self.claim(job.id).await;
+        self.finish(job.id, Finish::Succeeded(json!({"adapter": "letters:1"})))
+            .await;
+        job
+    }
+
+    /// A job that no runner takes up while a test lasts.
+    async fn tries_again_later(&self, title: &str) -> JobRecord {
+        let job = self.job("invert", title, &[]).await;
+        self.claim(job.id).await;
+        self.finish(job.id, Finish::Retry(fault(), LATER)).await;
+        job
+    }
+
+    /// A job that told three steps and a line.
+    async fn curves(&self, title: &str) -> JobRecord {
+        let job = self.job("tune", title, &[]).await;
+        self.claim(job.id).await;
+        for step in 1..=3_u32 {
+            let progress = Progress {
+                phase: "tuning".into(),
+                step: step.into(),
+                total: 3,
+                rate_per_second: Some(2.0),
+                eta_seconds: Some(f64::from(3 - step) / 2.0),
+                figures: [
+                    ("cross_entropy".into(), 3.0 / f64::from(step)),
+                    ("accuracy".into(), f64::from(step) / 3.0),
+                ]
+                .into(),
+            };
+            self.store
+                .add_job_progress(job.id, &progress)
+                .await
+                .unwrap();
+        }
+        let said = "12 pictures of 2 classes";
+        self.store
+            .add_job_log(job.id, LogLevel::Info, said)
+            .await
+            .unwrap();
+        self.finish(job.id, Finish::Succeeded(json!({"adapter": "letters:1"})))
+            .await;
+        job
+    }
+
+    async fn failed(&self, title: &str) -> JobRecord {
+        let job = self.job("tune", title, &[]).await;
+        self.claim(job.id).await;
+        self.finish(job.id, Finish::Failed(fault())).await;
+        job
+    }
+
+    /// Two classes, of which the second did not come out.
+    async fn pool(&self, seed: u64) -> PoolRecord {
+        let classes = ["a", "b"].iter().zip([1.0, 0.25]).map(|(label, accuracy)| {
+            json!({"label": label, "images": IMAGES_PER_CLASS, "teacher_accuracy": accuracy, "teacher_confidence": 0.75})
+        });
+        let images = 2 * IMAGES_PER_CLASS;
+        let pixels: Vec<u8> = (0..images * 3 * SIDE * SIDE)
+            .map(|index| (index % 251) as u8)
+            .collect();
+        let kept: Vec<u8> = (0..images * KEPT)
+            .flat_map(|index| ((index % (GRID * GRID)) as i32).to_le_bytes())
+            .collect();
+        let file = |name: &str, kind: Dtype, shape: Vec<usize>, bytes: &[u8]| {
+            let view = TensorView::new(kind, shape, bytes).unwrap();
+            let bytes = serialize([(name, view)], None).unwrap();
+            (format!("{name}.safetensors"), bytes)
+        };
+        let new = NewPool {
+            adapter_id: Uuid::nil(),
+            adapter_label: "letters:1".into(),
+            adapter_digest: Digest::of(b"adapter"),
+            backbone_digest: Digest::of(b"backbone"),
+            recipe: json!({"steps": 60, "pruning": {"4": 0.75}, "seed": seed}),
+            summary: json!({
+                "image_size": SIDE, "images": images, "classes": classes.collect::<Vec<_>>(),
+                "teacher_accuracy": 0.625, "teacher_cross_entropy": 1.1, "bare_cross_entropy": 0.004,
+                "kept_tokens_per_image": KEPT, "grid": GRID,
+            }),
+            retention: Retention::Keep,
+            files: vec![
+                file("images", Dtype::U8, vec![images, 3, SIDE, SIDE], &pixels),
+                file("kept_tokens", Dtype::I32, vec![images, KEPT], &kept),
+            ],
+        };
+        self.store.create_pool(new).await.unwrap()
+    }
+
+    async fn end(self) {
+        self.store.close().await;
+    }
+}
+
+fn fault() -> JobFault {
+    JobFault {
+        code: "too_few_images".into(),
+        message: "the class \"q\" has 1 picture".into(),
+        hint: Some("add pictures to it".into()),
+    }
+}
+
+pub async fn open(page: &Session, path: &str) {
+    page.open(path).await;
+    page.wait_for(READY).await;
+}
+
+async fn rows(page: &Session) -> Value {
+    page.value(
+        "[...document.querySelectorAll('.job-row')].map((row) =>
+            [row.querySelector('[data-part=link]').textContent, row.querySelector('[data-part=state]').textContent])",
+    )
+    .await
+}
+
+async fn choose(page: &Session, id: &str, value: &str) {
+    page.client
+        .execute(
+            "const [id, value] = arguments;
+             const select = document.getElementById(id);
+             select.value = value;
+             select.dispatchEvent(new Event('change', { bubbles: true }));",
+            vec![json!(id), json!(value)],
+        )
+        .await
+        .unwrap();
+}
+
+pub fn count(selector: &str, count: usize) -> String {
+    format!("document.querySelectorAll('{selector}').length === {count}")
+}
+
+pub fn says(id: &str, text: &str) -> String {
+    format!("document.getElementById('{id}').textContent.includes('{text}')")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_shows_states_in_words_and_filters_and_older_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    for number in 0..20 {
+        history.done(&format!("Tune letters-{number:04}")).await;
+    }
+    history.failed("Tune broken").await;
+    let later = history.tries_again_later("Images of letters").await;
+    history.job("tune", "Tune after it", &[later.id]).await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, "/admin/jobs").await;
+    page.wait_for(&count(".job-row", 20)).await;
+    let shown = rows(&page).await;
+    assert_eq!(
+        shown[0],
+        json!(["Tune after it", "Waiting for another job"])
+    );
+    assert!(
+        shown[1][1].as_str().unwrap().starts_with("Tries again at"),
+        "{shown}"
+    );
+    assert_eq!(shown[2], json!(["Tune broken", "Failed"]));
+    assert_eq!(shown[3], json!(["Tune letters-0019", "Done"]));
+    let error = page.text(".job-row:nth-child(3) .job-error").await;
+    assert_eq!(error, "The class \"q\" has 1 picture. Add pictures to it.");
+    let waits = page.text(".job-row:nth-child(1) [data-part=waits]").await;
+    assert_eq!(waits, "Waits for Images of letters");
+
+    page.click("#more").await;
+    page.wait_for(&count(".job-row", 23)).await;
+    page.wait_for("document.getElementById('more').hidden")
+        .await;
+    choose(&page, "state", "failed").await;
+    page.wait_for(&count(".job-row", 1)).await;
+    assert_eq!(rows(&page).await, json!([["Tune broken", "Failed"]]));
+    choose(&page, "kind", "invert").await;
+    page.wait_for("!document.getElementById('none-match').hidden")
+        .await;
+    choose(&page, "state", "").await;
+    page.wait_for(&count(".job-row", 1)).await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let job = history.curves("Tune letters").await;
+    let failed = history.failed("Tune broken").await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, &format!("/admin/jobs/{}", job.id)).await;
+    page.wait_for(&count(".curve canvas", 2)).await;
+    page.wait_for(&count(".log li", 1)).await;
+    let values = page
+        .value("[...document.querySelectorAll('.curve-head')].map((head) => head.textContent)")
+        .await;
+    assert_eq!(
+        values,
+        json!(["Accuracy 100 % at step 3", "Cross-entropy 1 at step 3"])
+    );
+    let drawn = page
+        .value(
+            "(() => { const canvas = document.querySelector('.curve canvas');
+              return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0); })()",
+        )
+        .await;
+    assert_eq!(drawn, true, "the curve is empty");
+    assert!(
+        page.text("#log")
+            .await
+            .ends_with("12 pictures of 2 classes")
+    );
+    let recipe = page.text("#recipe").await;
+    assert!(recipe.contains("Learning rate\n0.001"), "{recipe}");
+    assert!(!recipe.contains("Early stop"), "{recipe}");
+    assert_eq!(page.text("#result").await, "Open letters:1");
+    assert_eq!(page.text("#state").await, "Done");
+    page.wait_for("document.getElementById('connection').hidden")
+        .await;
+
+    open(&page, &format!("/admin/jobs/{}", failed.id)).await;
+    let error = page.text("#error").await;
+    assert_eq!(error, "The class \"q\" has 1 picture. Add pictures to it.");
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_after_a_question_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let job = history.tries_again_later("Images of letters").await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, "/admin/jobs").await;
+    page.click(".job-row [data-part=cancel]").await;
+    assert!(
+        page.text("#confirm")
+            .await
+            .contains("Cancel “Images of letters”?")
+    );
+    page.click("#confirm-no").await;
+    let state = page.text(".job-row [data-part=state]").await;
+    assert!(state.starts_with("Tries again at"), "{state}");
+
+    open(&page, &format!("/admin/jobs/{}", job.id)).await;
+    page.click("#cancel").await;
+    page.click("#confirm-yes").await;
+    page.wait_for(&says("state", "Cancelled")).await;
+    page.wait_for("document.getElementById('cancel').hidden")
+        .await;
+    page.click("#retry").await;
+    // No kind of job knows this recipe, so that the new attempt ends at once.
+    page.wait_for(&says("state", "Failed")).await;
+    page.wait_for("!document.getElementById('error').hidden")
+        .await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_told_and_mends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let job = history.tries_again_later("Images of letters").await;
+    history.end().await;
+    let Some(mut page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, &format!("/admin/jobs/{}", job.id)).await;
+    page.wait_for("document.getElementById('connection').hidden")
+        .await;
+    page.server = None;
+    page.wait_for("!document.getElementById('connection').hidden")
+        .await;
+    let listen = page.origin.trim_start_matches("http://").to_owned();
+    page.server = Some(Server::start(&page.folder.path().join("data"), &listen));
+    page.wait_for("document.getElementById('connection').hidden")
+        .await;
+    page.click("#cancel").await;
+    page.click("#confirm-yes").await;
+    page.wait_for(&says("state", "Cancelled")).await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_shows_its_images_what_was_left_out_and_that_it_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let pool = history.pool(0).await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, "/admin/pools").await;
+    assert!(
+        page.text(".pool-row")
+            .await
+            .contains("The inversion failed: its own adapter recognises 62.5 % of the images.")
+    );
+    open(&page, &format!("/admin/pools/{}", pool.id)).await;
+    assert!(
+        page.text("#verdicts")
+            .await
+            .starts_with("The inversion failed")
+    );
+    let second = page.text("#classes tr:nth-child(2)").await;
+    assert_eq!(second, "b 3 25 % 75 % failed");
+    assert!(page.text("#privacy").await.contains("kept until somebody"));
+    page.wait_for(&format!(
+        "[...document.querySelectorAll('.tile img')].filter((image) => image.naturalWidth === {SIDE}).length === 6"
+    ))
+    .await;
+
+    page.click("#kept").await;
+    page.wait_for(&count(".tile canvas:not([hidden])", 6)).await;
+    let clear = page
+        .value(
+            "[...document.querySelectorAll('.tile canvas')].map((canvas) =>
+              canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.filter((value, index) => index % 4 === 3 && value === 0).length)",
+        )
+        .await;
+    assert_eq!(clear, json!([KEPT; 6]));
+    page.click("#images .image-class:nth-child(2) .tile").await;
+    page.wait_for("document.getElementById('viewer').open")
+        .await;
+    assert_eq!(page.text("#viewer-words").await, "b, image 1 of 3");
+    page.click("#viewer-next").await;
+    assert_eq!(page.text("#viewer-words").await, "b, image 2 of 3");
+    page.click("#viewer-close").await;
+    page.wait_for("document.activeElement.matches('.tile')")
+        .await;
+
+    page.click("#delete").await;
+    assert!(page.text("#confirm").await.contains("cannot be undone"));
+    page.click("#confirm-yes").await;
+    page.wait_for("location.pathname === '/admin/pools'").await;
+    page.wait_for("!document.getElementById('empty').hidden")
+        .await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_jobs_and_pools_are_accessible_and_fit_a_small_phone() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let done = history.curves("Tune letters").await;
+    let failed = history
+        .failed("Tune a-name-that-is-so-long-that-it-has-to-be-broken-somewhere")
+        .await;
+    history.tries_again_later("Images of letters").await;
+    let pool = history.pool(0).await;
+    for seed in 1..4 {
+        history.pool(seed).await;
+    }
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    page.devtools(
+        "Emulation.setDeviceMetricsOverride",
+        json!({"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true}),
+    )
+    .await;
+    for scheme in ["light", "dark"] {
+        page.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+        )
+        .await;
+        for path in [
+            "/admin/jobs".to_owned(),
+            format!("/admin/jobs/{}", done.id),
+            format!("/admin/jobs/{}", failed.id),
+            "/admin/pools".to_owned(),
+            format!("/admin/pools/{}", pool.id),
+        ] {
+            open(&page, &path).await;
+            page.client
+                .execute(
+                    "for (const details of document.querySelectorAll('details')) details.open = true;
+                     for (const box of document.querySelectorAll('input[type=checkbox]')) box.click();",
+                    vec![],
+                )
+                .await
+                .unwrap();
+            let complaints = page
+                .client
+                .execute(accessibility::CHECK, vec![])
+                .await
+                .unwrap();
+            assert_eq!(complaints, json!([]), "{path} in the {scheme} scheme");
+            let width = page.value("document.documentElement.scrollWidth").await;
+            assert_eq!(width, 360, "{path}");
+        }
+    }
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_says_what_is_missing_before_anything_is_sent() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    open(&page, "/admin/jobs#tune").await;
+    page.wait_for("document.getElementById('tune').open").await;
+    page.client
+        .execute(
+            "document.getElementById('tune-name').value = 'letters';",
+            vec![],
+        )
+        .await
+        .unwrap();
+    page.click("#tune-start").await;
+    page.wait_for(&says("tune-failure", "No pictures are chosen yet"))
+        .await;
+    let root = page.folder.path().join("one class");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::copy(super::example("fish/goldfish.jpg"), root.join("fish.jpg")).unwrap();
+    page.pick("#tune-folder", &[root]).await;
+    page.wait_for(&says("tune-failure", "sub-folder of its own"))
+        .await;
+    open(&page, "/admin/jobs#invert").await;
+    page.wait_for("!document.getElementById('invert-none').hidden")
+        .await;
+    assert_eq!(
+        page.value("document.getElementById('invert-start').disabled")
+            .await,
+        true
+    );
+    page.close().await;
+}
