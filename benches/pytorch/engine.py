@@ -1,19 +1,22 @@
-"""Times the engine's steps and the same steps in PyTorch, alternating in one run with equal threads.
+"""Times the engine's steps and the same steps in PyTorch and ONNX Runtime, alternating in one run with equal threads.
 
-    cargo build --release --bench engine
     benches/pytorch/run.sh [--sizes vit-s-98,...] [--steps forward,...] [--rounds 7] [--threads 2] [--compile]
 
-Prints for each step the median milliseconds of both, their ratio and both peak memories (operating system's account;
-every step and side has a process of its own). Weights are random: the work does not depend on their values.
+Prints a line of JSON for each step: of every side the median and the fastest milliseconds and its memory by the operating
+system's account. Every step and side has a process of its own. `idle_mib` is the process before the step is made ready (for
+PyTorch and ONNX Runtime: with the library imported), `ready_mib` with weights and input, `peak_mib` the most while the timed
+rounds ran. Weights of the vit sizes are random: the work does not depend on their values. The dinov2 sizes are the embedded
+backbone, which ONNX Runtime reads from a graph that the engine bench exports.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 SIZES = {
     "vit-s-98": (384, 6, 14, 98, 40),
@@ -21,6 +24,8 @@ SIZES = {
     "vit-s-224": (384, 6, 14, 224, 8),
     "vit-b-224": (768, 12, 16, 224, 4),
 }
+# Batches of the embedded backbone, forward only.
+EMBEDDED_SIZES = {"dinov2-s8-98": 40, "dinov2-s8-98-one": 1}
 STEPS = ["forward", "input-gradient", "pruned-input-gradient", "meta-dense", "meta-sparse-25",
          "meta-sparse-50", "meta-sparse-75", "meta-last-6-cached"]
 LAYERS, RANK = 12, 4
@@ -119,74 +124,111 @@ def prepare(size, step, threads, compiled):
     return once
 
 
-def serve():
+def prepare_graph(size, graph, threads):
+    """Returns a function that runs the exported graph once, for its feature alone."""
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # A waiting thread must not take a core from the other sides.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    pixels = numpy.random.default_rng(0).standard_normal((EMBEDDED_SIZES[size], 3, 98, 98), dtype=numpy.float32)
+    return lambda: session.run(["feature"], {"pixels": pixels})
+
+
+def status_mebibytes(name):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def serve(graph):
     """Answers lines as the engine's bench does."""
     current, once = None, None
     for line in sys.stdin:
         if line != current:
-            size, step, threads, compiled = line.split()
-            current, once = line, prepare(size, step, int(threads), compiled == "compile")
+            size, step, threads, side = line.split()
+            current = line
+            if side == "onnxruntime":
+                import onnxruntime  # noqa: F401
+
+                idle = status_mebibytes("VmRSS")
+                once = prepare_graph(size, graph, int(threads))
+            else:
+                import torch  # noqa: F401
+
+                idle = status_mebibytes("VmRSS")
+                once = prepare(size, step, int(threads), side == "compiled")
+            ready = status_mebibytes("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
         start = time.perf_counter()
         once()
         milliseconds = (time.perf_counter() - start) * 1e3
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(milliseconds, peak, flush=True)
+        print(milliseconds, idle, ready, status_mebibytes("VmHWM"), flush=True)
 
 
 class Side:
     def __init__(self, command, request):
         self.request = request
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.times, self.peak = [], 0.0
 
-    def run(self):
+    def run(self, timed):
         self.process.stdin.write(self.request + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit(f"\"{self.request}\" gave no answer; its process ended with {self.process.wait()}")
-        milliseconds, self.peak = map(float, answer.split())
-        return milliseconds
+        milliseconds, self.idle, self.ready, peak = map(float, answer.split())
+        if timed:
+            self.times.append(milliseconds)
+            self.peak = max(self.peak, peak)
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+        return {"median_ms": round(statistics.median(self.times), 2), "fastest_ms": round(min(self.times), 2),
+                "idle_mib": round(self.idle), "ready_mib": round(self.ready), "peak_mib": round(self.peak)}
+
+
+def compare(size, step, arguments, graph):
+    """One line of the table."""
+    request = f"{size} {step} {arguments.threads}"
+    python = [sys.executable, __file__, "--serve", graph]
+    others = ["onnxruntime"] if size in EMBEDDED_SIZES else ["eager"] + ["compiled"] * arguments.compile
+    sides = {"engine": Side([arguments.engine, "--lines"], request)}
+    sides |= {name: Side(python, f"{request} {name}") for name in others}
+    # The first two rounds warm up, and compile.
+    for round_ in range(arguments.rounds + 2):
+        for side in sides.values():
+            side.run(timed=round_ >= 2)
+    result = {"size": size, "step": step} | {name: side.close() for name, side in sides.items()}
+    for kind in ("median_ms", "fastest_ms"):
+        fastest = min(result[name][kind] for name in others)
+        result["ratio_" + kind[:-3]] = round(fastest / result["engine"][kind], 3)
+    return result
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", required=True, help="the built engine bench")
-    parser.add_argument("--sizes", default="vit-s-98,vit-s-224,vit-b-224")
+    parser.add_argument("--sizes", default=",".join([*SIZES, *EMBEDDED_SIZES]))
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile as a third side")
+    parser.add_argument("--compile", action="store_true", help="torch.compile as one more side")
     arguments = parser.parse_args()
-    for size in arguments.sizes.split(","):
-        for step in arguments.steps.split(","):
-            request = f"{size} {step} {arguments.threads}"
-            python = [sys.executable, __file__, "--serve"]
-            sides = {"engine": Side([arguments.engine, "--lines"], request),
-                     "eager": Side(python, request + " eager")}
-            if arguments.compile:
-                sides["compiled"] = Side(python, request + " compile")
-            times = {name: [] for name in sides}
-            for round_ in range(arguments.rounds + 2):
-                for name, side in sides.items():
-                    milliseconds = side.run()
-                    # The first two rounds warm up.
-                    if round_ >= 2:
-                        times[name].append(milliseconds)
-            result = {"size": size, "step": step}
-            for name, side in sides.items():
-                result[name] = {"median_ms": round(statistics.median(times[name]), 2),
-                                "fastest_ms": round(min(times[name]), 2), "peak_mib": round(side.peak)}
-                side.close()
-            others = [result[name] for name in sides if name != "engine"]
-            for kind in ("median_ms", "fastest_ms"):
-                fastest = min(other[kind] for other in others)
-                result["ratio_" + kind[:-3]] = round(fastest / result["engine"][kind], 3)
-            print(json.dumps(result), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = str(Path(folder) / "dinov2-s8.onnx")
+        subprocess.run([arguments.engine, "--export-onnx", graph], check=True)
+        for size in arguments.sizes.split(","):
+            for step in arguments.steps.split(","):
+                if size not in EMBEDDED_SIZES or step == "forward":
+                    print(json.dumps(compare(size, step, arguments, graph)), flush=True)
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1:] == ["--serve"] else main()
+    serve(sys.argv[2]) if sys.argv[1:2] == ["--serve"] else main()

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Builds the engine bench, makes a virtual environment with PyTorch where there is none, and compares the two.
+# Builds the engine bench, makes a virtual environment with PyTorch and ONNX Runtime where there is none, and compares.
+# Options go to engine.py, which names them.
 set -eu
 cd "$(dirname "$0")/../.."
-[ -x .venv/bench/bin/python ] || python3 -m venv .venv/bench
-.venv/bench/bin/python -c "import torch" 2>/dev/null || .venv/bench/bin/pip install --quiet torch numpy
-engine=$(cargo bench --bench engine --no-run --message-format=json |
+python=.venv/bench/bin/python
+[ -x $python ] || python3 -m venv .venv/bench
+$python -c "import torch, onnxruntime" 2>/dev/null || $python -m pip install --quiet torch onnxruntime numpy
+engine=$(cargo bench --locked --package lora-recycle-core --bench engine --no-run --message-format=json |
   sed -n 's/.*"kind":\["bench"\].*"name":"engine".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-exec .venv/bench/bin/python benches/pytorch/engine.py --engine "$engine" "$@"
+exec $python benches/pytorch/engine.py --engine "$engine" "$@"

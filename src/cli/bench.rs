@@ -151,15 +151,18 @@ impl Bench {
         step: Step,
         threads: usize,
     ) -> Result<Measured, CliError> {
-        let failed = |error: crate::engine::operation::OperationError| {
-            CliError::internal(format!("{} {name}: {error}", size.name))
-        };
+        fn failed(size: &str, step: &str, error: impl std::fmt::Display) -> CliError {
+            CliError::internal(format!("{size} {step}: {error}"))
+        }
         let counts = reset_peak();
-        let mut prepared = Prepared::new(size, step, threads).map_err(failed)?;
+        let mut prepared =
+            Prepared::new(size, step, threads).map_err(|error| failed(size.name, name, error))?;
         let mut times = Vec::new();
         for round in 0..=self.rounds {
             let start = Instant::now();
-            prepared.run().map_err(failed)?;
+            prepared
+                .run()
+                .map_err(|error| failed(size.name, name, error))?;
             if round > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }

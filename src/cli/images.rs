@@ -66,7 +66,7 @@ pub fn read(path: &Path) -> Result<NamedImage, CliError> {
 }
 
 /// The sub-folders of `folder` in the order of their names.
-pub fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
     let entries = entries(folder)?;
     Ok(entries.into_iter().filter(|entry| entry.is_dir()).collect())
 }

@@ -1,24 +1,20 @@
-//! `verify`: a backbone folder and the adapters in it against the reference values they carry.
+//! `verify`: a folder's reference values against what is computed from it.
 
 use super::CliError;
-use super::images::sub_folders;
 use super::options::{Common, print_json, print_line};
-use crate::adapter::{Adapter, Candidate, FileLimits, import, read_folder};
-use crate::app::graph_cache;
-use crate::backbone::{Backbone, load_folder};
-use crate::inference::verify::{ReferenceAdapter, verify};
+use crate::app::{AppError, graph_cache};
 use crate::inference::{OrtOptions, open_encoder};
-use crate::tensor_file::TensorFile;
+use crate::verify::{VerifyError, verify_folder};
 use clap::Args;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors; each sub-folder with an adapter goes through the serving path too. Exit status 1 means that a tensor is past its tolerance.
+    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors, and sub-folders with adapters, each with or without reference values of its own; or a ResNet in torchvision's names. Values without gradients come from the encoder that serves (--encoder), the others from the built-in engine. Exit status 1 means that a tensor is past its tolerance.
 
 Examples:
   lora-recycle verify tests/golden/vit-tiny
+  lora-recycle verify tests/golden/resnet-tiny
   lora-recycle verify assets/dinov2-s8 --json"
 )]
 pub struct Verify {
@@ -29,97 +25,70 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let path = self.folder.join("reference.safetensors");
-        let backbone = load_folder(&self.folder).map_err(crate::app::AppError::from)?;
-        let fail = |error: String| CliError::user(format!("{}: {error}", path.display()));
-        let bytes = std::fs::read(&path).map_err(|error| fail(error.to_string()))?;
-        let reference = TensorFile::parse(&bytes).map_err(|error| fail(error.to_string()))?;
         let options = OrtOptions {
             threads: common.threads,
             device: common.device,
             cache_folder: Some(graph_cache(&common.data_folder()?)),
         };
-        let backbone = Arc::new(backbone);
-        let found = adapter_folders(&self.folder, &backbone)?;
-        let adapters = found
-            .iter()
-            .map(|folder| {
-                let own_reference = folder
-                    .own_reference
-                    .as_deref()
-                    .map(TensorFile::parse)
-                    .transpose()
-                    .map_err(|error| fail(format!("{}: {error}", folder.name)))?;
-                Ok(ReferenceAdapter {
-                    name: folder.name.clone(),
-                    adapter: Arc::clone(&folder.adapter),
-                    own_reference,
-                })
-            })
-            .collect::<Result<Vec<_>, CliError>>()?;
-        let architecture = backbone.config.architecture;
-        let mut encoder =
-            open_encoder(backbone, common.encoder, options).map_err(crate::app::AppError::from)?;
-        let result = verify(encoder.as_mut(), architecture, &reference, &adapters)
-            .map_err(|error| fail(error.to_string()))?;
+        let result = verify_folder(&self.folder, common.threads, |backbone| {
+            open_encoder(backbone, common.encoder, options)
+        })?;
         if common.json {
             print_json(&result)?;
         } else {
+            let names = result.tensors.iter().map(|check| check.name.len());
+            let width = names.max().unwrap_or(0);
             for check in &result.tensors {
                 let verdict = if check.ok { "ok" } else { "PAST THE TOLERANCE" };
+                let detail = check.detail.as_ref();
+                let detail = detail
+                    .map(|detail| format!(": {detail}"))
+                    .unwrap_or_default();
                 print_line(&format!(
-                    "{:<40} {:.2e} of {:.0e}  {verdict}",
+                    "{:<width$} {:.2e} of {:.0e}  {verdict}{detail}",
                     check.name, check.max_error, check.tolerance
                 ))?;
             }
-            if !result.skipped.is_empty() {
-                eprintln!("skipped, not compared: {}", result.skipped.join(", "));
+            for (what, names) in [("inputs", &result.inputs), ("not checked", &result.skipped)] {
+                if !names.is_empty() {
+                    eprintln!("{what}: {}", names.join(", "));
+                }
             }
         }
         if result.ok {
             Ok(())
         } else if result.tensors.is_empty() {
-            Err(fail("no tensor in it is one that can be compared".into()))
+            Err(CliError::user(format!(
+                "{}: no tensor in it is one that can be compared",
+                self.folder.join("reference.safetensors").display()
+            )))
         } else {
-            Err(
-                CliError::user("the encoder does not agree with the reference values")
-                    .hint("`lora-recycle doctor` shows which library and device computed"),
-            )
+            let failed = result.tensors.iter().filter(|check| !check.ok).count();
+            Err(CliError::user(format!(
+                "what is computed does not agree with the reference values: {failed} of {} tensors are past their tolerance",
+                result.tensors.len()
+            ))
+            .hint("`lora-recycle doctor` shows which library and device computed"))
         }
     }
 }
 
-/// A sub-folder with an adapter.
-struct AdapterFolder {
-    name: String,
-    adapter: Arc<Adapter>,
-    /// `reference.safetensors` beside it.
-    own_reference: Option<Vec<u8>>,
-}
-
-/// The sub-folders of `folder` that hold an adapter, by name.
-fn adapter_folders(folder: &Path, backbone: &Backbone) -> Result<Vec<AdapterFolder>, CliError> {
-    let candidate = Candidate::of(&folder.display().to_string(), backbone);
-    let mut found = Vec::new();
-    for path in sub_folders(folder)? {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let files = read_folder(&path, &FileLimits::default())
-            .map_err(|error| CliError::user(error.to_string()))?;
-        let (own, files): (Vec<_>, Vec<_>) = files
-            .into_iter()
-            .partition(|file| file.path == "reference.safetensors");
-        let imported = import(&files, std::slice::from_ref(&candidate)).map_err(|report| {
-            CliError::user(format!("{}: {}", path.display(), report.errors.join("; ")))
-                .hint("each sub-folder of the checked folder is taken for an adapter")
-        })?;
-        found.push(AdapterFolder {
-            name,
-            adapter: Arc::new(imported.adapter),
-            own_reference: own.into_iter().next().map(|file| file.bytes),
-        });
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Backbone(error) => Self::from(AppError::from(error)),
+            VerifyError::Encode(error) => Self::from(AppError::from(error)),
+            VerifyError::Adapter { .. } => Self::user(error.to_string())
+                .hint("each sub-folder of the checked folder is taken for an adapter"),
+            VerifyError::Read { .. }
+            | VerifyError::File { .. }
+            | VerifyError::Tensor { .. }
+            | VerifyError::Content { .. }
+            | VerifyError::ResNet { .. }
+            | VerifyError::Files(_)
+            | VerifyError::Head { .. }
+            | VerifyError::Operation(_)
+            | VerifyError::Inversion(_) => Self::user(error.to_string()),
+        }
     }
-    Ok(found)
 }

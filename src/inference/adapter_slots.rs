@@ -1,7 +1,7 @@
 //! Low-rank factors of the adapters that are being served, stacked by slot as an ONNX graph takes them.
 //! Knows adapters and the names of the graph's inputs; knows no session and computes nothing.
 
-use super::encoder::{EncodeError, EncodeRow};
+use super::encoder::EncodeRow;
 use crate::adapter::{Adapter, Site};
 use crate::backbone::onnx::factor_inputs;
 use crate::backbone::{BackboneConfig, Target};
@@ -98,25 +98,9 @@ pub struct AdapterSlots {
 }
 
 impl AdapterSlots {
-    /// Makes the adapters of `rows` ready and says for each row in which slot they stand. `rows` name at most [`MOST_SLOTS`]
-    /// adapters.
-    ///
-    /// # Errors
-    /// [`EncodeError::BadInput`] where an adapter is for another backbone; nothing has changed then.
-    pub fn assign(
-        &mut self,
-        rows: &[EncodeRow],
-        config: &BackboneConfig,
-    ) -> Result<Vec<i64>, EncodeError> {
-        for row in rows {
-            if let Some(adapter) = row.changing_adapter()
-                && self.place(adapter).is_none()
-            {
-                adapter
-                    .check_shapes(config)
-                    .map_err(|error| EncodeError::BadInput(error.to_string()))?;
-            }
-        }
+    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they stand. `rows` name
+    /// at most [`MOST_SLOTS`] adapters.
+    pub fn assign(&mut self, rows: &[EncodeRow], config: &BackboneConfig) -> Vec<i64> {
         self.uses += 1;
         let used: BTreeSet<*const Adapter> = rows
             .iter()
@@ -143,7 +127,7 @@ impl AdapterSlots {
             slots.push(1 + place as i64);
         }
         self.stack(config, &fresh);
-        Ok(slots)
+        slots
     }
 
     /// The inputs of a graph for `maps`, after [`Self::assign`].
@@ -325,7 +309,7 @@ mod tests {
         let mut slots = AdapterSlots::default();
         let mut assign = |row: &EncodeRow| {
             let rows = std::slice::from_ref(row);
-            slots.assign(rows, &config).expect("a slot")[0]
+            slots.assign(rows, &config)[0]
         };
         let pinned = EncodeRow {
             pinned: true,
@@ -349,7 +333,7 @@ mod tests {
         let mut slots = AdapterSlots::default();
         let mut place_of = |row: &EncodeRow| {
             let rows = std::slice::from_ref(row);
-            slots.assign(rows, &config).expect("a slot")[0]
+            slots.assign(rows, &config)[0]
         };
         let kept = row(&config, 3, Target::Value);
         let deleted = row(&config, 16, Target::MlpOut);

@@ -1,6 +1,7 @@
 //! The contract between those who have pixels and those who compute features.
 
 use crate::adapter::Adapter;
+use crate::backbone::BackboneConfig;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 use thiserror::Error;
@@ -160,4 +161,22 @@ pub(super) fn common_image_size(rows: &[EncodeRow]) -> Result<Option<usize>, Enc
         }
     }
     Ok(Some(expected[1]))
+}
+
+/// Every adapter of `rows` is for a backbone of this `config`.
+///
+/// # Errors
+/// [`EncodeError::BadInput`] names the linear map and both shapes.
+pub(super) fn check_adapters(
+    rows: &[EncodeRow],
+    config: &BackboneConfig,
+) -> Result<(), EncodeError> {
+    for row in rows {
+        if let Some(adapter) = row.changing_adapter() {
+            adapter
+                .check_shapes(config)
+                .map_err(|error| EncodeError::BadInput(error.to_string()))?;
+        }
+    }
+    Ok(())
 }

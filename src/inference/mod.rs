@@ -10,7 +10,6 @@ mod open;
 mod ort_encoder;
 mod ort_library;
 mod service;
-pub mod verify;
 
 pub use encoder::{EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs};
 pub use head::head_logits;

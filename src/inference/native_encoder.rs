@@ -1,7 +1,8 @@
 //! The encoder on the project's own engine: needs no shared library, and takes an adapter for each row.
 
 use super::encoder::{
-    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, common_image_size,
+    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,
+    common_image_size,
 };
 use crate::adapter::Adapter;
 use crate::backbone::Backbone;
@@ -75,6 +76,7 @@ impl Encoder for NativeEncoder {
         outputs: Outputs,
     ) -> Result<Vec<Encoded>, EncodeError> {
         common_image_size(rows)?;
+        check_adapters(rows, self.session.config())?;
         let mut answers: Vec<Option<Encoded>> = rows.iter().map(|_| None).collect();
         for group in groups(rows) {
             let pixels = stack(rows, &group)?;

@@ -2,7 +2,8 @@
 
 use super::adapter_slots::{AdaptedMaps, AdapterSlots, runs};
 use super::encoder::{
-    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, common_image_size,
+    EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,
+    common_image_size,
 };
 use super::ort_library::{ORT_VERSION, load_ort_library};
 use crate::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
@@ -160,7 +161,7 @@ impl OrtEncoder {
         let slots = match maps {
             AdaptedMaps::None => Vec::new(),
             AdaptedMaps::QueryValue | AdaptedMaps::All => {
-                self.slots.assign(rows, &self.backbone.config)?
+                self.slots.assign(rows, &self.backbone.config)
             }
         };
         let Some(session) = self.sessions.get_mut(&(image_size, maps)) else {
@@ -230,6 +231,7 @@ impl Encoder for OrtEncoder {
         let Some(image_size) = common_image_size(rows)? else {
             return Ok(Vec::new());
         };
+        check_adapters(rows, &self.backbone.config)?;
         let mut encoded = Vec::with_capacity(rows.len());
         for run in runs(rows) {
             encoded.extend(self.encode_run(run, image_size, outputs)?);

@@ -1,5 +1,6 @@
 //! The command line through the real program: exit status, stdout and stderr of whole runs.
 
+use crate::reference::change_one_value;
 use crate::support::project;
 use serde_json::Value;
 use std::fs;
@@ -223,22 +224,53 @@ fn backbone_list_and_show_describe_the_embedded_one() {
 }
 
 #[test]
-fn verify_lists_the_reference_tensors_that_it_does_not_compare() {
+fn verify_lists_what_it_computed_from_and_what_it_did_not_check() {
     let result = Run::new(&["verify", "--json", "tests/golden/clip-tiny"]).json();
     assert_eq!(result["ok"], true);
-    let skipped = result["skipped"].as_array().unwrap();
-    assert!(skipped.contains(&Value::from("episode_kl")));
+    let inputs = result["inputs"].as_array().unwrap();
+    assert!(inputs.contains(&Value::from("teacher_logits")));
+    let folder = copy_of(TINY);
+    let path = folder.path().join("reference.safetensors");
+    fs::copy(
+        project("tests/golden/clip-tiny/official/reference.safetensors"),
+        path,
+    )
+    .unwrap();
+    let output = Run::new(&["verify", text(folder.path())]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("not checked: full.ce, full.ce_grad_pixels"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn verify_fails_when_a_reference_value_is_off() {
+fn verify_prints_each_tensor_with_its_error_and_tolerance() {
+    let output = Run::new(&["verify", "tests/golden/resnet-tiny"]).output();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 23);
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, error, "of", tolerance, "ok"] = words[..] else {
+            panic!("{line}");
+        };
+        let [error, tolerance] = [error, tolerance].map(|number| number.parse::<f32>().unwrap());
+        assert!(error <= tolerance, "{line}");
+    }
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "inputs: pixel_values\n"
+    );
+}
+
+#[test]
+fn verify_fails_when_a_reference_value_is_off_and_says_which() {
     let folder = copy_of(TINY);
     let path = folder.path().join("reference.safetensors");
     let mut bytes = fs::read(&path).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let start = 8 + header + json["features"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[start..start + 4].copy_from_slice(&100.0f32.to_le_bytes());
+    change_one_value(&mut bytes, "features");
     fs::write(&path, bytes).unwrap();
     let output = Run::new(&["verify", "--json", text(folder.path())]).output();
     assert_eq!(output.status.code(), Some(1));
@@ -246,7 +278,11 @@ fn verify_fails_when_a_reference_value_is_off() {
     assert_eq!(result["ok"], false);
     assert_eq!(result["tensors"][0]["name"], "features");
     assert_eq!(result["tensors"][0]["ok"], false);
+    let detail = result["tensors"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("value 160 is "), "{detail}");
     assert_eq!(result["tensors"][1]["ok"], true);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("1 of 3 tensors"), "{stderr}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Jobs and pools over HTTP: the real router around a fresh data folder, with a kind of job for tests.
 
 use crate::jobs_support::{Count, End, count, hold, kinds, options, pool_of, step, submit};
+use crate::recycle_pool::pool;
 use crate::registry_api::assert_problem;
 use crate::store_support::files_on_disk;
 use crate::test_app::{TestApp, form_request};
@@ -9,10 +10,9 @@ use axum::http::Request;
 use futures_util::StreamExt;
 use lora_recycle::adapter::{NamedFile, write_zip};
 use lora_recycle::app::registry::Registry;
-use lora_recycle::jobs::pool::{IMAGES_FILE, KEPT_TOKENS_FILE};
+use lora_recycle::jobs::pool::PoolSummary;
 use lora_recycle::jobs::{Jobs, Services};
 use lora_recycle::store::{Access, JobState, NewPool};
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -484,55 +484,52 @@ async fn a_running_job_shows_previews_and_is_cancelled_within_two_seconds() {
     );
 }
 
-/// A pool of two images of 2×2 pixels, whose values count up.
-fn small_pool() -> NewPool {
-    let pixels: Vec<u8> = (0..24).collect();
-    let images = TensorView::new(Dtype::U8, vec![2, 3, 2, 2], &pixels).unwrap();
-    let kept: Vec<u8> = [0_i32, 3, 1, 2]
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    let kept = TensorView::new(Dtype::I32, vec![2, 2], &kept).unwrap();
-    let file = |name: &str, tensor| safetensors::serialize([(name, tensor)], None).unwrap();
-    NewPool {
-        summary: json!({
-            "image_size": 2, "images": 2, "grid": 2, "kept_tokens_per_image": 2,
-            "classes": [{"label": "cat", "images": 2, "teacher_accuracy": 1.0, "teacher_confidence": 0.9}],
-            "teacher_accuracy": 1.0, "teacher_cross_entropy": 0.1, "bare_cross_entropy": 1.5,
-        }),
-        files: vec![
-            (IMAGES_FILE.into(), file("images", images)),
-            (KEPT_TOKENS_FILE.into(), file("kept_tokens", kept)),
-        ],
-        ..pool_of("pets")
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_are_listed_shown_drawn_and_deleted() {
     let fresh = fresh().await;
     let store = fresh.jobs.store();
-    let id = store.create_pool(small_pool()).await.unwrap().id;
+    let pool = pool();
+    let files = pool.to_files().unwrap();
+    let new = NewPool {
+        summary: json!(PoolSummary::of(pool.manifest())),
+        files: files
+            .iter()
+            .map(|file| (file.path.clone(), file.bytes.clone()))
+            .collect(),
+        ..pool_of("pets")
+    };
+    let id = store.create_pool(new).await.unwrap().id;
     let shown = fresh.get(&format!("/pools/{id}")).await.json();
     assert_eq!(fresh.get("/pools").await.json(), json!({"pools": [shown]}));
-    assert_eq!(
-        (&shown["adapter"], &shown["retention"]),
-        (&json!("pets:1"), &json!("keep"))
-    );
-    assert_eq!(
-        (&shown["classes"][0]["label"], &shown["recipe"]),
-        (&json!("cat"), &json!({"steps": 3}))
-    );
+    for (field, expected) in [
+        ("adapter", json!("pets:1")),
+        ("retention", json!("keep")),
+        ("recipe", json!({"steps": 3})),
+        ("images", json!(10)),
+        ("image_size", json!(28)),
+        ("grid", json!(4)),
+        ("kept_tokens_per_image", json!(8)),
+    ] {
+        assert_eq!(shown[field], expected, "{field}");
+    }
+    assert_eq!(shown["classes"][0]["label"], "ant");
+    assert!(shown["teacher_accuracy"].is_f64());
     let kept = fresh.get(&format!("/pools/{id}/kept-tokens")).await.json();
-    assert_eq!(kept, json!({"grid": 2, "kept": [[0, 3], [1, 2]]}));
+    let expected: Vec<u32> = pool.kept_tokens()[1..9]
+        .iter()
+        .map(|token| token - 1)
+        .collect();
+    assert_eq!(
+        (&kept["grid"], &kept["kept"][0]),
+        (&json!(4), &json!(expected))
+    );
+    assert_eq!(kept["kept"].as_array().unwrap().len(), 10);
 
-    let answer = fresh.get(&format!("/pools/{id}/images/1")).await;
+    let answer = fresh.get(&format!("/pools/{id}/images/3")).await;
     assert_eq!(answer.header("content-type"), "image/png");
-    let picture = image::load_from_memory(&answer.body).unwrap().into_rgb8();
-    assert_eq!(picture.dimensions(), (2, 2));
-    assert_eq!(picture.get_pixel(1, 0).0, [13, 17, 21]);
+    assert_eq!(answer.body, pool.preview(3).unwrap());
     let etag = answer.header("etag").to_owned();
-    let request = Request::get(format!("/api/v1/pools/{id}/images/1"))
+    let request = Request::get(format!("/api/v1/pools/{id}/images/3"))
         .header("if-none-match", &etag)
         .body(Body::empty())
         .unwrap();
@@ -545,7 +542,7 @@ async fn pools_are_listed_shown_drawn_and_deleted() {
         etag
     );
 
-    for index in ["2", "x"] {
+    for index in ["10", "x"] {
         let answer = fresh.get(&format!("/pools/{id}/images/{index}")).await;
         assert_problem(&answer, 404, "picture_not_found");
     }

@@ -149,10 +149,10 @@ fn server_file(data: &Path) -> PathBuf {
 fn listing_makes_no_data_folder_and_unknown_jobs_are_named() {
     let home = Home::new();
     assert_eq!(home.json(&["jobs", "list"]), json!([]));
-    assert!(
-        home.fails(&["jobs", "show", "0192"])
-            .contains("no LoRA Recycle data")
-    );
+    let output = home.run(&["jobs", "show", "0192"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("no LoRA Recycle data"), "{stderr}");
     assert!(!home.data().exists());
     let id = home.queue("socks");
     for command in ["show", "watch", "cancel", "retry", "run"] {

@@ -2,9 +2,10 @@
 
 use crate::engine::reference::{MODELS, adapter, backbone};
 use lora_recycle::adapter::Adapter;
-use lora_recycle::engine::loss::TokenStatisticsCollector;
+use lora_recycle::engine::loss::{TokenStatisticsCollector, cross_entropy};
 use lora_recycle::engine::resnet::ResNet;
 use lora_recycle::engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
+use lora_recycle::recycle::head_pass::HeadPass;
 use lora_recycle::recycle::inversion::{
     HardInversion, ImageAugmentation, Inversion, InversionEarlyStop, InversionOutcome,
     InversionRecipe, PriorData, PriorWeights,
@@ -322,11 +323,10 @@ fn what_is_stored_with_the_images_equals_a_clean_pass_over_them() {
         .unwrap()
         .features
         .clone();
-    let (logits, loss, _) = crate::engine::parity::head_loss(
-        &teacher,
-        features.data(),
-        &[0, 1, 2, 3, 4, 0, 1, 2, 3, 4],
-    );
+    let labels = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4];
+    let head = HeadPass::of(teacher.head.as_ref().unwrap());
+    let logits = head.logits(features.data()).unwrap();
+    let loss = cross_entropy(&logits, &labels, 5, None).unwrap();
     assert_eq!(outcome.teacher_logits.data(), logits);
     assert_eq!(outcome.quality.teacher_cross_entropy, f64::from(loss));
 }
@@ -405,7 +405,7 @@ fn priors_pull_the_images_and_need_their_data() {
     let backbone = backbone(model);
     let mut session = Session::new(&backbone, OPTIONS).unwrap();
     let mut collector = TokenStatisticsCollector::default();
-    let reference = crate::engine::reference::Reference::open("vit-tiny/reference.safetensors");
+    let reference = crate::engine::reference::Reference::golden("vit-tiny");
     add_pictures(
         &mut session,
         &reference.tensor("pixel_values"),

@@ -16,7 +16,7 @@ fn recipe() -> InversionRecipe {
     }
 }
 
-fn pool() -> Pool {
+pub fn pool() -> Pool {
     let (_, outcome) = invert("dinov2-tiny", recipe());
     let backbone = backbone("dinov2-tiny");
     let from = Provenance {

@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod backbone;
 pub mod engine;
 pub mod image_input;
+pub mod process_memory;
 pub mod recycle;
 pub mod tensor;
 pub mod tensor_file;

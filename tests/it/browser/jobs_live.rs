@@ -93,7 +93,9 @@ async fn an_adapter_is_tuned_from_a_zip_and_inverted_while_somebody_watches() {
     wait_long(&page, &says("state", "Done")).await;
     assert_eq!(page.text("#result").await, "Open two-classes:1");
     let curves = page
-        .value("[...document.querySelectorAll('.curve-head strong')].map((name) => name.textContent)")
+        .value(
+            "[...document.querySelectorAll('.curve-head strong')].map((name) => name.textContent)",
+        )
         .await;
     assert!(
         curves.as_array().unwrap().contains(&json!("Cross-entropy")),

@@ -1,7 +1,7 @@
 //! The engine against the reference values and against itself.
 
-mod inversion;
-mod native_encoder;
-pub mod parity;
+mod coupled;
+mod parity;
 mod properties;
 pub mod reference;
+mod refusals;

@@ -3,12 +3,11 @@
 use super::reference::{GRADIENT, MODELS, Reference, adapter, assert_close, backbone};
 use lora_recycle::adapter::{Adapter, Factors, HeadInput, Site, Target};
 use lora_recycle::backbone::Backbone;
-use lora_recycle::engine::operation::OperationError;
 use lora_recycle::engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use lora_recycle::engine::vit::{Differentiate, NormInputGradients};
 use lora_recycle::tensor::Tensor;
 
-const BOTH: Differentiate = Differentiate {
+pub const BOTH: Differentiate = Differentiate {
     pixels: true,
     factors: true,
 };
@@ -21,19 +20,19 @@ fn session(backbone: &Backbone, images_per_micro_batch: usize) -> Session {
     Session::new(backbone, options).unwrap()
 }
 
-fn pixels() -> Tensor {
-    Reference::open("vit-tiny/reference.safetensors").tensor("pixel_values")
+pub fn pixels() -> Tensor {
+    Reference::golden("vit-tiny").tensor("pixel_values")
 }
 
 /// Values between −1 and 1 without a pattern.
-fn noise(seed: usize, count: usize) -> Vec<f32> {
+pub fn noise(seed: usize, count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| ((i * 7919 + seed * 104_729 + 13) as f32 * 0.618_034).sin())
         .collect()
 }
 
 /// Factors of odd rank on all six maps of some layers.
-fn wide_adapter(backbone: &Backbone, layers: &[usize], rank: usize) -> Adapter {
+pub fn wide_adapter(backbone: &Backbone, layers: &[usize], rank: usize) -> Adapter {
     let (width, mlp) = (backbone.config.width, backbone.config.mlp_width);
     let mut adapter = Adapter::default();
     for &layer in layers {
@@ -172,7 +171,7 @@ fn two_runs_give_the_same_bits_whatever_ran_between_them() {
 }
 
 #[test]
-fn the_split_into_micro_batches_does_not_change_what_couples_the_images() {
+fn the_split_into_micro_batches_changes_the_last_bits_at_most() {
     let pixels = pixels();
     for model in MODELS {
         let backbone = backbone(model);
@@ -446,67 +445,6 @@ fn sums_over_layer_norm_inputs_and_their_gradient_reach_the_pixels() {
         loss(output.norm_input_sums.as_ref().unwrap())
     });
     assert_slope("pixels", found, expected);
-}
-
-#[test]
-fn what_does_not_fit_is_refused_by_name_with_both_shapes() {
-    let backbone = backbone("vit-tiny");
-    let mut session = session(&backbone, 2);
-    let good = pixels();
-    let mut refuse = |input: Input<'_>| {
-        session
-            .forward(&input, Wanted::default())
-            .unwrap_err()
-            .to_string()
-    };
-    let odd = Tensor::zeros([2, 3, 27, 27]);
-    let message = refuse(Input::pixels(&odd));
-    assert!(
-        message.contains("[2, 3, 27, 27]") && message.contains("[7, 7]"),
-        "{message}"
-    );
-    let none = Tensor::zeros([0, 3, 28, 28]);
-    assert!(refuse(Input::pixels(&none)).contains("[0, 3, 28, 28]"));
-    let mut broken = good.clone();
-    broken.data_mut()[5] = f32::NAN;
-    assert!(refuse(Input::pixels(&broken)).contains("value 5 of pixels"));
-    let wrong = Adapter {
-        factors: [(
-            Site {
-                layer: 0,
-                target: Target::Query,
-            },
-            Factors {
-                a: Tensor::zeros([4, 31]),
-                b: Tensor::zeros([32, 4]),
-                scale: 1.0,
-            },
-        )]
-        .into(),
-        head: None,
-    };
-    let message = refuse(Input {
-        adapter: Some(&wrong),
-        ..Input::pixels(&good)
-    });
-    assert!(
-        message.contains("[4, 31]") && message.contains("[32, 32]"),
-        "{message}"
-    );
-    let tokens: Vec<u32> = (0..10).flat_map(|_| [0, 5, 17]).collect();
-    let message = refuse(Input {
-        tokens: Some(&tokens),
-        ..Input::pixels(&good)
-    });
-    assert!(
-        message.contains("image 0") && message.contains("17"),
-        "{message}"
-    );
-    let error = session.backward(&[0.0; 320], None).unwrap_err();
-    assert_eq!(error, OperationError::NoForward);
-    let mut damaged = super::reference::backbone("vit-tiny");
-    damaged.weights.layers[1].mlp_in.weight.data_mut()[3] = f32::INFINITY;
-    assert!(Session::new(&damaged, SessionOptions::default()).is_err());
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub use apply::ShapeMismatch;
 pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};
 pub use export::{ExportError, ExportOptions, export_peft, export_published, published_obstacle};
 pub use files::{FileLimits, FilesError, NamedFile, read_folder, read_zip, split_adapters};
-pub use import::{Imported, import};
+pub use import::{Imported, Side, import, peft_factor};
 pub use layer_names::NameStyle;
 pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
 pub use package::{Package, Unpacked};

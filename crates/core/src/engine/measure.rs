@@ -6,12 +6,13 @@ use super::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use super::vit::Differentiate;
 use crate::adapter::{Adapter, Factors, HeadInput, Site, Target};
 use crate::backbone::{
-    Activation, Affine, Architecture, Backbone, BackboneConfig, LayerWeights, Linear, Pooling,
-    Preprocess, Resample, Weights,
+    Activation, Affine, Architecture, Backbone, BackboneConfig, BackboneError, LayerWeights,
+    Linear, Pooling, Preprocess, Resample, Weights, embedded,
 };
 use crate::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
 
 /// Size of a backbone and of the batch it is measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,22 @@ pub const SIZES: [Size; 4] = [
     },
 ];
 
+/// Batches of the embedded backbone, which other runtimes can be given as ONNX; only [`Step::Forward`] is made for them.
+pub const EMBEDDED_SIZES: [Size; 2] = [
+    Size {
+        name: EMBEDDED_BATCH,
+        batch: 40,
+        ..SMALL
+    },
+    Size {
+        name: EMBEDDED_ONE,
+        ..SMALL
+    },
+];
+
+const EMBEDDED_BATCH: &str = "dinov2-s8-98";
+const EMBEDDED_ONE: &str = "dinov2-s8-98-one";
+
 const SMALL: Size = Size {
     name: "",
     width: 384,
@@ -84,7 +101,8 @@ pub enum Step {
     InputGradient,
     /// As [`Self::InputGradient`] with an adapter, dropping 75 % of the patches in the middle layer.
     PrunedInputGradient,
-    /// Forward and the gradient at an adapter's q and v factors; this percentage of the patches left out.
+    /// Forward and the gradient at an adapter's q and v factors; this percentage of the patches left out. As in meta-training
+    /// the loss may couple all images, so that all forward passes come before the first backward.
     MetaTraining {
         sparsity_percent: usize,
     },
@@ -130,16 +148,29 @@ pub struct Prepared {
     values: Tensor,
     tokens: Option<Vec<u32>>,
     adapter: Option<Adapter>,
+    dfeatures: Vec<f32>,
+}
+
+/// Why a step cannot be made ready.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
 }
 
 impl Prepared {
     /// Makes random weights, images and factors, and where needed the cached prefix.
     ///
     /// # Errors
-    /// [`OperationError`] where threads cannot start.
-    pub fn new(size: Size, step: Step, threads: usize) -> Result<Self, OperationError> {
+    /// [`PrepareError`] where threads cannot start.
+    pub fn new(size: Size, step: Step, threads: usize) -> Result<Self, PrepareError> {
         let mut random = Random(ChaCha8Rng::seed_from_u64(0));
-        let backbone = random.backbone(size);
+        let backbone = match size.name {
+            EMBEDDED_BATCH | EMBEDDED_ONE => embedded()?,
+            _ => random.backbone(size),
+        };
         let options = SessionOptions {
             threads,
             ..SessionOptions::default()
@@ -174,6 +205,7 @@ impl Prepared {
             values,
             tokens,
             adapter,
+            dfeatures: Vec::new(),
         })
     }
 
@@ -208,15 +240,25 @@ impl Prepared {
             pixels,
             factors: !pixels,
         };
-        if self.step == Step::Forward {
-            self.session.forward(&input, Wanted::default())?;
-        } else {
-            // Half the squared length of the features: its gradient is the features.
-            self.session
-                .step(&input, differentiate, |_, features, dfeatures| {
-                    dfeatures.copy_from_slice(features);
-                    Ok(0.0)
-                })?;
+        // The loss is half the squared length of the features: its gradient is the features.
+        match self.step {
+            Step::Forward => {
+                self.session.forward(&input, Wanted::default())?;
+            }
+            Step::InputGradient | Step::PrunedInputGradient => {
+                self.session
+                    .step(&input, differentiate, |_, features, dfeatures| {
+                        dfeatures.copy_from_slice(features);
+                        Ok(0.0)
+                    })?;
+            }
+            Step::MetaTraining { .. } | Step::LastSixCached => {
+                let wanted = Wanted::default();
+                let output = self.session.forward_for(&input, wanted, differentiate)?;
+                self.dfeatures.clear();
+                self.dfeatures.extend_from_slice(output.features.data());
+                self.session.backward(&self.dfeatures, None)?;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::engine::operation::OperationError;
 
 /// `logits = weight·(scale·feature) + bias`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeadPass<'a> {
+pub struct HeadPass<'a> {
     /// `[classes, width]`
     pub weight: &'a [f32],
     /// `[classes]`
@@ -19,7 +19,7 @@ pub(super) struct HeadPass<'a> {
 
 /// What a part of a batch gives.
 #[derive(Debug)]
-pub(super) struct HeadPart {
+pub struct HeadPart {
     /// Its share of the batch's mean cross-entropy.
     pub loss: f64,
     /// Scaled, `[rows, width]`
@@ -42,6 +42,9 @@ impl<'a> HeadPass<'a> {
     }
 
     /// `[rows, classes]` from `features` `[rows, width]`.
+    ///
+    /// # Errors
+    /// Zero rows, lengths that do not fit, values that are not finite.
     pub fn logits(&self, features: &[f32]) -> Result<Vec<f32>, OperationError> {
         let scaled = self.scaled(features);
         self.logits_of_scaled(&scaled)
@@ -59,6 +62,9 @@ impl<'a> HeadPass<'a> {
     }
 
     /// Loss and gradients of the rows `features` of a batch of `batch` rows; overwrites `dfeatures` `[rows, width]`.
+    ///
+    /// # Errors
+    /// As [`Self::logits`], and for a label past the classes.
     pub fn part(
         &self,
         features: &[f32],

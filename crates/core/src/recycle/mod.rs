@@ -3,7 +3,7 @@
 
 pub mod episode;
 pub mod evaluate;
-mod head_pass;
+pub mod head_pass;
 pub mod inversion;
 pub mod labelled_images;
 pub mod layers;

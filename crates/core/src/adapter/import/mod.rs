@@ -4,6 +4,7 @@
 mod peft;
 mod published;
 
+pub use peft::{Side, peft_factor};
 pub(super) use published::site as published_site;
 
 use super::files::NamedFile;

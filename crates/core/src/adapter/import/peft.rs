@@ -26,8 +26,9 @@ enum Role {
     Refused(String),
 }
 
+/// Which of a pair of factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
+pub enum Side {
     A,
     B,
 }
@@ -74,6 +75,17 @@ fn role(name: &str) -> Role {
         }
     }
     head_role(path)
+}
+
+/// The factor of a backbone of this architecture that PEFT calls `name`, in either name style; `None` for all other tensors.
+pub fn peft_factor(architecture: Architecture, name: &str) -> Option<(Site, Side)> {
+    let Role::Factor(side, path) = role(name) else {
+        return None;
+    };
+    let reading = readings(&path)
+        .into_iter()
+        .find(|reading| reading.architecture == architecture)?;
+    Some((reading.site, side))
 }
 
 /// `classifier.weight`, or as older versions wrote it `classifier.modules_to_save.default.weight`.

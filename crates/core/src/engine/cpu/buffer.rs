@@ -40,9 +40,16 @@ impl Buffer {
         (self.lines.as_mut_ptr().cast(), self.capacity())
     }
 
-    fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[f32] {
         // SAFETY: `Line` is `LINE` values of `f32` without padding.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.capacity()) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        let (base, length) = self.base();
+        // SAFETY: as above; the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(base, length) }
     }
 }
 

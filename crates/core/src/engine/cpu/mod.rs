@@ -6,6 +6,8 @@ mod attention;
 mod buffer;
 mod low_rank;
 mod norm;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 #[cfg(test)]
 mod plain;
 mod product;
@@ -34,10 +36,12 @@ impl Default for Cpu {
     }
 }
 
-/// A frozen linear map `[out, inputs]`, row-major.
-pub struct Weight {
-    values: Vec<f32>,
-    inputs: usize,
+/// A frozen linear map `[out, inputs]`.
+pub enum Weight {
+    #[cfg(target_arch = "x86_64")]
+    Panels(panels::Panels),
+    /// Row-major, for processors that panels are not made for.
+    Rows { values: Vec<f32>, inputs: usize },
 }
 
 fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::Affine<'a> {
@@ -66,7 +70,11 @@ impl Backend for Cpu {
     }
 
     fn weight(&self, parts: &[&[f32]], inputs: usize, _with_backward: bool) -> Weight {
-        Weight {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(panels) = panels::Panels::new(parts, inputs) {
+            return Weight::Panels(panels);
+        }
+        Weight::Rows {
             values: parts.concat(),
             inputs,
         }
@@ -158,17 +166,22 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, weight: &Weight, y: Matrix) {
-        let ([y], [x]) = views(memory, [y], [x]);
-        spread_product(
-            self.threads,
-            [x.rows, y.columns, x.columns],
-            1.0,
-            Operand::rows(x.values, x.stride),
-            Operand::transposed(&weight.values, weight.inputs),
-            y.values,
-            y.stride,
-            false,
-        );
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let ([mut y], [x]) = views(memory, [y], [x]);
+        match weight {
+            #[cfg(target_arch = "x86_64")]
+            Weight::Panels(panels) => panels.forward(self.threads, x, &mut y),
+            Weight::Rows { values, inputs } => spread_product(
+                self.threads,
+                [x.rows, y.columns, x.columns],
+                1.0,
+                Operand::rows(x.values, x.stride),
+                Operand::transposed(values, *inputs),
+                y.values,
+                y.stride,
+                false,
+            ),
+        }
     }
 
     fn linear_backward(
@@ -179,17 +192,22 @@ impl Backend for Cpu {
         dx: Matrix,
         add: bool,
     ) {
-        let ([dx], [dy]) = views(memory, [dx], [dy]);
-        spread_product(
-            self.threads,
-            [dy.rows, dx.columns, dy.columns],
-            1.0,
-            Operand::rows(dy.values, dy.stride),
-            Operand::rows(&weight.values, weight.inputs),
-            dx.values,
-            dx.stride,
-            add,
-        );
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let ([mut dx], [dy]) = views(memory, [dx], [dy]);
+        match weight {
+            #[cfg(target_arch = "x86_64")]
+            Weight::Panels(panels) => panels.backward(self.threads, dy, &mut dx, add),
+            Weight::Rows { values, inputs } => spread_product(
+                self.threads,
+                [dy.rows, dx.columns, dy.columns],
+                1.0,
+                Operand::rows(dy.values, dy.stride),
+                Operand::rows(values, *inputs),
+                dx.values,
+                dx.stride,
+                add,
+            ),
+        }
     }
 
     fn low_rank_down(

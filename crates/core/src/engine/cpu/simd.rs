@@ -125,10 +125,12 @@ pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts, so that the product with a whole number is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5·2^23 rounds to a whole number.
+    // Adding 1.5·2^23 rounds to a whole number, which then stands in the low bits; a conversion of the language would check
+    // each lane for overflow.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let whole = x.mul_add(LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(LOG2_E, ROUND);
+    let whole = shifted - ROUND;
     let rest = whole.mul_add(-LN_2_LOW, whole.mul_add(-LN_2_HIGH, x));
     let mut y = 1.987_569_1e-4f32;
     y = y.mul_add(rest, 1.398_2e-3);
@@ -137,8 +139,8 @@ pub fn exp(x: f32) -> f32 {
     y = y.mul_add(rest, 0.166_666_65);
     y = y.mul_add(rest, 0.5);
     y = y.mul_add(rest * rest, rest + 1.0);
-    // `whole` lies within ±127, so the exponent field cannot overflow.
-    let power = f32::from_bits(((whole as i32 + 127) << 23) as u32);
+    // The whole number lies within ±127, so the exponent field cannot overflow; what stood above it is shifted out.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     y * power
 }
 

@@ -124,7 +124,7 @@ pub struct Session<B: Backend = Cpu> {
 }
 
 /// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
-const ROWS_AIMED_AT: usize = 400;
+const ROWS_AIMED_AT: usize = 200;
 
 /// Plans that are remembered.
 const MOST_PLANS: usize = 32;
@@ -534,13 +534,19 @@ impl<B: Backend> Session<B> {
         if let Start::Pixels { grid } = checked.start {
             self.network.prepare_grid(&self.backend, grid);
         }
-        (0..parts)
-            .map(|part| {
-                let images = bound(part)..bound(part + 1);
-                let plan = self.plan(checked, images.len(), differentiate);
-                MicroBatch { images, plan }
-            })
-            .collect()
+        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(parts);
+        for part in 0..parts {
+            let images = bound(part)..bound(part + 1);
+            // Sizes differ by one at most, so that a plan of the same size is among the last ones.
+            let known = micro_batches.iter().rev();
+            let known = known.map(|own| &own.plan);
+            let plan = match known.clone().find(|plan| plan.shape.images == images.len()) {
+                Some(plan) => plan.clone(),
+                None => self.plan(checked, images.len(), differentiate),
+            };
+            micro_batches.push(MicroBatch { images, plan });
+        }
+        micro_batches
     }
 
     fn plan(

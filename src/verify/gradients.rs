@@ -1,0 +1,109 @@
+//! What the engine's backward must give: the gradient of the tuned head's loss at the pixels, and that of an episode at the
+//! adapter's factors.
+
+use super::checks::Checks;
+use super::episode::Episode;
+use super::folder::AdapterFolder;
+use super::{GRADIENT_TOLERANCE, VerifyError};
+use crate::adapter::{Head, Side, peft_factor};
+use crate::engine::session::{Input, Session, Wanted};
+use crate::engine::vit::Differentiate;
+use crate::recycle::head_pass::HeadPass;
+use crate::tensor::Tensor;
+
+pub(super) const AT_PIXELS: Differentiate = Differentiate {
+    pixels: true,
+    factors: false,
+};
+
+const AT_FACTORS: Differentiate = Differentiate {
+    pixels: false,
+    factors: true,
+};
+
+/// `adapter_ce_grad_pixels` and `episode_grad.<PEFT name>`, in either of PEFT's name styles.
+pub(super) fn adapted(
+    checks: &mut Checks<'_>,
+    session: &mut Session,
+    of: &AdapterFolder,
+    head: Option<&Head>,
+    labels: &[usize],
+) -> Result<(), VerifyError> {
+    let (pixels, _) = checks.input_pixels("pixel_values")?;
+    let label = of.label();
+    let name = "adapter_ce_grad_pixels";
+    if let Some(head) = head.filter(|_| checks.has(name)) {
+        let input = Input {
+            adapter: Some(&of.adapter),
+            read: head.input,
+            ..Input::pixels(&pixels)
+        };
+        let output = session.forward_for(&input, Wanted::default(), AT_PIXELS)?;
+        let features = output.features.data();
+        let mut dfeatures = vec![0.0; features.len()];
+        HeadPass::of(head).part(features, labels, labels.len(), &mut dfeatures)?;
+        let gradients = session.backward(&dfeatures, None)?;
+        compare_pixels(checks, &label, name, gradients.pixels.as_ref())?;
+    }
+    let names: Vec<String> = checks
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with(EPISODE_GRADIENT))
+        .collect();
+    let Some(episode) = Episode::read(checks, labels)?.filter(|_| !names.is_empty()) else {
+        return Ok(());
+    };
+    let input = Input {
+        adapter: Some(&of.adapter),
+        ..Input::pixels(&pixels)
+    };
+    let output = session.forward_for(&input, Wanted::default(), AT_FACTORS)?;
+    let mut dfeatures = vec![0.0; output.features.data().len()];
+    episode.losses(output.features.data(), Some(&mut dfeatures))?;
+    let architecture = session.config().architecture;
+    let gradients = session.backward(&dfeatures, None)?;
+    for name in names {
+        let factor = name
+            .strip_prefix(EPISODE_GRADIENT)
+            .and_then(|factor| peft_factor(architecture, factor));
+        let found = factor.and_then(|(site, side)| {
+            let own = gradients.factors.get(&site)?;
+            Some(match side {
+                Side::A => &own.da,
+                Side::B => &own.db,
+            })
+        });
+        // A name that the adapter has no factor for stays among those that are not checked.
+        if let Some(found) = found {
+            checks.compare(
+                &label,
+                &name,
+                found.shape(),
+                found.data(),
+                GRADIENT_TOLERANCE,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+const EPISODE_GRADIENT: &str = "episode_grad.";
+
+/// Compares a gradient at the pixels, where the pass gave one.
+pub(super) fn compare_pixels(
+    checks: &mut Checks<'_>,
+    label: &str,
+    name: &str,
+    dpixels: Option<&Tensor>,
+) -> Result<(), VerifyError> {
+    match dpixels {
+        Some(dpixels) => checks.compare(
+            label,
+            name,
+            dpixels.shape(),
+            dpixels.data(),
+            GRADIENT_TOLERANCE,
+        ),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,169 @@
+//! The published code's inversion steps (`inversion.…`) through the product's own inversion, with the start and the random
+//! changes that the reference names.
+
+use super::checks::Checks;
+use super::gradients::AT_PIXELS;
+use super::published::Published;
+use super::{GRADIENT_TOLERANCE, LOSS_TOLERANCE, VerifyError};
+use crate::adapter::Adapter;
+use crate::backbone::Backbone;
+use crate::engine::augment::RollFlip;
+use crate::engine::operation::OperationError;
+use crate::engine::session::{Input, Session, SessionOptions, Wanted};
+use crate::recycle::head_pass::HeadPass;
+use crate::recycle::inversion::{GivenDraws, Inversion, InversionRecipe, PriorData, PriorWeights};
+use crate::recycle::steps::Steps;
+use crate::tensor::Tensor;
+
+const START: &str = "inversion.init";
+const CHANGES: &str = "inversion.augment_dy_dx_flip";
+
+impl Published<'_> {
+    /// Loss and pixels of each step of the reference.
+    ///
+    /// Adam divides a gradient by its own size: where that is within the gradient's tolerance of zero, size and sign of the step
+    /// are as unsure as the gradient. Such pixels are left out; the losses of the later steps still depend on them.
+    pub(super) fn inversion(
+        &self,
+        checks: &mut Checks<'_>,
+        backbone: &Backbone,
+        session: &mut Session,
+    ) -> Result<(), VerifyError> {
+        if !checks.has(START) || !checks.has(CHANGES) {
+            return Ok(());
+        }
+        let start = checks.input(START)?;
+        let changes = changes(checks)?;
+        let mut inversion = self.start(checks, backbone, session, &start, &changes)?;
+        let label = self.of.label();
+        let shape = self.pixels.shape();
+        let mut unsure = vec![false; start.data().len()];
+        for (step, &change) in changes.iter().enumerate() {
+            let before = inversion.current_pixels()?.clone();
+            let dpixels = self.gradient(session, &before, change)?;
+            let largest = dpixels.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+            for (unsure, slope) in unsure.iter_mut().zip(&dpixels) {
+                *unsure |= slope.abs() < GRADIENT_TOLERANCE * largest;
+            }
+            let report = inversion.step()?;
+            let loss = report
+                .figures
+                .iter()
+                .find(|(name, _)| *name == "cross_entropy");
+            let name = |part: &str| format!("inversion.step{}.{part}", step + 1);
+            if let Some((_, loss)) = loss {
+                let loss = *loss as f32;
+                checks.compare(&label, &name("loss"), &[1], &[loss], LOSS_TOLERANCE)?;
+            }
+            let pixels = inversion.current_pixels()?.data();
+            let sure = |index: usize| !unsure[index];
+            checks.compare_where(
+                &label,
+                &name("pixels"),
+                shape,
+                pixels,
+                sure,
+                GRADIENT_TOLERANCE,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The published recipe but for the prior, which the reference leaves out.
+    fn start(
+        &self,
+        checks: &Checks<'_>,
+        backbone: &Backbone,
+        session: &Session,
+        start: &Tensor,
+        changes: &[RollFlip],
+    ) -> Result<Inversion, VerifyError> {
+        let classes = self.head.weight.shape()[0];
+        let in_turns = self.labels.iter().enumerate();
+        let in_turns = in_turns
+            .clone()
+            .all(|(image, &label)| label == image % classes);
+        if !in_turns
+            || !self.labels.len().is_multiple_of(classes)
+            || start.shape() != self.pixels.shape()
+        {
+            return Err(checks.wrong(format!(
+                "{START} has the shape {:?}; inversion needs that of the pixels, {:?}, and labels that name the {classes} classes in turns",
+                start.shape(),
+                self.pixels.shape()
+            )));
+        }
+        let recipe = InversionRecipe {
+            images_per_class: self.labels.len() / classes,
+            image_size: self.pixels.shape().last().copied(),
+            priors: PriorWeights::default(),
+            ..InversionRecipe::paper()
+        };
+        let teacher = Adapter {
+            head: Some(self.head.clone()),
+            ..Adapter::clone(&self.of.adapter)
+        };
+        let options = SessionOptions {
+            threads: session.threads(),
+            ..SessionOptions::default()
+        };
+        let given = GivenDraws {
+            start: start.data().to_vec(),
+            augmentation: changes.to_vec(),
+        };
+        let inversion = Inversion::new(backbone, teacher, PriorData::default(), recipe, options)?;
+        Ok(inversion.with_given_draws(given)?)
+    }
+
+    /// Gradient of the changed images' cross-entropy at `pixels`: says which of them are unsure, nothing else.
+    fn gradient(
+        &self,
+        session: &mut Session,
+        pixels: &Tensor,
+        change: RollFlip,
+    ) -> Result<Vec<f32>, OperationError> {
+        let mut dpixels = vec![0.0; pixels.data().len()];
+        let &[batch, channels, height, width] = pixels.shape() else {
+            return Ok(dpixels);
+        };
+        let shape = [batch, channels, height, width];
+        let mut changed = Tensor::zeros(shape);
+        change.apply(pixels.data(), shape, changed.data_mut())?;
+        let input = Input {
+            adapter: Some(&self.of.adapter),
+            read: self.head.input,
+            ..Input::pixels(&changed)
+        };
+        let output = session.forward_for(&input, Wanted::default(), AT_PIXELS)?;
+        let mut dfeatures = vec![0.0; output.features.data().len()];
+        HeadPass::of(self.head).part(
+            output.features.data(),
+            self.labels,
+            self.labels.len(),
+            &mut dfeatures,
+        )?;
+        if let Some(dchanged) = &session.backward(&dfeatures, None)?.pixels {
+            change.adjoint(dchanged.data(), shape, &mut dpixels)?;
+        }
+        Ok(dpixels)
+    }
+}
+
+/// Rows of (down, right, flip).
+fn changes(checks: &mut Checks<'_>) -> Result<Vec<RollFlip>, VerifyError> {
+    let values = checks.input_integers(CHANGES)?;
+    let changes: Option<Vec<RollFlip>> = values
+        .chunks(3)
+        .map(|row| {
+            let &[down, right, flip] = row else {
+                return None;
+            };
+            Some(RollFlip {
+                down: down.try_into().ok()?,
+                right: right.try_into().ok()?,
+                flip: flip != 0,
+            })
+        })
+        .collect();
+    changes.ok_or_else(|| checks.wrong(format!("{CHANGES} needs rows of down, right and flip")))
+}
