@@ -33,16 +33,6 @@ impl Reference {
         TensorFile::parse(&self.0).unwrap().read(name).unwrap()
     }
 
-    pub fn integers(&self, name: &str) -> Vec<i64> {
-        let file = TensorFile::parse(&self.0).unwrap();
-        file.read_integers(name).unwrap()
-    }
-
-    pub fn labels(&self) -> Vec<usize> {
-        let labels = self.integers("labels");
-        labels.into_iter().map(|label| label as usize).collect()
-    }
-
     /// Compares with the tensor `name`; the allowance is `tolerance` of its largest absolute value.
     pub fn check(&self, name: &str, found: &[f32], tolerance: f32) {
         assert_close(name, found, self.tensor(name).data(), tolerance);
