@@ -6,14 +6,17 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
+/// A pool and its files by name.
+type KeptPool = (PoolRecord, HashMap<String, Vec<u8>>);
+
 /// Pools with their files' bytes by name.
 #[derive(Debug, Default)]
 pub(super) struct MemoryPools {
-    by_id: Mutex<HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>>,
+    by_id: Mutex<HashMap<Uuid, KeptPool>>,
 }
 
 impl MemoryPools {
-    fn locked(&self) -> MutexGuard<'_, HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<Uuid, KeptPool>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

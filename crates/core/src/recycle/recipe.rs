@@ -17,13 +17,16 @@ pub enum RecipeError {
     Problems(Vec<String>),
 }
 
+/// The name of a preset, and what makes its recipe.
+pub(super) type Preset<R> = (&'static str, fn() -> R);
+
 /// Reads a recipe: the fields of `json` laid over the preset that its field `preset` names, else over the first one.
 ///
 /// # Errors
 /// [`RecipeError`] for an unknown preset or field, or a value of another type.
 pub(super) fn read<R: Serialize + DeserializeOwned>(
     json: &Value,
-    presets: &[(&str, fn() -> R)],
+    presets: &[Preset<R>],
 ) -> Result<R, RecipeError> {
     let fail = |error: serde_json::Error| RecipeError::Json(error.to_string());
     let mut fields: Map<String, Value> = serde_json::from_value(json.clone()).map_err(fail)?;
