@@ -82,7 +82,7 @@ fn inversion_brings_the_teachers_accuracy_to_one_and_its_cross_entropy_down() {
         for recipe in [
             quick(),
             InversionRecipe {
-                steps: 60,
+                steps: 200,
                 images_per_class: 2,
                 priors: PriorWeights::default(),
                 ..InversionRecipe::paper()
@@ -237,7 +237,7 @@ fn the_result_is_the_best_judged_state_even_when_later_steps_ruin_the_images() {
     // A learning rate at which the loss rises and falls.
     let recipe = InversionRecipe {
         steps: 30,
-        learning_rate: 3.0,
+        learning_rate: 20.0,
         judge_every: Some(1),
         augmentation: ImageAugmentation::None,
         images_per_class: 1,

@@ -182,7 +182,8 @@ fn a_pool_that_contradicts_itself_is_refused() {
             "is no SHA-256 digest",
         ),
         (
-            "\"images_per_class\": 2,",
+            // Two spaces: not the one of the recipe inside.
+            "\n  \"images_per_class\": 2,",
             "",
             "missing field `images_per_class`",
         ),

@@ -52,6 +52,8 @@ function lookAgain() {
 
 function draw() {
   const filtered = Object.values(filters()).some(Boolean);
+  // All of them first: a row names the jobs that it waits for.
+  for (const job of shown) jobs.set(job.id, job);
   showItems(byId("jobs"), shown, makeRow, updateRow);
   byId("more").hidden = !cursor;
   byId("empty").hidden = shown.length > 0 || filtered;
@@ -79,7 +81,6 @@ function makeRow(job) {
 }
 
 function updateRow(row, job) {
-  jobs.set(job.id, job);
   row.dataset.state = job.state;
   const link = part(row, "link");
   link.href = jobPage(job.id);
