@@ -7,13 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// Pools with their files' bytes by name.
+type Pools = HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>;
+
 #[derive(Debug, Default)]
 pub(super) struct MemoryPools {
-    by_id: Mutex<HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>>,
+    by_id: Mutex<Pools>,
 }
 
 impl MemoryPools {
-    fn locked(&self) -> MutexGuard<'_, HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>> {
+    fn locked(&self) -> MutexGuard<'_, Pools> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
