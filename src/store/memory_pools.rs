@@ -6,17 +6,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
-/// A pool and its files by name.
-type KeptPool = (PoolRecord, HashMap<String, Vec<u8>>);
-
 /// Pools with their files' bytes by name.
+type Pools = HashMap<Uuid, (PoolRecord, HashMap<String, Vec<u8>>)>;
+
 #[derive(Debug, Default)]
 pub(super) struct MemoryPools {
-    by_id: Mutex<HashMap<Uuid, KeptPool>>,
+    by_id: Mutex<Pools>,
 }
 
 impl MemoryPools {
-    fn locked(&self) -> MutexGuard<'_, HashMap<Uuid, KeptPool>> {
+    fn locked(&self) -> MutexGuard<'_, Pools> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
