@@ -7,8 +7,9 @@ import { isOver } from "./words.js";
 
 // Returns {href, words}, or null where there is none.
 export function resultOf({ result }) {
-  if (result?.adapter) return { href: pageOf(result.adapter), words: `Open ${result.adapter}` };
+  // A pool names its adapter, too.
   if (result?.pool) return { href: poolPage(result.pool), words: "See the images" };
+  if (result?.adapter) return { href: pageOf(result.adapter), words: `Open ${result.adapter}` };
   return null;
 }
 

@@ -2,6 +2,7 @@
 
 use super::accessibility;
 use super::session::{Server, Session};
+use lora_recycle::recycle::pool::{preview, preview_file};
 use lora_recycle::store::{
     Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
     Progress, Retention, Store,
@@ -124,14 +125,22 @@ impl History {
         let pixels: Vec<u8> = (0..images * 3 * SIDE * SIDE)
             .map(|index| (index % 251) as u8)
             .collect();
-        let kept: Vec<u8> = (0..images * KEPT)
-            .flat_map(|index| ((index % (GRID * GRID)) as i32).to_le_bytes())
+        // The class token and the first patches of each image.
+        let kept: Vec<u8> = (0..images * (1 + KEPT))
+            .flat_map(|index| ((index % (1 + KEPT)) as u32).to_le_bytes())
             .collect();
         let file = |name: &str, kind: Dtype, shape: Vec<usize>, bytes: &[u8]| {
             let view = TensorView::new(kind, shape, bytes).unwrap();
             let bytes = serialize([(name, view)], None).unwrap();
             (format!("{name}.safetensors"), bytes)
         };
+        let mut files = vec![
+            file("images", Dtype::U8, vec![images, 3, SIDE, SIDE], &pixels),
+            file("kept_tokens", Dtype::U32, vec![images, 1 + KEPT], &kept),
+        ];
+        for (index, planes) in pixels.chunks_exact(3 * SIDE * SIDE).enumerate() {
+            files.push((preview_file(index), preview(planes, SIDE).unwrap()));
+        }
         let new = NewPool {
             adapter_id: Uuid::nil(),
             adapter_label: "letters:1".into(),
@@ -141,13 +150,10 @@ impl History {
             summary: json!({
                 "image_size": SIDE, "images": images, "classes": classes.collect::<Vec<_>>(),
                 "teacher_accuracy": 0.625, "teacher_cross_entropy": 1.1, "bare_cross_entropy": 0.004,
-                "kept_tokens_per_image": KEPT, "grid": GRID,
+                "kept_tokens_per_image": KEPT, "grid": GRID, "steps_done": 60, "stopped_early": false,
             }),
             retention: Retention::Keep,
-            files: vec![
-                file("images", Dtype::U8, vec![images, 3, SIDE, SIDE], &pixels),
-                file("kept_tokens", Dtype::I32, vec![images, KEPT], &kept),
-            ],
+            files,
         };
         self.store.create_pool(new).await.unwrap()
     }

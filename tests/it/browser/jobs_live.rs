@@ -77,7 +77,7 @@ async fn an_adapter_is_tuned_from_a_zip_and_inverted_while_somebody_watches() {
         "two-classes"
     );
     page.click("#tune details summary").await;
-    fill(&page, "tune-steps", "40").await;
+    fill(&page, "tune-steps", "60").await;
     page.click("#tune-start").await;
     follow(&page).await;
 
@@ -105,7 +105,7 @@ async fn an_adapter_is_tuned_from_a_zip_and_inverted_while_somebody_watches() {
     page.click("#result").await;
     page.wait_for("!document.getElementById('invert')?.hidden && document.getElementById('invert')?.href.includes('two-classes')")
         .await;
-    start_inversion(&page, "30").await;
+    start_inversion(&page, "60").await;
     // 2 classes of 2 images, seen while they come into being.
     wait_long(
         &page,
