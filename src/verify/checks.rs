@@ -36,6 +36,10 @@ impl<'a> Checks<'a> {
         self.file.shape(name).is_some()
     }
 
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.file.shape(name)
+    }
+
     /// All names, so that the caller may compare while it goes through them.
     pub fn names(&self) -> Vec<String> {
         self.file.names().map(str::to_owned).collect()
@@ -169,7 +173,8 @@ impl<'a> Checks<'a> {
         });
     }
 
-    fn read(&self, name: &str) -> Result<Tensor, VerifyError> {
+    /// A tensor as it stands in the file.
+    pub fn read(&self, name: &str) -> Result<Tensor, VerifyError> {
         self.file.read(name).map_err(|source| self.unusable(source))
     }
 
