@@ -226,15 +226,19 @@ proptest! {
         let norm = || Norm { weight: &weight, bias: &bias, epsilon: 1e-3 };
         let mut desk = Desk::new();
         let [x_at, dy_at, dx_at] = [&x, &dy, &start].map(|values| desk.put(rows, width, values));
+        let alone_at = desk.put(rows, width, &vec![0.0; rows * width]);
         let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
         CPU.norm(&mut desk.memory(), x_at, norm(), out);
         CPU.norm_backward(&mut desk.memory(), dy_at, x_at, out.statistics, norm(), dx_at);
         let plain = |x: &[f64]| plain_norm(x, &widen(&weight), &widen(&bias), f64::from(1e-3f32));
         assert_near_all("normed", &desk.get(out.normed), &plain(&widen(&x)), 2e-6);
-        let added: Vec<f32> = desk.get(dx_at).iter().zip(&start).map(|(a, b)| a - b).collect();
-        // `dx` is added to what was there, which rounds once more.
+        CPU.norm_backward(&mut desk.memory(), dy_at, x_at, out.statistics, norm(), alone_at);
+        let alone = desk.get(alone_at);
         let weights = widen(&dy);
-        assert_gradient("dx", &x, &added, |x| dot(&plain(x), &weights));
+        assert_gradient("dx", &x, &alone, |x| dot(&plain(x), &weights));
+        // What was there before is added to, which rounds once more.
+        let added: Vec<f64> = alone.iter().zip(&start).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
+        assert_near_all("added dx", &desk.get(dx_at), &added, 2e-7);
     }
 
     #[test]
