@@ -17,6 +17,7 @@ mod jobs_cli;
 mod jobs_model;
 mod jobs_runner;
 mod jobs_support;
+mod making_cli;
 mod onnx;
 mod recycle_inversion;
 mod recycle_pool;
