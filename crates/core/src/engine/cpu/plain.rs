@@ -216,29 +216,16 @@ proptest! {
     }
 
     #[test]
-    fn layer_norm_and_its_gradient_equal_the_plain_formula_and_its_slope(
+    fn layer_norm_and_its_gradient_equal_plain_loops(
         rows in 0usize..5, width in 1usize..50, seed: u16,
     ) {
-        let seed = u64::from(seed);
-        let [x, dy, start] = std::array::from_fn(|i| noise(seed + i as u64, rows * width));
-        let (weight, bias) = (noise(seed + 3, width), noise(seed + 4, width));
-        // Large enough that two nearly equal values do not magnify what f32 has rounded.
-        let norm = || Norm { weight: &weight, bias: &bias, epsilon: 1e-3 };
-        let mut desk = Desk::new();
-        let [x_at, dy_at, dx_at] = [&x, &dy, &start].map(|values| desk.put(rows, width, values));
-        let alone_at = desk.put(rows, width, &vec![0.0; rows * width]);
-        let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
-        CPU.norm(&mut desk.memory(), x_at, norm(), out);
-        CPU.norm_backward(&mut desk.memory(), dy_at, x_at, out.statistics, norm(), dx_at);
-        let plain = |x: &[f64]| plain_norm(x, &widen(&weight), &widen(&bias), f64::from(1e-3f32));
-        assert_near_all("normed", &desk.get(out.normed), &plain(&widen(&x)), 2e-6);
-        CPU.norm_backward(&mut desk.memory(), dy_at, x_at, out.statistics, norm(), alone_at);
-        let alone = desk.get(alone_at);
-        let weights = widen(&dy);
-        assert_gradient("dx", &x, &alone, |x| dot(&plain(x), &weights));
-        // What was there before is added to, which rounds once more.
-        let added: Vec<f64> = alone.iter().zip(&start).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
-        assert_near_all("added dx", &desk.get(dx_at), &added, 2e-7);
+        let run = NormRun::new(rows, width, u64::from(seed));
+        let normed = plain_norm(&widen(&run.x), &widen(&run.weight), &widen(&run.bias), f64::from(NormRun::EPSILON));
+        assert_near_all("normed", &run.normed, &normed, 2e-6);
+        // A gradient is a small difference of what the reciprocal deviation, 32 at most, has magnified.
+        assert_near_all("dx", &run.dx, &run.plain_dx(), 1e-5);
+        let added: Vec<f64> = run.dx.iter().zip(&run.start).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
+        assert_near_all("added dx", &run.added_dx, &added, 2e-7);
     }
 
     #[test]
@@ -292,6 +279,88 @@ proptest! {
             std::iter::once(first).chain(kept.into_iter().map(move |patch| first + 1 + patch)).map(|row| row as u32).collect::<Vec<_>>()
         });
         prop_assert_eq!(found, expected.collect::<Vec<_>>());
+    }
+}
+
+/// LayerNorm of drawn values and its gradient, written to zeros and added to other values.
+struct NormRun {
+    x: Vec<f32>,
+    dnormed: Vec<f32>,
+    start: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    normed: Vec<f32>,
+    dx: Vec<f32>,
+    added_dx: Vec<f32>,
+}
+
+impl NormRun {
+    const EPSILON: f32 = 1e-3;
+
+    fn new(rows: usize, width: usize, seed: u64) -> Self {
+        let [x, dnormed, start] = std::array::from_fn(|i| noise(seed + i as u64, rows * width));
+        let (weight, bias) = (noise(seed + 3, width), noise(seed + 4, width));
+        let norm = || Norm {
+            weight: &weight,
+            bias: &bias,
+            epsilon: Self::EPSILON,
+        };
+        let mut desk = Desk::new();
+        let zeros = vec![0.0; rows * width];
+        let [x_at, dnormed_at, dx_at, added_at] =
+            [&x, &dnormed, &zeros, &start].map(|values| desk.put(rows, width, values));
+        let out = NormOutput {
+            normed: desk.take(rows, width),
+            statistics: desk.take(rows, 2),
+        };
+        CPU.norm(&mut desk.memory(), x_at, norm(), out);
+        for dx in [dx_at, added_at] {
+            let memory = &mut desk.memory();
+            CPU.norm_backward(memory, dnormed_at, x_at, out.statistics, norm(), dx);
+        }
+        Self {
+            normed: desk.get(out.normed),
+            dx: desk.get(dx_at),
+            added_dx: desk.get(added_at),
+            x,
+            dnormed,
+            start,
+            weight,
+            bias,
+        }
+    }
+
+    /// `(g − mean(g) − x̂·mean(g∘x̂)) / deviation` with `g = weight∘dnormed` and `x̂` the normed values before weight and bias.
+    fn plain_dx(&self) -> Vec<f64> {
+        let width = self.weight.len();
+        let mut dx = Vec::new();
+        let rows = self.x.chunks(width).zip(self.dnormed.chunks(width));
+        for (x, dnormed) in rows {
+            let x = widen(x);
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let deviation = (variance + f64::from(Self::EPSILON)).sqrt();
+            let unit: Vec<f64> = x.iter().map(|x| (x - mean) / deviation).collect();
+            let pairs = dnormed.iter().zip(&self.weight);
+            let g: Vec<f64> = pairs.map(|(d, w)| f64::from(*d) * f64::from(*w)).collect();
+            let (mean, along) = (g.iter().sum::<f64>(), dot(&g, &unit));
+            for (g, unit) in g.iter().zip(&unit) {
+                dx.push((g - (mean + unit * along) / width as f64) / deviation);
+            }
+        }
+        dx
+    }
+}
+
+#[test]
+fn layer_norm_backward_is_the_slope_of_the_plain_formula() {
+    for width in [2, 3, 16, 17, 31, 48] {
+        let run = NormRun::new(3, width, width as u64);
+        let (weight, bias, weights) = (widen(&run.weight), widen(&run.bias), widen(&run.dnormed));
+        assert_gradient("dx", &run.x, &run.dx, |x| {
+            let normed = plain_norm(x, &weight, &bias, f64::from(NormRun::EPSILON));
+            dot(&normed, &weights)
+        });
     }
 }
 
