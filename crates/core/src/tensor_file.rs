@@ -383,12 +383,62 @@ pub fn write_stored(
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     });
-    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+    let mut file = safetensors::serialize(views, metadata).map_err(|error| error.to_string())?;
+    sort_header(&mut file)?;
+    Ok(file)
+}
+
+/// Puts the header's entries in order of their names: the library leaves metadata in the order of a hash table, which differs from
+/// run to run, and equal contents must give equal bytes.
+fn sort_header(file: &mut [u8]) -> Result<(), String> {
+    let fail = |error: serde_json::Error| error.to_string();
+    let length = file
+        .first_chunk::<8>()
+        .and_then(|bytes| usize::try_from(u64::from_le_bytes(*bytes)).ok())
+        .ok_or("the header has no length")?;
+    let header = file
+        .get_mut(8..)
+        .and_then(|rest| rest.get_mut(..length))
+        .ok_or("the header is cut off")?;
+    let mut entries: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(fail)?;
+    if let Some(metadata) = entries.get_mut("__metadata__") {
+        let sorted: BTreeMap<String, String> =
+            serde_json::from_value(metadata.take()).map_err(fail)?;
+        *metadata = serde_json::to_value(sorted).map_err(fail)?;
+    }
+    let text = serde_json::to_vec(&entries).map_err(fail)?;
+    let (start, padding) = header
+        .split_at_mut_checked(text.len())
+        .ok_or("the sorted header is longer")?;
+    start.copy_from_slice(&text);
+    padding.fill(b' ');
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_contents_give_equal_bytes_whatever_the_order_of_a_hash_table() {
+        let names = ["format", "labels", "digest", "input", "a", "b", "c", "d"];
+        let metadata: BTreeMap<String, String> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), format!("\"{name}\", ä")))
+            .collect();
+        let tensors = BTreeMap::from([
+            ("b".to_owned(), Tensor::zeros([2, 3])),
+            ("a".to_owned(), Tensor::zeros([1])),
+        ]);
+        let first = write(&tensors, &metadata).unwrap();
+        for _ in 0..20 {
+            assert_eq!(write(&tensors, &metadata).unwrap(), first);
+        }
+        let read = TensorFile::parse(&first).unwrap();
+        assert_eq!(read.metadata(), &metadata);
+        assert_eq!(read.read("b").unwrap().shape(), [2, 3]);
+    }
 
     #[test]
     fn a_header_of_a_length_that_looks_like_pickle_is_read() {
