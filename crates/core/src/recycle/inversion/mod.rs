@@ -4,8 +4,7 @@
 //! `CE(teacher) + prior_weight·Σ priors − β·min(CE(bare backbone, leave-one-out), cap)` with Adam, and keeps pixels in their
 //! range. From `pruning_start` on the teacher drops patches inside layers; the bare backbone always sees all. Every `judge_every`
 //! steps and at the end the same loss is taken of the images as they would be stored: without augmentation, in whole levels, with
-//! all patches. Those with the most images recognised, then the lowest loss, are the result. This look costs about a third of a
-//! step, so by default 3 to 4 % of the time.
+//! all patches. Those with the most images recognised, then the lowest loss, are the result. This look needs forward passes alone.
 
 mod augmentation;
 mod batch;

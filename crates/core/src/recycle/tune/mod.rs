@@ -544,7 +544,7 @@ impl Tally {
     }
 }
 
-/// A adapter that changes nothing yet: A Kaiming-uniform with a = √5, which is uniform to 1/√inputs; B and the head zero.
+/// An adapter that changes nothing yet: A Kaiming-uniform with a = √5, which is uniform to 1/√inputs; B and the head zero.
 fn first_adapter(
     config: &BackboneConfig,
     recipe: &TuneRecipe,
