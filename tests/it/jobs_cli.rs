@@ -1,6 +1,7 @@
 //! `jobs` through the real program, alone and beside a running server. The jobs are of a kind that the program does not do, as if
 //! another version had made them: what matters here is who may change them, and how.
 
+use crate::support::program;
 use lora_recycle::store::{Access, Digest, JobState, NewInput, NewJob, Store};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -54,19 +55,7 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LORA_RECYCLE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(arguments)
-            .env("HOME", self.0.path())
-            .env("LORA_RECYCLE_DATA_DIR", self.data())
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null());
-        command
+        program(self.0.path(), arguments)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -1,6 +1,6 @@
 //! `tune`, `invert` and `pool` through the real program on a tiny backbone, also when it is killed at random moments.
 
-use crate::support::project;
+use crate::support::{program, project};
 use image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -43,20 +43,9 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LORA_RECYCLE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(arguments)
-            .env("HOME", self.0.path())
-            .env("LORA_RECYCLE_DATA_DIR", self.path("data"))
-            // A checkpoint after every step: a run that is killed goes on from the step before.
-            .env("LORA_RECYCLE_CHECKPOINT_SECONDS", "0")
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null());
+        let mut command = program(self.0.path(), arguments);
+        // A checkpoint after every step: a run that is killed goes on from the step before.
+        command.env("LORA_RECYCLE_CHECKPOINT_SECONDS", "0");
         command
     }
 

@@ -194,15 +194,8 @@ fn a_pool_that_contradicts_itself_is_refused() {
     // The last label of ten, out of five classes: labels lie behind the images.
     let wild = with(&files, "images.safetensors", |bytes| {
         let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize + 8;
-        let text = String::from_utf8_lossy(&bytes[8..header]).into_owned();
-        let at = text.find("labels").unwrap();
-        let offset: usize = text[at..]
-            .split(['[', ','])
-            .nth(4)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
+        let entries: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+        let offset = entries["labels"]["data_offsets"][0].as_u64().unwrap() as usize;
         bytes[header + offset] = 77;
     });
     assert!(

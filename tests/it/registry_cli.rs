@@ -1,10 +1,10 @@
 //! The registry through the real program, each test in a fresh data folder.
 
-use crate::support::project;
+use crate::support::{program, project};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use tempfile::TempDir;
 
 /// A data folder and the program that works on it.
@@ -32,20 +32,7 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LORA_RECYCLE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .args(arguments)
-            .env("HOME", self.0.path())
-            .env("LORA_RECYCLE_DATA_DIR", self.path("data"))
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        program(self.0.path(), arguments).output().unwrap()
     }
 
     fn succeeds(&self, arguments: &[&str]) -> String {

@@ -1,8 +1,26 @@
 //! What several tests need.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A path inside the project.
 pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The program with the data folder `home/data`, out of reach of this machine's own settings.
+pub fn program(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LORA_RECYCLE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(arguments)
+        .env("HOME", home)
+        .env("LORA_RECYCLE_DATA_DIR", home.join("data"))
+        .env_remove("XDG_CONFIG_HOME")
+        .stdin(Stdio::null());
+    command
 }
