@@ -100,7 +100,10 @@ pub fn open_backbone(name: &str) -> Result<Backbone, AppError> {
 }
 
 /// The backbone called `name`, and what answers call it: its registered name where it has one. A path is told to nobody.
-async fn find_backbone(
+///
+/// # Errors
+/// [`AppError`] where it is unknown or its folder cannot be read.
+pub async fn find_backbone(
     name: &str,
     registry: Option<&Registry>,
 ) -> Result<(String, Backbone), AppError> {

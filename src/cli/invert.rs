@@ -20,6 +20,7 @@ Examples:
   lora-recycle invert pets
   lora-recycle invert task-0000 task-0001 --images-per-class 8 --prune 4:0.75
   lora-recycle invert pets --recipe paper --batch-norm resnet50.safetensors
+  lora-recycle invert pets --token-statistics shipped
   lora-recycle pool list                       what was made
   lora-recycle pool sheet ID --out sheet.png   look at it"
 )]
@@ -60,7 +61,8 @@ pub struct Invert {
     /// ResNet in torchvision's layout (safetensors) for the BatchNorm prior; gives it the weight 1 where the recipe gives none
     #[arg(long, value_name = "FILE")]
     batch_norm: Option<PathBuf>,
-    /// Statistics made by `prior build`; gives their prior the weight 1 where the recipe gives none
+    /// Statistics made by `prior build`, or the word shipped for those of the embedded backbone; gives their prior the weight 1
+    /// where the recipe gives none
     #[arg(long, value_name = "FILE")]
     token_statistics: Option<PathBuf>,
     /// Stop once the loss has settled
@@ -72,6 +74,9 @@ pub struct Invert {
     #[command(flatten)]
     runner: RunnerArguments,
 }
+
+/// In place of a file: the statistics inside the program.
+const SHIPPED: &str = "shipped";
 
 impl Invert {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
@@ -89,7 +94,7 @@ impl Invert {
             ("batch_norm", &self.batch_norm),
             ("token_statistics", &self.token_statistics),
         ] {
-            if let Some(path) = path {
+            if let Some(path) = path.as_ref().filter(|path| path.as_os_str() != SHIPPED) {
                 files.insert(part.to_owned(), read(path)?);
             }
         }

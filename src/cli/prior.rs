@@ -1,8 +1,9 @@
 //! `prior`: statistics that inversion compares its images with.
 
-use super::options::{Common, print_json, print_line};
+use super::options::{Common, block_on, print_json, print_line};
 use super::{CliError, images};
-use crate::app::open_backbone;
+use crate::app::find_backbone;
+use crate::app::registry::Registry;
 use crate::backbone::Backbone;
 use crate::engine::loss::TokenStatisticsCollector;
 use crate::engine::operation::OperationError;
@@ -62,7 +63,11 @@ impl PriorCommand {
 impl Build {
     fn run(&self, common: &Common) -> Result<(), CliError> {
         let paths = images::expand(std::slice::from_ref(&self.folder))?;
-        let backbone = open_backbone(&common.backbone)?;
+        let folder = common.data_folder()?;
+        let (_, backbone) = block_on(async {
+            let registry = Registry::open_to_read(&folder).await?;
+            Ok::<_, CliError>(find_backbone(&common.backbone, registry.as_ref()).await?)
+        })??;
         let (statistics, pictures) = self.collect(common, &backbone, &paths)?;
         if pictures == 0 {
             return Err(CliError::user(format!(

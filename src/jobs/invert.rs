@@ -2,6 +2,7 @@
 
 use super::pool::{PoolSummary, stored_files};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use crate::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
 use crate::engine::loss::TokenStatistics;
 use crate::engine::resnet::ResNet;
 use crate::engine::session::SessionOptions;
@@ -91,11 +92,7 @@ impl Job for Invert {
                     ));
                 }
             }
-            inputs.push(NewInput {
-                name: format!("{part}.safetensors"),
-                role: part,
-                bytes,
-            });
+            inputs.push(prior_input(&part, bytes));
         }
         let mut planned = Vec::with_capacity(references.len());
         for reference in references {
@@ -103,6 +100,15 @@ impl Job for Invert {
             let record = registry.resolve(&reference).await?;
             let candidate = registry.candidate_of(&record).await?;
             let adapter = registry.load(&record).await?;
+            let (mut recipe, mut inputs) = (recipe.clone(), inputs.clone());
+            if recipe.priors.token_statistics > 0.0
+                && recipe.priors.token_statistics_file.is_none()
+                && record.backbone_digest.as_str() == EMBEDDED_DIGEST
+            {
+                let bytes = EMBEDDED_TOKEN_STATISTICS.to_vec();
+                recipe.priors.token_statistics_file = Some(Digest::of(&bytes).to_string());
+                inputs.push(prior_input(TOKEN_STATISTICS, bytes));
+            }
             // What is wrong with a file is said now.
             let files = inputs
                 .iter()
@@ -113,8 +119,8 @@ impl Job for Invert {
                 .validate(&candidate.config, &adapter)
                 .map_err(|error| bad_recipe(format!("{}: {error}", record.label())))?;
             planned.push(Planned {
-                job: Self::of(&record, retention, recipe.clone()),
-                inputs: inputs.clone(),
+                job: Self::of(&record, retention, recipe),
+                inputs,
                 waits_for: request.waits_for.clone(),
             });
         }
@@ -233,6 +239,15 @@ impl Invert {
             width,
         )
         .map_err(|(_, error)| JobError::abort("prior_file", error))
+    }
+}
+
+/// The file of a prior as an input of its job.
+fn prior_input(part: &str, bytes: Vec<u8>) -> NewInput {
+    NewInput {
+        name: format!("{part}.safetensors"),
+        role: part.to_owned(),
+        bytes,
     }
 }
 

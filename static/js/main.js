@@ -11,10 +11,12 @@ import { picturesOfInput, picturesOfTransfer } from "./files.js";
 import { closeNote, focusUndo, note, speak } from "./notices.js";
 import { prepare } from "./scaling.js";
 import { State } from "./state.js";
+import { Tuning } from "./tuning.js";
 
 const page = byId("main").dataset;
 const state = new State();
 const asking = new Asking(state);
+const tuning = new Tuning(state);
 const cards = new ClassCards(state, {
   rename: (target, label) => state.rename(target, label),
   addFiles: (target, found) => addToClass(target, found),
@@ -206,6 +208,7 @@ function draw() {
   drawing = false;
   cards.render();
   answers.render();
+  tuning.render();
   showProgress();
   showProblem();
   setText(byId("next-step"), nextStep());

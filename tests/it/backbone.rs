@@ -369,3 +369,12 @@ fn a_task_head_and_pooler_do_not_change_the_identity() {
     checkpoint.set_value(QUERY, 0, 0.125);
     assert_ne!(checkpoint.load().unwrap().digest, expected);
 }
+
+#[test]
+fn the_embedded_backbone_has_statistics_of_its_own_tokens() {
+    use lora_recycle::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
+    use lora_recycle::engine::loss::TokenStatistics;
+    let statistics = TokenStatistics::read(EMBEDDED_TOKEN_STATISTICS, 384).unwrap();
+    assert_eq!(statistics.backbone_digest, EMBEDDED_DIGEST);
+    assert_eq!(statistics.sites.len(), 16);
+}

@@ -101,6 +101,33 @@ async fn a_person_adds_pictures_and_reads_the_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_classes_on_the_page_become_an_adapter_that_is_tuned() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let offered = "!document.getElementById('tune-offer').hidden";
+    assert_eq!(page.value(offered).await, false);
+    fill(&page, &["queries/clownfish.jpg"]).await;
+    page.wait_for(offered).await;
+    page.click("#tune-these").await;
+    assert_eq!(
+        page.text("#tune-what").await,
+        "4 pictures of 2 classes: fish, mill."
+    );
+    let name = Locator::Css("#tune-name");
+    let name = page.client.find(name).await.unwrap();
+    name.send_keys("fish-or-mill").await.unwrap();
+    page.click("#tune-go").await;
+    page.wait_for("!document.getElementById('tune-done').hidden")
+        .await;
+    page.click("#tune-link").await;
+    page.wait_for("document.querySelector('h1')?.textContent.includes('fish-or-mill')")
+        .await;
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_overlay_shows_and_hides_where_it_looked() {
     let Some(page) = Session::start().await else {
         return;

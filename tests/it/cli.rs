@@ -509,9 +509,23 @@ fn prior_build_writes_statistics_of_the_usable_pictures() {
     fs::write(pictures.path().join("red/notes.txt"), "no picture").unwrap();
     let out = pictures.path().join("statistics.safetensors");
     let folder = text(pictures.path());
+    let data = tempfile::tempdir().unwrap();
+    let tiny = [
+        "backbone",
+        "add",
+        "tests/golden/dinov2-tiny",
+        "--name",
+        "tiny",
+        "--json",
+    ];
+    Run::new(&tiny)
+        .env("LORA_RECYCLE_DATA_DIR", text(data.path()))
+        .json();
     let arguments = ["prior", "build", folder, "--out", text(&out), "--json"];
-    let run = Run::new(&arguments).env("LORA_RECYCLE_BACKBONE", "tests/golden/dinov2-tiny");
-    let report = run.json();
+    let report = Run::new(&arguments)
+        .env("LORA_RECYCLE_DATA_DIR", text(data.path()))
+        .env("LORA_RECYCLE_BACKBONE", "tiny")
+        .json();
     assert_eq!(report["pictures"], 9);
     assert_eq!(report["left_out"], 1);
     let bytes = fs::read(&out).unwrap();

@@ -252,6 +252,32 @@ async fn labelled_pictures_come_as_a_zip_and_hostile_ones_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn labelled_pictures_come_as_parts_by_class_like_those_of_a_classifier() {
+    let fresh = fresh().await;
+    let text = recipe("parts", 1).to_string();
+    let post = async |class: &str| {
+        let parts = [
+            ("kind", "", b"count".as_slice()),
+            ("recipe", "", text.as_bytes()),
+            ("support/dog", "2.png", b"dog"),
+            (class, "1.png", b"cat"),
+            ("support/dog", "1.png", b"old dog"),
+        ];
+        fresh.app.send(form_request("/api/v1/jobs", &parts)).await
+    };
+    for class in ["support/", "support/ ", "support/a%0Ab"] {
+        let problem = assert_problem(&post(class).await, 422, "invalid_parameter");
+        assert_eq!(problem["parameter"], "support/", "{problem:#}");
+    }
+    let answer = post("support/cat").await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let id: Uuid = answer.json()["id"].as_str().unwrap().parse().unwrap();
+    let inputs = fresh.jobs.store().job_inputs(id).await.unwrap();
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["cat/1.png", "dog/2.png", "dog/1.png"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn states_that_do_not_allow_it_are_409() {
     let fresh = fresh().await;
     let id = submit(&fresh.jobs, count("states", 1)).await.id;

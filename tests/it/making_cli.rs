@@ -1,12 +1,14 @@
 //! `tune`, `invert` and `pool` through the real program on a tiny backbone, also when it is killed at random moments.
 
+use crate::store_folder::SmallDisk;
 use crate::support::{program, project};
 use image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -201,6 +203,17 @@ fn what_cannot_be_tuned_or_inverted_is_refused_with_what_to_do() {
     home.fails(&["pool", "show", "77"], "there is no pool");
 }
 
+fn assert_same_files(found: &Home, expected: &Home) {
+    let (found, expected) = (found.made(), expected.made());
+    let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
+        files.iter().map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(names(&found), names(&expected));
+    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+        assert!(found == expected, "{name} differs");
+    }
+}
+
 /// Runs `command` again and again, killed at random moments, and at last to its end.
 fn killed_to_the_end(home: &Home, command: &[&str], kills: usize, random: &mut ChaCha8Rng) {
     let mut killed = 0;
@@ -253,18 +266,93 @@ fn jobs_killed_at_twenty_random_moments_end_with_the_bits_of_an_unbroken_run() {
         killed_to_the_end(&home, &invert, kills, &mut random);
         home
     });
-    let (expected, found) = (unbroken.made(), broken.made());
-    let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
-        files.iter().map(|(name, _)| name.clone()).collect()
-    };
-    assert_eq!(names(&found), names(&expected));
-    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
-        assert!(found == expected, "{name} differs");
-    }
+    assert_same_files(&broken, &unbroken);
     let adapters = broken.succeeds(&["adapter", "list", "--json"]);
     let adapters: Value = serde_json::from_str(&adapters).unwrap();
     assert_eq!(adapters.as_array().map(Vec::len), Some(1), "stored once");
     let logs = broken.succeeds(&["jobs", "list", "--json"]);
     let jobs: Vec<Value> = serde_json::from_str(&logs).unwrap();
     assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{logs}");
+}
+
+/// Whether a job has written a checkpoint.
+fn has_checkpoint(jobs: &Path) -> bool {
+    let folders = fs::read_dir(jobs).into_iter().flatten().flatten();
+    folders
+        .map(|folder| folder.path().join("checkpoint"))
+        .any(|path| path.exists())
+}
+
+/// Runs `command` on a disk that becomes full once the job has a checkpoint: it fails and says so. With room again it is tried again.
+fn full_disk_in_between(home: &Home, command: &[&str]) {
+    let mut child = home
+        .command(command)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !has_checkpoint(&home.path("data/jobs")) {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "ended without a checkpoint"
+        );
+        std::thread::yield_now();
+    }
+    let mut filler = fs::File::create(home.path("data/filler")).unwrap();
+    // A checkpoint that replaces an older one gives room back, so that filling goes on until the store has noticed: then it gives
+    // up its reserve, which it needs to write down what happened.
+    while home.path("data/reserve").exists() && child.try_wait().unwrap().is_none() {
+        let _full = filler.write(&[0; 4096]);
+    }
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("full") && stderr.contains("free space"),
+        "{stderr}"
+    );
+    // The database answers, and the job knows why it ended.
+    let jobs = home.succeeds(&["jobs", "list", "--json"]);
+    let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
+    let failed: Vec<&Value> = jobs.iter().filter(|job| job["state"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{jobs:?}");
+    assert_eq!(failed[0]["error"]["code"], "disk_full");
+    assert!(has_checkpoint(&home.path("data/jobs")));
+    drop(filler);
+    fs::remove_file(home.path("data/filler")).unwrap();
+    let id = failed[0]["id"].as_str().unwrap();
+    home.succeeds(&["jobs", "retry", id]);
+    home.succeeds(command);
+}
+
+#[test]
+fn a_full_disk_fails_tuning_and_inversion_by_name_and_both_end_well_once_there_is_room() {
+    let home = Home::new();
+    let disk = home.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(disk) = SmallDisk::mount(disk, "8m") else {
+        eprintln!(
+            "SKIPPED: this test mounts a small tmpfs, for which this user lacks the right (run as root)"
+        );
+        return;
+    };
+    fs::rename(home.path("data"), home.path("data on the old disk")).unwrap();
+    fs::create_dir(disk.0.join("data")).unwrap();
+    std::os::unix::fs::symlink(disk.0.join("data"), home.path("data")).unwrap();
+    let tiny = project("tests/golden/vit-tiny");
+    home.succeeds(&["backbone", "add", tiny.to_str().unwrap(), "--name", "tiny"]);
+    full_disk_in_between(&home, &words(&home.tune("300")));
+    let invert = [
+        "invert",
+        "colours",
+        "--images-per-class",
+        "2",
+        "--steps",
+        "300",
+    ];
+    full_disk_in_between(&home, &invert);
+    let unbroken = Home::new();
+    unbroken.succeeds(&words(&unbroken.tune("300")));
+    unbroken.succeeds(&invert);
+    assert_same_files(&home, &unbroken);
 }

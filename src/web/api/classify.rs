@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Longest label in bytes; each answer repeats the labels of all classes.
-const LONGEST_LABEL: usize = 256;
+pub(super) const LONGEST_LABEL: usize = 256;
 
 /// Classes and queries, as JSON.
 #[derive(Deserialize, ToSchema)]

@@ -12,7 +12,9 @@ mod weights;
 
 pub use checkpoint::{BackboneError, load_folder, load_parts};
 pub use config::{Activation, Architecture, BackboneConfig, Pooling};
-pub use embedded::{EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config};
+pub use embedded::{
+    EMBEDDED_DIGEST, EMBEDDED_NAME, EMBEDDED_TOKEN_STATISTICS, embedded, embedded_config,
+};
 pub use position::interpolate_position_embedding;
 pub use preprocess::{Preprocess, Resample, ResizeTarget};
 pub use target::Target;

@@ -1,8 +1,9 @@
 //! Asking for jobs.
 
 use super::{JobProblems, queue};
-use crate::jobs::{ARCHIVE_LIMITS, JobRequest, Jobs, labelled_images};
+use crate::jobs::{ARCHIVE_LIMITS, JobRequest, Jobs, LabelledImage, labelled_images};
 use crate::store::{JobRecord, Submitted};
+use crate::web::api::classify::LONGEST_LABEL;
 use crate::web::api::images::{BodyKind, Part, receive_form, receive_json};
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
@@ -47,6 +48,10 @@ struct SubmitForm {
     /// For `tune`: a zip whose folders are classes.
     #[schema(format = Binary)]
     archive: Option<String>,
+    /// For `tune`, instead of or beside a zip: labelled pictures, as in a request to classify; the part name is `support/` and the
+    /// label, and may stand any number of times.
+    #[schema(format = Binary, rename = "support/{label}")]
+    support: Option<String>,
     /// For `invert`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
     #[schema(format = Binary)]
     batch_norm: Option<String>,
@@ -105,7 +110,18 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
         kind: DEFAULT_FORM_KIND.into(),
         ..JobRequest::default()
     };
-    for part in parts {
+    let mut archived = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        if let Some(label) = part.place.strip_prefix(SUPPORT) {
+            let class = checked_label(label)?;
+            let image = part.named(index);
+            request.images.push(LabelledImage {
+                class,
+                file_name: image.name,
+                bytes: image.bytes,
+            });
+            continue;
+        }
         let (name, bytes) = part.into_place_and_bytes();
         let invalid = |detail: String| ApiError::InvalidParameter {
             parameter: name.clone(),
@@ -115,7 +131,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             String::from_utf8(bytes).map_err(|_| invalid("the part is no UTF-8 text".into()))
         };
         match name.as_str() {
-            "archive" => request.images = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
+            "archive" => archived = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
             "kind" => request.kind = text(bytes)?,
             "batch_norm" | "token_statistics" => {
                 request.files.insert(name, bytes);
@@ -131,7 +147,26 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             }
         }
     }
+    request.images.extend(archived);
+    // By class, in the order they were sent.
+    request.images.sort_by(|a, b| a.class.cmp(&b.class));
     Ok(request)
+}
+
+/// What the parts of labelled pictures are called, before their label; as in a request to classify.
+const SUPPORT: &str = "support/";
+
+fn checked_label(label: &str) -> Result<String, ApiError> {
+    let label = label.trim();
+    if label.is_empty() || label.len() > LONGEST_LABEL || label.chars().any(char::is_control) {
+        return Err(ApiError::InvalidParameter {
+            parameter: SUPPORT.into(),
+            detail: format!(
+                "a class needs a name of 1 to {LONGEST_LABEL} bytes without control characters: part {SUPPORT}NAME"
+            ),
+        });
+    }
+    Ok(label.to_owned())
 }
 
 fn accepted(submitted: Vec<Submitted>) -> Response {

@@ -92,12 +92,10 @@ pub fn forward(
             input.load_queries(image, head, queries);
             product(
                 [count, tokens, head_width],
-                1.0,
                 Operand::rows(queries, head_width),
                 operands.key_transposed,
                 scores,
                 tokens,
-                false,
             );
             let sums = &mut log_sum.values[image * count * log_sum.stride + head..];
             softmax_rows(scores, tokens, sums, log_sum.stride);
@@ -105,12 +103,10 @@ pub fn forward(
             let out = &mut context.values[image * count * stride + head * head_width..];
             product(
                 [count, head_width, tokens],
-                1.0,
                 Operand::rows(scores, tokens),
                 operands.value,
                 out,
                 stride,
-                false,
             );
         }
         // Rows of a softmax sum to one, so the bias of the values passes through as it is.
@@ -147,55 +143,50 @@ pub fn backward(
             input.load_queries(image, head, queries);
             product(
                 [count, tokens, head_width],
-                1.0,
                 Operand::rows(queries, head_width),
                 operands.key_transposed,
                 scores,
                 tokens,
-                false,
             );
             let sums = &log_sum.values[image * count * log_sum.stride + head..];
             let dout = &dcontext.values[image * count * dcontext.stride + head * head_width..];
             product(
                 [count, tokens, head_width],
-                1.0,
                 Operand::rows(dout, dcontext.stride),
                 operands.value_transposed,
                 dscores,
                 tokens,
-                false,
             );
             softmax_backward_rows(scores, dscores, tokens, sums, log_sum.stride);
             let stride = dkey_value.stride;
             let start = image * tokens * stride + head * head_width;
             product(
                 [tokens, head_width, count],
-                1.0,
                 Operand::transposed(dscores, tokens),
                 Operand::rows(queries, head_width),
                 &mut dkey_value.values[start..],
                 stride,
-                false,
             );
             product(
                 [tokens, head_width, count],
-                1.0,
                 Operand::transposed(scores, tokens),
                 Operand::rows(dout, dcontext.stride),
                 &mut dkey_value.values[start + width..],
                 stride,
-                false,
             );
             let stride = dquery.stride;
             product(
                 [count, head_width, tokens],
-                scale,
                 Operand::rows(dscores, tokens),
                 operands.key,
                 &mut dquery.values[image * count * stride + head * head_width..],
                 stride,
-                false,
             );
+            for row in image * count..(image + 1) * count {
+                for value in &mut dquery.row(row)[head * head_width..][..head_width] {
+                    *value *= scale;
+                }
+            }
         }
     }
 }
@@ -298,12 +289,10 @@ pub fn class_attention(input: &Input<'_>, attention: &mut ViewMut<'_>, scratch: 
             input.load_queries(image, head, queries);
             product(
                 [1, tokens, head_width],
-                1.0,
                 Operand::rows(queries, head_width),
                 input.head(image, head).key_transposed,
                 scores,
                 tokens,
-                false,
             );
             softmax_rows(scores, tokens, &mut [0.0], 1);
             for (out, probability) in out.iter_mut().zip(&scores[1..]) {

@@ -7,11 +7,15 @@ mod buffer;
 mod low_rank;
 mod norm;
 #[cfg(target_arch = "x86_64")]
+mod packed;
+#[cfg(target_arch = "x86_64")]
 mod panels;
 #[cfg(test)]
 mod plain;
 mod product;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 mod tokens;
 
 pub use buffer::Buffer;
@@ -174,7 +178,6 @@ impl Backend for Cpu {
             Weight::Rows { values, inputs } => spread_product(
                 self.threads,
                 [x.rows, y.columns, x.columns],
-                1.0,
                 Operand::rows(x.values, x.stride),
                 Operand::transposed(values, *inputs),
                 y.values,
@@ -200,7 +203,6 @@ impl Backend for Cpu {
             Weight::Rows { values, inputs } => spread_product(
                 self.threads,
                 [dy.rows, dx.columns, dy.columns],
-                1.0,
                 Operand::rows(dy.values, dy.stride),
                 Operand::rows(values, *inputs),
                 dx.values,

@@ -7,20 +7,16 @@
 
 use super::buffer::{Buffer, View, ViewMut};
 use super::simd::{Level, level};
+use super::tile::{Block, Register, TILE_ROWS, WIDEST, all_rows, transpose_8};
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Rows of a tile: with two registers of columns, twelve sums hide the latency of the arithmetic and leave four registers of
-/// AVX2 for operands.
-const TILE_ROWS: usize = 6;
 /// Depth that is worked on at a time: a panel's share stays in the first-level cache.
 const DEPTH: usize = 512;
 /// Rows that are worked on at a time: their share of the depth stays in the second-level cache.
 const ROWS: usize = 192;
-/// Two registers of AVX-512.
-const WIDEST: usize = 32;
 
 /// A linear map `[outputs, inputs]` in panels.
 pub struct Panels {
@@ -30,211 +26,6 @@ pub struct Panels {
     width: usize,
     outputs: usize,
     inputs: usize,
-}
-
-/// A register of `f32` lanes.
-trait Register: Copy {
-    const LANES: usize;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn splat(value: f32) -> Self;
-    /// `self + left·right`, rounded once
-    unsafe fn add_product(self, left: Self, right: Self) -> Self;
-}
-
-impl Register for __m256 {
-    const LANES: usize = 8;
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        unsafe { _mm256_loadu_ps(from) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        unsafe { _mm256_storeu_ps(to, self) }
-    }
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        unsafe { _mm256_set1_ps(value) }
-    }
-    #[inline(always)]
-    unsafe fn add_product(self, left: Self, right: Self) -> Self {
-        unsafe { _mm256_fmadd_ps(left, right, self) }
-    }
-}
-
-impl Register for __m512 {
-    const LANES: usize = 16;
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        unsafe { _mm512_loadu_ps(from) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, self) }
-    }
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        unsafe { _mm512_set1_ps(value) }
-    }
-    #[inline(always)]
-    unsafe fn add_product(self, left: Self, right: Self) -> Self {
-        unsafe { _mm512_fmadd_ps(left, right, self) }
-    }
-}
-
-/// Some rows of the left operand against one panel.
-#[derive(Clone, Copy)]
-struct Block {
-    left: *const f32,
-    left_stride: usize,
-    rows: usize,
-    /// `[depth, width]`
-    panel: *const f32,
-    depth: usize,
-    out: *mut f32,
-    out_stride: usize,
-    /// Columns of the panel that exist, at most its width.
-    columns: usize,
-    add: bool,
-}
-
-/// `ROWS` rows of a block, all columns.
-///
-/// # Safety
-/// The processor has the instructions of `V`; `ROWS` rows of both operands and of `out` are in bounds, `out` for a whole width.
-#[inline(always)]
-unsafe fn tile<V: Register, const ROWS: usize>(block: Block) {
-    let Block {
-        left,
-        left_stride,
-        out,
-        out_stride,
-        ..
-    } = block;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut sums = [[V::splat(0.0); 2]; ROWS];
-        if block.add {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let out = out.add(row * out_stride);
-                *sums = [V::load(out), V::load(out.add(V::LANES))];
-            }
-        }
-        for depth in 0..block.depth {
-            let panel = block.panel.add(depth * 2 * V::LANES);
-            let right = [V::load(panel), V::load(panel.add(V::LANES))];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let left = V::splat(*left.add(row * left_stride + depth));
-                sums[0] = sums[0].add_product(left, right[0]);
-                sums[1] = sums[1].add_product(left, right[1]);
-            }
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            let out = out.add(row * out_stride);
-            sums[0].store(out);
-            sums[1].store(out.add(V::LANES));
-        }
-    }
-}
-
-/// At most [`TILE_ROWS`] rows of a block.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-unsafe fn tile_of_rows<V: Register>(block: Block) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match block.rows {
-            0 => {}
-            1 => tile::<V, 1>(block),
-            2 => tile::<V, 2>(block),
-            3 => tile::<V, 3>(block),
-            4 => tile::<V, 4>(block),
-            5 => tile::<V, 5>(block),
-            _ => tile::<V, TILE_ROWS>(block),
-        }
-    }
-}
-
-/// All rows of a block.
-///
-/// # Safety
-/// As [`tile`], but `out` needs to be in bounds for `columns` only.
-#[inline(always)]
-unsafe fn all_rows<V: Register>(block: Block) {
-    let width = 2 * V::LANES;
-    for first in (0..block.rows).step_by(TILE_ROWS) {
-        // SAFETY: the caller's promise; the temporary has a whole width for each row of a tile.
-        unsafe {
-            let part = Block {
-                left: block.left.add(first * block.left_stride),
-                rows: TILE_ROWS.min(block.rows - first),
-                out: block.out.add(first * block.out_stride),
-                ..block
-            };
-            if block.columns == width {
-                tile_of_rows::<V>(part);
-                continue;
-            }
-            let mut whole = [0.0f32; TILE_ROWS * WIDEST];
-            let whole = whole.as_mut_ptr();
-            for row in 0..part.rows {
-                let (own, temporary) =
-                    (part.out.add(row * part.out_stride), whole.add(row * width));
-                if part.add {
-                    own.copy_to_nonoverlapping(temporary, part.columns);
-                }
-            }
-            tile_of_rows::<V>(Block {
-                out: whole,
-                out_stride: width,
-                ..part
-            });
-            for row in 0..part.rows {
-                let (own, temporary) =
-                    (part.out.add(row * part.out_stride), whole.add(row * width));
-                temporary.copy_to_nonoverlapping(own, part.columns);
-            }
-        }
-    }
-}
-
-/// Transposes 8 rows of 8 values; rows of both are `stride` apart.
-///
-/// # Safety
-/// The processor has AVX; both are in bounds.
-#[inline(always)]
-unsafe fn transpose_8(from: *const f32, to: *mut f32, stride: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let r: [__m256; 8] = std::array::from_fn(|row| _mm256_loadu_ps(from.add(row * stride)));
-        let pairs: [__m256; 8] = std::array::from_fn(|i| {
-            let row = i / 2 * 2;
-            match i % 2 {
-                0 => _mm256_unpacklo_ps(r[row], r[row + 1]),
-                _ => _mm256_unpackhi_ps(r[row], r[row + 1]),
-            }
-        });
-        let fours: [__m256; 8] = std::array::from_fn(|i| {
-            let (a, b) = (
-                pairs[i / 4 * 4 + i % 4 / 2],
-                pairs[i / 4 * 4 + 2 + i % 4 / 2],
-            );
-            match i % 2 {
-                0 => _mm256_shuffle_ps::<0x44>(a, b),
-                _ => _mm256_shuffle_ps::<0xee>(a, b),
-            }
-        });
-        for row in 0..4 {
-            let (a, b) = (fours[row], fours[row + 4]);
-            _mm256_storeu_ps(to.add(row * stride), _mm256_permute2f128_ps::<0x20>(a, b));
-            _mm256_storeu_ps(
-                to.add((row + 4) * stride),
-                _mm256_permute2f128_ps::<0x31>(a, b),
-            );
-        }
-    }
 }
 
 /// Where threads write side by side, and the strides of a product.
@@ -385,6 +176,7 @@ impl Panels {
                         all_rows::<V>(Block {
                             left: product.left.add(rows.start * product.left_stride + depth),
                             left_stride: product.left_stride,
+                            depth_stride: 1,
                             rows: rows.len(),
                             panel: self.values.values().as_ptr().add(start),
                             depth: DEPTH.min(self.inputs - depth),
@@ -423,6 +215,7 @@ impl Panels {
                                 for column in (0..width).step_by(8) {
                                     transpose_8(
                                         from.add(row * width + column),
+                                        width,
                                         to.add(column * width + row),
                                         width,
                                     );
@@ -432,6 +225,7 @@ impl Panels {
                         all_rows::<V>(Block {
                             left: product.left.add(rows.start * product.left_stride + depth),
                             left_stride: product.left_stride,
+                            depth_stride: 1,
                             rows: rows.len(),
                             panel: turned,
                             depth: end - depth,
@@ -462,7 +256,7 @@ fn product(left: View<'_>, out: &mut ViewMut<'_>, add: bool) -> Product {
 
 #[cfg(test)]
 mod tests {
-    use super::super::product::{Operand, product};
+    use super::super::product::{Operand, spread_product};
     use super::*;
 
     fn wave(length: usize, seed: f32) -> Vec<f32> {
@@ -530,9 +324,9 @@ mod tests {
                     panels.forward(threads, view(&x, rows, inputs), &mut y);
                     let right = Operand::transposed(&weight, inputs);
                     let sizes = [rows, outputs, inputs];
-                    product(
+                    spread_product(
+                        1,
                         sizes,
-                        1.0,
                         Operand::rows(&x, inputs),
                         right,
                         &mut expected,
@@ -552,9 +346,9 @@ mod tests {
                         panels.backward(threads, view(&dy, rows, outputs), &mut dx, add);
                         let right = Operand::rows(&weight, inputs);
                         let sizes = [rows, inputs, outputs];
-                        product(
+                        spread_product(
+                            1,
                             sizes,
-                            1.0,
                             Operand::rows(&dy, outputs),
                             right,
                             &mut expected,

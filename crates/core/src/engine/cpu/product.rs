@@ -1,5 +1,7 @@
 //! Matrix products on the calling thread.
 
+#[cfg(target_arch = "x86_64")]
+use super::packed;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -37,40 +39,37 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// `out = scale·left·right`, with `sizes = [m, n, k]` for `left [m, k]` and `right [k, n]`; with `add` it adds. Rows of `out` are
-/// `out_stride` apart.
+/// `out = left·right` of small operands, with `sizes = [m, n, k]` for `left [m, k]` and `right [k, n]`. Rows of `out` are `out_stride`
+/// apart. Allocates nothing where the processor has AVX2.
 ///
 /// # Panics
 /// When a slice is too short for its sizes.
 pub fn product(
     sizes: [usize; 3],
-    scale: f32,
     left: Operand<'_>,
     right: Operand<'_>,
     out: &mut [f32],
     out_stride: usize,
-    add: bool,
 ) {
-    spread_product(1, sizes, scale, left, right, out, out_stride, add);
+    #[cfg(target_arch = "x86_64")]
+    {
+        check(sizes, left, right, out, out_stride);
+        // SAFETY: has just been checked.
+        if sizes[2] > 0 && unsafe { packed::product(sizes, left, right, out, out_stride) } {
+            return;
+        }
+    }
+    spread_product(1, sizes, left, right, out, out_stride, false);
 }
 
-/// Columns that a helper takes at least; fewer are not worth waking it.
-const LEAST_COLUMNS: usize = 96;
-
-/// [`product`] with the columns of `out` shared among `threads` threads of the calling pool.
-///
 /// # Panics
-/// As [`product`].
-#[expect(clippy::too_many_arguments)]
-pub fn spread_product(
-    threads: usize,
+/// When a slice is too short for its sizes.
+fn check(
     [m, n, k]: [usize; 3],
-    scale: f32,
     left: Operand<'_>,
     right: Operand<'_>,
-    out: &mut [f32],
+    out: &[f32],
     out_stride: usize,
-    add: bool,
 ) {
     if m == 0 || n == 0 {
         return;
@@ -78,6 +77,28 @@ pub fn spread_product(
     assert!(left.holds(m, k) && right.holds(k, n));
     assert!(n <= out_stride || m == 1);
     assert!((m - 1) * out_stride + n <= out.len());
+}
+
+/// Columns that a helper takes at least; fewer are not worth waking it.
+const LEAST_COLUMNS: usize = 96;
+
+/// `out = left·right` as [`product`], with `add` added, and the columns of `out` shared among `threads` threads of the calling pool.
+///
+/// # Panics
+/// As [`product`].
+pub fn spread_product(
+    threads: usize,
+    [m, n, k]: [usize; 3],
+    left: Operand<'_>,
+    right: Operand<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    add: bool,
+) {
+    check([m, n, k], left, right, out, out_stride);
+    if m == 0 || n == 0 {
+        return;
+    }
     let target = Target(out.as_mut_ptr());
     let part = |first: usize, columns: usize| {
         let target = &target;
@@ -99,7 +120,7 @@ pub fn spread_product(
                 right.column_stride as isize,
                 right.row_stride as isize,
                 1.0,
-                scale,
+                1.0,
                 false,
                 false,
                 false,

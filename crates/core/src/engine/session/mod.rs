@@ -3,25 +3,25 @@
 //! Knows backbones, adapters and tensors; knows nothing of losses, optimisers or images.
 
 mod checks;
+mod micro_batch;
 mod results;
+mod worker;
 
 pub use results::{FactorGradients, Gradients, Output};
 
 use super::backend::{Backend, Memory};
 use super::cpu::Cpu;
 use super::operation::OperationError;
-use super::vit::{
-    Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, Pass, PassShape, Plan,
-    Start,
-};
+use super::vit::{Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, Pass, Plan};
 use crate::adapter::{Adapter, HeadInput};
 use crate::backbone::{Backbone, BackboneConfig};
 use crate::tensor::Tensor;
 use checks::Checked;
+use micro_batch::MicroBatch;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use worker::Worker;
 
 /// How a session computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,26 +86,11 @@ pub struct Wanted {
     pub norm_input_sums: bool,
 }
 
-/// What one worker owns.
-struct Worker<B: Backend> {
-    /// One a micro-batch that waits for its backward; the first serves all others.
-    kept: Vec<B::Buffer>,
-    scratch: B::Buffer,
-    gradients: B::Buffer,
-}
-
 /// A forward pass that waits for its backward.
 struct Pending {
     checked: Checked,
     differentiate: Differentiate,
     micro_batches: Vec<MicroBatch>,
-}
-
-/// A part of a batch that a worker computes as a whole.
-#[derive(Clone)]
-struct MicroBatch {
-    images: Range<usize>,
-    plan: Arc<Plan>,
 }
 
 /// A backbone ready to compute.
@@ -122,12 +107,6 @@ pub struct Session<B: Backend = Cpu> {
     pending: Option<Pending>,
     published_residual: bool,
 }
-
-/// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
-const ROWS_AIMED_AT: usize = 200;
-
-/// Plans that are remembered.
-const MOST_PLANS: usize = 32;
 
 impl Session<Cpu> {
     /// Prepares `backbone` for the processor.
@@ -517,87 +496,6 @@ impl<B: Backend> Session<B> {
             }
         }
     }
-
-    /// Cuts the batch into micro-batches of nearly equal size, a multiple of the workers where there are enough images.
-    fn split(&mut self, checked: &Checked, differentiate: Differentiate) -> Vec<MicroBatch> {
-        let threads = self.workers.len();
-        let most = match self.images_per_micro_batch {
-            0 => (ROWS_AIMED_AT / checked.tokens).max(1),
-            most => most,
-        };
-        let parts = checked
-            .batch
-            .div_ceil(most)
-            .next_multiple_of(threads)
-            .min(checked.batch);
-        let bound = |part: usize| part * checked.batch / parts;
-        if let Start::Pixels { grid } = checked.start {
-            self.network.prepare_grid(&self.backend, grid);
-        }
-        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(parts);
-        for part in 0..parts {
-            let images = bound(part)..bound(part + 1);
-            // Sizes differ by one at most, so that a plan of the same size is among the last ones.
-            let known = micro_batches.iter().rev();
-            let known = known.map(|own| &own.plan);
-            let plan = match known.clone().find(|plan| plan.shape.images == images.len()) {
-                Some(plan) => plan.clone(),
-                None => self.plan(checked, images.len(), differentiate),
-            };
-            micro_batches.push(MicroBatch { images, plan });
-        }
-        micro_batches
-    }
-
-    fn plan(
-        &mut self,
-        checked: &Checked,
-        images: usize,
-        differentiate: Differentiate,
-    ) -> Arc<Plan> {
-        let ranks = match &self.low_rank {
-            Some(low_rank) if checked.has_adapter => low_rank.ranks(),
-            _ => BTreeMap::new(),
-        };
-        let shape = PassShape {
-            images,
-            start: checked.start,
-            tokens: checked.tokens,
-            sparse: checked.sparse,
-            tokens_behind: checked.tokens_behind.clone(),
-            class_only_end: checked.class_only_end,
-            pooled_width: checked.pooled_width,
-            feature_width: checked.feature_width,
-            differentiate,
-            ranks,
-            end_layer: checked.end_layer,
-            residual_behind_norm: checked.residual_behind_norm.clone(),
-        };
-        if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
-            return plan.clone();
-        }
-        if self.plans.len() == MOST_PLANS {
-            self.plans.remove(0);
-        }
-        let plan = Arc::new(Plan::new(shape, &self.network.config));
-        self.plans.push(plan.clone());
-        plan
-    }
-
-    /// The backend for a pass of so few micro-batches that each has several threads to itself.
-    fn spread(&self, micro_batches: usize) -> B {
-        self.backend
-            .spread((self.workers.len() / micro_batches.max(1)).max(1))
-    }
-
-    /// Deals items to workers like cards, so that who computes what does not depend on timing.
-    fn share<T>(&self, items: impl Iterator<Item = T>) -> Vec<Vec<T>> {
-        let mut shares: Vec<Vec<T>> = self.workers.iter().map(|_| Vec::new()).collect();
-        for (index, item) in items.enumerate() {
-            shares[index % self.workers.len()].push(item);
-        }
-        shares
-    }
 }
 
 /// Whether each micro-batch keeps its activations.
@@ -605,46 +503,4 @@ impl<B: Backend> Session<B> {
 enum Slots {
     Own,
     Shared,
-}
-
-impl<B: Backend> Worker<B> {
-    fn memory(&mut self, backend: &B, slot: usize, plan: &Plan) -> Memory<'_, B::Buffer> {
-        while self.kept.len() <= slot {
-            self.kept.push(backend.buffer());
-        }
-        let kept = &mut self.kept[slot];
-        backend.reserve(kept, plan.kept_length);
-        backend.reserve(&mut self.scratch, plan.scratch_length);
-        Memory {
-            kept,
-            scratch: &mut self.scratch,
-            gradients: &mut self.gradients,
-        }
-    }
-
-    fn clear_gradients(
-        &mut self,
-        backend: &B,
-        differentiate: Differentiate,
-        low_rank: Option<&LowRank<B>>,
-    ) {
-        if !differentiate.factors {
-            return;
-        }
-        if self.kept.is_empty() {
-            self.kept.push(backend.buffer());
-        }
-        if let Some(low_rank) = low_rank {
-            backend.reserve(&mut self.gradients, low_rank.gradient_length);
-            let mut memory = Memory {
-                kept: &mut self.kept[0],
-                scratch: &mut self.scratch,
-                gradients: &mut self.gradients,
-            };
-            for factors in low_rank.all() {
-                backend.fill_zero(&mut memory, factors.da);
-                backend.fill_zero(&mut memory, factors.db_transposed);
-            }
-        }
-    }
 }
