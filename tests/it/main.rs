@@ -20,6 +20,7 @@ mod jobs_support;
 mod making_cli;
 mod onnx;
 mod recycle_inversion;
+mod recycle_meta_train;
 mod recycle_pool;
 mod recycle_tune;
 mod reference;
