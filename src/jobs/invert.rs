@@ -122,12 +122,7 @@ impl Job for Invert {
     }
 
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        let key = pool_key(
-            &self.adapter_digest,
-            &self.backbone_digest,
-            &self.stored_recipe(),
-        );
-        if let Some(found) = context.block_on(context.store().find_pool(&key))? {
+        if let Some(found) = context.block_on(context.store().find_pool(&self.pool_key()))? {
             context.log(LogLevel::Info, "the same images were made before")?;
             return Ok(result(&found));
         }
@@ -177,6 +172,15 @@ impl Invert {
         json!(self.recipe)
     }
 
+    /// Under which the images are found.
+    pub(super) fn pool_key(&self) -> Digest {
+        pool_key(
+            &self.adapter_digest,
+            &self.backbone_digest,
+            &self.stored_recipe(),
+        )
+    }
+
     fn images(&self, context: &JobContext) -> Result<Pool, JobError> {
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
@@ -185,7 +189,7 @@ impl Invert {
             let record = registry.resolve(&self.adapter_id.to_string()).await?;
             registry.load(&record).await
         })?;
-        let data = || self.prior_data(context, backbone.config.width);
+        let data = || prior_data_of(context, backbone.config.width);
         let options = SessionOptions {
             threads: context.threads(),
             ..SessionOptions::default()
@@ -220,20 +224,21 @@ impl Invert {
         };
         Pool::new(outcome, from).map_err(|error| JobError::failure("pool", error.to_string()))
     }
+}
 
-    fn prior_data(&self, context: &JobContext, width: usize) -> Result<PriorData, JobError> {
-        let mut files = Vec::new();
-        for input in context.inputs()? {
-            files.push((input.role.clone(), context.read_input(&input)?));
-        }
-        prior_data(
-            files
-                .iter()
-                .map(|(part, bytes)| (part.as_str(), bytes.as_slice())),
-            width,
-        )
-        .map_err(|(_, error)| JobError::abort("prior_file", error))
+/// The priors' data that a job was given.
+pub(super) fn prior_data_of(context: &JobContext, width: usize) -> Result<PriorData, JobError> {
+    let mut files = Vec::new();
+    for input in context.inputs()? {
+        files.push((input.role.clone(), context.read_input(&input)?));
     }
+    prior_data(
+        files
+            .iter()
+            .map(|(part, bytes)| (part.as_str(), bytes.as_slice())),
+        width,
+    )
+    .map_err(|(_, error)| JobError::abort("prior_file", error))
 }
 
 /// Reads the files of priors.

@@ -19,6 +19,7 @@ mod jobs_runner;
 mod jobs_support;
 mod making_cli;
 mod onnx;
+mod recycle_cli;
 mod recycle_inversion;
 mod recycle_meta_train;
 mod recycle_pool;

@@ -228,6 +228,14 @@ impl MetaTraining {
         })
     }
 
+    /// How many numbers an image's cached prefix has, plain and mirrored together, and how many the factors have.
+    pub fn sizes(&self) -> (usize, usize) {
+        let largest = self.sources.iter().map(|source| source.kept).max();
+        let prefix = 2 * largest.unwrap_or(0) * self.session.config().width;
+        let is_cached = self.first_layer.is_some();
+        (if is_cached { prefix } else { 0 }, self.values.len())
+    }
+
     /// The images of the newest task, supports first; none before the first step.
     pub fn newest_task(&self) -> Vec<TaskImage<'_>> {
         let Some(step) = self.steps_done.checked_sub(1) else {
