@@ -1,13 +1,13 @@
 //! `invert`: adapters to synthetic images.
 
-use super::CliError;
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::Common;
+use super::{CliError, preset_or_file, read_file};
 use crate::jobs::JobRequest;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
@@ -95,7 +95,7 @@ impl Invert {
             ("token_statistics", &self.token_statistics),
         ] {
             if let Some(path) = path.as_ref().filter(|path| path.as_os_str() != SHIPPED) {
-                files.insert(part.to_owned(), read(path)?);
+                files.insert(part.to_owned(), read_file(path)?);
             }
         }
         let mut parameters = Map::new();
@@ -112,19 +112,7 @@ impl Invert {
     }
 
     fn recipe(&self) -> Result<Map<String, Value>, CliError> {
-        let mut recipe = match self.recipe.as_str() {
-            preset @ ("hard" | "fast" | "paper") => {
-                Map::from_iter([("preset".to_owned(), preset.into())])
-            }
-            file => {
-                let bytes = read(Path::new(file))?;
-                serde_json::from_slice(&bytes).map_err(|error| {
-                    CliError::user(format!("{file} is no recipe: {error}")).hint(
-                        "a recipe is a JSON object, such as {\"preset\": \"fast\", \"steps\": 100}",
-                    )
-                })?
-            }
-        };
+        let mut recipe = preset_or_file(&self.recipe, &["hard", "fast", "paper"])?;
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 recipe.insert(name.into(), value);
@@ -182,8 +170,4 @@ fn pruning(arguments: &[String]) -> Result<Map<String, Value>, CliError> {
             })
         })
         .collect()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    std::fs::read(path).map_err(|error| CliError::user(format!("{}: {error}", path.display())))
 }

@@ -16,6 +16,7 @@ mod jobs;
 mod options;
 mod pool;
 mod prior;
+mod recycle;
 mod serve;
 mod tune;
 mod verify;
@@ -25,6 +26,7 @@ pub use error::CliError;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Classify pictures from a few examples, and recycle LoRA adapters into one meta-LoRA.
@@ -61,6 +63,8 @@ enum Command {
     Tune(tune::Tune),
     /// Make synthetic images from adapters
     Invert(invert::Invert),
+    /// Make one meta-LoRA from several adapters
+    Recycle(recycle::Recycle),
     /// List, look at and delete synthetic images
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -102,6 +106,7 @@ fn run() -> Result<(), CliError> {
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),
         Command::Tune(command) => command.run(&cli.common, named_backbone(&matches)),
         Command::Invert(command) => command.run(&cli.common),
+        Command::Recycle(command) => command.run(&cli.common),
         Command::Pool(command) => command.run(&cli.common),
         Command::Jobs(command) => command.run(&cli.common),
         Command::Prior(command) => command.run(&cli.common),
@@ -123,4 +128,22 @@ fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
 fn number_list(text: &str) -> serde_json::Value {
     let numbers: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
     numbers.map_or_else(|_| text.into(), serde_json::Value::from)
+}
+
+/// A recipe by the name of one of `presets`, or from a JSON file with its fields.
+fn preset_or_file(
+    chosen: &str,
+    presets: &[&str],
+) -> Result<serde_json::Map<String, serde_json::Value>, CliError> {
+    if presets.contains(&chosen) {
+        return Ok(std::iter::once(("preset".to_owned(), chosen.into())).collect());
+    }
+    serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
+        CliError::user(format!("{chosen} is no recipe: {error}"))
+            .hint("a recipe is a JSON object, such as {\"preset\": \"fast\", \"seed\": 1}")
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|error| CliError::user(format!("{}: {error}", path.display())))
 }

@@ -101,13 +101,8 @@ impl Job for Invert {
             let candidate = registry.candidate_of(&record).await?;
             let adapter = registry.load(&record).await?;
             let (mut recipe, mut inputs) = (recipe.clone(), inputs.clone());
-            if recipe.priors.token_statistics > 0.0
-                && recipe.priors.token_statistics_file.is_none()
-                && record.backbone_digest.as_str() == EMBEDDED_DIGEST
-            {
-                let bytes = EMBEDDED_TOKEN_STATISTICS.to_vec();
-                recipe.priors.token_statistics_file = Some(Digest::of(&bytes).to_string());
-                inputs.push(prior_input(TOKEN_STATISTICS, bytes));
+            if record.backbone_digest.as_str() == EMBEDDED_DIGEST {
+                add_shipped_statistics(&mut recipe, &mut inputs);
             }
             // What is wrong with a file is said now.
             let files = inputs
@@ -128,12 +123,7 @@ impl Job for Invert {
     }
 
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        let key = pool_key(
-            &self.adapter_digest,
-            &self.backbone_digest,
-            &self.stored_recipe(),
-        );
-        if let Some(found) = context.block_on(context.store().find_pool(&key))? {
+        if let Some(found) = context.block_on(context.store().find_pool(&self.pool_key()))? {
             context.log(LogLevel::Info, "the same images were made before")?;
             return Ok(result(&found));
         }
@@ -183,6 +173,15 @@ impl Invert {
         json!(self.recipe)
     }
 
+    /// Under which the images are found.
+    pub(super) fn pool_key(&self) -> Digest {
+        pool_key(
+            &self.adapter_digest,
+            &self.backbone_digest,
+            &self.stored_recipe(),
+        )
+    }
+
     fn images(&self, context: &JobContext) -> Result<Pool, JobError> {
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
@@ -191,7 +190,7 @@ impl Invert {
             let record = registry.resolve(&self.adapter_id.to_string()).await?;
             registry.load(&record).await
         })?;
-        let data = || self.prior_data(context, backbone.config.width);
+        let data = || prior_data_of(context, backbone.config.width);
         let options = SessionOptions {
             threads: context.threads(),
             ..SessionOptions::default()
@@ -226,19 +225,38 @@ impl Invert {
         };
         Pool::new(outcome, from).map_err(|error| JobError::failure("pool", error.to_string()))
     }
+}
 
-    fn prior_data(&self, context: &JobContext, width: usize) -> Result<PriorData, JobError> {
-        let mut files = Vec::new();
-        for input in context.inputs()? {
-            files.push((input.role.clone(), context.read_input(&input)?));
-        }
-        prior_data(
-            files
-                .iter()
-                .map(|(part, bytes)| (part.as_str(), bytes.as_slice())),
-            width,
-        )
-        .map_err(|(_, error)| JobError::abort("prior_file", error))
+/// The priors' data that a job was given.
+pub(super) fn prior_data_of(context: &JobContext, width: usize) -> Result<PriorData, JobError> {
+    let mut files = Vec::new();
+    for input in context.inputs()? {
+        files.push((input.role.clone(), context.read_input(&input)?));
+    }
+    prior_data(
+        files
+            .iter()
+            .map(|(part, bytes)| (part.as_str(), bytes.as_slice())),
+        width,
+    )
+    .map_err(|(_, error)| JobError::abort("prior_file", error))
+}
+
+/// Takes the statistics inside the program where their prior has a weight, and no others are given or named.
+fn add_shipped_statistics(recipe: &mut InversionRecipe, inputs: &mut Vec<NewInput>) {
+    let priors = &mut recipe.priors;
+    if priors.token_statistics <= 0.0 || inputs.iter().any(|input| input.role == TOKEN_STATISTICS) {
+        return;
+    }
+    let shipped = Digest::of(EMBEDDED_TOKEN_STATISTICS).to_string();
+    let wanted = priors
+        .token_statistics_file
+        .get_or_insert_with(|| shipped.clone());
+    if *wanted == shipped {
+        inputs.push(prior_input(
+            TOKEN_STATISTICS,
+            EMBEDDED_TOKEN_STATISTICS.to_vec(),
+        ));
     }
 }
 

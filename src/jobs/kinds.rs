@@ -1,13 +1,18 @@
 //! The table of all kinds of jobs: from a stored name to the code that does the work.
 
-use super::{Invert, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services, Tune};
+use super::{
+    Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError, Services, Tune,
+};
 use crate::store::{JobRecord, NewJob};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 /// The kinds of jobs that this program does.
 pub fn product_kinds() -> Kinds {
-    Kinds::default().with::<Tune>().with::<Invert>()
+    Kinds::default()
+        .with::<Tune>()
+        .with::<Invert>()
+        .with::<Recycle>()
 }
 
 /// Kinds of jobs by name.

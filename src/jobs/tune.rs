@@ -1,12 +1,13 @@
 //! Tuning as a job: labelled pictures in, an adapter with its head in the registry out.
 
+use super::made::made_before;
 use super::pictures::{Prepared, prepare};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::BARE;
 use crate::engine::session::SessionOptions;
 use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError};
 use crate::recycle::tune::{TuneError, TuneOutcome, TuneRecipe, Tuning};
-use crate::store::{AdapterFilter, AdapterRecord, Digest, Lineage, LogLevel, Name, NewInput};
+use crate::store::{Digest, Lineage, LogLevel, Name, NewInput};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -164,7 +165,7 @@ impl Job for Tune {
     }
 
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        if let Some(made) = self.already_stored(context)? {
+        if let Some(made) = made_before(context, &self.name)? {
             return Ok(json!({"adapter": made.label(), "adapter_id": made.id}));
         }
         for sentence in &self.left_out {
@@ -252,20 +253,6 @@ impl Tune {
             .ok_or_else(|| gone("the pictures of this job are no longer there".into()))?;
         let bytes = context.read_input(input)?;
         LabelledImages::from_bytes(&bytes).map_err(|error| gone(error.to_string()))
-    }
-
-    /// The adapter that an earlier run of this job stored before it could say so.
-    fn already_stored(&self, context: &JobContext) -> Result<Option<AdapterRecord>, JobError> {
-        let filter = AdapterFilter {
-            name: Some(self.name.clone()),
-            ..AdapterFilter::default()
-        };
-        let id = context.id().to_string();
-        let adapters = context.block_on(context.store().list_adapters(&filter))?;
-        Ok(adapters.into_iter().find(|adapter| {
-            let recipe = adapter.lineage.recipe.as_ref();
-            recipe.is_some_and(|recipe| recipe["job"] == id.as_str())
-        }))
     }
 
     fn store(&self, context: &JobContext, outcome: TuneOutcome) -> Result<Value, JobError> {

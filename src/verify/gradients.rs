@@ -6,19 +6,16 @@ use super::episode::Episode;
 use super::folder::AdapterFolder;
 use super::{GRADIENT_TOLERANCE, VerifyError};
 use crate::adapter::{Head, Side, peft_factor};
+use crate::engine::loss::{PrototypeScores, Scoring};
 use crate::engine::session::{Input, Session, Wanted};
 use crate::engine::vit::Differentiate;
 use crate::recycle::head_pass::HeadPass;
+use crate::recycle::meta_train::episode_gradients;
 use crate::tensor::Tensor;
 
 pub(super) const AT_PIXELS: Differentiate = Differentiate {
     pixels: true,
     factors: false,
-};
-
-const AT_FACTORS: Differentiate = Differentiate {
-    pixels: false,
-    factors: true,
 };
 
 /// `adapter_ce_grad_pixels` and `episode_grad.<PEFT name>`, in either of PEFT's name styles.
@@ -57,11 +54,15 @@ pub(super) fn adapted(
         adapter: Some(&of.adapter),
         ..Input::pixels(&pixels)
     };
-    let output = session.forward_for(&input, Wanted::default(), AT_FACTORS)?;
-    let mut dfeatures = vec![0.0; output.features.data().len()];
-    episode.losses(output.features.data(), Some(&mut dfeatures))?;
     let architecture = session.config().architecture;
-    let gradients = session.backward(&dfeatures, None)?;
+    let mut prototypes = PrototypeScores::new(Scoring::default());
+    let (_, gradients) = episode_gradients(
+        session,
+        &input,
+        &mut prototypes,
+        episode.labels(),
+        episode.teacher(),
+    )?;
     for name in names {
         let factor = name
             .strip_prefix(EPISODE_GRADIENT)

@@ -6,8 +6,9 @@ use super::folder::AdapterFolder;
 use super::{FORWARD_TOLERANCE, LOSS_TOLERANCE, VerifyError};
 use crate::adapter::{Adapter, Head};
 use crate::backbone::Architecture;
-use crate::engine::loss::cross_entropy;
+use crate::engine::loss::{PrototypeScores, Scoring, cross_entropy};
 use crate::inference::{EncodeRow, Encoded, Encoder, Outputs, head_logits};
+use crate::recycle::meta_train::{Goal, episode_loss};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -73,18 +74,23 @@ pub(super) fn adapted(
             .flat_map(|one| &one.feature)
             .copied()
             .collect();
-        let losses = episode.losses(&features, None)?;
+        // Plain features, minus the squared Euclidean distance.
+        let mut prototypes = PrototypeScores::new(Scoring::default());
+        let mut loss =
+            |goal| episode_loss(&mut prototypes, &features, episode.labels(), goal, None);
+        let divergence = loss(episode.teacher())?;
+        let cross_entropy = loss(Goal::Labels)?;
         let shape = [episode.queries, episode.classes];
         checks.compare(
             &label,
             "episode_scores",
             &shape,
-            &losses.scores,
+            &divergence.scores,
             FORWARD_TOLERANCE,
         )?;
         for (name, loss) in [
-            ("episode_kl", losses.divergence),
-            ("episode_ce", losses.cross_entropy),
+            ("episode_kl", divergence.loss),
+            ("episode_ce", cross_entropy.loss),
         ] {
             checks.compare(&label, name, &[1], &[loss], LOSS_TOLERANCE)?;
         }

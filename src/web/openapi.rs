@@ -25,7 +25,7 @@ const DOCS_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self
         (name = "classification", description = "Images in, answers out; nothing is stored"),
         (name = "backbones", description = "The models that look at the images"),
         (name = "adapters", description = "The registry of LoRA adapters: versions, aliases, merges and disk space"),
-        (name = "jobs", description = "Work in the background: tuning adapters and inverting them into synthetic images"),
+        (name = "jobs", description = "Work in the background: tuning adapters, inverting them into synthetic images, recycling them into one"),
         (name = "pools", description = "Synthetic images of adapters"),
         (name = "health", description = "Whether the server lives and can answer"),
     )

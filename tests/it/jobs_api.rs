@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use lora_recycle::adapter::{NamedFile, write_zip};
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::pool::PoolSummary;
-use lora_recycle::jobs::{Jobs, Services};
+use lora_recycle::jobs::{Jobs, Kinds, Services, product_kinds};
 use lora_recycle::store::{Access, JobState, NewPool};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -25,12 +25,16 @@ struct Fresh {
 }
 
 async fn fresh() -> Fresh {
+    fresh_with(kinds()).await
+}
+
+async fn fresh_with(kinds: Kinds) -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(folder.path(), Access::Exclusive)
         .await
         .unwrap();
     let services = Services::new(registry.clone(), None);
-    let jobs = Jobs::new(services, kinds(), options());
+    let jobs = Jobs::new(services, kinds, options());
     Fresh {
         app: TestApp::with_jobs(registry, jobs.clone()),
         jobs,
@@ -195,6 +199,34 @@ async fn wrong_requests_name_what_is_wrong_and_queue_nothing() {
             let answer = fresh.post(&format!("/jobs/{id}/{path}")).await;
             assert_problem(&answer, 404, "job_not_found");
         }
+    }
+    assert_eq!(fresh.get("/jobs").await.json()["jobs"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recycling_of_unknown_adapters_is_404_and_a_wrong_wish_names_its_parameter() {
+    let fresh = fresh_with(product_kinds()).await;
+    let wish = |more: Value| {
+        let mut body = json!({"kind": "recycle", "name": "meta"});
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        body
+    };
+    let unknown = wish(json!({"adapters": ["nobody"]}));
+    assert_problem(&fresh.submit(unknown).await, 404, "adapter_not_found");
+    for (more, parameter) in [
+        (json!({}), "adapters"),
+        (json!({"name": null, "adapters": ["nobody"]}), "name"),
+        (json!({"name": "none", "adapters": ["nobody"]}), "name"),
+        (json!({"recipe": {"shot": 1}}), "recipe"),
+        (json!({"inversion": {"preset": "slow"}}), "inversion"),
+        (json!({"recipe_file": {}}), "recipe_file"),
+        (json!({"dry_run": 1}), "dry_run"),
+    ] {
+        let answer = fresh.submit(wish(more.clone())).await;
+        let problem = assert_problem(&answer, 422, "invalid_parameter");
+        assert_eq!(problem["parameter"], parameter, "{more}: {problem:#}");
     }
     assert_eq!(fresh.get("/jobs").await.json()["jobs"], json!([]));
 }

@@ -135,7 +135,10 @@ impl Registry {
 }
 
 /// Refuses names that mean something else where an adapter is named, ids among them.
-pub(super) fn check_name(name: &Name) -> Result<(), RegistryError> {
+///
+/// # Errors
+/// [`RegistryError::ReservedName`]
+pub fn check_name(name: &Name) -> Result<(), RegistryError> {
     if RESERVED.contains(&name.as_str()) || Uuid::parse_str(name.as_str()).is_ok() {
         return Err(RegistryError::ReservedName(name.clone()));
     }

@@ -68,7 +68,11 @@ impl Registry {
     }
 }
 
-fn check_backbone(adapter: &AdapterRecord, first: &AdapterRecord) -> Result<(), RegistryError> {
+/// Both are for the same backbone.
+///
+/// # Errors
+/// [`RegistryError::OtherBackbone`]
+pub fn check_backbone(adapter: &AdapterRecord, first: &AdapterRecord) -> Result<(), RegistryError> {
     if adapter.backbone_digest == first.backbone_digest {
         return Ok(());
     }

@@ -9,8 +9,8 @@ mod serve;
 
 pub use error::RegistryError;
 pub use export::ExportFormat;
-pub use import::{ImportOptions, Stored, check};
-pub use merge::{MergePart, MergedAndStored};
+pub use import::{ImportOptions, Stored, check, check_name};
+pub use merge::{MergePart, MergedAndStored, check_backbone};
 pub use serve::{BARE, ServedAdapter};
 
 use crate::adapter::{Adapter, Candidate, NamedFile, import};

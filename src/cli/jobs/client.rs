@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// What to do with a job.
@@ -161,15 +160,22 @@ impl Client {
     /// # Errors
     /// Where the user interrupted: jobs that run here keep a checkpoint and stay queued, those of a server go on.
     pub async fn watch(&self, common: &Common, ids: &[Uuid]) -> Result<Vec<JobRecord>, CliError> {
+        let all = with_earlier(self.store(), ids).await?;
         let runner = match self {
-            Self::Alone(jobs) => Some(run(jobs, ids).await?),
+            Self::Alone(jobs) => {
+                let (jobs, all) = (jobs.clone(), all.clone());
+                Some(tokio::spawn(async move { jobs.run_only(&all).await }))
+            }
             Self::Server { .. } => None,
         };
         let mut display = Display::new(common);
         let followed = async {
             let mut ended = Vec::with_capacity(ids.len());
-            for &id in ids {
-                ended.push(follow(self.store(), id, &mut display).await?);
+            for &id in &all {
+                let job = follow(self.store(), id, &mut display).await?;
+                if ids.contains(&id) {
+                    ended.push(job);
+                }
             }
             Ok::<_, CliError>(ended)
         };
@@ -210,18 +216,22 @@ fn alone(registry: Registry, options: RunnerOptions) -> Jobs {
     Jobs::new(Services::new(registry, None), product_kinds(), options)
 }
 
-/// Starts a runner for `ids` and all that they wait for.
-async fn run(jobs: &Jobs, ids: &[Uuid]) -> Result<JoinHandle<()>, CliError> {
-    let mut all = ids.to_vec();
-    let mut next = 0;
-    while let Some(&id) = all.get(next) {
-        let earlier = jobs.store().job(id).await?.waits_for;
-        let new: Vec<Uuid> = earlier.into_iter().filter(|id| !all.contains(id)).collect();
-        all.extend(new);
-        next += 1;
+/// `ids` and all that they wait for; what is waited for comes first.
+async fn with_earlier(store: &Store, ids: &[Uuid]) -> Result<Vec<Uuid>, CliError> {
+    let mut earlier: Vec<Uuid> = Vec::new();
+    let mut next = ids.to_vec();
+    while let Some(id) = next.pop() {
+        for id in store.job(id).await?.waits_for {
+            if !ids.contains(&id) && !earlier.contains(&id) {
+                earlier.push(id);
+                next.push(id);
+            }
+        }
     }
-    let jobs = jobs.clone();
-    Ok(tokio::spawn(async move { jobs.run_only(&all).await }))
+    // Ids have the order in which jobs were made, and nobody waits for a later one.
+    earlier.sort_unstable();
+    earlier.extend(ids);
+    Ok(earlier)
 }
 
 /// Where a client on this machine reaches a server that listens on `address`.

@@ -84,6 +84,20 @@ impl Store {
         .await
     }
 
+    /// The job that does the same work, queued, running or done, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn find_job(
+        &self,
+        deduplication_key: &Digest,
+    ) -> Result<Option<JobRecord>, StoreError> {
+        let mut transaction = self.inner.database.begin().await?;
+        let job = same_work(&mut transaction, deduplication_key).await?;
+        transaction.commit().await?;
+        Ok(job)
+    }
+
     async fn insert_job(&self, new: &NewJob, inputs: &[JobInput]) -> Result<Submitted, StoreError> {
         let mut transaction = self.inner.database.begin().await?;
         if let Some(job) = same_work(&mut transaction, &new.deduplication_key).await? {

@@ -3,10 +3,13 @@
 
 pub mod episode;
 pub mod evaluate;
+mod fresh_adapter;
 pub mod head_pass;
 pub mod inversion;
+mod kept_tokens;
 pub mod labelled_images;
 pub mod layers;
+pub mod meta_train;
 pub mod pool;
 pub mod prototype;
 mod random;

@@ -14,6 +14,7 @@ pub(super) enum Purpose {
     Flips = 5,
     FirstImages = 6,
     Augmentation = 7,
+    Validation = 8,
 }
 
 /// The generator of draw `position` (a step, an epoch, a part of a batch) for `purpose`.

@@ -23,7 +23,9 @@ pub fn router() -> OpenApiRouter<WebState> {
     OpenApiRouter::default().routes(routes!(submit))
 }
 
-/// A wish for jobs; besides `kind` and `waits_for`, what each kind needs, e.g. `adapter` and `recipe`.
+/// A wish for jobs; besides `kind` and `waits_for`, what each kind needs: `adapter`, `recipe` and `retention` for `invert`; `name`,
+/// `adapters`, `recipe` (of meta-training), `inversion` (of the images), `retention` and `dry_run` for `recycle`, or `recipe_file` in
+/// place of adapters and recipes.
 #[derive(Deserialize, ToSchema)]
 struct SubmitBody {
     #[schema(example = "invert")]
@@ -52,10 +54,16 @@ struct SubmitForm {
     /// label, and may stand any number of times.
     #[schema(format = Binary, rename = "support/{label}")]
     support: Option<String>,
-    /// For `invert`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
+    /// For `recycle`: the recipe of the images, JSON.
+    #[schema(value_type = Object)]
+    inversion: Option<String>,
+    /// For `invert` and `recycle`: names of adapters, a JSON list.
+    #[schema(value_type = Vec<String>)]
+    adapters: Option<String>,
+    /// For `invert` and `recycle`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
     #[schema(format = Binary)]
     batch_norm: Option<String>,
-    /// For `invert`: a file that `prior build` made.
+    /// For `invert` and `recycle`: a file that `prior build` made.
     #[schema(format = Binary)]
     token_statistics: Option<String>,
 }
@@ -69,6 +77,8 @@ struct SeveralJobs {
 /// Asks for jobs
 ///
 /// The same work is done once: where it is queued, running or done already, that job is the answer.
+/// A job `recycle` waits for the inversions that it still needs, which are queued with it. Its result has the adapter, figures and
+/// a `recipe_file`; with `dry_run` it only says what it would cost: `seconds`, `memory_bytes`, `disk_bytes`.
 #[utoipa::path(post, path = "/jobs", tag = "jobs",
     request_body(content((SubmitBody = "application/json"), (SubmitForm = "multipart/form-data"))),
     responses(
@@ -136,7 +146,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             "batch_norm" | "token_statistics" => {
                 request.files.insert(name, bytes);
             }
-            "recipe" => {
+            "recipe" | "inversion" | "adapters" | "recipe_file" | "dry_run" => {
                 let recipe = serde_json::from_slice(&bytes)
                     .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
                 request.parameters.insert(name, recipe);

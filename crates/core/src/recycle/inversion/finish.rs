@@ -8,6 +8,7 @@ use crate::engine::loss::{LeaveOneOut, cross_entropy};
 use crate::engine::operation::OperationError;
 use crate::engine::session::{Input, Wanted};
 use crate::recycle::head_pass::{HeadPass, largest};
+use crate::recycle::kept_tokens::most_attended;
 use crate::recycle::prototype::softmax;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -78,8 +79,10 @@ impl Looked {
         match (recipe.keep_ratio, &output.class_attention) {
             (Some(keep), Some(attention)) => {
                 for row in 0..end - self.images {
-                    self.kept_tokens
-                        .extend(most_attended(attention.row(row), keep));
+                    let attention = attention.row(row);
+                    // As Python's int() cuts.
+                    let dropped = (attention.len() as f64 * (1.0 - keep)) as usize;
+                    self.kept_tokens.extend(most_attended(attention, dropped));
                 }
             }
             _ => {
@@ -150,32 +153,5 @@ impl Looked {
         let rows = self.logits.chunks_exact(head_classes);
         rows.flat_map(|row| classes.iter().map(|(class, _)| row[*class]))
             .collect()
-    }
-}
-
-/// The class token and, of the patches, all but int(patches·(1 − keep)) with the least attention; ascending.
-fn most_attended(attention: &[f32], keep: f64) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..attention.len()).collect();
-    // Of equals the first is kept.
-    order.sort_by(|&a, &b| attention[b].total_cmp(&attention[a]).then(a.cmp(&b)));
-    let dropped = (attention.len() as f64 * (1.0 - keep)) as usize;
-    order.truncate(attention.len() - dropped);
-    let mut kept: Vec<u32> = order.iter().map(|&patch| patch as u32 + 1).collect();
-    kept.push(0);
-    kept.sort_unstable();
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_class_token_and_the_most_attended_patches_are_kept_in_order() {
-        let attention = [0.1, 0.4, 0.2, 0.2, 0.1];
-        assert_eq!(most_attended(&attention, 1.0), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(most_attended(&attention, 0.4), [0, 2, 3]);
-        // int(5·0.9) = 4 go.
-        assert_eq!(most_attended(&attention, 0.1), [0, 2]);
     }
 }

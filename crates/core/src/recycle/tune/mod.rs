@@ -9,13 +9,14 @@ mod recipe;
 pub(super) use recipe::MOST_STEPS;
 pub use recipe::{TuneEarlyStop, TuneRecipe};
 
+use super::fresh_adapter::{FactorShape, factor_values, fresh_adapter, set_factor_values};
 use super::head_pass::{HeadPart, HeadPass, count_correct};
 use super::labelled_images::{LabelledImages, Split};
 use super::random::{Purpose, generator};
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
 use super::steps::{StepReport, Steps};
-use crate::adapter::{Adapter, Factors, Head, HeadInput, Site};
+use crate::adapter::{Adapter, Head, HeadInput};
 use crate::backbone::{Backbone, BackboneConfig};
 use crate::engine::loss::{LinearHeadGradients, cross_entropy, linear_head_backward};
 use crate::engine::operation::OperationError;
@@ -154,7 +155,7 @@ impl Tuning {
         let width = config.feature_width();
         let classes = images.classes().len();
         let parameters = Parameters {
-            factors: flat(&adapter),
+            factors: factor_values(&adapter),
             head: vec![0.0; classes * (width + 1)],
         };
         let settings = AdamSettings::default();
@@ -262,7 +263,7 @@ impl Tuning {
             && let Some(best) = self.best.take()
         {
             self.parameters = best.parameters;
-            write(&mut self.adapter, &self.parameters.factors);
+            set_factor_values(&mut self.adapter, &self.parameters.factors);
         }
         Ok(StepReport {
             phase: "tuning",
@@ -359,7 +360,7 @@ impl Tuning {
             .step(factors, &dfactors, self.recipe.learning_rate)?;
         self.head_adam
             .step(head, &dhead, self.recipe.head_learning_rate)?;
-        write(&mut self.adapter, factors);
+        set_factor_values(&mut self.adapter, factors);
         Ok((loss, correct))
     }
 
@@ -484,7 +485,7 @@ impl Tuning {
                 parameters: parameters("best_")?,
             });
         }
-        write(&mut self.adapter, &self.parameters.factors);
+        set_factor_values(&mut self.adapter, &self.parameters.factors);
         Ok(())
     }
 }
@@ -544,7 +545,7 @@ impl Tally {
     }
 }
 
-/// An adapter that changes nothing yet: A Kaiming-uniform with a = √5, which is uniform to 1/√inputs; B and the head zero.
+/// An adapter that changes nothing yet, with a head of zeros.
 fn first_adapter(
     config: &BackboneConfig,
     recipe: &TuneRecipe,
@@ -552,25 +553,13 @@ fn first_adapter(
 ) -> Result<Adapter, TuneError> {
     let layers = recipe.layers.resolve(config.layers);
     let layers = layers.map_err(|problem| RecipeError::Problems(vec![problem]))?;
-    let mut adapter = Adapter::default();
-    for layer in layers {
-        for &target in &recipe.targets {
-            let (outputs, inputs) = target.widths(config);
-            let position = (layer * 16 + target as usize) as u64;
-            let mut random = generator(recipe.seed, Purpose::Factors, position);
-            let bound = (1.0 / (inputs as f64).sqrt()) as f32;
-            let mut a = Tensor::zeros([recipe.rank, inputs]);
-            for value in a.data_mut() {
-                *value = random.random_range(-bound..=bound);
-            }
-            let factors = Factors {
-                a,
-                b: Tensor::zeros([outputs, recipe.rank]),
-                scale: recipe.scale(),
-            };
-            adapter.factors.insert(Site { layer, target }, factors);
-        }
-    }
+    let shape = FactorShape {
+        layers: &layers,
+        targets: &recipe.targets,
+        rank: recipe.rank,
+        scale: recipe.scale(),
+    };
+    let mut adapter = fresh_adapter(config, shape, recipe.seed);
     adapter.head = Some(Head {
         weight: Tensor::zeros([classes.len(), config.feature_width()]),
         bias: Some(Tensor::zeros([classes.len()])),
@@ -578,24 +567,6 @@ fn first_adapter(
         labels: classes.to_vec(),
     });
     Ok(adapter)
-}
-
-/// A and B of each site in order.
-fn flat(adapter: &Adapter) -> Vec<f32> {
-    let factors = adapter.factors.values();
-    factors
-        .flat_map(|own| own.a.data().iter().chain(own.b.data()).copied())
-        .collect()
-}
-
-/// Overwrites the factors of `adapter` from what [`flat`] gives.
-fn write(adapter: &mut Adapter, values: &[f32]) {
-    let mut values = values.iter().copied();
-    for own in adapter.factors.values_mut() {
-        for slot in own.a.data_mut().iter_mut().chain(own.b.data_mut()) {
-            *slot = values.next().unwrap_or_default();
-        }
-    }
 }
 
 fn head_pass(head: &[f32], classes: usize, scale: f32) -> HeadPass<'_> {

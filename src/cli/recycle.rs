@@ -1,0 +1,280 @@
+//! `recycle`: adapters to one meta-LoRA.
+
+use super::jobs::{RunnerArguments, submit_and_watch};
+use super::options::{Common, print_line};
+use super::{CliError, number_list, preset_or_file, read_file};
+use crate::jobs::JobRequest;
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
+
+Recipes: fast (the default) starts from the sum of the adapters' changes and takes minutes; paper is the published recipe, 240000
+episodes from zero, with the published inversion unless --inversion says otherwise.
+
+Examples:
+  lora-recycle recycle task-0000 task-0001 task-0002 --name meta --dry-run      what it will cost
+  lora-recycle recycle task-0000 task-0001 task-0002 --name meta --save-recipe meta.json
+  lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --sparsity 0.75 --episodes 500
+  lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again"
+)]
+pub struct Recycle {
+    /// Adapters with a head, of one backbone: name, name:version or name@alias
+    #[arg(
+        value_name = "ADAPTER",
+        required_unless_present = "from_recipe",
+        conflicts_with = "from_recipe"
+    )]
+    adapters: Vec<String>,
+    /// Name of the meta-LoRA in the registry
+    #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
+    name: Option<String>,
+    /// Of meta-training: fast, paper, or a JSON file with a recipe's fields
+    #[arg(long, value_name = "RECIPE", default_value = "fast")]
+    recipe: String,
+    /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
+    #[arg(long, value_name = "RECIPE")]
+    inversion: Option<String>,
+    /// Tasks to learn from, one optimiser step each
+    #[arg(long, value_name = "E")]
+    episodes: Option<u64>,
+    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<String>,
+    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0)
+    #[arg(long, value_name = "SHARE")]
+    sparsity: Option<String>,
+    /// Classes of a task (default: 5)
+    #[arg(long, value_name = "WAY")]
+    way: Option<usize>,
+    /// Support images of a class, a number or a range such as 1-5 (default: 1)
+    #[arg(long, value_name = "K")]
+    shots: Option<String>,
+    /// Rank of the factors (default: 4)
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// zero, or merge: from the sum of the adapters' changes
+    #[arg(long, value_name = "START")]
+    start: Option<String>,
+    /// Factor of that sum
+    #[arg(long, value_name = "FACTOR")]
+    factor: Option<f64>,
+    /// Share of tasks that mix classes of several adapters (default: 0.5)
+    #[arg(long, value_name = "SHARE")]
+    mixed: Option<f64>,
+    /// Highest learning rate of each cycle
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Synthetic images of each class (default: 8)
+    #[arg(long, value_name = "K")]
+    images_per_class: Option<usize>,
+    /// Optimiser steps of the images
+    #[arg(long, value_name = "S")]
+    inversion_steps: Option<u64>,
+    /// ResNet in torchvision's layout (safetensors) for the BatchNorm prior
+    #[arg(long, value_name = "FILE")]
+    batch_norm: Option<PathBuf>,
+    /// Statistics made by `prior build`
+    #[arg(long, value_name = "FILE")]
+    token_statistics: Option<PathBuf>,
+    /// keep, after-meta-training or memory-only: how long the images are kept
+    #[arg(long, value_name = "WHEN", default_value = "keep")]
+    retention: String,
+    /// The same seed gives the same images and the same meta-LoRA, on the same number of threads
+    #[arg(long, env = "LORA_RECYCLE_SEED")]
+    seed: Option<u64>,
+    /// Rebuild what this recipe file describes
+    #[arg(long, value_name = "FILE")]
+    from_recipe: Option<PathBuf>,
+    /// Write the recipe file, from which the same meta-LoRA can be rebuilt
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    save_recipe: Option<PathBuf>,
+    /// Time a few steps and say what it will cost, without making anything
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    runner: RunnerArguments,
+}
+
+impl Recycle {
+    pub fn run(&self, common: &Common) -> Result<(), CliError> {
+        let mut runner = self.runner.options();
+        let mut parameters = match &self.from_recipe {
+            Some(path) => {
+                let file = recipe_file(path)?;
+                if runner.threads == 0 {
+                    // The last bits depend on it.
+                    let threads = file["threads"].as_u64().unwrap_or(0);
+                    runner.threads = usize::try_from(threads).unwrap_or(0);
+                }
+                Map::from_iter([("recipe_file".to_owned(), file)])
+            }
+            None => Map::from_iter([
+                ("adapters".to_owned(), json!(self.adapters)),
+                ("recipe".to_owned(), Value::Object(self.meta_training()?)),
+                ("inversion".to_owned(), Value::Object(self.inversion()?)),
+            ]),
+        };
+        if let Some(name) = &self.name {
+            parameters.insert("name".into(), name.as_str().into());
+        }
+        parameters.insert("retention".into(), self.retention.replace('-', "_").into());
+        if self.dry_run {
+            parameters.insert("dry_run".into(), true.into());
+        }
+        let mut files = std::collections::BTreeMap::new();
+        for (part, path) in [
+            ("batch_norm", &self.batch_norm),
+            ("token_statistics", &self.token_statistics),
+        ] {
+            if let Some(path) = path {
+                files.insert(part.to_owned(), read_file(path)?);
+            }
+        }
+        let request = JobRequest {
+            kind: "recycle".into(),
+            parameters,
+            files,
+            ..JobRequest::default()
+        };
+        let jobs = submit_and_watch(common, request, runner)?;
+        let result = jobs.first().and_then(|job| job.result.as_ref());
+        let Some(result) = result else {
+            return Ok(());
+        };
+        if let Some(path) = &self.save_recipe {
+            write_recipe(path, &result["recipe_file"])?;
+        }
+        if result["is_as_expected"] == false {
+            return Err(CliError::user(
+                "the meta-LoRA was made, but it is not that of the recipe file",
+            )
+            .hint(
+                "`lora-recycle jobs show` has the reason; the number of threads must be the same",
+            ));
+        }
+        if self.dry_run && !common.json {
+            return print_estimate(result);
+        }
+        Ok(())
+    }
+
+    fn meta_training(&self) -> Result<Map<String, Value>, CliError> {
+        let mut recipe = preset_or_file(&self.recipe, &["fast", "paper"])?;
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                recipe.insert(name.into(), value);
+            }
+        };
+        set("episodes", self.episodes.map(Value::from));
+        set("layers", self.layers.as_deref().map(number_list));
+        set("way", self.way.map(Value::from));
+        set("rank", self.rank.map(Value::from));
+        set("share_of_mixed_episodes", self.mixed.map(Value::from));
+        set("learning_rate", self.learning_rate.map(Value::from));
+        set("seed", self.seed.map(Value::from));
+        set("shots", self.shots.as_deref().map(shots).transpose()?);
+        let sparsity = self.sparsity.as_deref();
+        set(
+            "sparsity",
+            sparsity.map(|text| {
+                text.parse::<f64>()
+                    .map_or_else(|_| json!(text), |share| json!(share))
+            }),
+        );
+        set("start", self.start()?);
+        Ok(recipe)
+    }
+
+    fn start(&self) -> Result<Option<Value>, CliError> {
+        match (self.start.as_deref(), self.factor) {
+            (None, None) => Ok(None),
+            (Some("zero"), None) => Ok(Some("zero".into())),
+            (None | Some("merge"), factor) => Ok(Some(json!({"merge": {"factor": factor}}))),
+            (Some("zero"), Some(_)) => Err(CliError::usage(
+                "--factor is of the sum that --start merge begins with; leave it out with --start zero",
+            )),
+            (Some(other), _) => Err(CliError::usage(format!(
+                "--start {other} is not known: zero or merge"
+            ))),
+        }
+    }
+
+    fn inversion(&self) -> Result<Map<String, Value>, CliError> {
+        let default = match self.recipe.as_str() {
+            "paper" => "paper",
+            _ => "hard",
+        };
+        let chosen = self.inversion.as_deref().unwrap_or(default);
+        let mut recipe = preset_or_file(chosen, &["hard", "fast", "paper"])?;
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                recipe.insert(name.into(), value);
+            }
+        };
+        set("images_per_class", self.images_per_class.map(Value::from));
+        set("steps", self.inversion_steps.map(Value::from));
+        set("seed", self.seed.map(Value::from));
+        Ok(recipe)
+    }
+}
+
+/// `3` as a number, `1-5` as both ends.
+fn shots(text: &str) -> Result<Value, CliError> {
+    let number = |part: &str| part.trim().parse::<usize>().ok();
+    let read = match text.split_once('-') {
+        None => number(text).map(Value::from),
+        Some((fewest, most)) => number(fewest)
+            .zip(number(most))
+            .map(|(fewest, most)| json!([fewest, most])),
+    };
+    read.ok_or_else(|| {
+        CliError::usage(format!(
+            "--shots {text} is no number and no range such as 1-5"
+        ))
+    })
+}
+
+fn recipe_file(path: &Path) -> Result<Value, CliError> {
+    serde_json::from_slice(&read_file(path)?).map_err(|error| {
+        CliError::user(format!("{} is no recipe file: {error}", path.display()))
+            .hint("`recycle … --save-recipe FILE` writes one")
+    })
+}
+
+fn write_recipe(path: &Path, file: &Value) -> Result<(), CliError> {
+    let mut text =
+        serde_json::to_vec_pretty(file).map_err(|error| CliError::internal(error.to_string()))?;
+    text.push(b'\n');
+    std::fs::write(path, text)
+        .map_err(|error| CliError::user(format!("{}: {error}", path.display())))
+}
+
+/// The estimate for people.
+fn print_estimate(result: &Value) -> Result<(), CliError> {
+    let seconds = |name: &str| {
+        let seconds = result[name].as_f64().unwrap_or(0.0).ceil() as u64;
+        format!("{}:{:02} min", seconds / 60, seconds % 60)
+    };
+    let mebibytes = |name: &str| match result[name].as_u64() {
+        Some(bytes) => format!("{} MiB", bytes.div_ceil(1 << 20)),
+        None => "not known here".to_owned(),
+    };
+    print_line(&format!(
+        "images to make\tof {} of {} adapters",
+        result["inversions"], result["adapters"]
+    ))?;
+    print_line(&format!(
+        "time\t{}, of it {} for the images",
+        seconds("seconds"),
+        seconds("inversion_seconds")
+    ))?;
+    print_line(&format!(
+        "memory\t{} besides what the program holds",
+        mebibytes("memory_bytes")
+    ))?;
+    print_line(&format!("disk\tat most {}", mebibytes("disk_bytes")))
+}

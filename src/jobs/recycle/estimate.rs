@@ -1,0 +1,309 @@
+//! What recycling will cost on this machine: a few real steps are timed, on stand-ins for images that are not there yet, and
+//! counted up. How long a step takes does not depend on what the images show.
+
+use super::{Recycle, Recycled, session_options};
+use crate::adapter::Adapter;
+use crate::backbone::Backbone;
+use crate::jobs::invert::prior_data_of;
+use crate::jobs::{JobContext, JobError};
+use crate::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
+use crate::recycle::inversion::{
+    ClassQuality, Inversion, InversionOutcome, InversionRecipe, Quality,
+};
+use crate::recycle::meta_train::{Member, MetaTrainRecipe, MetaTraining};
+use crate::recycle::pool::{Pool, Provenance};
+use crate::recycle::steps::{StepReport, Steps};
+use crate::tensor::Tensor;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Steps of each kind that are timed; the first of them warms up and does not count.
+const TIMED_STEPS: u64 = 5;
+/// Adapters whose stand-ins meta-training is tried on.
+const MEMBERS_TRIED: usize = 3;
+
+/// Seconds and steps by phase.
+#[derive(Default)]
+struct Times(BTreeMap<&'static str, Vec<f64>>);
+
+impl Times {
+    /// Does all steps of `steps`.
+    fn of<S: Steps>(context: &JobContext, mut steps: S) -> Result<Self, JobError>
+    where
+        JobError: From<S::Error>,
+    {
+        let mut times = Self::default();
+        while !steps.is_done() {
+            context.interrupted()?;
+            let start = Instant::now();
+            let report = steps.step()?;
+            let own = times.0.entry(report.phase).or_default();
+            own.push(start.elapsed().as_secs_f64());
+        }
+        Ok(times)
+    }
+
+    fn all(&self, phase: &str) -> &[f64] {
+        self.0.get(phase).map_or(&[], Vec::as_slice)
+    }
+
+    /// The middle one of these steps of a phase, in seconds.
+    fn middle(&self, phase: &str, steps: std::ops::Range<usize>) -> f64 {
+        let all = self.all(phase);
+        let mut own: Vec<f64> = all.get(steps).unwrap_or(all).to_vec();
+        own.sort_by(f64::total_cmp);
+        own.get(own.len() / 2).copied().unwrap_or(0.0)
+    }
+}
+
+pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, JobError> {
+    let backbone = context.block_on(context.services().backbone(&job.backbone_digest))?;
+    let mut missing = Vec::new();
+    let mut adapters = Vec::new();
+    for recycled in &job.adapters {
+        let registry = context.services().registry();
+        let adapter = context.block_on(async {
+            let record = registry.resolve(&recycled.adapter_id.to_string()).await?;
+            registry.load(&record).await
+        })?;
+        let found = context.block_on(context.store().find_pool(&recycled.pool_key))?;
+        if found.is_none() {
+            missing.push(adapters.len());
+        }
+        adapters.push(adapter);
+    }
+    let counts: Vec<usize> = adapters
+        .iter()
+        .map(|adapter| images_of(&job.inversion, &backbone, adapter))
+        .collect::<Result<_, _>>()?;
+    let images: usize = counts.iter().sum();
+    let missing_images: usize = missing.iter().map(|&index| counts[index]).sum();
+
+    let before = resident_mebibytes();
+    let is_reset = reset_peak();
+    tell(context, 0)?;
+    let inversion_seconds = match missing.first() {
+        Some(&first) => {
+            let each = inversion(job, context, &backbone, &adapters[first])?;
+            each * missing_images as f64 / counts[first] as f64
+        }
+        None => 0.0,
+    };
+    tell(context, 1)?;
+    let training = training(job, context, &backbone, &adapters, &counts)?;
+    tell(context, 2)?;
+    let image_bytes = image_bytes(job, &backbone);
+    let untried: usize = counts.iter().skip(MEMBERS_TRIED).sum();
+    let memory = before.zip(peak_mebibytes()).filter(|_| is_reset);
+    let memory = memory.map(|(before, peak)| {
+        let grown = (peak - before).max(0.0) * f64::from(1 << 20);
+        grown as u64 + (untried * (image_bytes + training.prefix_bytes_per_image)) as u64
+    });
+    // Images and their previews, which noise fills as well; twice a checkpoint; the adapter, perhaps in two states.
+    let disk = missing_images * 2 * image_bytes + 12 * training.factor_bytes;
+    Ok(json!({
+        "dry_run": true,
+        "threads": context.threads(),
+        "adapters": job.adapters.len(),
+        "inversions": missing.len(),
+        "images": images,
+        "inversion_seconds": inversion_seconds,
+        "meta_training_seconds": training.seconds,
+        "seconds": inversion_seconds + training.seconds,
+        "memory_bytes": memory,
+        "disk_bytes": disk,
+    }))
+}
+
+fn tell(context: &JobContext, step: u64) -> Result<(), JobError> {
+    context.report(&StepReport {
+        phase: "timing some steps",
+        step,
+        total: 2,
+        figures: vec![],
+    })
+}
+
+/// Images that `recipe` makes of `adapter`.
+fn images_of(
+    recipe: &InversionRecipe,
+    backbone: &Backbone,
+    adapter: &Adapter,
+) -> Result<usize, JobError> {
+    let classes = recipe.validate(&backbone.config, adapter);
+    let classes = classes.map_err(|error| JobError::abort("recipe", error.to_string()))?;
+    Ok(classes.len() * recipe.images_per_class)
+}
+
+fn side(job: &Recycle, backbone: &Backbone) -> usize {
+    job.inversion
+        .image_size
+        .unwrap_or_else(|| backbone.image_size())
+}
+
+fn image_bytes(job: &Recycle, backbone: &Backbone) -> usize {
+    3 * side(job, backbone).pow(2)
+}
+
+/// Seconds of the whole inversion of one adapter.
+fn inversion(
+    job: &Recycle,
+    context: &JobContext,
+    backbone: &Backbone,
+    adapter: &Adapter,
+) -> Result<f64, JobError> {
+    const PHASE: &str = "inverting";
+    let recipe = &job.inversion;
+    let together = recipe.images_per_class_at_once.unwrap_or(usize::MAX);
+    let trial = |pruned: bool| InversionRecipe {
+        steps: TIMED_STEPS,
+        images_per_class: recipe.images_per_class.min(together),
+        judge_every: Some(TIMED_STEPS),
+        early_stop: None,
+        pruning_start: if pruned { 0.0 } else { 1.0 },
+        ..recipe.clone()
+    };
+    let time = |pruned: bool| {
+        let data = prior_data_of(context, backbone.config.width)?;
+        let options = session_options(context);
+        let inversion = Inversion::new(backbone, adapter.clone(), data, trial(pruned), options)?;
+        Times::of(context, inversion)
+    };
+    let usual = 1..TIMED_STEPS as usize - 1;
+    let dense = time(false)?;
+    let dense_step = dense.middle(PHASE, usual.clone());
+    let pruned_step = match recipe.pruning.is_empty() {
+        true => dense_step,
+        false => time(true)?.middle(PHASE, usual),
+    };
+    let last = dense.all(PHASE).last().copied().unwrap_or(0.0);
+    let judgement = (last - dense_step).max(0.0);
+    let judgements = recipe.judge_every.map_or(10, |every| recipe.steps / every) as f64;
+    let steps = recipe.steps as f64;
+    let start = recipe.pruning_start.clamp(0.0, 1.0);
+    let mean_step = start * dense_step + (1.0 - start) * pruned_step;
+    let looks: f64 = dense.all("checking the images").iter().sum();
+    let parts = recipe.images_per_class as f64 / recipe.images_per_class.min(together) as f64;
+    Ok(parts * (steps * mean_step + judgements * judgement + looks))
+}
+
+struct Training {
+    seconds: f64,
+    /// Outputs of the frozen layers, plain and mirrored.
+    prefix_bytes_per_image: usize,
+    /// All factors as `f32`.
+    factor_bytes: usize,
+}
+
+fn training(
+    job: &Recycle,
+    context: &JobContext,
+    backbone: &Backbone,
+    adapters: &[Adapter],
+    counts: &[usize],
+) -> Result<Training, JobError> {
+    let recipe = &job.meta_training;
+    let tried = adapters.len().min(MEMBERS_TRIED);
+    let members = job.adapters[..tried]
+        .iter()
+        .zip(adapters)
+        .map(|(recycled, adapter)| {
+            Ok(Member {
+                label: recycled.adapter.clone(),
+                adapter: adapter.clone(),
+                pool: stand_in(job, backbone, recycled, adapter)?,
+            })
+        })
+        .collect::<Result<Vec<_>, JobError>>()?;
+    let trial = MetaTrainRecipe {
+        episodes: TIMED_STEPS + 1,
+        validate_every: Some(TIMED_STEPS + 1),
+        ..recipe.clone()
+    };
+    let options = session_options(context);
+    let training = MetaTraining::new(backbone, members, trial, options)?;
+    let (prefix_values, factor_values) = training.sizes();
+    let times = Times::of(context, training)?;
+    let is_validated = recipe.held_out > 0.0;
+    let more = counts.iter().sum::<usize>() as f64 / counts[..tried].iter().sum::<usize>() as f64;
+    let prepared: f64 = times.all("preparing the images").iter().sum();
+    let all = times.all("meta-training");
+    let first = usize::from(is_validated);
+    // After the validation before the first step, and the step that warms up.
+    let episode = times.middle("meta-training", first + 1..all.len().saturating_sub(1));
+    let validation = match is_validated {
+        true => all.first().copied().unwrap_or(0.0),
+        false => 0.0,
+    };
+    let every = recipe
+        .validate_every
+        .unwrap_or((recipe.episodes / 10).max(1));
+    let validations = 1 + recipe.episodes / every;
+    Ok(Training {
+        seconds: more * prepared
+            + recipe.episodes as f64 * episode
+            + validations as f64 * validation * more,
+        prefix_bytes_per_image: 4 * prefix_values,
+        factor_bytes: 4 * factor_values,
+    })
+}
+
+/// A pool like the one that the inversion of `adapter` will make, with nothing to see in it.
+fn stand_in(
+    job: &Recycle,
+    backbone: &Backbone,
+    recycled: &Recycled,
+    adapter: &Adapter,
+) -> Result<Pool, JobError> {
+    let count = images_of(&job.inversion, backbone, adapter)?;
+    let classes = count / job.inversion.images_per_class.max(1);
+    let (side, bytes) = (side(job, backbone), image_bytes(job, backbone));
+    let grid = backbone.config.grid(side).unwrap_or(0);
+    let mut kept = grid * grid;
+    match job.inversion.keep_ratio {
+        Some(keep) => kept -= (kept as f64 * (1.0 - keep)) as usize,
+        None => {
+            for ratio in job.inversion.pruning.values() {
+                kept -= (kept as f64 * ratio) as usize;
+            }
+        }
+    }
+    let quality = Quality {
+        classes: (0..classes)
+            .map(|class| ClassQuality {
+                label: class.to_string(),
+                images: job.inversion.images_per_class,
+                teacher_accuracy: 0.0,
+                teacher_confidence: 0.0,
+            })
+            .collect(),
+        teacher_accuracy: 0.0,
+        teacher_cross_entropy: 0.0,
+        bare_cross_entropy: None,
+    };
+    let outcome = InversionOutcome {
+        classes: quality
+            .classes
+            .iter()
+            .map(|own| own.label.clone())
+            .collect(),
+        image_size: side,
+        images: (0..count * bytes)
+            .map(|index| (index * 7919 % 251) as u8)
+            .collect(),
+        labels: (0..count).map(|index| (index % classes) as u32).collect(),
+        teacher_logits: Tensor::zeros([count, classes]),
+        kept_tokens: (0..count).flat_map(|_| 0..=kept as u32).collect(),
+        quality,
+        steps_done: 0,
+        stopped_early: false,
+    };
+    let from = Provenance {
+        adapter_digest: recycled.adapter_digest.as_str(),
+        backbone_digest: job.backbone_digest.as_str(),
+        patch_size: backbone.config.patch_size,
+        recipe: &job.inversion,
+    };
+    Pool::new(outcome, from).map_err(|error| JobError::failure("pool", error.to_string()))
+}

@@ -1,0 +1,400 @@
+//! Recycling as a job: from adapters with their heads to one meta-LoRA in the registry. The images that it still needs are made by
+//! inversion jobs that it waits for.
+
+mod estimate;
+mod plan;
+mod recipe_file;
+
+pub use recipe_file::RecipeFile;
+
+use super::made::made_before;
+use super::pool::read_pool;
+use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use crate::adapter::Adapter;
+use crate::engine::session::SessionOptions;
+use crate::recycle::inversion::InversionRecipe;
+use crate::recycle::meta_train::{
+    Keep, Member, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining,
+};
+use crate::recycle::pool::preview;
+use crate::store::{
+    AdapterRecord, Digest, Lineage, LogLevel, Name, Parent, PoolRecord, Retention, StoreError,
+};
+use recipe_file::{Ingredient, Named, pool_digest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Time between two looks at the tasks of a running job.
+const PREVIEW_EVERY: Duration = Duration::from_secs(2);
+
+/// Makes one meta-LoRA of several adapters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recycle {
+    /// The meta-LoRA becomes its next version.
+    pub name: Name,
+    pub backbone_digest: Digest,
+    pub adapters: Vec<Recycled>,
+    pub retention: Retention,
+    pub inversion: InversionRecipe,
+    pub meta_training: MetaTrainRecipe,
+    /// What a recipe file says that should come out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// Only measures what it would cost. A new id each time: the machine may have more to do than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<Uuid>,
+}
+
+/// One of the adapters, with the key of its images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recycled {
+    /// `name:version`
+    pub adapter: String,
+    pub adapter_id: Uuid,
+    pub adapter_digest: Digest,
+    pub pool_key: Digest,
+}
+
+/// The result of an earlier run that this one repeats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Over the factors.
+    pub digest: String,
+    pub threads: usize,
+}
+
+impl Job for Recycle {
+    const KIND: &'static str = "recycle";
+
+    fn title(&self) -> String {
+        let verb = match self.dry_run {
+            Some(_) => "Estimate recycling",
+            None => "Recycle",
+        };
+        match &self.adapters[..] {
+            [only] => format!("{verb} {} into {}", only.adapter, self.name),
+            several => format!("{verb} {} adapters into {}", several.len(), self.name),
+        }
+    }
+
+    async fn plan(
+        request: JobRequest,
+        services: &Services,
+    ) -> Result<Vec<Planned<Self>>, RequestError> {
+        plan::plan(request, services).await
+    }
+
+    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        if self.dry_run.is_some() {
+            return estimate::estimate(self, context);
+        }
+        if let Some(made) = made_before(context, &self.name)? {
+            self.delete_used_pools(context)?;
+            return Ok(result(&made));
+        }
+        let pools = self.pools(context)?;
+        let outcome = self.train(context, &pools)?;
+        // Evaluation on given pictures comes here: its figures belong into the lineage.
+        let record = self.store(context, &pools, &outcome)?;
+        self.delete_used_pools(context)?;
+        Ok(result(&record))
+    }
+}
+
+/// What the job gives, from what it has stored.
+fn result(made: &AdapterRecord) -> Value {
+    let recipe = made.lineage.recipe.clone().unwrap_or_default();
+    json!({
+        "adapter": made.label(),
+        "adapter_id": made.id,
+        "digest": made.digest,
+        "other_adapter": recipe["other_adapter"],
+        "pools": recipe["pools"],
+        "figures": recipe["figures"],
+        "is_as_expected": recipe["is_as_expected"],
+        "recipe_file": recipe["recipe_file"],
+    })
+}
+
+impl Recycle {
+    fn pools(&self, context: &JobContext) -> Result<Vec<PoolRecord>, JobError> {
+        let find = |recycled: &Recycled| {
+            let found = context.block_on(context.store().find_pool(&recycled.pool_key))?;
+            found.ok_or_else(|| {
+                JobError::abort(
+                    "pool_gone",
+                    format!("the images of {} are no longer there", recycled.adapter),
+                )
+                .hint("ask for the same again, as a new job: they are made anew")
+            })
+        };
+        self.adapters.iter().map(find).collect()
+    }
+
+    fn members(&self, context: &JobContext, pools: &[PoolRecord]) -> Result<Vec<Member>, JobError> {
+        let registry = context.services().registry();
+        let mut members = Vec::with_capacity(pools.len());
+        for (recycled, pool) in self.adapters.iter().zip(pools) {
+            context.interrupted()?;
+            let pool = context.block_on(read_pool(context.store(), pool));
+            let pool = pool.map_err(|error| {
+                JobError::abort("pool_damaged", format!("{}: {error}", recycled.adapter))
+                    .hint("delete the pool and ask for the same again: its images are made anew")
+            })?;
+            let adapter = context.block_on(async {
+                let record = registry.resolve(&recycled.adapter_id.to_string()).await?;
+                registry.load(&record).await
+            })?;
+            members.push(Member {
+                label: recycled.adapter.clone(),
+                adapter,
+                pool,
+            });
+        }
+        Ok(members)
+    }
+
+    fn train(
+        &self,
+        context: &JobContext,
+        pools: &[PoolRecord],
+    ) -> Result<MetaTrainOutcome, JobError> {
+        let services = context.services();
+        let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
+        let members = self.members(context, pools)?;
+        let options = session_options(context);
+        let recipe = self.meta_training.clone();
+        let mut training = match context.load_checkpoint()? {
+            Some(state) => {
+                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                MetaTraining::resume(&backbone, members, recipe, options, &state)?
+            }
+            None => MetaTraining::new(&backbone, members, recipe, options)?,
+        };
+        let mut shown: Option<Instant> = None;
+        context.drive_and(&mut training, |training| {
+            if shown.is_none_or(|shown| shown.elapsed() >= PREVIEW_EVERY) {
+                show(context, training)?;
+                shown = Some(Instant::now());
+            }
+            Ok(())
+        })?;
+        training.outcome().ok_or_else(|| {
+            JobError::failure(
+                "recycle",
+                "meta-training ended without a result, which is a defect",
+            )
+        })
+    }
+
+    /// Stores the state that the recipe chooses, and beside it the other one where it differs.
+    fn store(
+        &self,
+        context: &JobContext,
+        pools: &[PoolRecord],
+        outcome: &MetaTrainOutcome,
+    ) -> Result<AdapterRecord, JobError> {
+        let keep = self.meta_training.keep;
+        let chosen = outcome.chosen(keep);
+        let digest = chosen.digest();
+        let is_as_expected = self
+            .expected
+            .as_ref()
+            .map(|expected| expected.digest == digest);
+        if is_as_expected == Some(false) {
+            context.log(LogLevel::Warning, &self.why_different(context.threads()))?;
+        }
+        let other = self.store_other(context, outcome)?;
+        let file = self.recipe_file(context, pools, digest)?;
+        let recipe = json!({
+            "operation": Self::KIND,
+            "job": context.id(),
+            "pools": pools.iter().map(|pool| pool.id).collect::<Vec<_>>(),
+            "other_adapter": other.map(|other| other.label()),
+            "figures": figures(outcome, keep),
+            "is_as_expected": is_as_expected,
+            "recipe_file": file,
+        });
+        self.store_adapter(context, chosen, &self.name, recipe)
+    }
+
+    fn why_different(&self, threads: usize) -> String {
+        match &self.expected {
+            Some(expected) if expected.threads != threads => format!(
+                "the result is not that of the recipe file: that was computed on {} threads, this on {threads}",
+                expected.threads
+            ),
+            _ => "the result is not that of the recipe file: its program or its machine computed otherwise".into(),
+        }
+    }
+
+    /// The state that the recipe does not choose, called `name-last` or `name-best`.
+    fn store_other(
+        &self,
+        context: &JobContext,
+        outcome: &MetaTrainOutcome,
+    ) -> Result<Option<AdapterRecord>, JobError> {
+        let Some(best) = outcome.best.as_ref().filter(|best| **best != outcome.last) else {
+            return Ok(None);
+        };
+        let (word, adapter) = match self.meta_training.keep {
+            Keep::Last => ("best", best),
+            Keep::BestValidated => ("last", &outcome.last),
+        };
+        let Ok(name) = format!("{}-{word}", self.name).parse::<Name>() else {
+            let sentence = format!("the {word} state is not stored: its name would be too long");
+            context.log(LogLevel::Warning, &sentence)?;
+            return Ok(None);
+        };
+        if let Some(made) = made_before(context, &name)? {
+            return Ok(Some(made));
+        }
+        let recipe = json!({
+            "operation": Self::KIND,
+            "job": context.id(),
+            "state": word,
+            "beside": self.name,
+        });
+        self.store_adapter(context, adapter, &name, recipe)
+            .map(Some)
+    }
+
+    fn store_adapter(
+        &self,
+        context: &JobContext,
+        adapter: &Adapter,
+        name: &Name,
+        recipe: Value,
+    ) -> Result<AdapterRecord, JobError> {
+        let parents = self.adapters.iter().map(|recycled| Parent {
+            id: recycled.adapter_id,
+            label: recycled.adapter.clone(),
+            digest: recycled.adapter_digest.clone(),
+        });
+        let lineage = Lineage {
+            parents: parents.collect(),
+            recipe: Some(recipe),
+        };
+        let registry = context.services().registry();
+        Ok(context.block_on(async {
+            let candidate = registry
+                .candidate_of_backbone(&self.backbone_digest)
+                .await?;
+            registry
+                .store_made(adapter.clone(), name.clone(), candidate, lineage)
+                .await
+        })?)
+    }
+
+    fn recipe_file(
+        &self,
+        context: &JobContext,
+        pools: &[PoolRecord],
+        digest: String,
+    ) -> Result<RecipeFile, JobError> {
+        let registry = context.services().registry();
+        let backbone = context.block_on(registry.candidate_of_backbone(&self.backbone_digest))?;
+        let (format, version, program_version) = RecipeFile::format();
+        let adapters = self.adapters.iter().zip(pools);
+        Ok(RecipeFile {
+            format,
+            version,
+            program_version,
+            name: self.name.clone(),
+            threads: context.threads(),
+            backbone: Named {
+                name: backbone.name,
+                digest: self.backbone_digest.clone(),
+            },
+            adapters: adapters
+                .map(|(recycled, pool)| Ingredient {
+                    adapter: recycled.adapter.clone(),
+                    digest: recycled.adapter_digest.clone(),
+                    pool_digest: pool_digest(pool),
+                })
+                .collect(),
+            inversion: self.inversion.clone(),
+            meta_training: self.meta_training.clone(),
+            digest,
+        })
+    }
+
+    /// Deletes the images that were to be kept until now.
+    fn delete_used_pools(&self, context: &JobContext) -> Result<(), JobError> {
+        for recycled in &self.adapters {
+            let pool = context.block_on(context.store().find_pool(&recycled.pool_key))?;
+            let Some(pool) = pool.filter(|own| own.retention == Retention::AfterMetaTraining)
+            else {
+                continue;
+            };
+            match context.block_on(context.store().delete_pool(pool.id)) {
+                Ok(_) | Err(StoreError::UnknownPool(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn session_options(context: &JobContext) -> SessionOptions {
+    SessionOptions {
+        threads: context.threads(),
+        ..SessionOptions::default()
+    }
+}
+
+/// What is worth knowing of how it went.
+fn figures(outcome: &MetaTrainOutcome, keep: Keep) -> Value {
+    let curve = &outcome.loss_curve;
+    let tenth = (curve.len() / 10).max(1);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let best = outcome
+        .validations
+        .iter()
+        .min_by(|a, b| a.loss.total_cmp(&b.loss))
+        .filter(|_| keep == Keep::BestValidated);
+    json!({
+        "episodes": curve.len(),
+        "first_loss": mean(&curve[..tenth.min(curve.len())]),
+        "last_loss": mean(&curve[curve.len().saturating_sub(tenth)..]),
+        "kept_episode": best.map_or(curve.len() as u64, |best| best.episode),
+        "validations": outcome.validations,
+    })
+}
+
+/// Shows the images of the newest task.
+fn show(context: &JobContext, training: &MetaTraining) -> Result<(), JobError> {
+    for (index, image) in training.newest_task().into_iter().enumerate() {
+        let png = preview(image.levels, image.side)
+            .map_err(|error| JobError::failure("preview", error.to_string()))?;
+        let part = if image.is_support { "support" } else { "query" };
+        let label = format!("{part}: {} of {}", image.class, image.adapter);
+        context.preview(index, &label, png);
+    }
+    Ok(())
+}
+
+impl From<MetaTrainError> for JobError {
+    fn from(error: MetaTrainError) -> Self {
+        let message = error.to_string();
+        match error {
+            MetaTrainError::Recipe(_)
+            | MetaTrainError::NoMembers
+            | MetaTrainError::OtherBackbone { .. }
+            | MetaTrainError::OtherShape { .. }
+            | MetaTrainError::ImageSize { .. }
+            | MetaTrainError::TooFewImages
+            | MetaTrainError::TooFewHeldOut
+            | MetaTrainError::NothingMixed
+            | MetaTrainError::Merge(_) => Self::abort("recipe", message),
+            MetaTrainError::Diverged(_) => Self::abort("diverged", message)
+                .hint("submit it again with a smaller learning_rate"),
+            MetaTrainError::State(_) => {
+                Self::abort("checkpoint", message).hint("submit it again, as a new job")
+            }
+            MetaTrainError::Operation(_) => Self::failure("engine", message),
+        }
+    }
+}

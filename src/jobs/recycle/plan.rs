@@ -1,0 +1,233 @@
+//! From a wish to a job: everything that is wrong is said here, and the inversions that are still needed are queued.
+
+use super::recipe_file::RecipeFile;
+use super::{Expected, Recycle, Recycled};
+use crate::app::registry::{check_backbone, check_name};
+use crate::jobs::kinds::new_job;
+use crate::jobs::{Invert, Job, JobRequest, Planned, RequestError, Services};
+use crate::recycle::inversion::InversionRecipe;
+use crate::recycle::meta_train::MetaTrainRecipe;
+use crate::store::{AdapterRecord, Name, Retention};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// What a request for recycling says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    name: Option<Name>,
+    #[serde(default)]
+    adapters: Vec<String>,
+    /// Of meta-training.
+    #[serde(default)]
+    recipe: Value,
+    /// Of the images.
+    #[serde(default)]
+    inversion: Value,
+    #[serde(default)]
+    retention: Retention,
+    /// Instead of adapters and recipes: what an earlier run wrote.
+    recipe_file: Option<RecipeFile>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What is to be recycled, wherever it comes from.
+struct Wish {
+    name: Name,
+    references: Vec<String>,
+    inversion: InversionRecipe,
+    meta_training: MetaTrainRecipe,
+    expected: Option<Expected>,
+}
+
+pub(super) async fn plan(
+    request: JobRequest,
+    services: &Services,
+) -> Result<Vec<Planned<Recycle>>, RequestError> {
+    let parameters: Parameters = request.parameters()?;
+    let (retention, dry_run) = (parameters.retention, parameters.dry_run);
+    let wish = wish(parameters, services).await?;
+    check_name(&wish.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
+    let records = adapters(&wish.references, services).await?;
+    let Some(first) = records.first() else {
+        return Err(RequestError::invalid(
+            "adapters",
+            "no adapter is named; name at least one that has a head",
+        ));
+    };
+    let candidate = services.registry().candidate_of(first).await?;
+    let recipe = &wish.meta_training;
+    recipe
+        .validate(&candidate.config)
+        .and_then(|()| recipe.check_images_per_class(wish.inversion.images_per_class))
+        .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
+    let backbone_digest = first.backbone_digest.clone();
+    let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
+    let recycled = records
+        .iter()
+        .zip(&inversions)
+        .map(|(record, planned)| Recycled {
+            adapter: record.label(),
+            adapter_id: record.id,
+            adapter_digest: record.digest.clone(),
+            pool_key: planned.job.pool_key(),
+        });
+    let job = Recycle {
+        name: wish.name,
+        backbone_digest,
+        adapters: recycled.collect(),
+        retention,
+        // As the jobs have it: with the digests of the priors' files.
+        inversion: inversions
+            .first()
+            .map_or(wish.inversion, |planned| planned.job.recipe.clone()),
+        meta_training: wish.meta_training,
+        expected: wish.expected,
+        dry_run: dry_run.then(Uuid::new_v4),
+    };
+    let mut planned = Planned {
+        job,
+        inputs: Vec::new(),
+        waits_for: request.waits_for.clone(),
+    };
+    if dry_run {
+        // The trial needs the priors' files.
+        planned.inputs = inversions
+            .into_iter()
+            .next()
+            .map_or(Vec::new(), |one| one.inputs);
+        return Ok(vec![planned]);
+    }
+    let key = planned.job.deduplication_key(&planned.inputs);
+    if services.store().find_job(&key).await?.is_none() {
+        let waits_for = queue_missing(inversions, services).await?;
+        planned.waits_for.extend(waits_for);
+    }
+    Ok(vec![planned])
+}
+
+async fn wish(parameters: Parameters, services: &Services) -> Result<Wish, RequestError> {
+    let Parameters {
+        name,
+        adapters,
+        recipe,
+        inversion,
+        recipe_file,
+        ..
+    } = parameters;
+    if let Some(file) = recipe_file {
+        file.check()?;
+        if !adapters.is_empty() || !recipe.is_null() || !inversion.is_null() {
+            return Err(RequestError::invalid(
+                "recipe_file",
+                "a recipe file names adapters and recipes itself; leave them out",
+            ));
+        }
+        return Ok(Wish {
+            references: file.adapters_here(services).await?,
+            name: name.unwrap_or(file.name),
+            inversion: file.inversion,
+            meta_training: file.meta_training,
+            expected: Some(Expected {
+                digest: file.digest,
+                threads: file.threads,
+            }),
+        });
+    }
+    let name =
+        name.ok_or_else(|| RequestError::invalid("name", "the meta-LoRA has no name; choose one"))?;
+    let bad = |parameter: &'static str| {
+        move |error: crate::recycle::recipe::RecipeError| {
+            RequestError::invalid(parameter, error.to_string())
+        }
+    };
+    Ok(Wish {
+        name,
+        references: adapters,
+        inversion: match inversion {
+            Value::Null => InversionRecipe::default(),
+            json => InversionRecipe::from_json(&json).map_err(bad("inversion"))?,
+        },
+        meta_training: match recipe {
+            Value::Null => MetaTrainRecipe::default(),
+            json => MetaTrainRecipe::from_json(&json).map_err(bad("recipe"))?,
+        },
+        expected: None,
+    })
+}
+
+/// The adapters that are meant, all of one backbone and each once.
+async fn adapters(
+    references: &[String],
+    services: &Services,
+) -> Result<Vec<AdapterRecord>, RequestError> {
+    let mut records: Vec<AdapterRecord> = Vec::with_capacity(references.len());
+    let mut seen = BTreeSet::new();
+    for reference in references {
+        let record = services.registry().resolve(reference).await?;
+        if !seen.insert(record.id) {
+            return Err(RequestError::invalid(
+                "adapters",
+                format!("{} is named twice", record.label()),
+            ));
+        }
+        if let Some(first) = records.first() {
+            check_backbone(&record, first)?;
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// The inversion of each adapter, not yet queued.
+async fn inversions(
+    request: &JobRequest,
+    records: &[AdapterRecord],
+    recipe: &InversionRecipe,
+    retention: Retention,
+    services: &Services,
+) -> Result<Vec<Planned<Invert>>, RequestError> {
+    let parameters = json!({
+        "adapters": records.iter().map(|record| record.id).collect::<Vec<_>>(),
+        "recipe": recipe,
+        "retention": retention,
+    });
+    let wanted = JobRequest {
+        kind: Invert::KIND.into(),
+        parameters: serde_json::from_value(parameters)
+            .map_err(|error| RequestError::invalid("inversion", error.to_string()))?,
+        files: request.files.clone(),
+        waits_for: request.waits_for.clone(),
+        ..JobRequest::default()
+    };
+    Invert::plan(wanted, services)
+        .await
+        .map_err(|error| match error {
+            RequestError::Invalid { parameter, detail } if parameter == "recipe" => {
+                RequestError::invalid("inversion", detail)
+            }
+            error => error,
+        })
+}
+
+/// Queues the inversions whose images are not there, and gives the ids of their jobs.
+async fn queue_missing(
+    inversions: Vec<Planned<Invert>>,
+    services: &Services,
+) -> Result<Vec<Uuid>, RequestError> {
+    let mut ids = Vec::new();
+    for planned in inversions {
+        let key = planned.job.pool_key();
+        if services.store().find_pool(&key).await?.is_some() {
+            continue;
+        }
+        let new = tokio::task::spawn_blocking(move || new_job(planned))
+            .await
+            .map_err(|error| RequestError::Registry(error.into()))?;
+        ids.push(services.store().submit_job(new).await?.job.id);
+    }
+    Ok(ids)
+}

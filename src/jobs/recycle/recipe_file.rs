@@ -1,0 +1,109 @@
+//! The recipe file: everything from which somebody with the same adapters rebuilds the same meta-LoRA.
+
+use crate::jobs::{RequestError, Services};
+use crate::recycle::inversion::InversionRecipe;
+use crate::recycle::meta_train::MetaTrainRecipe;
+use crate::store::{AdapterFilter, Digest, Name, PoolRecord};
+use serde::{Deserialize, Serialize};
+
+const FORMAT: &str = "lora-recycle-recipe";
+const VERSION: u32 = 1;
+
+/// What stands in a recipe file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeFile {
+    pub format: String,
+    pub version: u32,
+    pub program_version: String,
+    /// Of the meta-LoRA.
+    pub name: Name,
+    /// The order of summation, and with it the last bits, depend on it.
+    pub threads: usize,
+    pub backbone: Named,
+    pub adapters: Vec<Ingredient>,
+    pub inversion: InversionRecipe,
+    pub meta_training: MetaTrainRecipe,
+    /// SHA-256 over the factors of the meta-LoRA: what a rebuilt one is compared with.
+    pub digest: String,
+}
+
+/// Something by its name, which may change, and its digest, which does not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    pub name: String,
+    pub digest: Digest,
+}
+
+/// An adapter and the images that were made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingredient {
+    /// `name:version`
+    pub adapter: String,
+    pub digest: Digest,
+    /// Over its images, labels, teacher logits and kept tokens.
+    pub pool_digest: Digest,
+}
+
+impl RecipeFile {
+    /// The head of the file.
+    pub fn format() -> (String, u32, String) {
+        (FORMAT.into(), VERSION, env!("CARGO_PKG_VERSION").into())
+    }
+
+    /// Whether this program reads it.
+    pub fn check(&self) -> Result<(), RequestError> {
+        if self.format == FORMAT && self.version == VERSION {
+            return Ok(());
+        }
+        Err(RequestError::invalid(
+            "recipe_file",
+            format!(
+                "the file is {} of version {}; this program reads {FORMAT} of version {VERSION}",
+                self.format, self.version
+            ),
+        ))
+    }
+
+    /// Ids of the file's adapters in this registry, by their digests.
+    pub async fn adapters_here(&self, services: &Services) -> Result<Vec<String>, RequestError> {
+        let filter = AdapterFilter {
+            backbone_digest: Some(self.backbone.digest.clone()),
+            ..AdapterFilter::default()
+        };
+        let all = services.store().list_adapters(&filter).await?;
+        let here = self.adapters.iter().map(|wanted| {
+            // Of equal adapters the one with the same name, so that labels stay what they were.
+            let mut equal = all.iter().filter(|own| own.digest == wanted.digest);
+            let named = equal.clone().find(|own| own.label() == wanted.adapter);
+            named.or_else(|| equal.next()).map_or_else(
+                || {
+                    Err(RequestError::invalid(
+                        "recipe_file",
+                        format!(
+                            "the adapter {} with the digest {} is not in this registry; import it first",
+                            wanted.adapter, wanted.digest
+                        ),
+                    ))
+                },
+                |own| Ok(own.id.to_string()),
+            )
+        });
+        here.collect()
+    }
+}
+
+/// SHA-256 over what of a pool decides meta-training, as `sha256sum` lists it: previews and manifest are left out.
+pub(super) fn pool_digest(pool: &PoolRecord) -> Digest {
+    let tensors = pool
+        .files
+        .iter()
+        .filter(|file| file.name.ends_with(".safetensors"));
+    let mut lines: Vec<String> = tensors
+        .map(|file| format!("{}  {}\n", file.digest, file.name))
+        .collect();
+    lines.sort();
+    Digest::of(lines.concat().as_bytes())
+}

@@ -1,0 +1,250 @@
+//! `recycle` through the real program on a tiny backbone: from tuned adapters to a meta-LoRA, killed in each phase, and again
+//! from its recipe file.
+
+use crate::making_cli::Home;
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+/// Two adapters of the same pictures.
+fn two_adapters() -> Home {
+    let home = Home::new();
+    for (name, seed) in [("first", "1"), ("second", "2")] {
+        let pictures = home.text("pictures");
+        home.succeeds(&[
+            "tune",
+            &pictures,
+            "--name",
+            name,
+            "--seed",
+            seed,
+            "--backbone",
+            "tiny",
+            "--steps",
+            "20",
+            "--batch-size",
+            "8",
+        ]);
+    }
+    home
+}
+
+fn recycle<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let always = [
+        "recycle",
+        "first",
+        "second",
+        "--name",
+        "meta",
+        "--inversion",
+        "fast",
+        "--way",
+        "2",
+        "--images-per-class",
+        "4",
+    ];
+    always.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// A few steps only.
+fn quickly<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let quick = ["--inversion-steps", "30", "--episodes", "60"];
+    recycle(&[quick.as_slice(), more].concat())
+}
+
+fn json(home: &Home, arguments: &[&str]) -> Value {
+    serde_json::from_str(&home.succeeds(arguments)).unwrap()
+}
+
+fn digest(home: &Home, adapter: &str) -> String {
+    let shown = json(home, &["adapter", "show", adapter, "--json"]);
+    shown["digest"].as_str().unwrap().to_owned()
+}
+
+fn adapters(home: &Home) -> usize {
+    json(home, &["adapter", "list", "--json"])
+        .as_array()
+        .unwrap()
+        .len()
+}
+
+/// The newest job of kind `recycle`.
+fn job(home: &Home) -> Value {
+    json(home, &["jobs", "list", "--kind", "recycle", "--json"])[0].clone()
+}
+
+#[test]
+fn two_adapters_become_one_and_its_recipe_file_gives_the_same_digest_again() {
+    let home = two_adapters();
+    let file = home.text("meta.json");
+    home.succeeds(&quickly(&["--save-recipe", &file]));
+    let result = job(&home)["result"].clone();
+    assert_eq!(result["adapter"], "meta:1");
+    assert_eq!(result["pools"].as_array().map(Vec::len), Some(2));
+    assert_eq!(result["figures"]["episodes"], 60);
+    assert_eq!(result["is_as_expected"], Value::Null);
+    let shown = json(&home, &["adapter", "show", "meta", "--json"]);
+    assert_eq!(shown["head"], Value::Null);
+    let parents: Vec<&str> = shown["lineage"]["parents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|parent| parent["label"].as_str().unwrap())
+        .collect();
+    assert_eq!(parents, ["first:1", "second:1"]);
+    // The same command again finds what is there.
+    let before = adapters(&home);
+    home.succeeds(&quickly(&[]));
+    assert_eq!(adapters(&home), before);
+
+    home.succeeds(&["recycle", "--from-recipe", &file]);
+    let result = job(&home)["result"].clone();
+    assert_eq!(result["adapter"], "meta:2");
+    assert_eq!(result["is_as_expected"], true);
+    assert_eq!(digest(&home, "meta:2"), digest(&home, "meta:1"));
+
+    let mut changed: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    changed["digest"] = "0".repeat(64).into();
+    fs::write(&file, changed.to_string()).unwrap();
+    home.fails(
+        &["recycle", "--from-recipe", &file],
+        "not that of the recipe file",
+    );
+    changed["adapters"][0]["digest"] = "0".repeat(64).into();
+    fs::write(&file, changed.to_string()).unwrap();
+    home.fails(&["recycle", "--from-recipe", &file], "import it first");
+}
+
+/// Runs `command` until it says that it is in `phase`, and kills it.
+fn killed_in(home: &Home, command: &[&str], phase: &str) {
+    let mut command = home.command(command);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told: Vec<String> = lines
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with(phase))
+        .collect();
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "ended before {phase}: {told:?}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_run_killed_in_both_phases_ends_with_the_digest_of_an_unbroken_one() {
+    let words = recycle(&[
+        "--inversion-steps",
+        "400",
+        "--episodes",
+        "400",
+        "--layers",
+        "last-2",
+        "--sparsity",
+        "0.5",
+    ]);
+    let unbroken = two_adapters();
+    unbroken.succeeds(&words);
+    let broken = two_adapters();
+    for phase in ["inverting", "inverting", "meta-training", "meta-training"] {
+        killed_in(&broken, &words, phase);
+    }
+    broken.succeeds(&words);
+    assert_eq!(digest(&broken, "meta"), digest(&unbroken, "meta"));
+    assert_eq!(adapters(&broken), adapters(&unbroken));
+    let jobs = json(&broken, &["jobs", "list", "--json"]);
+    let states = jobs.as_array().unwrap().iter().map(|job| &job["state"]);
+    assert!(states.clone().all(|state| state == "succeeded"), "{jobs}");
+    // Two were tuned, two inverted, one recycled.
+    assert_eq!(states.count(), 5);
+}
+
+#[test]
+fn a_dry_run_says_time_memory_and_disk_and_makes_nothing() {
+    let home = two_adapters();
+    let before = adapters(&home);
+    let told = home.succeeds(&quickly(&["--dry-run"]));
+    for word in [
+        "images to make\tof 2 of 2 adapters",
+        "time\t",
+        "memory\t",
+        "disk\tat most",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let result = job(&home)["result"].clone();
+    assert_eq!(result["dry_run"], true);
+    assert_eq!(
+        (&result["inversions"], &result["images"]),
+        (&2.into(), &16.into())
+    );
+    assert!(result["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(adapters(&home), before);
+    assert!(home.pools().is_empty());
+    let jobs = json(&home, &["jobs", "list", "--kind", "invert", "--json"]);
+    assert_eq!(jobs.as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn images_that_are_kept_until_used_are_gone_afterwards_and_are_not_made_again_for_the_same_work() {
+    let home = two_adapters();
+    home.succeeds(&quickly(&["--retention", "after-meta-training"]));
+    assert!(home.pools().is_empty());
+    home.succeeds(&quickly(&["--retention", "after-meta-training"]));
+    let jobs = json(&home, &["jobs", "list", "--kind", "invert", "--json"]);
+    assert_eq!(jobs.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn what_cannot_be_recycled_is_refused_before_any_work() {
+    let home = two_adapters();
+    let fails = |arguments: &[&str], words: &str| {
+        let mut command = vec!["recycle", "--name", "meta"];
+        command.extend(arguments);
+        home.fails(&command, words);
+    };
+    fails(&["first", "nobody"], "nobody");
+    fails(&["first", "first"], "named twice");
+    fails(&["first", "--images-per-class", "3"], "needs at least 4");
+    fails(
+        &["first", "--layers", "last-9"],
+        "the backbone has 4 layers",
+    );
+    fails(&["first", "--shots", "x"], "no range");
+    fails(&["first", "--start", "one"], "zero or merge");
+    fails(&["first", "--recipe", "nothing.json"], "nothing.json");
+    home.fails(&["recycle", "first", "--name", "merge"], "reserved");
+    let other = crate::support::project("tests/golden/dinov2-tiny");
+    home.succeeds(&[
+        "backbone",
+        "add",
+        other.to_str().unwrap(),
+        "--name",
+        "other",
+    ]);
+    let pictures = home.text("pictures");
+    home.succeeds(&[
+        "tune",
+        &pictures,
+        "--name",
+        "third",
+        "--backbone",
+        "other",
+        "--steps",
+        "2",
+    ]);
+    fails(&["first", "third"], "was made for the backbone other");
+    let jobs = json(&home, &["jobs", "list", "--json"]);
+    let kinds = jobs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["kind"].as_str().unwrap());
+    assert!(kinds.clone().all(|kind| kind == "tune"), "{jobs}");
+}

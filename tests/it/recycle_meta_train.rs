@@ -1,0 +1,353 @@
+//! Meta-training on tiny backbones: what a step is, what it reaches, and that an interruption changes no bit.
+
+use crate::engine::reference::{MODELS, backbone};
+use crate::recycle_inversion::{OPTIONS, invert, quick, teacher};
+use lora_recycle::adapter::{Adapter, Factors, Site, Target};
+use lora_recycle::engine::loss::PrototypeScores;
+use lora_recycle::engine::session::{Input, Session, Wanted};
+use lora_recycle::recycle::inversion::InversionRecipe;
+use lora_recycle::recycle::layers::Layers;
+use lora_recycle::recycle::meta_train::{
+    EpisodeLabels, Goal, Keep, Member, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe,
+    MetaTraining, Shots, Sparsity, Start, episode_gradients, episode_loss,
+};
+use lora_recycle::recycle::pool::{Pool, Provenance};
+use lora_recycle::recycle::steps::{StepReport, Steps};
+use lora_recycle::tensor::Tensor;
+use std::collections::BTreeMap;
+
+fn inversion() -> InversionRecipe {
+    InversionRecipe {
+        steps: 2,
+        images_per_class: 6,
+        pruning: BTreeMap::from([(1, 0.5)]),
+        ..quick()
+    }
+}
+
+/// The reference's adapter with synthetic images; `label` is in front of its classes' labels.
+fn member(model: &str, label: &str, recipe: InversionRecipe) -> Member {
+    let (_, mut outcome) = invert(model, recipe.clone());
+    for class in &mut outcome.quality.classes {
+        class.label = format!("{label} {}", class.label);
+    }
+    let backbone = backbone(model);
+    let adapter = teacher(model);
+    let from = Provenance {
+        adapter_digest: &adapter.digest(),
+        backbone_digest: &backbone.digest,
+        patch_size: backbone.config.patch_size,
+        recipe: &recipe,
+    };
+    Member {
+        label: label.to_owned(),
+        adapter,
+        pool: Pool::new(outcome, from).unwrap(),
+    }
+}
+
+fn members(model: &str) -> Vec<Member> {
+    let other = InversionRecipe {
+        seed: 1,
+        ..inversion()
+    };
+    vec![
+        member(model, "one", inversion()),
+        member(model, "two", other),
+    ]
+}
+
+fn recipe() -> MetaTrainRecipe {
+    MetaTrainRecipe {
+        rank: 2,
+        episodes: 8,
+        way: 3,
+        queries: 3,
+        held_out: 0.4,
+        validate_every: Some(3),
+        validation_tasks: 5,
+        moving_average: Some(0.9),
+        keep: Keep::BestValidated,
+        ..MetaTrainRecipe::paper()
+    }
+}
+
+fn start(model: &str, members: Vec<Member>, recipe: MetaTrainRecipe) -> MetaTraining {
+    MetaTraining::new(&backbone(model), members, recipe, OPTIONS).unwrap()
+}
+
+fn finish(mut training: MetaTraining) -> (Vec<StepReport>, MetaTrainOutcome) {
+    let mut reports = Vec::new();
+    while !training.is_done() {
+        assert!(training.outcome().is_none());
+        let report = training.step().unwrap();
+        assert!(report.step <= report.total);
+        reports.push(report);
+    }
+    (reports, training.outcome().unwrap())
+}
+
+fn refuse(members: Vec<Member>, recipe: MetaTrainRecipe) -> String {
+    let refused = MetaTraining::new(&backbone("vit-tiny"), members, recipe, OPTIONS);
+    refused.err().unwrap().to_string()
+}
+
+fn figure(report: &StepReport, name: &str) -> f64 {
+    let found = report.figures.iter().find(|(own, _)| *own == name);
+    found
+        .unwrap_or_else(|| panic!("{name} is not in {report:?}"))
+        .1
+}
+
+#[test]
+fn a_step_from_zero_b_has_the_scores_of_the_bare_backbone_and_a_gradient_at_b_alone() {
+    for model in MODELS {
+        let backbone = backbone(model);
+        let mut session = Session::new(&backbone, OPTIONS).unwrap();
+        let values = (0..6 * 3 * 28 * 28).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0);
+        let pixels = Tensor::new([6, 3, 28, 28], values.collect()).unwrap();
+        let width = backbone.config.width;
+        let mut zero = Adapter::default();
+        for layer in 0..backbone.config.layers {
+            let a = (0..2 * width).map(|i| ((i * 13 + layer) % 17) as f32 / 100.0);
+            let factors = Factors {
+                a: Tensor::new([2, width], a.collect()).unwrap(),
+                b: Tensor::zeros([width, 2]),
+                scale: 1.0,
+            };
+            let target = Target::Query;
+            zero.factors.insert(Site { layer, target }, factors);
+        }
+        let labels = EpisodeLabels {
+            classes: 2,
+            supports: &[0, 1],
+            queries: &[0, 1, 1, 0],
+        };
+        let mut prototypes = PrototypeScores::new(Default::default());
+        let output = session
+            .forward(&Input::pixels(&pixels), Wanted::default())
+            .unwrap();
+        let features = output.features.data().to_vec();
+        let bare = episode_loss(&mut prototypes, &features, labels, Goal::Labels, None).unwrap();
+        let input = Input {
+            adapter: Some(&zero),
+            ..Input::pixels(&pixels)
+        };
+        let (first, gradients) =
+            episode_gradients(&mut session, &input, &mut prototypes, labels, Goal::Labels).unwrap();
+        assert_eq!(first, bare, "{model}");
+        for (site, own) in &gradients.factors {
+            assert!(
+                own.da.data().iter().all(|&value| value == 0.0),
+                "{model} {site}"
+            );
+            assert!(
+                own.db.data().iter().any(|&value| value != 0.0),
+                "{model} {site}"
+            );
+        }
+    }
+}
+
+#[test]
+fn going_on_after_any_step_gives_the_same_bits() {
+    let backbone = backbone("vit-tiny");
+    let members = members("vit-tiny");
+    for recipe in [
+        recipe(),
+        MetaTrainRecipe {
+            layers: Layers::Last(2),
+            sparsity: Sparsity::Share(0.5),
+            start: Start::Merge { factor: None },
+            ..recipe()
+        },
+    ] {
+        let (_, whole) = finish(start("vit-tiny", members.clone(), recipe.clone()));
+        let mut training = start("vit-tiny", members.clone(), recipe.clone());
+        while !training.is_done() {
+            // Preparations are made again, so that a whole step of learning follows each time.
+            while training.step().unwrap().phase != "meta-training" {}
+            let state = training.state().unwrap();
+            training =
+                MetaTraining::resume(&backbone, members.clone(), recipe.clone(), OPTIONS, &state)
+                    .unwrap();
+        }
+        assert_eq!(training.outcome().unwrap(), whole);
+        let state = training.state().unwrap();
+        let other = MetaTrainRecipe { rank: 3, ..recipe };
+        let refused = MetaTraining::resume(&backbone, members.clone(), other, OPTIONS, &state);
+        assert!(matches!(refused.err(), Some(MetaTrainError::State(_))));
+    }
+}
+
+#[test]
+fn the_last_and_the_best_validated_state_are_both_kept() {
+    let (reports, outcome) = finish(start("dinov2-tiny", members("dinov2-tiny"), recipe()));
+    let episodes: Vec<u64> = outcome.validations.iter().map(|own| own.episode).collect();
+    assert_eq!(episodes, [0, 3, 6, 8]);
+    assert_eq!(outcome.loss_curve.len(), 8);
+    let last = reports.last().unwrap();
+    let validation = outcome.validations.last().unwrap();
+    assert_eq!(figure(last, "validation_loss"), validation.loss);
+    assert!((0.0..=1.0).contains(&validation.accuracy));
+    let lowest = outcome.validations.iter().map(|own| own.loss);
+    let lowest = lowest.fold(f64::INFINITY, f64::min);
+    assert_eq!(outcome.chosen(Keep::Last), &outcome.last);
+    let best = outcome.chosen(Keep::BestValidated);
+    assert_eq!(best == &outcome.last, validation.loss == lowest);
+    assert!(best.head.is_none());
+}
+
+#[test]
+fn learning_lowers_the_loss_on_tasks_of_one_adapter_and_on_mixed_ones() {
+    for share in [0.0, 1.0] {
+        let recipe = MetaTrainRecipe {
+            share_of_mixed_episodes: share,
+            episodes: 60,
+            held_out: 0.0,
+            moving_average: None,
+            unit_features: true,
+            score_scale: 5.0,
+            learning_rate: 1e-2,
+            cycle_steps: 60,
+            keep: Keep::Last,
+            ..recipe()
+        };
+        let (reports, outcome) = finish(start("vit-tiny", members("vit-tiny"), recipe));
+        let name = ["divergence", "cross_entropy"][share as usize];
+        assert_eq!(figure(&reports[0], name), outcome.loss_curve[0]);
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (
+            mean(&outcome.loss_curve[..15]),
+            mean(&outcome.loss_curve[45..]),
+        );
+        println!("mixed {share}: {first} to {last}");
+        assert!(last < 0.9 * first, "mixed {share}: {first} to {last}");
+        assert!(outcome.validations.is_empty() && outcome.best.is_none());
+    }
+}
+
+#[test]
+fn pools_that_differ_in_rank_targets_classes_size_and_tokens_go_together() {
+    let mut small = member(
+        "vit-tiny",
+        "small",
+        InversionRecipe {
+            image_size: Some(14),
+            classes: Some(vec!["ant".into(), "eel".into()]),
+            pruning: BTreeMap::new(),
+            ..inversion()
+        },
+    );
+    let width = backbone("vit-tiny").config.width;
+    small.adapter.factors = BTreeMap::from([(
+        Site {
+            layer: 3,
+            target: Target::Key,
+        },
+        Factors {
+            a: Tensor::new([1, width], vec![0.1; width]).unwrap(),
+            b: Tensor::new([width, 1], vec![0.2; width]).unwrap(),
+            scale: 2.0,
+        },
+    )]);
+    let mut members = members("vit-tiny");
+    members.push(small);
+    for sparsity in [Sparsity::NONE, Sparsity::STORED, Sparsity::Share(0.75)] {
+        let recipe = MetaTrainRecipe {
+            sparsity,
+            targets: vec![Target::Query, Target::Key, Target::Value],
+            start: Start::Merge { factor: Some(0.5) },
+            shots: Shots::Between([1, 2]),
+            held_out: 0.0,
+            keep: Keep::Last,
+            episodes: 12,
+            affine: true,
+            colour: true,
+            inversion_probability: 0.5,
+            ..recipe()
+        };
+        let (_, outcome) = finish(start("vit-tiny", members.clone(), recipe));
+        assert!(outcome.loss_curve.iter().all(|loss| loss.is_finite()));
+        assert_eq!(outcome.last.factors.len(), 12);
+        assert!(outcome.last.factors.values().all(|own| own.rank() == 2));
+    }
+}
+
+#[test]
+fn a_cached_prefix_gives_what_the_whole_pass_gives() {
+    let recipe = MetaTrainRecipe {
+        layers: Layers::Last(2),
+        sparsity: Sparsity::Share(0.5),
+        ..recipe()
+    };
+    let (reports, cached) = finish(start("dinov2-tiny", members("dinov2-tiny"), recipe.clone()));
+    assert_eq!(reports[0].phase, "preparing the images");
+    let whole = MetaTrainRecipe {
+        layers: Layers::Last(2),
+        // Nothing is inverted, but that is known in each step only: every pass begins with pixels.
+        inversion_probability: f64::MIN_POSITIVE,
+        ..recipe
+    };
+    let (_, whole) = finish(start("dinov2-tiny", members("dinov2-tiny"), whole));
+    for (cached, whole) in cached.loss_curve.iter().zip(&whole.loss_curve) {
+        assert!(
+            (cached - whole).abs() <= 1e-4 * whole.abs(),
+            "{cached} {whole}"
+        );
+    }
+}
+
+#[test]
+fn the_start_from_one_adapter_with_factor_one_has_its_effect() {
+    let model = "vit-tiny";
+    let one = member(model, "one", inversion());
+    let recipe = MetaTrainRecipe {
+        rank: 4,
+        start: Start::Merge { factor: Some(1.0) },
+        learning_rate: 1e-30,
+        lowest_learning_rate: 0.0,
+        ..recipe()
+    };
+    let (_, outcome) = finish(start(model, vec![one.clone()], recipe));
+    for (site, own) in &one.adapter.factors {
+        let (expected, found) = (own.delta(), outcome.last.factors[site].delta());
+        let largest = expected.data().iter().fold(0f32, |m, v| m.max(v.abs()));
+        for (a, b) in expected.data().iter().zip(found.data()) {
+            assert!((a - b).abs() <= 1e-5 * largest, "{site}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_refused_before_any_work() {
+    assert!(refuse(vec![], recipe()).contains("name at least one adapter"));
+    let other = member("dinov2-tiny", "other", inversion());
+    assert!(refuse(vec![other], recipe()).contains("were made with the backbone"));
+    let few = member(
+        "vit-tiny",
+        "few",
+        InversionRecipe {
+            images_per_class: 2,
+            ..inversion()
+        },
+    );
+    assert!(refuse(vec![few.clone()], recipe()).contains("too few images to hold some out"));
+    let mixed = MetaTrainRecipe {
+        share_of_mixed_episodes: 1.0,
+        held_out: 0.0,
+        keep: Keep::Last,
+        ..recipe()
+    };
+    assert!(refuse(vec![few.clone(), few], mixed).contains("no two pools go together"));
+    let mut wide = member("vit-tiny", "wide", inversion());
+    let factors = wide.adapter.factors.values_mut().next().unwrap();
+    factors.a = Tensor::zeros([4, 8]);
+    assert!(refuse(vec![wide], recipe()).contains("does not fit the backbone"));
+    let nothing = MetaTrainRecipe {
+        score_scale: f64::NAN,
+        ..recipe()
+    };
+    let one = member("vit-tiny", "one", inversion());
+    assert!(refuse(vec![one], nothing).contains("score_scale is NaN"));
+}
