@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A data folder with the golden backbone `vit-tiny`, and pictures of two classes.
-pub struct Home(TempDir);
+pub struct Home(pub TempDir);
 
 impl Home {
     pub fn new() -> Self {

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 /// Two adapters of the same pictures.
-fn two_adapters() -> Home {
+pub fn two_adapters() -> Home {
     let home = Home::new();
     for (name, seed) in [("first", "1"), ("second", "2")] {
         let pictures = home.text("pictures");

@@ -4,11 +4,13 @@ pub(super) mod checkpoint;
 mod events;
 mod inputs;
 mod queue;
+mod submit;
 
 pub use events::{EventKind, JobEvent, LogLevel};
 pub use inputs::{JobInput, NewInput};
 pub(super) use queue::put_back_abandoned;
-pub use queue::{Claim, Finish, NewJob, Submitted};
+pub use queue::{Claim, Finish};
+pub use submit::{NewJob, Submitted};
 
 use super::database::Database;
 use super::{Store, StoreError, parse, parse_json};

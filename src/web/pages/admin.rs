@@ -1,4 +1,4 @@
-//! The pages of adapters, jobs and pools. They are frames; what stands in them comes from the REST interface, which the page calls
+//! The pages of adapters, recycling, jobs and pools. They are frames; what stands in them comes from the REST interface, which the page calls
 //! like every other client.
 
 use super::{assets, document};
@@ -48,6 +48,12 @@ struct PoolPage<'a> {
     assets: &'a str,
 }
 
+#[derive(Clone, Template)]
+#[template(path = "admin/recycle.html")]
+struct RecyclePage<'a> {
+    assets: &'a str,
+}
+
 /// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
 pub fn router() -> Router<WebState> {
     let assets = assets::base_path();
@@ -56,6 +62,7 @@ pub fn router() -> Router<WebState> {
         .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
         .route("/admin/jobs", get(jobs))
         .route("/admin/jobs/{id}", frame(JobPage { assets }))
+        .route("/admin/recycle", frame(RecyclePage { assets }))
         .route("/admin/pools", frame(PoolsPage { assets }))
         .route("/admin/pools/{id}", frame(PoolPage { assets }))
 }
@@ -81,7 +88,7 @@ mod tests {
     use crate::web::pages::tests::assert_strict;
 
     /// Each page with its scripts that ask for elements.
-    fn pages() -> [(String, &'static [&'static str]); 6] {
+    fn pages() -> [(String, &'static [&'static str]); 7] {
         let assets = assets::base_path();
         let jobs = JobsPage {
             assets,
@@ -99,6 +106,7 @@ mod tests {
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
             (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
+            (html(&RecyclePage { assets }), &["recycle"]),
             (html(&PoolsPage { assets }), &["pools"]),
             (
                 html(&PoolPage { assets }),

@@ -62,16 +62,19 @@ export const describe = (reference, { tags, notes }) => answer("PATCH", one(refe
 export const remove = (reference) => answer("DELETE", one(reference));
 export const aliases = async () => (await answer("GET", "/adapter-aliases")).aliases;
 
-export async function versionsOf(name) {
+async function allAdapters(query) {
   const found = [];
   let cursor = null;
   do {
-    const page = await adapters({ name, cursor, limit: 100 });
+    const page = await adapters({ ...query, cursor, limit: 100 });
     found.push(...page.adapters);
     cursor = page.next_cursor;
   } while (cursor);
   return found;
 }
+
+export const versionsOf = (name) => allAdapters({ name });
+export const adaptersWithHead = async () => (await allAdapters({})).filter(({ head }) => head);
 
 // `files`: [{file, path}]. Returns {adapter, report}; `adapter` is null for a dry run.
 export function importFiles(files, { dryRun = false, name, backbone, tags, notes } = {}, signal) {
@@ -119,6 +122,7 @@ export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/p
 
 // Returns the jobs that were made.
 export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
+export const startRecycle = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "recycle", ...parameters } }));
 
 // Uploads `archive` (a Blob) and calls `progress` with the share that has gone. Returns the jobs that were made.
 // `fetch` does not tell how far an upload is.

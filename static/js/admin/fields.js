@@ -11,6 +11,12 @@ export function numberOf(id) {
 // What has a value; what has none is left to the server.
 export const given = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null && value !== ""));
 
+// Layers as the server takes them: `all` and `last-6` as they are, numbers as a list.
+export function layersOf(id) {
+  const text = byId(id).value.trim();
+  return /^[\d\s,]+$/.test(text) ? text.split(/[\s,]+/).filter(Boolean).map(Number) : text;
+}
+
 // `text` made fit to be a name of an adapter.
 export const fitName = (text) => text.normalize("NFKD").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 100);
 

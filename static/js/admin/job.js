@@ -11,6 +11,7 @@ import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts
 
 const PREVIEWS_EVERY_MS = 1_000;
 const MOST_LINES = 2_000;
+const SHOWS_IMAGES = new Set(["invert", "recycle"]);
 const LEVELS = { error: "Error: ", warn: "Warning: ", warning: "Warning: " };
 
 const id = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -39,6 +40,7 @@ function showState(next) {
     byId("result").href = result.href;
     setText(byId("result"), result.words);
   }
+  showRecipeFile(job.result?.recipe_file);
   byId("cancel").hidden = !canCancel(job);
   setText(byId("cancel"), `${cancelWords(job)}…`);
   byId("retry").hidden = !canRetry(job);
@@ -54,6 +56,15 @@ function showState(next) {
     ["Id", make("code", {}, job.id)],
   ]);
   if (isOver(job)) setText(byId("previews-words"), "The images as they were last. Click one to see it larger.");
+}
+
+// What rebuilds the same adapter elsewhere.
+function showRecipeFile(file) {
+  const place = byId("recipe-file");
+  place.hidden = !file;
+  if (!file || place.href) return;
+  place.href = URL.createObjectURL(new Blob([`${JSON.stringify(file, null, 2)}\n`], { type: "application/json" }));
+  place.download = `${file.name}.recipe.json`;
 }
 
 function waits() {
@@ -90,7 +101,7 @@ let previewsAt = 0;
 
 // At most once in a while, and never twice at a time.
 async function showPreviews() {
-  if (job?.kind !== "invert" || job.state !== "running" || previewsAsked || document.hidden) return;
+  if (!SHOWS_IMAGES.has(job?.kind) || job.state !== "running" || previewsAsked || document.hidden) return;
   previewsAsked = true;
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, previewsAt + PREVIEWS_EVERY_MS - performance.now())));
   try {

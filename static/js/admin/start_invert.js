@@ -5,8 +5,6 @@ import * as api from "./api.js";
 import { attempt, make, showFailure } from "./elements.js";
 import { given, numberOf, showWhere } from "./fields.js";
 
-const AT_ONCE = 100;
-
 // Calls `started` with the jobs that were made. `wanted`: the label of an adapter that is chosen from the start, or null.
 export async function offerInversion(wanted, started) {
   showWhere("invert-prune", "invert-pruning");
@@ -21,23 +19,12 @@ export async function offerInversion(wanted, started) {
     event.preventDefault();
     start(started);
   });
-  await attempt(byId("invert-failure"), async () => showChoices(await adaptersWithHead(), wanted));
+  await attempt(byId("invert-failure"), async () => showChoices(await api.adaptersWithHead(), wanted));
 }
 
 // Shows the adapters anew, for example after one was tuned. What is chosen stays chosen.
 export async function refreshChoices() {
-  await attempt(byId("invert-failure"), async () => showChoices(await adaptersWithHead(), null));
-}
-
-async function adaptersWithHead() {
-  const found = [];
-  let cursor = null;
-  do {
-    const page = await api.adapters({ cursor, limit: AT_ONCE });
-    found.push(...page.adapters.filter(({ head }) => head));
-    cursor = page.next_cursor;
-  } while (cursor);
-  return found;
+  await attempt(byId("invert-failure"), async () => showChoices(await api.adaptersWithHead(), null));
 }
 
 function showChoices(adapters, wanted) {

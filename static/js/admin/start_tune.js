@@ -4,7 +4,7 @@ import { byId, plural, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer } from "../drops.js";
 import * as api from "./api.js";
 import { attempt, bytes, showFailure, speak } from "./elements.js";
-import { fitName, given, numberOf, showWhere } from "./fields.js";
+import { fitName, given, layersOf, numberOf, showWhere } from "./fields.js";
 import { MOST_BYTES, MOST_FILES, zipOf } from "./zip.js";
 
 const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
@@ -98,14 +98,8 @@ function parameters() {
   return {
     name: byId("tune-name").value.trim(),
     ...(many && given({ episodes: numberOf("tune-episodes"), way: numberOf("tune-way") })),
-    recipe: given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers: layers() }),
+    recipe: given({ steps: numberOf("tune-steps"), rank: numberOf("tune-rank"), learning_rate: numberOf("tune-rate"), seed: numberOf("tune-seed"), layers: layersOf("tune-layers") }),
   };
-}
-
-// `all` and `last-6` as they are, numbers as a list.
-function layers() {
-  const text = byId("tune-layers").value.trim();
-  return /^[\d\s,]+$/.test(text) ? text.split(/[\s,]+/).filter(Boolean).map(Number) : text;
 }
 
 async function start(started) {

@@ -1,7 +1,7 @@
 // Jobs, figures and recipes in words. Knows no document.
 
 export const STATES = { queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
-export const KINDS = { tune: "Tune an adapter", invert: "Make synthetic images" };
+export const KINDS = { tune: "Tune an adapter", invert: "Make synthetic images", recycle: "Recycle adapters" };
 
 export const isOver = ({ state }) => state === "succeeded" || state === "failed" || state === "cancelled";
 
@@ -62,6 +62,9 @@ const FIGURES = {
   held_out_accuracy: "Accuracy on held-out pictures",
   training_accuracy: "Accuracy on the pictures it was tuned on",
   teacher_accuracy: "Recognised by the adapter",
+  divergence: "Distance to the adapters' answers",
+  validation_loss: "Loss on held-out synthetic tasks",
+  validation_accuracy: "Accuracy on held-out synthetic tasks",
 };
 export const figureName = (name) => FIGURES[name] ?? named(name);
 

@@ -1,7 +1,11 @@
 //! The pages of jobs and pools, on a data folder with a history.
 
 use super::accessibility;
+use super::jobs_live::wait_long;
 use super::session::{Server, Session};
+use crate::making_cli::Home;
+use crate::recycle_cli::two_adapters;
+use fantoccini::Locator;
 use lora_recycle::recycle::pool::{preview, preview_file};
 use lora_recycle::store::{
     Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
@@ -504,5 +508,61 @@ async fn a_form_says_what_is_missing_before_anything_is_sent() {
             .await,
         true
     );
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adapters_that_fit_are_chosen_costed_and_recycled_on_one_page() {
+    let Home(folder) = two_adapters();
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, "/admin/recycle").await;
+    assert_eq!(
+        page.value(&says("runs-empty", "Nothing was recycled yet"))
+            .await,
+        true
+    );
+    page.click("#recycle-start").await;
+    let name = page
+        .client
+        .find(Locator::Css("#recycle-name"))
+        .await
+        .unwrap();
+    name.send_keys("both").await.unwrap();
+    page.click("#recycle-start").await;
+    page.wait_for(&says("recycle-failure", "No adapter is chosen yet"))
+        .await;
+    page.click("#recycle-all").await;
+    page.wait_for(&says(
+        "recycle-fit",
+        "2 adapters with 4 classes together, all on tiny",
+    ))
+    .await;
+    for (id, value) in [
+        ("recycle-episodes", "12"),
+        ("recycle-per-class", "4"),
+        ("recycle-steps", "8"),
+    ] {
+        choose(&page, id, value).await;
+    }
+    page.click("#recycle-cost").await;
+    wait_long(&page, &says("recycle-estimate", "of training")).await;
+    let estimate = page.text("#recycle-estimate").await;
+    assert!(estimate.contains("16 images of 2 adapters"), "{estimate}");
+    page.click("#recycle-start").await;
+    page.wait_for(&says("started", "has begun")).await;
+    wait_long(
+        &page,
+        "document.querySelector('#runs [data-part=result]')?.textContent === 'Open both:1'",
+    )
+    .await;
+    page.click("#started a").await;
+    page.wait_for(&says("state", "Done")).await;
+    page.wait_for("document.getElementById('recipe-file').download === 'both.recipe.json'")
+        .await;
+    page.wait_for("document.querySelectorAll('.curve').length > 0")
+        .await;
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }

@@ -30,7 +30,7 @@ async fn follow(page: &Session) {
 }
 
 /// Real work on a busy machine takes more than one wait.
-async fn wait_long(page: &Session, condition: &str) {
+pub async fn wait_long(page: &Session, condition: &str) {
     for _ in 0..10 {
         let script = format!(
             "const done = arguments[arguments.length - 1];

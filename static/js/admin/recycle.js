@@ -1,0 +1,189 @@
+// Recycling: what is chosen, what it will cost, and the runs so far.
+
+import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
+import * as api from "./api.js";
+import { attempt, bytes, jobPage, make, showFailure, speak, when } from "./elements.js";
+import { given, layersOf, numberOf } from "./fields.js";
+import { resultOf } from "./job_actions.js";
+import { duration, isOver, percent, progressWords, stateWords } from "./words.js";
+
+const LOOK_AGAIN_MS = 2_000;
+const LOOK_AGAIN_IDLE_MS = 10_000;
+const MOST_RUNS = 50;
+
+let adapters = [];
+const boxes = () => [...byId("recycle-adapters").querySelectorAll("input")];
+const chosen = () => adapters.filter((_, index) => boxes()[index].checked);
+const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+
+// --- what is chosen
+
+function showAdapters() {
+  const wanted = new Set(new URLSearchParams(location.search).getAll("adapter"));
+  byId("recycle-adapters").replaceChildren(...adapters.map(({ label, head, backbone }, index) => {
+    const box = make("input", { type: "checkbox", id: `recycle-adapter-${index}`, checked: wanted.has(label) });
+    return make("li", { className: "tick" }, box, make("label", { htmlFor: box.id }, `${label}, ${plural(head.classes, "class", "classes")}, on ${backbone.name}`));
+  }));
+  byId("recycle-none").hidden = adapters.length > 0;
+  byId("recycle-all").hidden = adapters.length < 2;
+  for (const id of ["recycle-start", "recycle-cost"]) byId(id).disabled = adapters.length === 0;
+  fit();
+}
+
+// Only adapters of one backbone go together.
+function fit() {
+  const [first] = chosen();
+  for (const [index, box] of boxes().entries()) box.disabled = Boolean(first) && adapters[index].backbone.digest !== first.backbone.digest;
+  const count = chosen().length;
+  const classes = chosen().reduce((sum, { head }) => sum + head.classes, 0);
+  const words = count === 0 ? "" : `${plural(count, "adapter", "adapters")} with ${plural(classes, "class", "classes")} together, all on ${first.backbone.name}.${count === 1 ? " More adapters make a better one." : ""}`;
+  setText(byId("recycle-fit"), words);
+}
+
+function chooseAll() {
+  const wanted = (chosen()[0] ?? adapters[0]).backbone.digest;
+  for (const [index, box] of boxes().entries()) box.checked = adapters[index].backbone.digest === wanted;
+  fit();
+}
+
+function parameters() {
+  const sparsity = numberOf("recycle-sparsity");
+  return {
+    name: byId("recycle-name").value.trim(),
+    adapters: chosen().map(({ label }) => label),
+    retention: choiceOf("retention"),
+    recipe: {
+      preset: choiceOf("way"),
+      ...given({
+        episodes: numberOf("recycle-episodes"), shots: numberOf("recycle-shots"), rank: numberOf("recycle-rank"), seed: numberOf("recycle-seed"),
+        layers: layersOf("recycle-layers"), sparsity: sparsity === null ? null : sparsity / 100,
+      }),
+    },
+    inversion: {
+      preset: choiceOf("images"),
+      ...given({ images_per_class: numberOf("recycle-per-class"), steps: numberOf("recycle-steps"), seed: numberOf("recycle-seed") }),
+    },
+  };
+}
+
+function isReady() {
+  showFailure(byId("recycle-failure"));
+  if (chosen().length > 0) return true;
+  showFailure(byId("recycle-failure"), { message: "No adapter is chosen yet.", hint: "Choose two or more from the list." });
+  boxes()[0]?.focus();
+  return false;
+}
+
+// --- what it will cost
+
+async function estimate() {
+  if (!isReady()) return;
+  const place = byId("recycle-estimate");
+  place.hidden = false;
+  setText(place, "Some steps are timed on this machine…");
+  byId("recycle-cost").disabled = true;
+  const known = await attempt(byId("recycle-failure"), async () => {
+    const [begun] = await api.startRecycle({ ...parameters(), name: byId("recycle-name").value.trim() || "estimate", dry_run: true });
+    let job = begun;
+    while (!isOver(job)) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS / 2));
+      job = await api.job(job.id);
+      if (job.state === "queued") setText(place, "Other jobs are before it; some steps are timed after them…");
+    }
+    if (job.state !== "succeeded") throw new api.Failure(api.sentence(job.error?.message ?? "The estimate was stopped"), { hint: job.error?.hint });
+    setText(place, costWords(job.result));
+  });
+  place.hidden = !known;
+  byId("recycle-cost").disabled = false;
+}
+
+function costWords({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, memory_bytes: memory, disk_bytes: disk }) {
+  const sets = inversions > 0 ? `${duration(imaging)} for ${plural(images, "image", "images")} of ${plural(inversions, "adapter", "adapters")}` : "the images are there already";
+  return `About ${duration(seconds)} on ${plural(threads, "thread", "threads")} (${sets}; ${duration(training)} of training), ${bytes(memory)} of memory, ${bytes(disk)} on the disk.`;
+}
+
+async function start(event) {
+  event.preventDefault();
+  if (!isReady()) return;
+  byId("recycle-start").disabled = true;
+  let jobs = null;
+  await attempt(byId("recycle-failure"), async () => {
+    jobs = await api.startRecycle(parameters());
+  });
+  byId("recycle-start").disabled = false;
+  if (!jobs) return;
+  const place = byId("started");
+  const words = jobs[0].state === "succeeded" ? " was done before; here it is." : " has begun.";
+  place.replaceChildren(make("a", { href: jobPage(jobs[0].id) }, jobs[0].title), words);
+  place.hidden = false;
+  speak(place.textContent);
+  place.focus();
+  load();
+}
+
+// --- runs
+
+let timer = null;
+
+async function load() {
+  clearTimeout(timer);
+  let busy = false;
+  await attempt(byId("runs-failure"), async () => {
+    const { jobs } = await api.jobs({ kind: "recycle", limit: MOST_RUNS });
+    const runs = jobs.filter(({ recipe }) => !recipe.dry_run);
+    busy = runs.some((job) => !isOver(job));
+    for (const job of runs) known.set(job.id, job);
+    showItems(byId("runs"), runs, () => fromTemplate("run-row"), updateRow);
+    byId("runs-empty").hidden = runs.length > 0;
+    setText(byId("runs-count"), runs.length > 0 ? plural(runs.length, "run", "runs") : "");
+  });
+  timer = setTimeout(lookAgain, busy ? LOOK_AGAIN_MS : LOOK_AGAIN_IDLE_MS);
+}
+
+const known = new Map();
+
+function lookAgain() {
+  if (!document.hidden) load();
+}
+
+function updateRow(row, job) {
+  const link = part(row, "link");
+  link.href = jobPage(job.id);
+  setText(link, job.title);
+  part(row, "state").dataset.state = job.state;
+  setText(part(row, "state"), stateWords(job));
+  setText(part(row, "facts"), facts(job));
+  part(row, "error").hidden = !job.error;
+  setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(api.sentence).join(" "));
+  const result = resultOf(job);
+  part(row, "result").hidden = !result;
+  if (result) {
+    part(row, "result").href = result.href;
+    setText(part(row, "result"), result.words);
+  }
+}
+
+function facts({ state, progress, created_ms: created, started_ms: started, finished_ms: finished, result }) {
+  if (state === "running" && progress) return progressWords(progress);
+  const validations = result?.figures?.validations ?? [];
+  const best = Math.max(...validations.map(({ accuracy }) => accuracy));
+  return [
+    `asked for ${when(created)}`,
+    started && finished ? `took ${duration((finished - started) / 1000)}` : null,
+    validations.length > 0 ? `${percent(best)} on held-out synthetic tasks, ${percent(validations[0].accuracy)} before the first step` : null,
+  ].filter(Boolean).join(" · ");
+}
+
+byId("recycle-adapters").addEventListener("change", fit);
+byId("recycle-all").addEventListener("click", chooseAll);
+byId("recycle-cost").addEventListener("click", estimate);
+byId("recycle-form").addEventListener("submit", start);
+document.addEventListener("visibilitychange", lookAgain);
+await Promise.all([
+  load(),
+  attempt(byId("recycle-failure"), async () => {
+    adapters = await api.adaptersWithHead();
+    showAdapters();
+  }),
+]);
+document.documentElement.dataset.ready = "true";
