@@ -62,6 +62,9 @@ pub struct Recycle {
     /// Factor of that sum
     #[arg(long, value_name = "FACTOR")]
     factor: Option<f64>,
+    /// First learn a factor for each adapter and layer of that sum, in so many steps
+    #[arg(long, value_name = "STEPS")]
+    learn_factors: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
     mixed: Option<f64>,
@@ -186,6 +189,10 @@ impl Recycle {
             }),
         );
         set("start", self.start()?);
+        set(
+            "factors",
+            self.learn_factors.map(|steps| json!({"steps": steps})),
+        );
         Ok(recipe)
     }
 

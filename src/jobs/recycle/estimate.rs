@@ -10,7 +10,7 @@ use crate::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
 use crate::recycle::inversion::{
     ClassQuality, Inversion, InversionOutcome, InversionRecipe, Quality,
 };
-use crate::recycle::meta_train::{Member, MetaTrainRecipe, MetaTraining};
+use crate::recycle::meta_train::{FactorRecipe, Member, MetaTrainRecipe, MetaTraining};
 use crate::recycle::pool::{Pool, Provenance};
 use crate::recycle::steps::{StepReport, Steps};
 use crate::tensor::Tensor;
@@ -217,6 +217,10 @@ fn training(
         })
         .collect::<Result<Vec<_>, JobError>>()?;
     let trial = MetaTrainRecipe {
+        factors: recipe.factors.map(|factors| FactorRecipe {
+            steps: TIMED_STEPS,
+            ..factors
+        }),
         episodes: TIMED_STEPS + 1,
         validate_every: Some(TIMED_STEPS + 1),
         ..recipe.clone()
@@ -240,8 +244,15 @@ fn training(
         .validate_every
         .unwrap_or((recipe.episodes / 10).max(1));
     let validations = 1 + recipe.episodes / every;
+    // Their passes carry the changes of all adapters.
+    let ranks = |adapters: &[Adapter]| adapters.iter().map(Adapter::largest_rank).sum::<usize>();
+    let factor_step = times.middle("learning the factors", 1..TIMED_STEPS as usize);
+    let factor_step =
+        factor_step * ranks(adapters) as f64 / ranks(&adapters[..tried]).max(1) as f64;
+    let factor_steps = recipe.factors.map_or(0, |factors| factors.steps);
     Ok(Training {
         seconds: more * prepared
+            + factor_steps as f64 * factor_step
             + recipe.episodes as f64 * episode
             + validations as f64 * validation * more,
         prefix_bytes_per_image: 4 * prefix_values,

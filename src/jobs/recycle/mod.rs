@@ -361,6 +361,7 @@ fn figures(outcome: &MetaTrainOutcome, keep: Keep) -> Value {
         "last_loss": mean(&curve[curve.len().saturating_sub(tenth)..]),
         "kept_episode": best.map_or(curve.len() as u64, |best| best.episode),
         "validations": outcome.validations,
+        "factors": outcome.factors,
     })
 }
 
@@ -388,6 +389,7 @@ impl From<MetaTrainError> for JobError {
             | MetaTrainError::TooFewImages
             | MetaTrainError::TooFewHeldOut
             | MetaTrainError::NothingMixed
+            | MetaTrainError::NothingToSum
             | MetaTrainError::Merge(_) => Self::abort("recipe", message),
             MetaTrainError::Diverged(_) => Self::abort("diverged", message)
                 .hint("submit it again with a smaller learning_rate"),

@@ -3,9 +3,11 @@
 //! A step draws a task, either of one adapter's classes, where the student's scores are to follow the adapter's own answers
 //! (`KL(softmax(teacher / T) ‖ softmax(scores / T))`, teacher logits as the pool has them), or mixed over the classes of several
 //! adapters, where the labels are the goal (cross-entropy). Scores are minus the distances of the queries to the class
-//! prototypes (arXiv 2412.02220). Layers before the student's first never change: what they make of an image is computed once.
+//! prototypes (arXiv 2412.02220). Before that, factors of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.
 
 mod batch;
+mod factors;
+mod learn;
 mod loss;
 mod member;
 mod recipe;
@@ -15,7 +17,7 @@ mod validation;
 
 pub use loss::{EpisodeLabels, EpisodeLoss, Goal, episode_gradients, episode_loss};
 pub use member::Member;
-pub use recipe::{Keep, MetaTrainRecipe, Shots, Sparsity, Start};
+pub use recipe::{FactorRecipe, Keep, MetaTrainRecipe, Shots, Sparsity, Start};
 pub use validation::Validation;
 
 use super::fresh_adapter::{factor_values, set_factor_values};
@@ -28,7 +30,7 @@ use crate::engine::loss::PrototypeScores;
 use crate::engine::operation::OperationError;
 use crate::engine::optimise::{Adam, AdamSettings};
 use crate::engine::session::{Session, SessionOptions};
-use batch::{Batch, Episode};
+use factors::FactorLearning;
 use member::{IMAGES_AT_ONCE, Source};
 use tasks::{Task, Tasks};
 use thiserror::Error;
@@ -71,6 +73,10 @@ pub enum MetaTrainError {
          and labels; choose a smaller share_of_mixed_episodes"
     )]
     NothingMixed,
+    #[error(
+        "no adapter changes the layers and targets that the recipe names, so there is no sum to start from; name others, or start from zero"
+    )]
+    NothingToSum,
     #[error("the start cannot be made: {0}")]
     Merge(#[from] MergeError),
     #[error("meta-training went astray: {0}; choose a smaller learning rate")]
@@ -88,6 +94,8 @@ pub struct MetaTrainOutcome {
     pub last: Adapter,
     /// That of the lowest validation loss; absent where nothing is held out.
     pub best: Option<Adapter>,
+    /// By adapter, then by layer of the backbone; empty where none were learned.
+    pub factors: Vec<Vec<f32>>,
     /// Loss of each episode.
     pub loss_curve: Vec<f64>,
     /// In the order of their episodes, the first before any step.
@@ -116,7 +124,6 @@ pub struct TaskImage<'a> {
 }
 
 const KIND: &str = "meta-training";
-const PHASE: &str = "meta-training";
 
 /// Meta-training under way.
 pub struct MetaTraining {
@@ -138,6 +145,8 @@ pub struct MetaTraining {
     /// Moving average of `values`.
     average: Option<Vec<f32>>,
     adam: Adam,
+    /// Comes first where it is there.
+    factors: Option<FactorLearning>,
     prototypes: PrototypeScores,
     steps_done: u64,
     loss_curve: Vec<f64>,
@@ -167,7 +176,17 @@ impl MetaTraining {
         let tasks = Tasks::new(&sources, &recipe)?;
         let layers = recipe.layers.resolve(backbone.config.layers);
         let layers = layers.map_err(|problem| RecipeError::Problems(vec![problem]))?;
-        let student = start::student(&backbone.config, &sources, &layers, &recipe)?;
+        let mut student = start::fresh_student(&backbone.config, &layers, &recipe);
+        let mut factors = None;
+        if let Some(factor) = start::sum_factor(recipe.start, sources.len()) {
+            let sites = student.factors.keys();
+            let learning = FactorLearning::new(&sources, sites, backbone.config.layers, factor);
+            if learning.is_empty() {
+                return Err(MetaTrainError::NothingToSum);
+            }
+            start::take_sum(&mut student, &sources, recipe.rank, |_, _| factor)?;
+            factors = recipe.factors.map(|_| learning);
+        }
         let frozen = layers.first().copied().filter(|&first| first > 0);
         let first_layer = frozen.filter(|_| !recipe.changes_pixels());
         let preparations = sources.iter().enumerate().flat_map(|(index, source)| {
@@ -188,6 +207,7 @@ impl MetaTraining {
             validation_tasks: tasks.validation(&recipe),
             average: recipe.moving_average.map(|_| values.clone()),
             adam: Adam::new(AdamSettings::default(), values.len()),
+            factors,
             prototypes: PrototypeScores::new(recipe.scoring()),
             sources,
             tasks,
@@ -223,6 +243,10 @@ impl MetaTraining {
         self.is_done().then(|| MetaTrainOutcome {
             last: self.with_values(self.result_values()),
             best: self.best.as_ref().map(|best| self.with_values(best)),
+            factors: self
+                .factors
+                .as_ref()
+                .map_or(vec![], FactorLearning::by_adapter),
             loss_curve: self.loss_curve.clone(),
             validations: self.validations.clone(),
         })
@@ -238,10 +262,10 @@ impl MetaTraining {
 
     /// The images of the newest task, supports first; none before the first step.
     pub fn newest_task(&self) -> Vec<TaskImage<'_>> {
-        let Some(step) = self.steps_done.checked_sub(1) else {
+        let Some(position) = self.newest_position() else {
             return Vec::new();
         };
-        let task = self.tasks.training(&self.recipe, step);
+        let task = self.tasks.training(&self.recipe, position);
         let part = |is_support: bool| {
             task.classes.iter().flat_map(move |class| {
                 let images = if is_support {
@@ -282,100 +306,6 @@ impl MetaTraining {
         adapter
     }
 
-    fn prepare(&mut self) -> Result<StepReport, MetaTrainError> {
-        let (source, first) = self.preparations[self.prepared];
-        self.sources[source].prepare(&mut self.session, &self.table, first, self.first_layer)?;
-        self.prepared += 1;
-        Ok(StepReport {
-            phase: "preparing the images",
-            step: self.prepared as u64,
-            total: self.preparations.len() as u64,
-            figures: vec![],
-        })
-    }
-
-    fn learn(&mut self) -> Result<StepReport, MetaTrainError> {
-        let step = self.steps_done;
-        let task = self.tasks.training(&self.recipe, step);
-        let mut episode = Episode::of(&task, &self.tasks, &self.sources);
-        episode.mirror(&self.recipe, step);
-        let mut batch = Batch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
-        if self.recipe.changes_pixels() {
-            batch.augment(&self.recipe, step, self.normalisation)?;
-        }
-        let (loss, gradient) = self.gradient(&task, &episode, &batch).map_err(astray)?;
-        let rate = self.recipe.schedule().learning_rate(step);
-        self.adam
-            .step(&mut self.values, &gradient, rate)
-            .map_err(astray)?;
-        set_factor_values(&mut self.student, &self.values);
-        if let (Some(average), Some(decay)) = (&mut self.average, self.recipe.moving_average) {
-            for (average, &value) in average.iter_mut().zip(&self.values) {
-                *average = (f64::from(*average) * decay + f64::from(value) * (1.0 - decay)) as f32;
-            }
-        }
-        self.steps_done += 1;
-        self.loss_curve.push(f64::from(loss.loss));
-        let kind = match task.teacher {
-            Some(_) => "divergence",
-            None => "cross_entropy",
-        };
-        let mut figures = vec![
-            ("loss", f64::from(loss.loss)),
-            (kind, f64::from(loss.loss)),
-            (
-                "accuracy",
-                loss.correct as f64 / episode.queries.len() as f64,
-            ),
-            ("learning_rate", rate),
-        ];
-        let is_last = self.steps_done == self.recipe.episodes;
-        if !self.validation_tasks.is_empty()
-            && (is_last || self.steps_done.is_multiple_of(self.recipe.validate_every()))
-        {
-            figures.extend(self.validate()?);
-        }
-        Ok(self.report(figures))
-    }
-
-    fn report(&self, figures: Vec<(&'static str, f64)>) -> StepReport {
-        StepReport {
-            phase: PHASE,
-            step: self.steps_done,
-            total: self.recipe.episodes,
-            figures,
-        }
-    }
-
-    /// Loss of a task, and its gradient at the student's values.
-    fn gradient(
-        &mut self,
-        task: &Task,
-        episode: &Episode,
-        batch: &Batch,
-    ) -> Result<(EpisodeLoss, Vec<f32>), OperationError> {
-        let labels = EpisodeLabels {
-            classes: task.classes.len(),
-            supports: &episode.supports,
-            queries: &episode.queries,
-        };
-        let goal = validation::goal(episode, &self.recipe);
-        let input = batch.input(&self.student);
-        let (loss, gradients) = episode_gradients(
-            &mut self.session,
-            &input,
-            &mut self.prototypes,
-            labels,
-            goal,
-        )?;
-        let gradient = gradients
-            .factors
-            .values()
-            .flat_map(|own| own.da.data().iter().chain(own.db.data()).copied())
-            .collect();
-        Ok((loss, gradient))
-    }
-
     fn read_state(&mut self, state: &SavedState) -> Result<(), SavedStateError> {
         let other = || SavedStateError("it is of another recipe".into());
         let count = self.values.len();
@@ -385,6 +315,12 @@ impl MetaTraining {
             *average = state.f32("average", count)?;
         }
         [self.steps_done] = state.u64("counters")?;
+        if let (Some(factors), Some(recipe)) = (&mut self.factors, self.recipe.factors) {
+            factors.read(state)?;
+            if factors.steps_done > recipe.steps {
+                return Err(other());
+            }
+        }
         self.loss_curve = state.f64("loss_curve")?;
         let validations = state.f64("validations")?;
         self.validations = Validation::read(&validations).ok_or_else(other)?;
@@ -412,13 +348,15 @@ impl Steps for MetaTraining {
     type Error = MetaTrainError;
 
     fn is_done(&self) -> bool {
-        self.steps_done == self.recipe.episodes
+        self.has_factors() && self.has_begun() && self.steps_done == self.recipe.episodes
     }
 
     fn step(&mut self) -> Result<StepReport, MetaTrainError> {
         if self.prepared < self.preparations.len() {
             self.prepare()
-        } else if self.validations.is_empty() && !self.validation_tasks.is_empty() {
+        } else if !self.has_factors() {
+            self.learn_factors()
+        } else if !self.has_begun() {
             let figures = self.validate()?;
             Ok(self.report(figures))
         } else {
@@ -437,6 +375,9 @@ impl Steps for MetaTraining {
         state.put_u64("counters", &[self.steps_done]);
         state.put_f64("loss_curve", &self.loss_curve);
         state.put_f64("validations", &Validation::flat(&self.validations));
+        if let Some(factors) = &self.factors {
+            factors.save(&mut state);
+        }
         if let Some(best) = &self.best {
             state.put_f32("best", best);
         }

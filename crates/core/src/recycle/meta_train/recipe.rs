@@ -22,7 +22,9 @@ pub struct MetaTrainRecipe {
     /// Linear maps of a layer that get factors.
     pub targets: Vec<Target>,
     pub start: Start,
-    /// Tasks, one optimiser step each.
+    /// Learns a factor for each adapter and layer of the sum first; left out, all are that of `start`.
+    pub factors: Option<FactorRecipe>,
+    /// Tasks, one optimiser step each; 0 to learn nothing but `factors`.
     pub episodes: u64,
     /// Share of tasks whose classes come from several adapters, with their labels as the goal. The others take the classes of
     /// one adapter, whose answers are the goal. Without two pools of one image size and number of tokens there are none.
@@ -81,6 +83,27 @@ pub enum Start {
     /// The sum of the adapters' changes times `factor`, compressed to the rank. Without a factor it is 4 through the number of
     /// adapters, at most 1: a third of twelve adapters was best in a study.
     Merge { factor: Option<f64> },
+}
+
+/// How the factors of the sum are learned, before it is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FactorRecipe {
+    /// Tasks, one optimiser step each.
+    pub steps: u64,
+    pub learning_rate: f64,
+    /// Leaves the task's own adapters out of the sum, so that its classes are new to it.
+    pub leave_one_out: bool,
+}
+
+impl Default for FactorRecipe {
+    fn default() -> Self {
+        Self {
+            steps: 60,
+            learning_rate: 0.01,
+            leave_one_out: true,
+        }
+    }
 }
 
 /// Which state is the result.
@@ -176,6 +199,7 @@ impl MetaTrainRecipe {
             layers: Layers::All,
             targets: vec![Target::Query, Target::Value],
             start: Start::Zero,
+            factors: None,
             episodes: 240_000,
             share_of_mixed_episodes: 0.5,
             way: 5,
@@ -240,12 +264,25 @@ impl MetaTrainRecipe {
     }
 
     fn check_tasks(&self, problems: &mut Problems) {
-        problems.check((1..=MOST_STEPS).contains(&self.episodes), || {
+        let least = u64::from(self.factors.is_none());
+        problems.check((least..=MOST_STEPS).contains(&self.episodes), || {
             format!(
-                "episodes is {}; it must lie from 1 to {MOST_STEPS}",
+                "episodes is {}; it must lie from {least} to {MOST_STEPS}",
                 self.episodes
             )
         });
+        if let Some(factors) = self.factors {
+            problems.check((1..=MOST_STEPS).contains(&factors.steps), || {
+                format!(
+                    "steps of factors is {}; it must lie from 1 to {MOST_STEPS}",
+                    factors.steps
+                )
+            });
+            problems.positive("learning_rate of factors", factors.learning_rate);
+            problems.check(self.start != Start::Zero, || {
+                "factors are those of the sum that a start from merge begins with, but start is zero".into()
+            });
+        }
         problems.check((2..=1000).contains(&self.way), || {
             format!("way is {}; it must lie from 2 to 1000", self.way)
         });
