@@ -9,6 +9,7 @@ pub mod labelled_images;
 pub mod layers;
 pub mod pool;
 pub mod prototype;
+pub mod quality;
 mod random;
 pub mod recipe;
 mod saved_state;
