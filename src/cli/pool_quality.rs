@@ -23,6 +23,15 @@ pub struct QualityOptions {
     /// Factor of that sum [default: the best on synthetic tasks]
     #[arg(long, value_name = "X", requires = "validation")]
     factor: Option<f32>,
+    /// Classes in a task on --validation
+    #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
+    way: usize,
+    /// Labelled examples a class in such a task
+    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
+    shot: usize,
+    /// Pictures a class to classify in such a task
+    #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
+    queries: usize,
     /// Number of random tasks on --validation
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
@@ -85,9 +94,9 @@ impl QualityOptions {
         }
         Evaluation {
             shape: EpisodeShape {
-                way: 5,
-                shot: 1,
-                queries: 15,
+                way: self.way,
+                shot: self.shot,
+                queries: self.queries,
             },
             tasks: self.tasks,
             seed: self.seed,

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A data folder with the golden backbone `vit-tiny`, and pictures of two classes.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let home = Self(tempfile::tempdir().unwrap());
         for (class, colour) in [("red", [220, 30, 30]), ("blue", [30, 40, 220])] {
             let folder = home.path("pictures").join(class);
@@ -38,7 +38,7 @@ impl Home {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
@@ -53,7 +53,7 @@ impl Home {
         self.command(arguments).output().unwrap()
     }
 
-    fn succeeds(&self, arguments: &[&str]) -> String {
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
             output.status.success(),
@@ -63,7 +63,7 @@ impl Home {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn fails(&self, arguments: &[&str], words: &str) {
+    pub fn fails(&self, arguments: &[&str], words: &str) {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -81,7 +81,7 @@ impl Home {
         words.map(str::to_owned).collect()
     }
 
-    fn pools(&self) -> Vec<Value> {
+    pub fn pools(&self) -> Vec<Value> {
         serde_json::from_str(&self.succeeds(&["pool", "list", "--json"])).unwrap()
     }
 

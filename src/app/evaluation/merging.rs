@@ -62,13 +62,10 @@ impl App {
         definition: MergeMethod,
         progress: Progress<'_>,
     ) -> Result<(Adapter, MergeReport), EvaluationError> {
-        let chooses = method.kind.takes_factor()
-            && method.factor.is_none()
-            && (definition == MergeMethod::Sum || request.choose_factors);
         let mut tried = Vec::new();
         let (factor, factor_from) = match method.factor {
             Some(factor) => (factor, FactorSource::Given),
-            None if chooses => {
+            None if request.chooses_factor(method) => {
                 tried = self
                     .try_factors(request, sources, definition, progress)
                     .await?;
@@ -96,16 +93,7 @@ impl App {
         method: MergeMethod,
         progress: Progress<'_>,
     ) -> Result<Vec<TriedFactor>, EvaluationError> {
-        if sources.pool.len() < 2 {
-            return Err(EvaluationError::Request(format!(
-                "the factor of {} is chosen by leaving one adapter out, but there is one alone; give the factor, such as sum:0.33",
-                method.name()
-            )));
-        }
-        let mut synthetic = Vec::new();
-        for own in &sources.pool {
-            synthetic.push(self.synthetic_images(own).await?);
-        }
+        let synthetic = self.synthetic_images(&sources.pool).await?;
         let mut accuracies = vec![Vec::new(); FACTORS.len()];
         for (left_out, images) in synthetic.iter().enumerate() {
             let others = sources.all_but(left_out);
@@ -138,11 +126,27 @@ impl App {
             .collect())
     }
 
-    /// The newest synthetic images of an adapter.
-    async fn synthetic_images(
+    /// The newest synthetic images of each adapter.
+    ///
+    /// # Errors
+    /// [`EvaluationError::Request`] where there is one adapter alone, or one has no images.
+    pub(super) async fn synthetic_images(
         &self,
-        own: &ServedAdapter,
-    ) -> Result<LabelledImages, EvaluationError> {
+        pool: &[ServedAdapter],
+    ) -> Result<Vec<LabelledImages>, EvaluationError> {
+        if pool.len() < 2 {
+            return Err(EvaluationError::Request(
+                "a factor is chosen by leaving one adapter out, but there is one alone; give the factor, such as sum:0.33".into(),
+            ));
+        }
+        let mut images = Vec::with_capacity(pool.len());
+        for own in pool {
+            images.push(self.newest_images(own).await?);
+        }
+        Ok(images)
+    }
+
+    async fn newest_images(&self, own: &ServedAdapter) -> Result<LabelledImages, EvaluationError> {
         let registry = self.registry().map_err(crate::app::AppError::from)?;
         let missing = || {
             EvaluationError::Request(format!(

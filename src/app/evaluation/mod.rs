@@ -120,6 +120,12 @@ impl Sources {
 }
 
 impl Evaluation {
+    /// Whether the factor of this merge is chosen on synthetic tasks.
+    fn chooses_factor(&self, method: Method) -> bool {
+        let is_meant = method.kind == MethodKind::Sum || self.choose_factors;
+        is_meant && method.kind.takes_factor() && method.factor.is_none()
+    }
+
     /// Checks everything that needs no backbone and no picture.
     ///
     /// # Errors
@@ -183,6 +189,14 @@ impl App {
             adapters: self.found(&request.adapters).await?,
             pool: self.found(&request.pool).await?,
         };
+        if request
+            .methods
+            .iter()
+            .any(|&method| request.chooses_factor(method))
+        {
+            // Says now what it would miss after hours.
+            self.synthetic_images(&sources.pool).await?;
+        }
         let mut bare = None;
         let mut runs: Vec<Run> = Vec::new();
         let tasks = Tasks {
