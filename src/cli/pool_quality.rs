@@ -22,7 +22,7 @@ pub struct QualityOptions {
     validation: Option<PathBuf>,
     /// Factor of that sum [default: the best on synthetic tasks]
     #[arg(long, value_name = "X", requires = "validation")]
-    factor: Option<f32>,
+    factor: Option<f64>,
     /// Classes in a task on --validation
     #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
     way: usize,

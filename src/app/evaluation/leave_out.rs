@@ -43,7 +43,7 @@ impl App {
         &self,
         images: &LabelledImages,
         request: &Evaluation,
-        factor: Option<f32>,
+        factor: Option<f64>,
         progress: Progress<'_>,
     ) -> Result<LeaveOneOut, EvaluationError> {
         if request.pool.len() < 2 {

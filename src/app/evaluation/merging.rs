@@ -11,7 +11,7 @@ use crate::recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 
 /// Factors that are tried.
-const FACTORS: [f32; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
+const FACTORS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
 
 /// Tasks of each adapter's synthetic images.
 const SYNTHETIC_TASKS: usize = 50;
@@ -44,10 +44,10 @@ pub(super) fn merged(
     Ok(adapter)
 }
 
-pub(super) fn times(adapter: &Adapter, factor: f32) -> Adapter {
+pub(super) fn times(adapter: &Adapter, factor: f64) -> Adapter {
     let mut scaled = adapter.clone();
     for factors in scaled.factors.values_mut() {
-        factors.scale *= factor;
+        factors.scale *= factor as f32;
     }
     scaled
 }
@@ -190,7 +190,7 @@ fn synthetic_shape(wanted: EpisodeShape, sizes: &[usize]) -> EpisodeShape {
 }
 
 /// The factor with the highest accuracy, the smallest of equals.
-fn best_factor(tried: &[TriedFactor]) -> f32 {
+fn best_factor(tried: &[TriedFactor]) -> f64 {
     let best = tried
         .iter()
         .rev()

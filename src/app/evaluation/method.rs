@@ -97,7 +97,7 @@ impl FromStr for MethodKind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Method {
     pub kind: MethodKind,
-    pub factor: Option<f32>,
+    pub factor: Option<f64>,
 }
 
 impl From<MethodKind> for Method {
@@ -117,7 +117,7 @@ impl FromStr for Method {
         if !kind.takes_factor() {
             return Err(format!("{name} has no factor"));
         }
-        match factor.parse::<f32>() {
+        match factor.parse::<f64>() {
             Ok(factor) if factor.is_finite() => Ok(Self {
                 kind,
                 factor: Some(factor),

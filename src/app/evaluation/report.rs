@@ -57,7 +57,7 @@ pub struct Difference {
 /// How adapters were merged.
 #[derive(Debug, Clone, Serialize)]
 pub struct MergeReport {
-    pub factor: f32,
+    pub factor: f64,
     pub factor_from: FactorSource,
     /// Mean accuracy on synthetic tasks by factor, where it was chosen there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,7 +80,7 @@ pub enum FactorSource {
 /// A factor, and the accuracy on synthetic tasks with it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct TriedFactor {
-    pub factor: f32,
+    pub factor: f64,
     pub accuracy: f64,
 }
 
