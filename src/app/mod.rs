@@ -2,6 +2,8 @@
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
 mod answer;
+pub mod evaluation;
+pub mod pool_quality;
 pub mod registry;
 
 pub use answer::{

@@ -2,6 +2,8 @@
 
 use crate::adapter::ExportError;
 use crate::app::AppError;
+use crate::app::evaluation::EvaluationError;
+use crate::app::pool_quality::PoolQualityError;
 use crate::app::registry::RegistryError;
 use crate::inference::EncodeError;
 use crate::jobs::RequestError;
@@ -143,6 +145,31 @@ impl From<RequestError> for CliError {
             RequestError::UnknownKind { .. } | RequestError::Invalid { .. } => {
                 Self::user(error.to_string())
             }
+        }
+    }
+}
+
+impl From<EvaluationError> for CliError {
+    fn from(error: EvaluationError) -> Self {
+        let message = error.to_string();
+        match error {
+            EvaluationError::App(error) => error.into(),
+            EvaluationError::Episode(_) => Self::user(message)
+                .hint("choose a smaller --way, --shot or --queries, or add pictures"),
+            EvaluationError::Request(_)
+            | EvaluationError::Merge(_)
+            | EvaluationError::Tuning(_)
+            | EvaluationError::Images(_)
+            | EvaluationError::Operation(_) => Self::user(message),
+        }
+    }
+}
+
+impl From<PoolQualityError> for CliError {
+    fn from(error: PoolQualityError) -> Self {
+        match error {
+            PoolQualityError::App(error) => error.into(),
+            PoolQualityError::Quality(error) => Self::user(error.to_string()),
         }
     }
 }

@@ -1,20 +1,31 @@
-//! `evaluate`: few-shot accuracy on a folder of classes.
+//! `evaluate`: few-shot accuracy on a folder of classes, of several methods on the same tasks.
 
-use super::options::{Common, block_on, print_json, print_line};
+use super::options::{Common, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
-use crate::app::{App, Embedding};
+use crate::app::evaluation::{
+    Evaluation, EvaluationError, EvaluationReport, FactorSource, Method, MethodKind, MethodReport,
+    TaskTuning,
+};
 use crate::recycle::episode::{EpisodeShape, draw_episodes};
-use crate::recycle::evaluate::{accuracy, task_accuracies};
 use crate::recycle::prototype::Distance;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Methods, all on the same tasks:
+  adapter   nearest prototype on features of --adapter; each of several on its own
+  bare      the same on the backbone without an adapter
+  average, sum, ties, knots, tsv, core, ctm
+            the same on a merge of --pool; sum:0.33 gives a factor. Without one, sum chooses it on synthetic
+            tasks of each adapter, left out of its merge (`invert` makes the images); average has none, the others take 1
+  linear    a linear classifier on bare features, tuned for each task
+  tune      a LoRA and a head, tuned for each task; on few tasks, it is slow
+  pixels    nearest prototype on the pictures themselves
+
+Examples:
   lora-recycle evaluate pictures/ --way 5 --shot 1
-  lora-recycle evaluate pictures/ --shot 5 --tasks 600 --seed 0 --json")]
+  lora-recycle evaluate pictures/ --shot 5 --tasks 600 --seed 0 --json
+  lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6")]
 pub struct Evaluate {
     /// Folder whose sub-folders are the classes
     #[arg(value_name = "DIR")]
@@ -37,137 +48,207 @@ pub struct Evaluate {
     /// How features are compared
     #[arg(long, env = "LORA_RECYCLE_DISTANCE", value_enum, default_value_t)]
     distance: Distance,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    way: usize,
-    shot: usize,
-    queries: usize,
-    tasks: usize,
-    seed: u64,
-    distance: Distance,
-    classes: usize,
-    images: usize,
+    /// What to compare [default: adapter and average where their adapters are named, and bare]
+    #[arg(
+        long,
+        env = "LORA_RECYCLE_METHODS",
+        value_name = "M1,M2",
+        value_delimiter = ','
+    )]
     methods: Vec<Method>,
+    /// Adapter for the method adapter: name, name:version, name@alias or id; may stand several times
+    #[arg(long, value_name = "REF")]
+    adapter: Vec<String>,
+    /// Adapters that are merged
+    #[arg(long, value_name = "REF", num_args = 1..)]
+    pool: Vec<String>,
+    /// Rank of merges [default: what is exact]
+    #[arg(long, value_name = "N")]
+    merge_rank: Option<usize>,
+    /// Choose the factors of all merges on synthetic tasks, not the sum's alone
+    #[arg(long)]
+    choose_factors: bool,
+    /// Method that differences are taken to [default: bare where it is compared, else the first]
+    #[arg(long, value_name = "METHOD")]
+    against: Option<MethodKind>,
+    /// Most tasks of tune
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    tune_tasks: usize,
+    /// Optimiser steps a task of tune
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    tune_steps: u64,
+    /// Learning rate of tune [default: the best on --validation, else 0.001]
+    #[arg(long, value_name = "RATE")]
+    tune_learning_rate: Option<f64>,
+    /// Folder of other classes than DIR's, to choose the learning rate of tune on
+    #[arg(long, value_name = "DIR")]
+    validation: Option<PathBuf>,
+    /// Print a table of comma-separated values on stdout
+    #[arg(long)]
+    csv: bool,
 }
-
-#[derive(Debug, Serialize)]
-struct Method {
-    name: &'static str,
-    adapter: Option<String>,
-    accuracy: f64,
-    ci95: f64,
-}
-
-/// Pictures that are read and encoded together.
-const CHUNK: usize = 64;
 
 impl Evaluate {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         if self.tasks == 0 {
             return Err(CliError::usage("--tasks must be at least 1"));
         }
+        if self.csv && common.json {
+            return Err(CliError::usage("--csv and --json exclude each other"));
+        }
+        let mut request = self.request(common);
+        request.check()?;
         let classes = images::class_folders(&self.folder)?;
-        let shape = EpisodeShape {
-            way: self.way,
-            shot: self.shot,
-            queries: self.queries,
-        };
-        let draw = |sizes: &[usize]| {
-            draw_episodes(sizes, shape, self.tasks, self.seed).map_err(|error| {
-                CliError::user(error.to_string())
-                    .hint("choose a smaller --way, --shot or --queries, or add pictures")
-            })
-        };
-        // Say that there are too few pictures before they are all encoded.
-        draw(
-            &classes
-                .iter()
-                .map(|(_, paths)| paths.len())
-                .collect::<Vec<_>>(),
-        )?;
-
-        let features = block_on(async {
+        // Say that there are too few pictures before they are all read.
+        let sizes: Vec<usize> = classes.iter().map(|(_, paths)| paths.len()).collect();
+        draw_episodes(&sizes, request.shape, 1, self.seed).map_err(EvaluationError::from)?;
+        let validation = self.validation.as_deref().map(images::class_folders);
+        let validation = validation.transpose()?;
+        let bar = progress_bar();
+        let progress = |phase: &str, done, total| show(&bar, phase, done, total);
+        let report = block_on(async {
             let app = common.open_app().await?;
-            features(&app, &classes).await
+            let preprocess = &app.backbone.preprocess;
+            if let Some(validation) = &validation {
+                request.tuning.validation = Some(images::labelled(validation, preprocess)?);
+            }
+            let pictures = images::labelled(&classes, preprocess)?;
+            Ok::<_, CliError>(app.evaluate(&pictures, &request, &progress).await?)
         })??;
-        let sizes: Vec<usize> = features.iter().map(Vec::len).collect();
-        let episodes = draw(&sizes)?;
-        let result = accuracy(&task_accuracies(&features, &episodes, self.distance));
-        let report = Report {
-            way: self.way,
-            shot: self.shot,
-            queries: self.queries,
+        bar.finish_and_clear();
+        if common.json {
+            print_json(&report)
+        } else if self.csv {
+            print_csv(&report)
+        } else {
+            print_table(&report)
+        }
+    }
+
+    fn request(&self, common: &Common) -> Evaluation {
+        let mut methods = self.methods.clone();
+        if methods.is_empty() {
+            let kinds = [
+                (MethodKind::Adapter, !self.adapter.is_empty()),
+                (MethodKind::Bare, true),
+                (MethodKind::Average, !self.pool.is_empty()),
+            ];
+            let kinds = kinds.into_iter().filter(|(_, is_meant)| *is_meant);
+            methods.extend(kinds.map(|(kind, _)| Method::from(kind)));
+        }
+        Evaluation {
+            shape: EpisodeShape {
+                way: self.way,
+                shot: self.shot,
+                queries: self.queries,
+            },
             tasks: self.tasks,
             seed: self.seed,
             distance: self.distance,
-            classes: features.len(),
-            images: sizes.iter().sum(),
-            methods: vec![Method {
-                name: "bare",
-                adapter: None,
-                accuracy: result.mean,
-                ci95: result.ci95,
-            }],
-        };
-        if common.json {
-            return print_json(&report);
+            methods,
+            adapters: self.adapter.clone(),
+            pool: self.pool.clone(),
+            merge_rank: self.merge_rank,
+            choose_factors: self.choose_factors,
+            against: self.against,
+            tuning: TaskTuning {
+                tasks: self.tune_tasks,
+                steps: self.tune_steps,
+                learning_rate: self.tune_learning_rate,
+                validation: None,
+                threads: common.threads,
+            },
         }
-        print_line(&format!(
-            "{}-way {}-shot, {} queries a class, {} tasks, seed {}: {} pictures in {} classes",
-            report.way,
-            report.shot,
-            report.queries,
-            report.tasks,
-            report.seed,
-            report.images,
-            report.classes
-        ))?;
-        for method in &report.methods {
-            print_line(&format!(
-                "{:<10} {:5.2} % ± {:.2}",
-                method.name,
-                100.0 * method.accuracy,
-                100.0 * method.ci95
-            ))?;
-        }
-        Ok(())
     }
 }
 
-/// `features[class][image]`; unusable pictures are left out with a warning.
-async fn features(
-    app: &App,
-    classes: &[(String, Vec<PathBuf>)],
-) -> Result<Vec<Vec<Vec<f32>>>, CliError> {
-    let total: usize = classes.iter().map(|(_, paths)| paths.len()).sum();
-    let bar = ProgressBar::new(total as u64);
-    if let Ok(style) =
-        ProgressStyle::with_template("encoding {bar:30} {pos}/{len} pictures, {eta} left")
-    {
-        bar.set_style(style);
-    }
-    let mut features = Vec::with_capacity(classes.len());
-    for (_, paths) in classes {
-        let mut of_class = Vec::with_capacity(paths.len());
-        for chunk in paths.chunks(CHUNK) {
-            let read = chunk
-                .iter()
-                .map(|path| images::read(path))
-                .collect::<Result<Vec<_>, _>>()?;
-            for embedding in app.embed(read, None).await? {
-                match embedding {
-                    Embedding::Embedded { feature, .. } => of_class.push(feature),
-                    Embedding::Failed { image, error } => {
-                        bar.suspend(|| eprintln!("warning: {image}: {}", error.message));
-                    }
-                }
-            }
-            bar.inc(chunk.len() as u64);
+fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
+    print_line(&format!(
+        "{}-way {}-shot, {} queries a class, {} tasks, seed {}: {} pictures in {} classes",
+        report.shape.way,
+        report.shape.shot,
+        report.shape.queries,
+        report.tasks,
+        report.seed,
+        report.images,
+        report.classes
+    ))?;
+    for method in &report.methods {
+        let mut line = format!(
+            "{:<10} {:5.2} % ± {:.2}",
+            method.name,
+            100.0 * method.accuracy,
+            100.0 * method.ci95
+        );
+        if let Some(difference) = method.difference {
+            line.push_str(&format!(
+                "   {:+6.2} ± {:.2} to {}",
+                100.0 * difference.mean,
+                100.0 * difference.ci95,
+                report.against
+            ));
         }
-        features.push(of_class);
+        for remark in remarks(method, report.tasks) {
+            line.push_str("   ");
+            line.push_str(&remark);
+        }
+        print_line(&line)?;
     }
-    bar.finish_and_clear();
-    Ok(features)
+    Ok(())
+}
+
+/// What is to be known of a method besides its figures.
+fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
+    let mut remarks = Vec::new();
+    remarks.extend(method.adapter.clone());
+    if let Some(merge) = &method.merge {
+        let source = match merge.factor_from {
+            FactorSource::Given => ", given",
+            FactorSource::Definition => "",
+            FactorSource::SyntheticTasks => ", from synthetic tasks",
+        };
+        remarks.push(format!(
+            "factor {}{source}, rank {}",
+            merge.factor, merge.rank
+        ));
+    }
+    if let Some(tuning) = &method.tuning {
+        let source = if tuning.learning_rate_from_validation {
+            " from validation tasks"
+        } else {
+            ""
+        };
+        remarks.push(format!(
+            "rank {}, {} steps, learning rate {}{source}",
+            tuning.rank, tuning.steps, tuning.learning_rate
+        ));
+    }
+    if method.tasks < tasks {
+        remarks.push(format!("the first {} tasks", method.tasks));
+    }
+    remarks
+}
+
+fn print_csv(report: &EvaluationReport) -> Result<(), CliError> {
+    print_line(
+        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,factor,rank",
+    )?;
+    for method in &report.methods {
+        let number = |value: Option<f64>| value.map_or_else(String::new, |own| own.to_string());
+        let merge = method.merge.as_ref();
+        let fields = [
+            method.name.to_owned(),
+            method.adapter.clone().unwrap_or_default(),
+            method.tasks.to_string(),
+            method.accuracy.to_string(),
+            method.ci95.to_string(),
+            number(method.difference.map(|own| own.mean)),
+            number(method.difference.map(|own| own.ci95)),
+            report.against.to_owned(),
+            merge.map_or_else(String::new, |own| own.factor.to_string()),
+            merge.map_or_else(String::new, |own| own.rank.to_string()),
+        ];
+        print_line(&fields.join(","))?;
+    }
+    Ok(())
 }

@@ -2,6 +2,10 @@
 
 use super::CliError;
 use crate::app::{NamedImage, SupportClass};
+use crate::backbone::Preprocess;
+use crate::image_input::{ImageLimits, load_levels};
+use crate::recycle::labelled_images::LabelledImages;
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// Classes of a folder: each sub-folder is a class, its files (at any depth) are the pictures, in the order of their names.
@@ -24,6 +28,49 @@ pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, CliEr
         );
     }
     Ok(classes)
+}
+
+/// The pictures of [`class_folders`] in the size that a backbone sees. What cannot be used is left out with a warning on stderr, and so
+/// is a class that has no picture then.
+///
+/// # Errors
+/// A file that cannot be read, fewer than two classes with pictures.
+pub fn labelled(
+    classes: &[(String, Vec<PathBuf>)],
+    preprocess: &Preprocess,
+) -> Result<LabelledImages, CliError> {
+    let limits = ImageLimits::default();
+    let (mut names, mut levels, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    let mut side = None;
+    for (label, paths) in classes {
+        let decoded: Vec<_> = paths
+            .par_iter()
+            .map(|path| Ok(load_levels(&read(path)?.bytes, &limits, preprocess)))
+            .collect::<Result<_, CliError>>()?;
+        let before = labels.len();
+        for (path, decoded) in paths.iter().zip(decoded) {
+            let problem = match decoded {
+                Ok(own)
+                    if own.width == own.height && *side.get_or_insert(own.width) == own.width =>
+                {
+                    labels.push(names.len() as u32);
+                    levels.extend(own.planes);
+                    continue;
+                }
+                Ok(own) => format!(
+                    "it is {} × {} pixels behind the backbone's preprocessing, unlike the others",
+                    own.width, own.height
+                ),
+                Err(error) => error.to_string(),
+            };
+            eprintln!("warning: {}: {problem}", path.display());
+        }
+        if labels.len() > before {
+            names.push(label.clone());
+        }
+    }
+    LabelledImages::new(names, side.unwrap_or(1), levels, labels)
+        .map_err(|error| CliError::user(error.to_string()))
 }
 
 /// Reads the pictures of [`class_folders`].

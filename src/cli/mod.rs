@@ -15,6 +15,7 @@ mod invert;
 mod jobs;
 mod options;
 mod pool;
+mod pool_quality;
 mod prior;
 mod recycle;
 mod serve;

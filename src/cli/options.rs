@@ -7,6 +7,7 @@ use crate::backbone::EMBEDDED_NAME;
 use crate::image_input::ImageLimits;
 use crate::inference::{Device, EncoderChoice};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -146,6 +147,25 @@ pub fn print_line(line: &str) -> Result<(), CliError> {
         Err(error) => Err(CliError::user(format!("stdout cannot be written: {error}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// A bar on stderr for work of several phases.
+pub fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Shows on `bar` what is done, how much of it, and of how much.
+pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) {
+    if done == 0 {
+        bar.reset();
+        bar.set_message(phase.to_owned());
+    }
+    bar.set_length(total as u64);
+    bar.set_position(done as u64);
 }
 
 /// Runs asynchronous work to its end.

@@ -2,6 +2,7 @@
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
+use super::pool_quality::QualityOptions;
 use crate::adapter::NamedFile;
 use crate::app::registry::Registry;
 use crate::image_input::{Levels, encode_png};
@@ -18,6 +19,7 @@ Examples:
   lora-recycle pool list
   lora-recycle pool sheet 0192f3c4 --out sheet.png
   lora-recycle pool export 0192f3c4 --out folder
+  lora-recycle pool quality 0192f3c4 0192f3c5 --real pictures/
   lora-recycle pool rm 0192f3c4")]
 pub enum PoolCommand {
     /// List pools, newest first
@@ -28,8 +30,19 @@ pub enum PoolCommand {
     Sheet(Written),
     /// Write the pool's files into a folder
     Export(Written),
+    /// Measure images: how varied, how hard, how near to real ones; which adapters are alike, what each adds
+    Quality(Quality),
     /// Delete a pool for good
     Rm(Which),
+}
+
+#[derive(Debug, Args)]
+pub struct Quality {
+    /// Ids of pools, or the starts of them
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    #[command(flatten)]
+    options: QualityOptions,
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +69,7 @@ impl PoolCommand {
                 Self::Show(which) => show(common, &which.find(&reader(common).await?).await?),
                 Self::Sheet(written) => sheet(common, written).await,
                 Self::Export(written) => export(common, written).await,
+                Self::Quality(quality) => measure(common, quality).await,
                 Self::Rm(which) => remove(common, which).await,
             }
         })?
@@ -72,21 +86,35 @@ async fn reader(common: &Common) -> Result<Store, CliError> {
 
 impl Which {
     async fn find(&self, store: &Store) -> Result<PoolRecord, CliError> {
-        let mut found = store.list_pools(None).await?;
-        let wanted = self.id.to_ascii_lowercase();
-        found.retain(|pool| !wanted.is_empty() && pool.id.to_string().starts_with(&wanted));
-        match found.pop() {
-            Some(only) if found.is_empty() => Ok(only),
-            Some(_) => Err(CliError::user(format!(
-                "the ids of {} pools start with \"{}\"",
-                found.len() + 1,
-                self.id
-            ))
-            .hint("write more of the id")),
-            None => Err(CliError::user(format!("there is no pool \"{}\"", self.id))
-                .hint("`lora-recycle pool list` shows what there is")),
-        }
+        find(&self.id, store).await
     }
+}
+
+async fn find(id: &str, store: &Store) -> Result<PoolRecord, CliError> {
+    let mut found = store.list_pools(None).await?;
+    let wanted = id.to_ascii_lowercase();
+    found.retain(|pool| !wanted.is_empty() && pool.id.to_string().starts_with(&wanted));
+    match found.pop() {
+        Some(only) if found.is_empty() => Ok(only),
+        Some(_) => Err(CliError::user(format!(
+            "the ids of {} pools start with \"{}\"",
+            found.len() + 1,
+            id
+        ))
+        .hint("write more of the id")),
+        None => Err(CliError::user(format!("there is no pool \"{id}\""))
+            .hint("`lora-recycle pool list` shows what there is")),
+    }
+}
+
+async fn measure(common: &Common, quality: &Quality) -> Result<(), CliError> {
+    let store = reader(common).await?;
+    let mut pools = Vec::with_capacity(quality.ids.len());
+    for id in &quality.ids {
+        pools.push(find(id, &store).await?);
+    }
+    let app = common.open_app().await?;
+    quality.options.run(common, &app, &pools).await
 }
 
 fn summary(pool: &PoolRecord) -> Result<PoolSummary, CliError> {

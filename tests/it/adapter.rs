@@ -352,7 +352,7 @@ proptest! {
         let mean = |site| mean_change(&adapters, site);
         let cat = merge(&inputs, &MergeOptions::new(MergeMethod::Cat)).unwrap().adapter;
         let mut full = MergeOptions::new(MergeMethod::Svd);
-        full.svd_rank = Some(1000);
+        full.rank = Some(1000);
         let svd = merge(&inputs, &full).unwrap().adapter;
         for &site in cat.factors.keys() {
             let expected = mean(site);
@@ -384,12 +384,18 @@ fn difference(found: &Tensor, expected: &[f64]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-const METHODS: [MergeMethod; 5] = [
+const METHODS: [MergeMethod; 11] = [
     MergeMethod::Linear,
     MergeMethod::Cat,
     MergeMethod::Svd,
     MergeMethod::Ties,
     MergeMethod::DareLinear,
+    MergeMethod::Sum,
+    MergeMethod::TiesChanges,
+    MergeMethod::Knots,
+    MergeMethod::Tsv,
+    MergeMethod::CoreSpace,
+    MergeMethod::CompressThenMerge,
 ];
 
 fn all_options(method: MergeMethod) -> MergeOptions {
@@ -437,12 +443,11 @@ fn every_method_gives_the_change_that_peft_gives() {
             input("c", &c, 2.0),
         ]
     };
-    let set = |method, density, majority_sign, svd_rank| MergeOptions {
-        method,
-        svd_rank,
+    let set = |method, density, majority_sign, rank| MergeOptions {
+        rank,
         density,
         majority_sign,
-        seed: 0,
+        ..MergeOptions::new(method)
     };
     let (total, frequency) = (MajoritySign::Total, MajoritySign::Frequency);
     let cases = [
@@ -546,7 +551,7 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
 }
 
 #[test]
-fn unlike_ranks_are_refused_by_value_methods_and_taken_by_cat_and_svd() {
+fn unlike_ranks_are_refused_by_methods_on_factors_and_taken_by_all_others() {
     let backbone = candidate("vit-tiny");
     let (a, b) = (
         random_adapter(&backbone, 1, None),
@@ -556,12 +561,12 @@ fn unlike_ranks_are_refused_by_value_methods_and_taken_by_cat_and_svd() {
     for method in METHODS {
         let result = merge(&inputs, &all_options(method));
         match method {
-            MergeMethod::Cat | MergeMethod::Svd => assert!(result.is_ok()),
-            _ => {
+            MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
                 let error = result.unwrap_err();
                 assert!(matches!(error, MergeError::UnlikeRanks { .. }), "{error}");
                 assert!(error.to_string().contains("use cat or svd"));
             }
+            _ => assert!(result.is_ok(), "{}", method.name()),
         }
     }
 }
@@ -602,7 +607,16 @@ fn settings_that_make_no_sense_are_refused() {
         refused(&inputs, &dare),
         MergeError::Density { .. }
     ));
-    let cat = MergeOptions::new(MergeMethod::Cat);
+    let mut cat = MergeOptions::new(MergeMethod::Cat);
+    cat.rank = Some(3);
+    assert!(matches!(
+        refused(&inputs, &cat),
+        MergeError::RankOfMethod { .. }
+    ));
+    let mut sum = MergeOptions::new(MergeMethod::Sum);
+    sum.factor = f32::INFINITY;
+    assert!(matches!(refused(&inputs, &sum), MergeError::Factor(_)));
+    cat.rank = None;
     assert!(matches!(refused(&[], &cat), MergeError::Nothing));
     assert!(matches!(
         refused(&[input("a", &a, f32::NAN)], &cat),

@@ -600,6 +600,9 @@ async fn pools_are_listed_shown_drawn_and_deleted() {
         etag
     );
 
+    // The pool was made for another backbone than the one that answers here.
+    let answer = fresh.get(&format!("/pools/{id}/quality")).await;
+    assert_problem(&answer, 409, "adapter_for_other_backbone");
     for index in ["10", "x"] {
         let answer = fresh.get(&format!("/pools/{id}/images/{index}")).await;
         assert_problem(&answer, 404, "picture_not_found");
@@ -614,7 +617,7 @@ async fn pools_are_listed_shown_drawn_and_deleted() {
     assert!(files_on_disk(fresh.folder.path()).is_empty());
     for id in [id.to_string().as_str(), "nonsense"] {
         assert_problem(&delete(id).await, 404, "pool_not_found");
-        for path in ["", "/images/0", "/kept-tokens"] {
+        for path in ["", "/images/0", "/kept-tokens", "/quality"] {
             let answer = fresh.get(&format!("/pools/{id}{path}")).await;
             assert_problem(&answer, 404, "pool_not_found");
         }

@@ -10,6 +10,7 @@ mod cli;
 mod encoder_contract;
 mod engine;
 mod engine_parts;
+mod evaluation_cli;
 mod golden;
 mod image_input;
 mod jobs_api;

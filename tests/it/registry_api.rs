@@ -365,6 +365,8 @@ async fn merges_that_cannot_be_are_refused_with_the_reason() {
     let same = json!([{"adapter": "a"}, {"adapter": "a:1"}]);
     let answer = merge(json!({"name": "c", "adapters": same, "method": "ties"})).await;
     assert_problem(&answer, 422, "merge_impossible");
+    let answer = merge(json!({"name": "c", "adapters": same, "method": "cat", "rank": 3})).await;
+    assert_problem(&answer, 422, "merge_impossible");
     let answer = merge(json!({"name": "c", "adapters": [], "method": "cat"})).await;
     assert_problem(&answer, 422, "merge_impossible");
     let answer = merge(json!({"name": "c", "adapters": same, "method": "glue"})).await;

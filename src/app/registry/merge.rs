@@ -10,7 +10,7 @@ use serde_json::json;
 pub struct MergePart {
     /// `name`, `name:version`, `name@alias` or an id.
     pub reference: String,
-    /// 1/n of n adapters where it is not given.
+    /// [`crate::adapter::MergeMethod::default_weight`] where it is not given.
     pub weight: Option<f32>,
 }
 
@@ -34,7 +34,7 @@ impl Registry {
         name: Name,
     ) -> Result<MergedAndStored, RegistryError> {
         super::import::check_name(&name)?;
-        let share = 1.0 / parts.len().max(1) as f32;
+        let share = options.method.default_weight(parts.len());
         let mut records: Vec<AdapterRecord> = Vec::with_capacity(parts.len());
         let mut inputs = Vec::with_capacity(parts.len());
         for part in parts {

@@ -5,6 +5,7 @@ mod error;
 mod export;
 mod import;
 mod merge;
+mod pool;
 mod serve;
 
 pub use error::RegistryError;

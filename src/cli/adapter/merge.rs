@@ -12,18 +12,20 @@ use serde_json::json;
 #[command(after_help = "Examples:
   lora-recycle adapter merge pets birds --method cat --name animals
   lora-recycle adapter merge pets:1 birds@best --method svd --rank 8 --weights 0.7,0.3 --name animals
-  lora-recycle adapter merge a b c --method ties --density 0.5 --name abc")]
+  lora-recycle adapter merge a b c --method ties --density 0.5 --name abc
+  lora-recycle adapter merge a b c --method sum --factor 0.33 --rank 16 --name abc
+  lora-recycle adapter merge a b c --method tsv --factor 0.6 --name abc")]
 pub struct Merge {
     /// name, name:version, name@alias or id
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     /// How changes become one
     #[arg(long, value_enum)]
-    method: Method,
+    method: MergeMethod,
     /// Name of the result; it becomes the next version
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// What each adapter's change is multiplied with, in order [default: 1/n for each of n adapters]
+    /// What each adapter's change is multiplied with, in order [default: 1/n for each of n adapters; 1 from sum on]
     #[arg(
         long,
         value_name = "W1,W2",
@@ -31,10 +33,14 @@ pub struct Merge {
         allow_negative_numbers = true
     )]
     weights: Vec<f32>,
-    /// Share of values that ties and dare_linear keep, above 0 and at most 1
+    /// What the merged change is multiplied with
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    factor: f32,
+    /// Share of values that ties and dare_linear keep, above 0 and at most 1 [default: 0.2 for ties_changes, knots and
+    /// core_space, 1 for compress_then_merge; ties and dare_linear need it]
     #[arg(long, value_name = "SHARE")]
     density: Option<f64>,
-    /// Rank of the result of svd [default: the largest rank of the adapters]
+    /// Rank of the result [default: the largest rank of the adapters for svd and compress_then_merge, else what is exact]
     #[arg(long, value_name = "N")]
     rank: Option<usize>,
     /// How ties elects the sign of a value
@@ -43,21 +49,6 @@ pub struct Merge {
     /// Seed of dare_linear's choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Method {
-    /// Sums the factors: rough; needs equal ranks
-    Linear,
-    /// Stacks the factors: exact, with the sum of the ranks
-    Cat,
-    /// The nearest change of a given rank to the exact sum
-    Svd,
-    /// Keeps large values that agree on their sign; needs equal ranks and --density
-    Ties,
-    /// Drops values at random, then sums; needs equal ranks and --density
-    DareLinear,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -76,7 +67,7 @@ impl Merge {
                 "there are {} weights for {count} adapters",
                 self.weights.len()
             ))
-            .hint("give one weight for each adapter, or none for 1/n each"));
+            .hint("give one weight for each adapter, or none"));
         }
         let name: Name = self.name.parse().map_err(RegistryError::from)?;
         let parts: Vec<MergePart> = self
@@ -89,20 +80,15 @@ impl Merge {
             })
             .collect();
         let options = MergeOptions {
-            svd_rank: self.rank,
+            factor: self.factor,
+            rank: self.rank,
             density: self.density,
             majority_sign: match self.majority_sign {
                 Sign::Total => MajoritySign::Total,
                 Sign::Frequency => MajoritySign::Frequency,
             },
             seed: self.seed,
-            ..MergeOptions::new(match self.method {
-                Method::Linear => MergeMethod::Linear,
-                Method::Cat => MergeMethod::Cat,
-                Method::Svd => MergeMethod::Svd,
-                Method::Ties => MergeMethod::Ties,
-                Method::DareLinear => MergeMethod::DareLinear,
-            })
+            ..MergeOptions::new(self.method)
         };
         let merged = change(common, async |registry| {
             Ok(registry.merge(&parts, options, name).await?)

@@ -2,8 +2,10 @@
 
 use super::jobs::JobProblems;
 use crate::app::App;
+use crate::app::pool_quality::{PoolQuality, PoolQualityError};
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
 use crate::store::{Digest, PoolRecord, Retention};
+use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -22,6 +24,7 @@ pub fn router() -> OpenApiRouter<WebState> {
         .routes(routes!(show, delete))
         .routes(routes!(image))
         .routes(routes!(kept_tokens))
+        .routes(routes!(quality))
 }
 
 /// Synthetic images of one adapter.
@@ -91,6 +94,15 @@ impl From<PoolFileError> for ApiError {
             PoolFileError::Store(error) => error.into(),
             PoolFileError::NoImage(index) => Self::UnknownPicture(index.to_string()),
             PoolFileError::Damaged(error) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<PoolQualityError> for ApiError {
+    fn from(error: PoolQualityError) -> Self {
+        match error {
+            PoolQualityError::App(error) => error.into(),
+            PoolQualityError::Quality(error) => Self::Internal(error.to_string()),
         }
     }
 }
@@ -179,4 +191,18 @@ async fn kept_tokens(
     let kept = pool_kept_patches(store, &record).await?;
     let grid = described(record)?.summary.grid;
     Ok(Json(KeptTokens { grid, kept }))
+}
+
+/// Measures a pool: how varied and how hard its images are, and which adapters are like its own
+#[utoipa::path(get, path = "/pools/{id}/quality", tag = "pools",
+    params(("id" = Uuid, Path, description = "Id of the pool")),
+    responses((status = 200, description = "What the images are worth; computed anew each time", body = PoolQuality), JobProblems))]
+async fn quality(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    admission: Admission,
+) -> Result<Json<PoolQuality>, ApiError> {
+    let record = app.registry()?.store().pool(pool_id(&id)?).await?;
+    let work = async { Ok(app.pool_quality(&record, None).await) };
+    Ok(Json(admission.answer(work).await??))
 }

@@ -150,5 +150,6 @@ export function startTune({ recipe, ...parameters }, archive, progress, signal) 
 export const pools = async () => (await answer("GET", "/pools")).pools;
 export const pool = (id) => answer("GET", onePool(id));
 export const removePool = (id) => answer("DELETE", onePool(id));
+export const poolQuality = (id) => answer("GET", `${onePool(id)}/quality`);
 export const keptTokens = (id) => answer("GET", `${onePool(id)}/kept-tokens`);
 export const imageAddress = (id, index) => `${API}${onePool(id)}/images/${index}`;

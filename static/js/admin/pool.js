@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { confirm } from "./confirm.js";
 import { attempt, link, make, shortDigest, showFacts, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
+import { offerQuality } from "./quality.js";
 import { PRIVACY, RETENTIONS, classVerdict, figure, percent, recipeFacts, verdicts } from "./words.js";
 
 const id = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -67,6 +68,7 @@ async function remove() {
 
 byId("kept").addEventListener("change", () => showKept(byId("kept").checked));
 byId("delete").addEventListener("click", remove);
+offerQuality(id);
 
 const known = await attempt(byId("failure-place"), async () => {
   pool = await api.pool(id);

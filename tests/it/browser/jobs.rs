@@ -386,6 +386,12 @@ async fn a_pool_shows_its_images_what_was_left_out_and_that_it_failed() {
     let second = page.text("#classes tr:nth-child(2)").await;
     assert_eq!(second, "b 3 25 % 75 % failed");
     assert!(page.text("#privacy").await.contains("kept until somebody"));
+    // The pool's backbone is not the one that answers here, so nothing can be measured.
+    page.click("#measure").await;
+    page.wait_for(
+        "document.getElementById('quality-failure').textContent.includes('made for the backbone')",
+    )
+    .await;
     page.wait_for(&format!(
         "[...document.querySelectorAll('.tile img')].filter((image) => image.naturalWidth === {SIDE}).length === 6"
     ))

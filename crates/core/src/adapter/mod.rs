@@ -14,6 +14,7 @@ mod model_card;
 mod package;
 mod peft_config;
 mod report;
+mod similarity;
 
 pub use apply::ShapeMismatch;
 pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};

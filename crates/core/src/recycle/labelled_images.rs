@@ -140,6 +140,16 @@ impl LabelledImages {
         self.labels.is_empty()
     }
 
+    /// Positions of the pictures of each class, ascending.
+    pub fn by_class(&self) -> Vec<Vec<usize>> {
+        by_class(&self.labels, self.classes.len())
+    }
+
+    /// `[N, 3, S, S]`
+    pub fn all_levels(&self) -> &[u8] {
+        &self.images
+    }
+
     /// Levels of picture `index`, `[3, S, S]`.
     ///
     /// # Panics
@@ -305,8 +315,19 @@ pub(super) fn check_classes(classes: &[String], least: usize) -> Result<(), Labe
     Ok(())
 }
 
+/// Positions of each of `classes` among `labels`, ascending; labels past them are left out.
+pub fn by_class(labels: &[u32], classes: usize) -> Vec<Vec<usize>> {
+    let mut positions = vec![Vec::new(); classes];
+    for (index, &label) in labels.iter().enumerate() {
+        if let Some(own) = positions.get_mut(label as usize) {
+            own.push(index);
+        }
+    }
+    positions
+}
+
 /// Overwrites `target` with the normalised values of `levels`, both `[images, 3, side, side]` or one image of it.
-pub(super) fn normalise(levels: &[u8], table: &[[f32; 256]; 3], target: &mut [f32]) {
+pub fn normalise(levels: &[u8], table: &[[f32; 256]; 3], target: &mut [f32]) {
     let plane = target.len() / 3;
     debug_assert_eq!(levels.len(), target.len());
     for (channel, table) in table.iter().enumerate() {

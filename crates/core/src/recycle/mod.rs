@@ -12,6 +12,7 @@ pub mod layers;
 pub mod meta_train;
 pub mod pool;
 pub mod prototype;
+pub mod quality;
 mod random;
 pub mod recipe;
 mod saved_state;

@@ -29,6 +29,11 @@ pub fn preview_file(index: usize) -> String {
     format!("preview-{index:04}.png")
 }
 
+/// Whether `file` is one that [`preview_file`] names: a pool can be read without it.
+pub fn is_preview(file: &str) -> bool {
+    file.starts_with("preview-")
+}
+
 /// Why a pool cannot be read or written.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum PoolError {

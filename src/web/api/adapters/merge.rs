@@ -31,9 +31,12 @@ struct MergeRequest {
     name: String,
     adapters: Vec<MergeRequestPart>,
     method: MergeMethod,
-    /// Share of values that `ties` and `dare_linear` keep, above 0 and at most 1.
+    /// What the merged change is multiplied with.
+    #[serde(default = "one")]
+    factor: f32,
+    /// Share of values that `dare_linear` and methods with TIES keep, above 0 and at most 1.
     density: Option<f64>,
-    /// Rank of the result of `svd`.
+    /// Rank of the result, for `svd` and the methods from `sum` on.
     rank: Option<usize>,
     #[serde(default)]
     majority_sign: MajoritySign,
@@ -42,12 +45,16 @@ struct MergeRequest {
     seed: u64,
 }
 
+fn one() -> f32 {
+    1.0
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MergeRequestPart {
     /// name, name:version, name@alias or id
     adapter: String,
-    /// What its change is multiplied with; 1/n of n adapters where it is not given.
+    /// What its change is multiplied with; where it is not given, 1/n of n adapters, and 1 for the methods from `sum` on.
     weight: Option<f32>,
 }
 
@@ -78,7 +85,8 @@ async fn merge(
         });
     }
     let options = MergeOptions {
-        svd_rank: body.rank,
+        factor: body.factor,
+        rank: body.rank,
         density: body.density,
         majority_sign: body.majority_sign,
         seed: body.seed,

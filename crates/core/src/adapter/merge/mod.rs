@@ -1,31 +1,51 @@
-//! Merging adapters into one, by the definitions of PEFT's `add_weighted_adapter`. A weight `w` means: `w` times the adapter's change.
-//! Only changes are merged; heads of different classes have no common meaning.
+//! Merging adapters into one: PEFT's methods by the definitions of its `add_weighted_adapter`, and later ones by their papers. A
+//! weight `w` means: `w` times the adapter's change. Only changes are merged; heads of different classes have no common meaning.
 
-mod svd;
+mod singular_vectors;
+mod spaces;
+mod subspace;
+#[cfg(test)]
+mod tests;
+mod ties;
+mod values;
 
 use super::{Adapter, Factors, Site};
 use crate::tensor::Tensor;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
+use ties::Ties;
 use utoipa::ToSchema;
 
 /// How changes become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum MergeMethod {
-    /// Sums the factors `A` and `B`, each times √weight: a rough approximation of the sum of the changes. Needs equal ranks.
+    /// Sums the factors A and B, each times √weight: a rough approximation of the sum of the changes. Needs equal ranks
     Linear,
-    /// Stacks the factors: the weighted sum of the changes exactly, with the sum of the ranks.
+    /// Stacks the factors: the weighted sum of the changes exactly, with the sum of the ranks
     Cat,
-    /// The nearest change of a given rank to the weighted sum of the changes.
+    /// The nearest change of a given rank to the weighted sum of the changes
     Svd,
-    /// Keeps each factor's largest values and those that agree on their sign. Needs equal ranks and a density.
+    /// Keeps each factor's largest values and those that agree on their sign. Needs equal ranks and a density
     Ties,
-    /// Drops values at random and scales the rest up, then sums as `linear`. Needs equal ranks and a density.
+    /// Drops values at random and scales the rest up, then sums as linear. Needs equal ranks and a density
     DareLinear,
+    /// The sum of the changes times a factor, exactly or compressed to a rank
+    Sum,
+    /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
+    TiesChanges,
+    /// KnOTS-TIES (arXiv 2410.19735): TIES on the changes in a basis that they share
+    Knots,
+    /// TSV-M (arXiv 2412.00081): the singular vectors of all changes, made orthonormal together
+    Tsv,
+    /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all factors
+    CoreSpace,
+    /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
+    CompressThenMerge,
 }
 
 impl MergeMethod {
@@ -36,11 +56,49 @@ impl MergeMethod {
             Self::Svd => "svd",
             Self::Ties => "ties",
             Self::DareLinear => "dare_linear",
+            Self::Sum => "sum",
+            Self::TiesChanges => "ties_changes",
+            Self::Knots => "knots",
+            Self::Tsv => "tsv",
+            Self::CoreSpace => "core_space",
+            Self::CompressThenMerge => "compress_then_merge",
+        }
+    }
+
+    /// Weight of each of `count` adapters where none is given: 1/n for PEFT's methods, 1 for those whose papers sum and then
+    /// scale by one factor.
+    pub fn default_weight(self, count: usize) -> f32 {
+        match self {
+            Self::Linear | Self::Cat | Self::Svd | Self::Ties | Self::DareLinear => {
+                1.0 / count.max(1) as f32
+            }
+            Self::Sum
+            | Self::TiesChanges
+            | Self::Knots
+            | Self::Tsv
+            | Self::CoreSpace
+            | Self::CompressThenMerge => 1.0,
+        }
+    }
+
+    /// Share of values that is kept where none is given; `None` where it must be given or has no meaning. TIES and KnOTS keep a
+    /// fifth in their papers; the few coordinates of Compress-then-Merge are all kept.
+    fn default_density(self) -> Option<f64> {
+        match self {
+            Self::TiesChanges | Self::Knots | Self::CoreSpace => Some(0.2),
+            Self::CompressThenMerge => Some(1.0),
+            Self::Linear
+            | Self::Cat
+            | Self::Svd
+            | Self::Ties
+            | Self::DareLinear
+            | Self::Sum
+            | Self::Tsv => None,
         }
     }
 }
 
-/// How `ties` elects the sign of a value.
+/// How TIES elects the sign of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MajoritySign {
@@ -55,9 +113,12 @@ pub enum MajoritySign {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MergeOptions {
     pub method: MergeMethod,
-    /// Rank of the result of `svd`; the largest rank of the adapters where it is not given.
-    pub svd_rank: Option<usize>,
-    /// Share of values that `ties` and `dare_linear` keep, above 0 and at most 1.
+    /// What the merged change is multiplied with.
+    pub factor: f32,
+    /// Rank of the result. Where it is not given, the largest rank of the adapters for `svd` and `compress_then_merge`, and
+    /// whatever is exact for the others; PEFT's other methods take none.
+    pub rank: Option<usize>,
+    /// Share of values that methods with TIES and `dare_linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
     pub majority_sign: MajoritySign,
     /// Seed of `dare_linear`'s choice.
@@ -68,11 +129,17 @@ impl MergeOptions {
     pub fn new(method: MergeMethod) -> Self {
         Self {
             method,
-            svd_rank: None,
+            factor: 1.0,
+            rank: None,
             density: None,
             majority_sign: MajoritySign::default(),
             seed: 0,
         }
+    }
+
+    fn density_or_default(&self) -> f64 {
+        let density = self.density.or(self.method.default_density());
+        density.unwrap_or(1.0)
     }
 }
 
@@ -99,10 +166,24 @@ pub enum MergeError {
     Nothing,
     #[error("the weight of {name} is {weight}, not a finite number")]
     Weight { name: String, weight: f32 },
+    #[error("the factor is {0}, not a finite number")]
+    Factor(f32),
     #[error("{method} needs a density above 0 and at most 1; {found}")]
     Density { method: &'static str, found: String },
-    #[error("the rank of svd must be at least 1")]
+    #[error("the rank must be at least 1")]
     Rank,
+    #[error(
+        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use svd"
+    )]
+    RankOfMethod { method: &'static str },
+    #[error(
+        "{adapters} adapters have more singular vectors at {site} than the {dimensions} that can be orthonormal; merge fewer, or use sum"
+    )]
+    TooMany {
+        site: Site,
+        adapters: usize,
+        dimensions: usize,
+    },
     #[error(
         "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use cat or svd"
     )]
@@ -133,7 +214,7 @@ pub enum MergeError {
 pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged, MergeError> {
     check(inputs, options)?;
     if let [only] = inputs {
-        return Ok(single(only));
+        return Ok(single(only, options.factor));
     }
     let mut notes = Vec::new();
     let with_heads: Vec<&str> = inputs
@@ -177,16 +258,10 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
             ));
         }
         check_widths(site, &parts)?;
-        let factors = match options.method {
-            MergeMethod::Cat => cat(&parts),
-            MergeMethod::Svd => svd::merge(site, &parts, options.svd_rank.unwrap_or(largest_rank))?,
-            MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
-                check_ranks(site, &parts, options.method)?;
-                by_values(&parts, options, &mut random)
-            }
-        };
+        let mut factors = merge_site(site, &parts, options, largest_rank, &mut random)?;
+        factors.scale *= options.factor;
         let finite = |tensor: &Tensor| tensor.first_non_finite().is_none();
-        if !finite(&factors.a) || !finite(&factors.b) {
+        if !finite(&factors.a) || !finite(&factors.b) || !factors.scale.is_finite() {
             return Err(MergeError::NotFinite { site });
         }
         merged.factors.insert(site, factors);
@@ -195,6 +270,38 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
         adapter: merged,
         notes,
     })
+}
+
+fn merge_site(
+    site: Site,
+    parts: &[Part<'_>],
+    options: &MergeOptions,
+    largest_rank: usize,
+    random: &mut ChaCha8Rng,
+) -> Result<Factors, MergeError> {
+    let rank = options.rank;
+    let weights: Vec<f32> = parts.iter().map(|part| part.weight).collect();
+    let ties = Ties {
+        density: options.density_or_default(),
+        majority_sign: options.majority_sign,
+        weights: &weights,
+    };
+    match options.method {
+        MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+            values::merge(site, parts, options, random)
+        }
+        MergeMethod::Cat => Ok(cat(parts)),
+        MergeMethod::Sum if rank.is_none() => Ok(cat(parts)),
+        MergeMethod::Sum => subspace::sum(site, parts, rank),
+        MergeMethod::Svd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
+        MergeMethod::TiesChanges => subspace::ties_of_changes(site, parts, &ties, rank),
+        MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
+        MergeMethod::Tsv => singular_vectors::merge(site, parts, rank),
+        MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
+        MergeMethod::CompressThenMerge => {
+            subspace::compress_then_merge(site, parts, &ties, rank.unwrap_or(largest_rank))
+        }
+    }
 }
 
 /// One adapter's factors at the site at hand.
@@ -216,36 +323,44 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
             });
         }
     }
-    if matches!(options.method, MergeMethod::Ties | MergeMethod::DareLinear) {
-        let found = match options.density {
-            Some(density) if density > 0.0 && density <= 1.0 => None,
-            Some(density) => Some(format!("it is {density}")),
-            None => Some("it is not given".into()),
-        };
-        if let Some(found) = found {
-            return Err(MergeError::Density {
-                method: options.method.name(),
-                found,
-            });
-        }
+    if !options.factor.is_finite() {
+        return Err(MergeError::Factor(options.factor));
     }
-    if options.svd_rank == Some(0) {
-        return Err(MergeError::Rank);
+    let needs_density = matches!(options.method, MergeMethod::Ties | MergeMethod::DareLinear);
+    let problem = match options.density {
+        Some(density) if density > 0.0 && density <= 1.0 => None,
+        Some(density) => Some(format!("it is {density}")),
+        None => needs_density.then(|| "it is not given".into()),
+    };
+    if let Some(found) = problem {
+        return Err(MergeError::Density {
+            method: options.method.name(),
+            found,
+        });
     }
-    Ok(())
+    let takes_rank =
+        !needs_density && !matches!(options.method, MergeMethod::Linear | MergeMethod::Cat);
+    match options.rank {
+        Some(0) => Err(MergeError::Rank),
+        Some(_) if !takes_rank => Err(MergeError::RankOfMethod {
+            method: options.method.name(),
+        }),
+        _ => Ok(()),
+    }
 }
 
-/// PEFT takes every method for a plain scaling where there is one adapter. The factors stay as they are, bit for bit.
-fn single(only: &MergeInput<'_>) -> Merged {
+/// Every method is a plain scaling where there is one adapter, as in PEFT. The factors stay as they are, bit for bit.
+fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
+    let weight = only.weight * factor;
     let mut adapter = only.adapter.clone();
     for factors in adapter.factors.values_mut() {
-        factors.scale *= only.weight;
+        factors.scale *= weight;
     }
     let mut notes = vec![format!(
         "there is one adapter, {}: its change times {}",
-        only.name, only.weight
+        only.name, weight
     )];
-    if only.weight != 1.0 && adapter.head.take().is_some() {
+    if weight != 1.0 && adapter.head.take().is_some() {
         notes.push(format!(
             "the head of {} was left out: it was tuned for the change times 1",
             only.name
@@ -261,24 +376,6 @@ fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
             site,
             first: parts[0].name.to_owned(),
             second: other.name.to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn check_ranks(site: Site, parts: &[Part<'_>], method: MergeMethod) -> Result<(), MergeError> {
-    let first = &parts[0];
-    match parts
-        .iter()
-        .find(|part| part.factors.rank() != first.factors.rank())
-    {
-        Some(other) => Err(MergeError::UnlikeRanks {
-            method: method.name(),
-            site,
-            first: first.name.to_owned(),
-            first_rank: first.factors.rank(),
-            second: other.name.to_owned(),
-            second_rank: other.factors.rank(),
         }),
         None => Ok(()),
     }
@@ -300,125 +397,6 @@ fn cat(parts: &[Part<'_>]) -> Factors {
         }
     }
     factors([rank, inputs], a, [outputs, rank], b)
-}
-
-/// `linear`, `ties` and `dare_linear` treat the values of all `A` and of all `B` apart, each side times √(weight·scale); a sign goes
-/// with `A` only.
-fn by_values(parts: &[Part<'_>], options: &MergeOptions, random: &mut ChaCha8Rng) -> Factors {
-    let roots: Vec<(f32, f32)> = parts
-        .iter()
-        .map(|part| {
-            let product = f64::from(part.weight) * f64::from(part.factors.scale);
-            let root = product.abs().sqrt();
-            let sign = if product >= 0.0 { 1.0 } else { -1.0 };
-            ((root * sign) as f32, root as f32)
-        })
-        .collect();
-    let mut side = |tensors: Vec<&[f32]>, weights: Vec<f32>| match options.method {
-        MergeMethod::Ties => {
-            let pruned: Vec<Vec<f32>> = tensors
-                .iter()
-                .map(|tensor| largest(tensor, options.density.unwrap_or(1.0)))
-                .collect();
-            agreeing(&pruned, &weights, options.majority_sign)
-        }
-        MergeMethod::DareLinear => {
-            let pruned: Vec<Vec<f32>> = tensors
-                .iter()
-                .map(|tensor| thinned(tensor, options.density.unwrap_or(1.0), random))
-                .collect();
-            let pruned: Vec<&[f32]> = pruned.iter().map(Vec::as_slice).collect();
-            weighted_sum(&pruned, &weights)
-        }
-        MergeMethod::Linear | MergeMethod::Cat | MergeMethod::Svd => {
-            weighted_sum(&tensors, &weights)
-        }
-    };
-    let a = side(
-        parts.iter().map(|part| part.factors.a.data()).collect(),
-        roots.iter().map(|root| root.0).collect(),
-    );
-    let b = side(
-        parts.iter().map(|part| part.factors.b.data()).collect(),
-        roots.iter().map(|root| root.1).collect(),
-    );
-    let first = parts[0].factors;
-    factors(
-        [first.rank(), first.inputs()],
-        a,
-        [first.outputs(), first.rank()],
-        b,
-    )
-}
-
-fn weighted_sum(tensors: &[&[f32]], weights: &[f32]) -> Vec<f32> {
-    let mut sum = vec![0f32; tensors[0].len()];
-    for (tensor, weight) in tensors.iter().zip(weights) {
-        for (sum, value) in sum.iter_mut().zip(*tensor) {
-            *sum += value * weight;
-        }
-    }
-    sum
-}
-
-/// The int(density·n) values of largest magnitude; all others zero.
-fn largest(tensor: &[f32], density: f64) -> Vec<f32> {
-    if density >= 1.0 {
-        return tensor.to_vec();
-    }
-    let kept = (density * tensor.len() as f64) as usize;
-    let mut order: Vec<usize> = (0..tensor.len()).collect();
-    order.sort_by(|&i, &j| tensor[j].abs().total_cmp(&tensor[i].abs()));
-    let mut pruned = vec![0.0; tensor.len()];
-    for &index in &order[..kept] {
-        pruned[index] = tensor[index];
-    }
-    pruned
-}
-
-/// Each value kept with probability `density` and divided by it.
-fn thinned(tensor: &[f32], density: f64, random: &mut ChaCha8Rng) -> Vec<f32> {
-    if density >= 1.0 {
-        return tensor.to_vec();
-    }
-    let divisor = density as f32;
-    tensor
-        .iter()
-        .map(|value| {
-            if random.random_bool(density) {
-                value / divisor
-            } else {
-                0.0
-            }
-        })
-        .collect()
-}
-
-/// The mean of the weighted values whose sign is the elected one; the election is without weights.
-fn agreeing(tensors: &[Vec<f32>], weights: &[f32], majority: MajoritySign) -> Vec<f32> {
-    let sign = |value: f32| {
-        if value == 0.0 { 0.0 } else { value.signum() }
-    };
-    (0..tensors[0].len())
-        .map(|index| {
-            let total: f32 = tensors
-                .iter()
-                .map(|tensor| match majority {
-                    MajoritySign::Total => tensor[index],
-                    MajoritySign::Frequency => sign(tensor[index]),
-                })
-                .sum();
-            let elected = if total >= 0.0 { 1.0 } else { -1.0 };
-            let (mut sum, mut count) = (0f32, 0f32);
-            for (tensor, weight) in tensors.iter().zip(weights) {
-                if sign(tensor[index]) == elected {
-                    sum += tensor[index] * weight;
-                    count += 1.0;
-                }
-            }
-            sum / count.max(1.0)
-        })
-        .collect()
 }
 
 /// Factors of scale 1 whose lengths are right by construction.

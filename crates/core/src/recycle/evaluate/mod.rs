@@ -1,6 +1,13 @@
-//! Accuracy on many few-shot tasks, with its confidence interval.
+//! Accuracy on many few-shot tasks, with its confidence interval, and differences of methods on the same tasks.
 
-use super::episode::Episode;
+mod linear_probe;
+mod tuning;
+
+pub use linear_probe::linear_probe_accuracies;
+pub use tuning::{TuningProblem, tuned_accuracy};
+
+use super::episode::{Episode, EpisodeClass};
+use super::labelled_images::LabelledImages;
 use super::prototype::{Distance, nearest};
 use rayon::prelude::*;
 
@@ -58,6 +65,45 @@ fn task_accuracy(prepared: &[Vec<Vec<f32>>], episode: &Episode, distance: Distan
     f64::from(correct as u32) / f64::from(total as u32)
 }
 
+/// Share of correctly classified queries of each task by nearest prototype of the pictures' levels themselves, scaled to 0 to 1.
+/// `positions[class][image]` are those of `images`.
+pub fn pixel_accuracies(
+    images: &LabelledImages,
+    positions: &[Vec<usize>],
+    episodes: &[Episode],
+    distance: Distance,
+) -> Vec<f64> {
+    // The features of one task at a time: those of all pictures together would be many times the pictures.
+    let accuracy = |episode: &Episode| {
+        let prepared: Vec<Vec<Vec<f32>>> = episode
+            .iter()
+            .map(|class| {
+                let chosen = class.supports.iter().chain(&class.queries);
+                let levels = chosen.map(|&image| images.levels(positions[class.class][image]));
+                let scaled = levels.map(|own| own.iter().map(|&level| f32::from(level) / 255.0));
+                scaled.map(|own| distance.prepare(own.collect())).collect()
+            })
+            .collect();
+        let renumbered = episode.iter().enumerate().map(|(place, class)| {
+            let shot = class.supports.len();
+            EpisodeClass {
+                class: place,
+                supports: (0..shot).collect(),
+                queries: (shot..shot + class.queries.len()).collect(),
+            }
+        });
+        task_accuracy(&prepared, &renumbered.collect(), distance)
+    };
+    episodes.par_iter().map(accuracy).collect()
+}
+
+/// Mean and confidence interval, from -1 to 1, of how much better `tasks` are than `reference`, task by task; where one has fewer,
+/// on the tasks that both have.
+pub fn paired_difference(tasks: &[f64], reference: &[f64]) -> Accuracy {
+    let differences = tasks.iter().zip(reference).map(|(own, other)| own - other);
+    accuracy(&differences.collect::<Vec<_>>())
+}
+
 /// Mean and confidence interval over tasks.
 ///
 /// With fewer than two tasks there is no spread to estimate; the interval is then infinite.
@@ -85,6 +131,35 @@ mod tests {
         let deviation = (0.08f64 / 3.0).sqrt();
         assert!((result.ci95 - 1.96 * deviation / 2.0).abs() < 1e-12);
         assert!(accuracy(&[0.5]).ci95.is_infinite());
+    }
+
+    #[test]
+    fn a_difference_is_taken_task_by_task_on_the_tasks_that_both_have() {
+        let difference = paired_difference(&[0.9, 0.5], &[0.7, 0.3, 0.1]);
+        assert!((difference.mean - 0.2).abs() < 1e-12);
+        // Equal differences have no spread, however much the tasks have.
+        assert!(difference.ci95 < 1e-12);
+    }
+
+    #[test]
+    fn pixels_are_features_too() {
+        let names = ["dark", "light", "half"].map(str::to_owned).to_vec();
+        let labels: Vec<u32> = (0..12).map(|index| index % 3).collect();
+        let levels = labels.iter().flat_map(|&label| {
+            let own = [0, 255, 128][label as usize];
+            [own, 7, own, own, 3, 9, 255, 255, own, own, own, 1]
+        });
+        let images = LabelledImages::new(names, 2, levels.collect(), labels).unwrap();
+        let positions = images.by_class();
+        assert_eq!(positions[1], [1, 4, 7, 10]);
+        let shape = EpisodeShape {
+            way: 3,
+            shot: 1,
+            queries: 3,
+        };
+        let episodes = draw_episodes(&[4; 3], shape, 10, 0).unwrap();
+        let tasks = pixel_accuracies(&images, &positions, &episodes, Distance::SquaredEuclidean);
+        assert_eq!(tasks, [1.0; 10]);
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! The spaces that the factors of several adapters span, and changes in their coordinates: QR of the stacked factors, so that what
+//! follows works on matrices as small as the sum of the ranks. A change itself, `[out, in]`, is never made.
+
+use super::{MergeError, Part, factors};
+use crate::adapter::{Factors, Site};
+use faer::{Mat, MatRef};
+
+/// Values below this share of the largest are rounding, not rank: factors, and what TIES gives, are `f32`.
+const NEGLIGIBLE: f64 = 1e-6;
+
+/// Orthonormal bases of all factors at one site, and each adapter's change in them.
+pub(super) struct Spaces {
+    /// `[out, k]`, spans the columns of all `B`.
+    pub left: Mat<f64>,
+    /// `[in, l]`, spans the rows of all `A`.
+    pub right: Mat<f64>,
+    /// `[k, Σ ranks]`: all `B` side by side, in coordinates of `left`.
+    pub b: Mat<f64>,
+    /// `[l, Σ ranks]`: all `Aᵀ` side by side, in coordinates of `right`.
+    pub a: Mat<f64>,
+    /// Rank and scale of each adapter.
+    parts: Vec<(usize, f64)>,
+}
+
+impl Spaces {
+    pub fn of(parts: &[Part<'_>]) -> Self {
+        let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
+        // Column j of both matrices: row of the stacked A, column of the stacked B.
+        let columns: Vec<(&Factors, usize)> = parts
+            .iter()
+            .flat_map(|part| (0..part.factors.rank()).map(move |j| (part.factors, j)))
+            .collect();
+        let b = Mat::from_fn(outputs, columns.len(), |row, column| {
+            let (factors, j) = columns[column];
+            f64::from(factors.b.row(row)[j])
+        });
+        let a = Mat::from_fn(inputs, columns.len(), |row, column| {
+            let (factors, j) = columns[column];
+            f64::from(factors.a.row(j)[row])
+        });
+        let (b, a) = (b.qr(), a.qr());
+        let parts = parts.iter().map(|part| part.factors);
+        Self {
+            left: b.compute_thin_Q(),
+            right: a.compute_thin_Q(),
+            b: b.thin_R().to_owned(),
+            a: a.thin_R().to_owned(),
+            parts: parts
+                .map(|factors| (factors.rank(), f64::from(factors.scale)))
+                .collect(),
+        }
+    }
+
+    /// The change of each adapter, `[k, l]`: `left · core · rightᵀ` is `scale·B·A`.
+    pub fn cores(&self) -> Vec<Mat<f64>> {
+        let mut start = 0;
+        let core = |&(rank, scale): &(usize, f64)| {
+            let b = self.b.subcols(start, rank);
+            let a = self.a.subcols(start, rank);
+            start += rank;
+            faer::Scale(scale) * (b * a.transpose())
+        };
+        self.parts.iter().map(core).collect()
+    }
+}
+
+/// A singular value decomposition without what is only rounding; at least one value is left.
+pub(super) struct Decomposition {
+    /// `[rows, rank]`
+    pub u: Mat<f64>,
+    /// Descending.
+    pub values: Vec<f64>,
+    /// `[columns, rank]`
+    pub v: Mat<f64>,
+}
+
+/// # Errors
+/// [`MergeError::Decomposition`] for values that are not finite.
+pub(super) fn decompose(site: Site, matrix: MatRef<'_, f64>) -> Result<Decomposition, MergeError> {
+    let svd = matrix
+        .thin_svd()
+        .map_err(|_| MergeError::Decomposition { site })?;
+    let values: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+    let largest = values.first().copied().unwrap_or(0.0);
+    if !largest.is_finite() {
+        return Err(MergeError::Decomposition { site });
+    }
+    let counted = values
+        .iter()
+        .take_while(|&&value| value > largest * NEGLIGIBLE);
+    let rank = counted.count().clamp(1, values.len().max(1));
+    Ok(Decomposition {
+        u: svd.U().subcols(0, rank).to_owned(),
+        v: svd.V().subcols(0, rank).to_owned(),
+        values: values[..rank].to_vec(),
+    })
+}
+
+impl Decomposition {
+    /// `(U·S, V)` of the first `rank` values, all where it is not given: the nearest matrix of that rank, split as PEFT splits it.
+    pub fn split(&self, rank: Option<usize>) -> (Mat<f64>, Mat<f64>) {
+        let rank = rank.unwrap_or(self.values.len()).min(self.values.len());
+        let scaled = |row, j| self.u[(row, j)] * self.values[j];
+        let b = Mat::from_fn(self.u.nrows(), rank, scaled);
+        (b, self.v.subcols(0, rank).to_owned())
+    }
+}
+
+/// The factors of `left · core · rightᵀ`, or of the nearest change of `rank` to it. `left` and `right` have orthonormal columns.
+pub(super) fn compressed(
+    site: Site,
+    left: MatRef<'_, f64>,
+    core: MatRef<'_, f64>,
+    right: MatRef<'_, f64>,
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let (b, a) = decompose(site, core)?.split(rank);
+    Ok(factors_of((left * b).as_ref(), (right * a).as_ref()))
+}
+
+/// `B` from `b` `[out, rank]`, `A` from the transpose of `a` `[in, rank]`.
+pub(super) fn factors_of(b: MatRef<'_, f64>, a: MatRef<'_, f64>) -> Factors {
+    let rank = b.ncols();
+    factors([rank, a.nrows()], columns(a), [b.nrows(), rank], rows(b))
+}
+
+/// The values of `matrix`, column by column.
+fn columns(matrix: MatRef<'_, f64>) -> Vec<f32> {
+    let columns = (0..matrix.ncols()).flat_map(|j| (0..matrix.nrows()).map(move |i| (i, j)));
+    columns.map(|place| matrix[place] as f32).collect()
+}
+
+/// The values of `matrix`, row by row.
+fn rows(matrix: MatRef<'_, f64>) -> Vec<f32> {
+    columns(matrix.transpose())
+}
+
+/// The values of a change in coordinates, row by row. What is only rounding becomes 0, because TIES counts every other value.
+pub(super) fn coordinates(matrix: &Mat<f64>) -> Vec<f32> {
+    let mut values = rows(matrix.as_ref());
+    let largest = values
+        .iter()
+        .fold(0f32, |largest, value| largest.max(value.abs()));
+    for value in &mut values {
+        if value.abs() < largest * NEGLIGIBLE as f32 {
+            *value = 0.0;
+        }
+    }
+    values
+}
+
+/// A matrix from its values, row by row.
+pub(super) fn from_rows(values: &[f32], columns: usize) -> Mat<f64> {
+    Mat::from_fn(values.len() / columns, columns, |row, column| {
+        f64::from(values[row * columns + column])
+    })
+}

@@ -1,0 +1,119 @@
+//! Merges of the changes' coordinates in spaces that the factors share.
+
+use super::spaces::{Spaces, compressed, coordinates, decompose, factors_of, from_rows};
+use super::ties::Ties;
+use super::{MergeError, Part};
+use crate::adapter::{Factors, Site};
+use faer::Mat;
+
+/// The weighted sum of the changes, or the nearest change of `rank` to it.
+pub(super) fn sum(
+    site: Site,
+    parts: &[Part<'_>],
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let spaces = Spaces::of(parts);
+    let mut core = Mat::zeros(spaces.b.nrows(), spaces.a.nrows());
+    for (part, own) in parts.iter().zip(spaces.cores()) {
+        core += faer::Scale(f64::from(part.weight)) * own;
+    }
+    let Spaces { left, right, .. } = &spaces;
+    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+}
+
+/// TIES on the changes themselves, `[out, in]`, one in memory at a time: it works value by value, which no smaller form allows.
+pub(super) fn ties_of_changes(
+    site: Site,
+    parts: &[Part<'_>],
+    ties: &Ties<'_>,
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let merged = ties.merge(|index| parts[index].factors.delta().data().to_vec());
+    let change = from_rows(&merged, parts[0].factors.inputs());
+    let (b, a) = decompose(site, change.as_ref())?.split(rank);
+    Ok(factors_of(b.as_ref(), a.as_ref()))
+}
+
+/// KnOTS-TIES (arXiv 2410.19735): `[ΔW_1 … ΔW_n] = U S [V_1 … V_n]ᵀ`; the `S·V_iᵀ`, which stand in one basis, are merged by TIES, and
+/// the result is `U` times that.
+pub(super) fn knots(
+    site: Site,
+    parts: &[Part<'_>],
+    ties: &Ties<'_>,
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let spaces = Spaces::of(parts);
+    // Right factors with orthonormal columns change neither U nor S, so the cores stand in for the changes.
+    let cores = spaces.cores();
+    let u = decompose(site, beside(&cores).as_ref())?.u;
+    // S·V_iᵀ = Uᵀ·ΔW_i in coordinates of the outputs' space, [rank of U, in].
+    let right = spaces.right.transpose();
+    let merged = ties.merge(|index| coordinates(&(u.transpose() * &cores[index] * right)));
+    let a = from_rows(&merged, spaces.right.nrows());
+    let b = &spaces.left * u;
+    let qr = a.transpose().qr();
+    let (core, right) = (qr.thin_R().transpose(), qr.compute_thin_Q());
+    compressed(site, b.as_ref(), core, right.as_ref(), rank)
+}
+
+/// Core Space (arXiv 2509.17786): the left singular vectors of all `B` side by side and of all `Aᵀ` side by side are the reference
+/// bases, in which every change is a small matrix without loss; TIES merges these. Sums and TSV-M are the same in these bases as
+/// outside, because the bases are orthonormal.
+pub(super) fn core_space(
+    site: Site,
+    parts: &[Part<'_>],
+    ties: &Ties<'_>,
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let spaces = Spaces::of(parts);
+    let left = decompose(site, spaces.b.as_ref())?.u;
+    let right = decompose(site, spaces.a.as_ref())?.u;
+    in_bases(site, &spaces, (&left, &right), ties, rank)
+}
+
+/// Compress-then-Merge (arXiv 2606.03723): every change is projected to shared spaces of `rank` dimensions, and the coordinates,
+/// `[rank, rank]`, are merged by TIES.
+///
+/// The paper's abstract leaves the choice of the spaces open. Here they are those that keep most of the changes' squares: the first
+/// left singular vectors of `[ΔW_1 … ΔW_n]`, and of `[ΔW_1ᵀ … ΔW_nᵀ]`.
+pub(super) fn compress_then_merge(
+    site: Site,
+    parts: &[Part<'_>],
+    ties: &Ties<'_>,
+    rank: usize,
+) -> Result<Factors, MergeError> {
+    let spaces = Spaces::of(parts);
+    let cores = spaces.cores();
+    let transposed: Vec<Mat<f64>> = cores.iter().map(|own| own.transpose().to_owned()).collect();
+    let shared = |changes: &[Mat<f64>]| {
+        let u = decompose(site, beside(changes).as_ref())?.u;
+        Ok(u.subcols(0, rank.min(u.ncols())).to_owned())
+    };
+    let (left, right) = (shared(&cores)?, shared(&transposed)?);
+    in_bases(site, &spaces, (&left, &right), ties, Some(rank))
+}
+
+/// TIES on the changes in coordinates of `left` `[k, ·]` and `right` `[l, ·]`, bases within `spaces`.
+fn in_bases(
+    site: Site,
+    spaces: &Spaces,
+    (left, right): (&Mat<f64>, &Mat<f64>),
+    ties: &Ties<'_>,
+    rank: Option<usize>,
+) -> Result<Factors, MergeError> {
+    let cores = spaces.cores();
+    let merged = ties.merge(|index| coordinates(&(left.transpose() * &cores[index] * right)));
+    let core = from_rows(&merged, right.ncols());
+    let (left, right) = (&spaces.left * left, &spaces.right * right);
+    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+}
+
+/// `[M_1 … M_n]`
+fn beside(matrices: &[Mat<f64>]) -> Mat<f64> {
+    let columns = matrices[0].ncols();
+    Mat::from_fn(
+        matrices[0].nrows(),
+        columns * matrices.len(),
+        |row, column| matrices[column / columns][(row, column % columns)],
+    )
+}

@@ -1,0 +1,99 @@
+//! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
+
+use super::merging::{merged, times};
+use super::report::{Difference, MergeReport};
+use super::{Evaluation, EvaluationError, Method, MethodKind, Progress, Sources, Tasks};
+use crate::adapter::MergeMethod;
+use crate::app::App;
+use crate::recycle::episode::draw_episodes;
+use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use crate::recycle::labelled_images::LabelledImages;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// The sum of all adapters, and of all but one.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeaveOneOut {
+    /// Of the sum of all, from 0 to 1.
+    pub accuracy: f64,
+    pub ci95: f64,
+    pub tasks: usize,
+    pub merge: MergeReport,
+    /// In the order of the pool.
+    pub adapters: Vec<LeftOut>,
+}
+
+/// What one adapter adds.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeftOut {
+    /// `name:version`
+    pub adapter: String,
+    pub accuracy_without: f64,
+    /// Accuracy with it minus without it, task by task: below 0 it harms.
+    pub effect: Difference,
+}
+
+impl App {
+    /// Leaves each adapter of the pool out of their sum, whose factor stays as `factor` says or as it is chosen for all, on tasks
+    /// drawn from `images`.
+    ///
+    /// # Errors
+    /// [`EvaluationError`]
+    pub async fn leave_one_out(
+        &self,
+        images: &LabelledImages,
+        request: &Evaluation,
+        factor: Option<f64>,
+        progress: Progress<'_>,
+    ) -> Result<LeaveOneOut, EvaluationError> {
+        if request.pool.len() < 2 {
+            return Err(EvaluationError::Request(
+                "leaving one adapter out needs at least two; name more pools".into(),
+            ));
+        }
+        let positions = images.by_class();
+        let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
+        let episodes = draw_episodes(&sizes, request.shape, request.tasks, request.seed)?;
+        let tasks = Tasks {
+            images,
+            positions: &positions,
+            episodes: &episodes,
+        };
+        let sources = Sources {
+            adapters: Vec::new(),
+            pool: self.found(&request.pool).await?,
+        };
+        let kind = MethodKind::Sum;
+        let method = Method { kind, factor };
+        let (all, merge) = self
+            .merged_pool(request, &sources, method, MergeMethod::Sum, progress)
+            .await?;
+        let all = Arc::new(all);
+        let with = self
+            .by_prototypes(&tasks, request, &all, method, progress)
+            .await?;
+        let mut adapters = Vec::with_capacity(sources.pool.len());
+        for (left_out, own) in sources.pool.iter().enumerate() {
+            let others = sources.all_but(left_out);
+            let sum = merged(&others, MergeMethod::Sum, request.merge_rank)?;
+            let sum = Arc::new(times(&sum, merge.factor));
+            let without = self
+                .by_prototypes(&tasks, request, &sum, method, progress)
+                .await?;
+            let Accuracy { mean, ci95 } = paired_difference(&with, &without);
+            adapters.push(LeftOut {
+                adapter: own.record.label(),
+                accuracy_without: accuracy(&without).mean,
+                effect: Difference { mean, ci95 },
+            });
+        }
+        let Accuracy { mean, ci95 } = accuracy(&with);
+        Ok(LeaveOneOut {
+            accuracy: mean,
+            ci95,
+            tasks: episodes.len(),
+            merge,
+            adapters,
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! Merges of a pool's adapters for an evaluation, and the choice of their factor without real data.
+
+use super::report::{FactorSource, MergeReport, TriedFactor};
+use super::{Evaluation, EvaluationError, Method, Progress, Sources};
+use crate::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
+use crate::app::App;
+use crate::app::registry::ServedAdapter;
+use crate::recycle::episode::{EpisodeShape, draw_episodes};
+use crate::recycle::evaluate::{accuracy, task_accuracies};
+use crate::recycle::labelled_images::LabelledImages;
+use std::sync::Arc;
+
+/// Factors that are tried.
+const FACTORS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
+
+/// Tasks of each adapter's synthetic images.
+const SYNTHETIC_TASKS: usize = 50;
+
+/// Merges `adapters` with the factor 1.
+pub(super) fn merged(
+    adapters: &[&ServedAdapter],
+    method: MergeMethod,
+    rank: Option<usize>,
+) -> Result<Adapter, EvaluationError> {
+    let labels: Vec<String> = adapters.iter().map(|own| own.record.label()).collect();
+    let weight = method.default_weight(adapters.len());
+    let inputs: Vec<MergeInput<'_>> = adapters
+        .iter()
+        .zip(&labels)
+        .map(|(own, label)| MergeInput {
+            name: label,
+            adapter: &own.adapter,
+            weight,
+        })
+        .collect();
+    // The average is exact whatever rank the others are given.
+    let rank = rank.filter(|_| method != MergeMethod::Cat);
+    let options = MergeOptions {
+        rank,
+        ..MergeOptions::new(method)
+    };
+    let mut adapter = merge(&inputs, &options)?.adapter;
+    adapter.head = None;
+    Ok(adapter)
+}
+
+pub(super) fn times(adapter: &Adapter, factor: f64) -> Adapter {
+    let mut scaled = adapter.clone();
+    for factors in scaled.factors.values_mut() {
+        factors.scale *= factor as f32;
+    }
+    scaled
+}
+
+impl App {
+    /// The merge of the pool by `method`, with the factor that is given, defined, or the best on synthetic tasks.
+    pub(super) async fn merged_pool(
+        &self,
+        request: &Evaluation,
+        sources: &Sources,
+        method: Method,
+        definition: MergeMethod,
+        progress: Progress<'_>,
+    ) -> Result<(Adapter, MergeReport), EvaluationError> {
+        let mut tried = Vec::new();
+        let (factor, factor_from) = match method.factor {
+            Some(factor) => (factor, FactorSource::Given),
+            None if request.chooses_factor(method) => {
+                tried = self
+                    .try_factors(request, sources, definition, progress)
+                    .await?;
+                (best_factor(&tried), FactorSource::SyntheticTasks)
+            }
+            None => (1.0, FactorSource::Definition),
+        };
+        let pool: Vec<&ServedAdapter> = sources.pool.iter().collect();
+        let adapter = times(&merged(&pool, definition, request.merge_rank)?, factor);
+        let report = MergeReport {
+            factor,
+            factor_from,
+            tried,
+            rank: adapter.largest_rank(),
+        };
+        Ok((adapter, report))
+    }
+
+    /// Mean accuracy over adapters, each on tasks from its own synthetic images with the merge of all others: these images show
+    /// classes that the merge has not been tuned on, as the pictures it is for.
+    async fn try_factors(
+        &self,
+        request: &Evaluation,
+        sources: &Sources,
+        method: MergeMethod,
+        progress: Progress<'_>,
+    ) -> Result<Vec<TriedFactor>, EvaluationError> {
+        let synthetic = self.synthetic_images(&sources.pool).await?;
+        let mut accuracies = vec![Vec::new(); FACTORS.len()];
+        for (left_out, images) in synthetic.iter().enumerate() {
+            let others = sources.all_but(left_out);
+            let merged = merged(&others, method, request.merge_rank)?;
+            let positions = images.by_class();
+            let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
+            let shape = synthetic_shape(request.shape, &sizes);
+            let levels = (images.all_levels(), images.image_size());
+            let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.seed)?;
+            for (place, &factor) in FACTORS.iter().enumerate() {
+                progress(
+                    &format!("choosing the factor of {}", method.name()),
+                    left_out * FACTORS.len() + place,
+                    synthetic.len() * FACTORS.len(),
+                );
+                let adapter = Arc::new(times(&merged, factor));
+                let features = self
+                    .features_by_class(levels, &positions, Some(&adapter), &|_, _, _| ())
+                    .await?;
+                let tasks = task_accuracies(&features, &episodes, request.distance);
+                accuracies[place].push(accuracy(&tasks).mean);
+            }
+        }
+        let tried = FACTORS.iter().zip(accuracies);
+        Ok(tried
+            .map(|(&factor, of_adapters)| TriedFactor {
+                factor,
+                accuracy: of_adapters.iter().sum::<f64>() / of_adapters.len() as f64,
+            })
+            .collect())
+    }
+
+    /// The newest synthetic images of each adapter.
+    ///
+    /// # Errors
+    /// [`EvaluationError::Request`] where there is one adapter alone, or one has no images.
+    pub(super) async fn synthetic_images(
+        &self,
+        pool: &[ServedAdapter],
+    ) -> Result<Vec<LabelledImages>, EvaluationError> {
+        if pool.len() < 2 {
+            return Err(EvaluationError::Request(
+                "a factor is chosen by leaving one adapter out, but there is one alone; give the factor, such as sum:0.33".into(),
+            ));
+        }
+        let mut images = Vec::with_capacity(pool.len());
+        for own in pool {
+            images.push(self.newest_images(own).await?);
+        }
+        Ok(images)
+    }
+
+    async fn newest_images(&self, own: &ServedAdapter) -> Result<LabelledImages, EvaluationError> {
+        let registry = self.registry().map_err(crate::app::AppError::from)?;
+        let missing = || {
+            EvaluationError::Request(format!(
+                "{} has no synthetic images to choose a factor on; make some with `lora-recycle invert {}`, or give the factor, such as sum:0.33",
+                own.record.label(),
+                own.record.label()
+            ))
+        };
+        let pools = registry.pools_of(&own.record).await?;
+        let newest = pools.first().ok_or_else(missing)?;
+        let pool = registry.read_pool(newest).await?;
+        let classes: Vec<String> = pool.classes().map(str::to_owned).collect();
+        let fewest = pool
+            .manifest()
+            .quality
+            .classes
+            .iter()
+            .map(|class| class.images)
+            .min();
+        if fewest.is_none_or(|fewest| fewest < 2) {
+            return Err(EvaluationError::Request(format!(
+                "the synthetic images of {} are fewer than 2 a class, too few for tasks; make more with --images-per-class",
+                own.record.label()
+            )));
+        }
+        let side = pool.manifest().image_size;
+        let (images, labels) = (pool.images().to_vec(), pool.labels().to_vec());
+        Ok(LabelledImages::new(classes, side, images, labels)?)
+    }
+}
+
+/// As near to `wanted` as these classes allow.
+fn synthetic_shape(wanted: EpisodeShape, sizes: &[usize]) -> EpisodeShape {
+    let smallest = sizes.iter().copied().min().unwrap_or(0);
+    let shot = wanted.shot.min(smallest.saturating_sub(1));
+    EpisodeShape {
+        way: wanted.way.min(sizes.len()),
+        shot,
+        queries: wanted.queries.min(smallest - shot),
+    }
+}
+
+/// The factor with the highest accuracy, the smallest of equals.
+fn best_factor(tried: &[TriedFactor]) -> f64 {
+    let best = tried
+        .iter()
+        .rev()
+        .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
+    best.map_or(1.0, |best| best.factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn synthetic_tasks_are_as_the_real_ones_as_far_as_the_images_go() {
+        let wanted = EpisodeShape {
+            way: 5,
+            shot: 5,
+            queries: 15,
+        };
+        let shape = synthetic_shape(wanted, &[4, 6, 5]);
+        assert_eq!((shape.way, shape.shot, shape.queries), (3, 3, 1));
+        let shape = synthetic_shape(wanted, &[40; 9]);
+        assert_eq!((shape.way, shape.shot, shape.queries), (5, 5, 15));
+    }
+
+    #[test]
+    fn of_equal_factors_the_smallest_is_chosen() {
+        let tried = [(0.1, 0.5), (0.2, 0.7), (0.3, 0.7), (0.4, 0.6)]
+            .map(|(factor, accuracy)| TriedFactor { factor, accuracy });
+        assert_eq!(best_factor(&tried), 0.2);
+    }
+}

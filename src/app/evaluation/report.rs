@@ -1,0 +1,125 @@
+//! What an evaluation answers, as it stands in JSON too.
+
+use super::method::MethodKind;
+use crate::recycle::episode::EpisodeShape;
+use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use crate::recycle::prototype::Distance;
+use serde::Serialize;
+
+/// How well methods do on the same tasks.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvaluationReport {
+    #[serde(flatten)]
+    pub shape: EpisodeShape,
+    pub tasks: usize,
+    pub seed: u64,
+    pub distance: Distance,
+    pub classes: usize,
+    pub images: usize,
+    pub backbone: String,
+    pub backbone_digest: String,
+    /// `name:version` of the adapters that were merged.
+    pub pool: Vec<String>,
+    /// The method that differences are taken to.
+    pub against: &'static str,
+    pub methods: Vec<MethodReport>,
+}
+
+/// One method.
+#[derive(Debug, Clone, Serialize)]
+pub struct MethodReport {
+    pub name: &'static str,
+    /// `name:version`
+    pub adapter: Option<String>,
+    /// From 0 to 1.
+    pub accuracy: f64,
+    /// Half-width of the 95 % interval.
+    pub ci95: f64,
+    /// Fewer than all where a method is slow: the first of them.
+    pub tasks: usize,
+    /// Accuracy minus that of `against`, task by task.
+    pub difference: Option<Difference>,
+    /// Of a merge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeReport>,
+    /// Of `tune`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TuningReport>,
+}
+
+/// A mean over tasks with half the width of its 95 % interval.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Difference {
+    pub mean: f64,
+    pub ci95: f64,
+}
+
+/// How adapters were merged.
+#[derive(Debug, Clone, Serialize)]
+pub struct MergeReport {
+    pub factor: f64,
+    pub factor_from: FactorSource,
+    /// Mean accuracy on synthetic tasks by factor, where it was chosen there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<TriedFactor>,
+    /// Largest rank of the result.
+    pub rank: usize,
+}
+
+/// Where a factor comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FactorSource {
+    Given,
+    /// 1, as the method is defined.
+    Definition,
+    /// The best on synthetic tasks of each adapter, which was left out of its merge.
+    SyntheticTasks,
+}
+
+/// A factor, and the accuracy on synthetic tasks with it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TriedFactor {
+    pub factor: f64,
+    pub accuracy: f64,
+}
+
+/// How the adapter of each task was tuned.
+#[derive(Debug, Clone, Serialize)]
+pub struct TuningReport {
+    pub steps: u64,
+    pub rank: usize,
+    pub learning_rate: f64,
+    /// Whether it was the best on validation tasks.
+    pub learning_rate_from_validation: bool,
+}
+
+/// A method that has run: its accuracy on each task.
+pub(super) struct Run {
+    pub kind: MethodKind,
+    pub adapter: Option<String>,
+    pub accuracies: Vec<f64>,
+    pub merge: Option<MergeReport>,
+    pub tuning: Option<TuningReport>,
+}
+
+impl Run {
+    pub fn report(&self, against: &Self) -> MethodReport {
+        let Accuracy { mean, ci95 } = accuracy(&self.accuracies);
+        let is_other = !std::ptr::eq(self, against);
+        let difference = is_other.then(|| {
+            let Accuracy { mean, ci95 } = paired_difference(&self.accuracies, &against.accuracies);
+            Difference { mean, ci95 }
+        });
+        MethodReport {
+            name: self.kind.name(),
+            adapter: self.adapter.clone(),
+            accuracy: mean,
+            ci95,
+            tasks: self.accuracies.len(),
+            difference,
+            merge: self.merge.clone(),
+            tuning: self.tuning.clone(),
+        }
+    }
+}

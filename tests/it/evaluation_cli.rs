@@ -1,0 +1,213 @@
+//! `evaluate` with all its methods and `pool quality`, through the real program on a tiny backbone.
+
+use crate::making_cli::Home;
+use serde_json::{Value, json};
+
+const ADAPTERS: [&str; 3] = ["a", "b", "c"];
+
+/// Three adapters of the same two classes.
+fn home_with_adapters() -> Home {
+    let home = Home::new();
+    let pictures = home.text("pictures");
+    for (seed, name) in ["1", "2", "3"].iter().zip(ADAPTERS) {
+        let mut command = vec!["tune", &pictures, "--name", name, "--backbone", "tiny"];
+        command.extend(["--batch-size", "8", "--steps", "12", "--seed", seed]);
+        home.succeeds(&command);
+    }
+    home
+}
+
+fn invert_all(home: &Home) {
+    let mut command = vec!["invert"];
+    command.extend(ADAPTERS);
+    command.extend([
+        "--recipe",
+        "fast",
+        "--images-per-class",
+        "3",
+        "--steps",
+        "8",
+    ]);
+    home.succeeds(&command);
+}
+
+fn evaluate<'a>(pictures: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let command = ["evaluate", pictures, "--backbone", "tiny", "--way", "2"];
+    let tasks = ["--queries", "3", "--tasks", "10"];
+    [&command[..], &tasks, more].concat()
+}
+
+#[test]
+fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
+    let home = home_with_adapters();
+    let pictures = home.text("pictures");
+    let all = "adapter,bare,average,sum,ties,knots,tsv,core,ctm,linear,tune,pixels";
+    let options = [
+        "--methods",
+        all,
+        "--adapter",
+        "a",
+        "--tune-tasks",
+        "2",
+        "--tune-steps",
+        "3",
+        "--json",
+        "--pool",
+        "a",
+        "b",
+        "c",
+    ];
+    let command = evaluate(&pictures, &options);
+    home.fails(
+        &command,
+        "a:1 has no synthetic images to choose a factor on",
+    );
+    invert_all(&home);
+    let report: Value = serde_json::from_str(&home.succeeds(&command)).unwrap();
+    assert_eq!(report["pool"], json!(["a:1", "b:1", "c:1"]));
+    assert_eq!(report["against"], "bare");
+    let methods = report["methods"].as_array().unwrap();
+    let names: Vec<&str> = methods
+        .iter()
+        .map(|own| own["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.join(","), all);
+    for method in methods {
+        let name = method["name"].as_str().unwrap();
+        let accuracy = method["accuracy"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&accuracy), "{method}");
+        assert_eq!(method["difference"].is_null(), name == "bare", "{method}");
+        assert_eq!(
+            method["tasks"],
+            if name == "tune" { 2 } else { 10 },
+            "{method}"
+        );
+    }
+    let of = |name: &str| &methods[names.iter().position(|own| *own == name).unwrap()];
+    assert_eq!(of("adapter")["adapter"], "a:1");
+    let sum = &of("sum")["merge"];
+    assert_eq!(sum["factor_from"], "synthetic_tasks");
+    assert_eq!(sum["tried"].as_array().map(Vec::len), Some(10));
+    // Three adapters of rank 4.
+    for name in ["average", "sum", "tsv"] {
+        assert_eq!(of(name)["merge"]["rank"], 12, "{name}");
+    }
+    // TIES may take a direction away.
+    for name in ["knots", "core"] {
+        assert!(of(name)["merge"]["rank"].as_u64().unwrap() <= 12, "{name}");
+    }
+    assert_eq!(of("ctm")["merge"]["rank"], 4);
+    assert_eq!(of("tune")["tuning"]["learning_rate"], 0.001);
+    let again: Value = serde_json::from_str(&home.succeeds(&command)).unwrap();
+    assert_eq!(again, report);
+}
+
+#[test]
+fn every_merge_of_one_adapter_classifies_as_that_adapter() {
+    let home = home_with_adapters();
+    let pictures = home.text("pictures");
+    let methods = "adapter,average,sum:1,ties,knots,tsv,core,ctm";
+    let options = [
+        "--methods",
+        methods,
+        "--adapter",
+        "b",
+        "--pool",
+        "b",
+        "--csv",
+    ];
+    let table = home.succeeds(&evaluate(&pictures, &options));
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split(',').collect()).collect();
+    assert_eq!(
+        rows[0][..5],
+        ["method", "adapter", "tasks", "accuracy", "ci95"]
+    );
+    assert_eq!(rows.len(), 9);
+    for row in &rows[2..] {
+        assert_eq!(row[3..5], rows[1][3..5], "{row:?}");
+        assert_eq!((row[5], row[6], row[7]), ("0", "0", "adapter"), "{row:?}");
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
+    let home = Home::new();
+    let nowhere = home.text("nowhere");
+    for (options, words) in [
+        (
+            &["--methods", "tsv"][..],
+            "tsv merges adapters; name them with --pool",
+        ),
+        (&["--methods", "adapter"], "name it with --adapter"),
+        (&["--methods", "bare,bare"], "the method bare stands twice"),
+        (&["--against", "pixels"], "which is not among the methods"),
+        (&["--methods", "mean"], "there is no method \"mean\""),
+        (&["--methods", "bare:2"], "bare has no factor"),
+        (&["--csv", "--json"], "exclude each other"),
+        (&["--tasks", "0"], "--tasks must be at least 1"),
+    ] {
+        let command: Vec<&str> = ["evaluate", &nowhere]
+            .into_iter()
+            .chain(options.iter().copied())
+            .collect();
+        home.fails(&command, words);
+    }
+    let pictures = home.text("pictures");
+    let command = evaluate(&pictures, &["--adapter", "nobody"]);
+    home.fails(&command, "nobody");
+}
+
+#[test]
+fn pools_are_measured_beside_real_pictures_and_say_what_each_adapter_adds() {
+    let home = home_with_adapters();
+    invert_all(&home);
+    let pictures = home.text("pictures");
+    let ids: Vec<String> = home
+        .pools()
+        .iter()
+        .map(|pool| pool["id"].as_str().unwrap().to_owned())
+        .collect();
+    let mut command = vec!["pool", "quality", "--backbone", "tiny", "--json"];
+    command.extend(ids.iter().map(String::as_str));
+    command.extend([
+        "--real",
+        &pictures,
+        "--validation",
+        &pictures,
+        "--factor",
+        "0.5",
+    ]);
+    command.extend(["--way", "2", "--queries", "3", "--tasks", "6"]);
+    let measured: Value = serde_json::from_str(&home.succeeds(&command)).unwrap();
+    let pools = measured["pools"].as_array().unwrap();
+    assert_eq!(pools.len(), 3);
+    for pool in pools {
+        assert_eq!(pool["images"], 6);
+        assert!(pool["diversity"].as_f64().unwrap() > 0.0, "{pool}");
+        assert_eq!(pool["classes"][0]["images"], 3);
+        assert_eq!(pool["real"]["real_images"], 12);
+        assert!(pool["real"]["frechet_distance"].as_f64().unwrap() > 0.0);
+        let similar = pool["similar"].as_array().unwrap();
+        assert_eq!(similar.len(), 2);
+        assert_eq!(similar[0]["shared_classes"], json!(["blue", "red"]));
+        let likeness = [0, 1].map(|other: usize| similar[other]["similarity"].as_f64().unwrap());
+        assert!(likeness[0] >= likeness[1] && likeness[0] <= 1.0, "{pool}");
+    }
+    let left_out = &measured["leave_one_out"];
+    assert_eq!(left_out["merge"]["factor"], 0.5);
+    assert_eq!(left_out["merge"]["rank"], 12);
+    for adapter in left_out["adapters"].as_array().unwrap() {
+        let with = left_out["accuracy"].as_f64().unwrap();
+        let effect = adapter["effect"]["mean"].as_f64().unwrap();
+        let without = adapter["accuracy_without"].as_f64().unwrap();
+        assert!((with - without - effect).abs() < 1e-12, "{adapter}");
+    }
+    let words = home.succeeds(&["pool", "quality", &ids[0], "--backbone", "tiny"]);
+    for part in ["teacher", "diversity", "classes in common: blue, red"] {
+        assert!(words.contains(part), "{words}");
+    }
+    home.fails(
+        &["pool", "quality", &ids[0]],
+        "was made for the backbone tiny",
+    );
+}
