@@ -3,7 +3,7 @@
 
 use super::events::add_state;
 use super::inputs::release;
-use super::{JobFault, JobRecord, JobState, read, select_jobs};
+use super::{JobFault, JobRecord, JobState, read};
 use crate::store::database::Database;
 use crate::store::error::is_unique_violation;
 use crate::store::{Digest, Store, StoreError, now_ms, parse};

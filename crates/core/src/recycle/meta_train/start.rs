@@ -71,7 +71,7 @@ pub(super) fn take_sum(
         })
         .collect();
     let options = MergeOptions {
-        svd_rank: Some(rank),
+        rank: Some(rank),
         ..MergeOptions::new(MergeMethod::Svd)
     };
     let sum = merge(&inputs, &options)?.adapter;
