@@ -141,9 +141,9 @@ fn killed_in(home: &Home, command: &[&str], phase: &str) {
 fn a_run_killed_in_both_phases_ends_with_the_digest_of_an_unbroken_one() {
     let words = recycle(&[
         "--inversion-steps",
-        "400",
+        "150",
         "--episodes",
-        "400",
+        "150",
         "--layers",
         "last-2",
         "--sparsity",

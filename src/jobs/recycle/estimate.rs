@@ -19,9 +19,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Steps of each kind that are timed; the first of them warms up and does not count.
-const TIMED_STEPS: u64 = 5;
+const TIMED_STEPS: u64 = 4;
+/// Values that inversion holds for each of an image's: parameters and gradient, Adam's two means, pixels, changed pixels, the
+/// gradients of both.
+const VALUES_HELD: usize = 8;
 /// Adapters whose stand-ins meta-training is tried on.
-const MEMBERS_TRIED: usize = 3;
+const MEMBERS_TRIED: usize = 2;
+/// Images of a class that inversion is tried on: its time grows with their number.
+const IMAGES_TRIED: usize = 4;
 
 /// Seconds and steps by phase.
 #[derive(Default)]
@@ -95,10 +100,18 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, Job
     tell(context, 2)?;
     let image_bytes = image_bytes(job, &backbone);
     let untried: usize = counts.iter().skip(MEMBERS_TRIED).sum();
+    let (together, tried) = images_together(&job.inversion);
+    let inverted_more = missing.iter().map(|&index| {
+        let classes = counts[index] / job.inversion.images_per_class.max(1);
+        classes * (together - tried)
+    });
+    let inverted_more = inverted_more.max().unwrap_or(0);
     let memory = before.zip(peak_mebibytes()).filter(|_| is_reset);
     let memory = memory.map(|(before, peak)| {
         let grown = (peak - before).max(0.0) * f64::from(1 << 20);
-        grown as u64 + (untried * (image_bytes + training.prefix_bytes_per_image)) as u64
+        let inverted = inverted_more * image_bytes * size_of::<f32>() * VALUES_HELD;
+        let learned_from = untried * (image_bytes + training.prefix_bytes_per_image);
+        grown as u64 + (inverted + learned_from) as u64
     });
     // Images and their previews, which noise fills as well; twice a checkpoint; the adapter, perhaps in two states.
     let disk = missing_images * 2 * image_bytes + 12 * training.factor_bytes;
@@ -155,10 +168,10 @@ fn inversion(
 ) -> Result<f64, JobError> {
     const PHASE: &str = "inverting";
     let recipe = &job.inversion;
-    let together = recipe.images_per_class_at_once.unwrap_or(usize::MAX);
+    let (_, tried) = images_together(recipe);
     let trial = |pruned: bool| InversionRecipe {
         steps: TIMED_STEPS,
-        images_per_class: recipe.images_per_class.min(together),
+        images_per_class: tried,
         judge_every: Some(TIMED_STEPS),
         early_stop: None,
         pruning_start: if pruned { 0.0 } else { 1.0 },
@@ -184,8 +197,15 @@ fn inversion(
     let start = recipe.pruning_start.clamp(0.0, 1.0);
     let mean_step = start * dense_step + (1.0 - start) * pruned_step;
     let looks: f64 = dense.all("checking the images").iter().sum();
-    let parts = recipe.images_per_class as f64 / recipe.images_per_class.min(together) as f64;
-    Ok(parts * (steps * mean_step + judgements * judgement + looks))
+    Ok(recipe.images_per_class as f64 / tried as f64
+        * (steps * mean_step + judgements * judgement + looks))
+}
+
+/// Images of a class that are optimised together, and those that are tried.
+fn images_together(recipe: &InversionRecipe) -> (usize, usize) {
+    let most = recipe.images_per_class_at_once.unwrap_or(usize::MAX);
+    let together = recipe.images_per_class.min(most);
+    (together, together.min(IMAGES_TRIED))
 }
 
 struct Training {
