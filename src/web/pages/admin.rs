@@ -106,7 +106,7 @@ mod tests {
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
             (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
-            (html(&RecyclePage { assets }), &["recycle"]),
+            (html(&RecyclePage { assets }), &["recycle", "confirm"]),
             (html(&PoolsPage { assets }), &["pools"]),
             (
                 html(&PoolPage { assets }),
