@@ -158,9 +158,12 @@ pub fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// Shows on `bar` what is done, how much of it, and of how much.
+/// Shows on `bar` what is done, how much of it, and of how much; where stderr is no terminal, a line when a phase begins.
 pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) {
     if done == 0 {
+        if bar.is_hidden() {
+            eprintln!("{phase}");
+        }
         bar.reset();
         bar.set_message(phase.to_owned());
     }
