@@ -1,7 +1,6 @@
 //! Pools between `recycle`, which makes them, and the store, which keeps them: what is stored, and what is shown of it.
 
 use super::JobError;
-use crate::adapter::NamedFile;
 use crate::recycle::inversion::Quality;
 use crate::recycle::pool::{self, Pool, PoolError, PoolManifest, preview_file};
 use crate::store::{PoolRecord, Store, StoreError};
@@ -92,20 +91,4 @@ pub async fn pool_kept_patches(
 ) -> Result<Vec<Vec<u32>>, PoolFileError> {
     let bytes = store.read_pool_file(pool, pool::KEPT_TOKENS).await?;
     Ok(pool::read_kept_patches(&bytes)?)
-}
-
-/// All of `pool` but its previews.
-///
-/// # Errors
-/// [`PoolFileError`]
-pub(super) async fn read_pool(store: &Store, pool: &PoolRecord) -> Result<Pool, PoolFileError> {
-    let mut files = Vec::new();
-    for file in &pool.files {
-        if !file.name.ends_with(".png") {
-            let bytes = store.read_pool_file(pool, &file.name).await?;
-            files.push(NamedFile::new(file.name.clone(), bytes));
-        }
-    }
-    let read = tokio::task::spawn_blocking(move || Pool::from_files(&files)).await;
-    Ok(read.map_err(StoreError::from)??)
 }

@@ -3,7 +3,7 @@
 use super::{Registry, RegistryError};
 use crate::adapter::NamedFile;
 use crate::recycle::pool::{Pool, is_preview};
-use crate::store::{AdapterRecord, PoolRecord};
+use crate::store::{AdapterRecord, PoolRecord, StoreError};
 
 impl Registry {
     /// The pools of `adapter`, newest first.
@@ -29,7 +29,8 @@ impl Registry {
             let bytes = self.store().read_pool_file(record, &file.name).await?;
             files.push(NamedFile::new(file.name.clone(), bytes));
         }
-        Pool::from_files(&files).map_err(|error| {
+        let read = tokio::task::spawn_blocking(move || Pool::from_files(&files)).await;
+        read.map_err(StoreError::from)?.map_err(|error| {
             RegistryError::Damaged(format!(
                 "the pool {} cannot be read: {error}; delete it and make it anew",
                 record.id

@@ -8,7 +8,6 @@ mod recipe_file;
 pub use recipe_file::RecipeFile;
 
 use super::made::made_before;
-use super::pool::read_pool;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::adapter::Adapter;
 use crate::engine::session::SessionOptions;
@@ -138,7 +137,7 @@ impl Recycle {
         let mut members = Vec::with_capacity(pools.len());
         for (recycled, pool) in self.adapters.iter().zip(pools) {
             context.interrupted()?;
-            let pool = context.block_on(read_pool(context.store(), pool));
+            let pool = context.block_on(registry.read_pool(pool));
             let pool = pool.map_err(|error| {
                 JobError::abort("pool_damaged", format!("{}: {error}", recycled.adapter))
                     .hint("delete the pool and ask for the same again: its images are made anew")
