@@ -1,6 +1,6 @@
 """Times the engine's steps and the same steps in PyTorch and ONNX Runtime, alternating in one run with equal threads.
 
-    benches/pytorch/run.sh [--sizes vit-s-98,...] [--steps forward,...] [--rounds 7] [--threads 2] [--compile]
+    benches/pytorch/run.sh [--sizes vit-s-98,...] [--steps forward,...] [--rounds 7] [--threads 2] [--compile forward,...]
 
 Prints a line of JSON for each step: of every side the median and the fastest milliseconds and its memory by the operating
 system's account. Every step and side has a process of its own. `idle_mib` is the process before the step is made ready (for
@@ -198,7 +198,7 @@ def compare(size, step, arguments, graph):
     """One line of the table."""
     request = f"{size} {step} {arguments.threads}"
     python = [sys.executable, __file__, "--serve", graph]
-    others = ["onnxruntime"] if size in EMBEDDED_SIZES else ["eager"] + ["compiled"] * arguments.compile
+    others = ["onnxruntime"] if size in EMBEDDED_SIZES else ["eager"] + ["compiled"] * (step in arguments.compile.split(","))
     sides = {"engine": Side([arguments.engine, "--lines"], request)}
     sides |= {name: Side(python, f"{request} {name}") for name in others}
     # The first two rounds warm up, and compile.
@@ -219,7 +219,7 @@ def main():
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile as one more side")
+    parser.add_argument("--compile", default="", help="steps that torch.compile does too; a minute or two each to compile")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         graph = str(Path(folder) / "dinov2-s8.onnx")

@@ -2,6 +2,7 @@
 
 use super::registry::RegistryError;
 use super::{App, AppError};
+use crate::adapter::Adapter;
 use crate::recycle::labelled_images::{LabelledImages, by_class};
 use crate::recycle::quality::{QualityError, RealComparison, compare_with_real, diversity};
 use crate::store::PoolRecord;
@@ -158,6 +159,11 @@ impl App {
             return Ok(Vec::new());
         };
         let own = registry.load(&own).await?;
+        let labels = |adapter: &Adapter| -> BTreeSet<String> {
+            let head = adapter.head.iter();
+            head.flat_map(|head| head.labels.iter().cloned()).collect()
+        };
+        let own_labels = labels(&own);
         let mut seen = BTreeSet::from([record.adapter_id]);
         let mut similar = Vec::new();
         for pool in registry.store().list_pools(None).await? {
@@ -170,19 +176,12 @@ impl App {
             };
             let label = other.label();
             let other = registry.load(&other).await?;
-            let labels = |adapter: &crate::adapter::Adapter| -> BTreeSet<String> {
-                let head = adapter.head.iter();
-                head.flat_map(|head| head.labels.iter().cloned()).collect()
-            };
             let similarity = own.change_cosine(&other);
             similar.push(SimilarAdapter {
                 adapter: label,
                 similarity,
                 near_duplicate: similarity.is_some_and(|own| own >= NEAR_DUPLICATE),
-                shared_classes: labels(&own)
-                    .intersection(&labels(&other))
-                    .cloned()
-                    .collect(),
+                shared_classes: own_labels.intersection(&labels(&other)).cloned().collect(),
             });
         }
         let rank = |own: &SimilarAdapter| own.similarity.unwrap_or(f64::NEG_INFINITY);

@@ -1,12 +1,12 @@
 //! `evaluate`: few-shot accuracy on a folder of classes, of several methods on the same tasks.
 
-use super::options::{Common, block_on, print_json, print_line, progress_bar, show};
+use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
     Evaluation, EvaluationError, EvaluationReport, FactorSource, Method, MethodKind, MethodReport,
     TaskTuning,
 };
-use crate::recycle::episode::{EpisodeShape, draw_episodes};
+use crate::recycle::episode::draw_episodes;
 use crate::recycle::prototype::Distance;
 use clap::Args;
 use std::path::PathBuf;
@@ -30,15 +30,8 @@ pub struct Evaluate {
     /// Folder whose sub-folders are the classes
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Classes in a task
-    #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
-    way: usize,
-    /// Labelled examples a class
-    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
-    shot: usize,
-    /// Pictures a class to classify
-    #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
-    queries: usize,
+    #[command(flatten)]
+    shape: TaskShape,
     /// Number of random tasks
     #[arg(long, env = "LORA_RECYCLE_TASKS", default_value_t = 600)]
     tasks: usize,
@@ -137,11 +130,7 @@ impl Evaluate {
             methods.extend(kinds.map(|(kind, _)| Method::from(kind)));
         }
         Evaluation {
-            shape: EpisodeShape {
-                way: self.way,
-                shot: self.shot,
-                queries: self.queries,
-            },
+            shape: (&self.shape).into(),
             tasks: self.tasks,
             seed: self.seed,
             distance: self.distance,

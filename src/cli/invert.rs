@@ -2,11 +2,10 @@
 
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::Common;
-use super::{CliError, preset_or_file, read_file};
+use super::{CliError, preset_or_file, prior_files};
 use crate::jobs::JobRequest;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -75,9 +74,6 @@ pub struct Invert {
     runner: RunnerArguments,
 }
 
-/// In place of a file: the statistics inside the program.
-const SHIPPED: &str = "shipped";
-
 impl Invert {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         let retention = match self.retention.replace('-', "_").as_str() {
@@ -89,15 +85,7 @@ impl Invert {
             }
             other => other.to_owned(),
         };
-        let mut files = BTreeMap::new();
-        for (part, path) in [
-            ("batch_norm", &self.batch_norm),
-            ("token_statistics", &self.token_statistics),
-        ] {
-            if let Some(path) = path.as_ref().filter(|path| path.as_os_str() != SHIPPED) {
-                files.insert(part.to_owned(), read_file(path)?);
-            }
-        }
+        let files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
         let mut parameters = Map::new();
         parameters.insert("adapters".into(), json!(self.adapters));
         parameters.insert("retention".into(), retention.into());

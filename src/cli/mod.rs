@@ -27,6 +27,7 @@ pub use error::CliError;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -147,4 +148,20 @@ fn preset_or_file(
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
     std::fs::read(path).map_err(|error| CliError::user(format!("{}: {error}", path.display())))
+}
+
+/// In place of a file of token statistics: those inside the program.
+const SHIPPED_STATISTICS: &str = "shipped";
+
+/// Files of priors, by the parts of a request that they are.
+fn prior_files(
+    batch_norm: Option<&Path>,
+    token_statistics: Option<&Path>,
+) -> Result<BTreeMap<String, Vec<u8>>, CliError> {
+    let own = token_statistics.filter(|path| path.as_os_str() != SHIPPED_STATISTICS);
+    [("batch_norm", batch_norm), ("token_statistics", own)]
+        .into_iter()
+        .filter_map(|(part, path)| Some((part.to_owned(), path?)))
+        .map(|(part, path)| Ok((part, read_file(path)?)))
+        .collect()
 }

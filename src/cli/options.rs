@@ -6,6 +6,7 @@ use crate::app::{App, AppOptions};
 use crate::backbone::EMBEDDED_NAME;
 use crate::image_input::ImageLimits;
 use crate::inference::{Device, EncoderChoice};
+use crate::recycle::episode::EpisodeShape;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -72,6 +73,30 @@ pub struct Common {
         default_value = "warn,lora_recycle=info"
     )]
     pub log: String,
+}
+
+/// What a few-shot task is made of.
+#[derive(Debug, Args)]
+pub struct TaskShape {
+    /// Classes in a task
+    #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
+    way: usize,
+    /// Labelled examples a class
+    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
+    shot: usize,
+    /// Pictures a class to classify
+    #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
+    queries: usize,
+}
+
+impl From<&TaskShape> for EpisodeShape {
+    fn from(own: &TaskShape) -> Self {
+        Self {
+            way: own.way,
+            shot: own.shot,
+            queries: own.queries,
+        }
+    }
 }
 
 impl Common {

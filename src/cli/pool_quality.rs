@@ -1,11 +1,10 @@
 //! `pool quality`: what synthetic images are worth, and what each adapter adds.
 
-use super::options::{Common, print_json, print_line, progress_bar, show};
+use super::options::{Common, TaskShape, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::App;
 use crate::app::evaluation::{Evaluation, LeaveOneOut, MethodKind, TaskTuning};
 use crate::app::pool_quality::PoolQuality;
-use crate::recycle::episode::EpisodeShape;
 use crate::recycle::prototype::Distance;
 use crate::store::PoolRecord;
 use clap::Args;
@@ -23,15 +22,8 @@ pub struct QualityOptions {
     /// Factor of that sum [default: the best on synthetic tasks]
     #[arg(long, value_name = "X", requires = "validation")]
     factor: Option<f64>,
-    /// Classes in a task on --validation
-    #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
-    way: usize,
-    /// Labelled examples a class in such a task
-    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
-    shot: usize,
-    /// Pictures a class to classify in such a task
-    #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
-    queries: usize,
+    #[command(flatten)]
+    shape: TaskShape,
     /// Number of random tasks on --validation
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
@@ -93,11 +85,7 @@ impl QualityOptions {
             }
         }
         Evaluation {
-            shape: EpisodeShape {
-                way: self.way,
-                shot: self.shot,
-                queries: self.queries,
-            },
+            shape: (&self.shape).into(),
             tasks: self.tasks,
             seed: self.seed,
             distance: Distance::default(),

@@ -2,7 +2,7 @@
 
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::{Common, print_line};
-use super::{CliError, number_list, preset_or_file, read_file};
+use super::{CliError, number_list, preset_or_file, prior_files, read_file};
 use crate::jobs::JobRequest;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -80,7 +80,7 @@ pub struct Recycle {
     /// ResNet in torchvision's layout (safetensors) for the BatchNorm prior
     #[arg(long, value_name = "FILE")]
     batch_norm: Option<PathBuf>,
-    /// Statistics made by `prior build`
+    /// Statistics made by `prior build`, or the word shipped for those of the embedded backbone
     #[arg(long, value_name = "FILE")]
     token_statistics: Option<PathBuf>,
     /// keep, after-meta-training or memory-only: how long the images are kept
@@ -128,15 +128,7 @@ impl Recycle {
         if self.dry_run {
             parameters.insert("dry_run".into(), true.into());
         }
-        let mut files = std::collections::BTreeMap::new();
-        for (part, path) in [
-            ("batch_norm", &self.batch_norm),
-            ("token_statistics", &self.token_statistics),
-        ] {
-            if let Some(path) = path {
-                files.insert(part.to_owned(), read_file(path)?);
-            }
-        }
+        let files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
         let request = JobRequest {
             kind: "recycle".into(),
             parameters,

@@ -203,6 +203,12 @@ fn what_cannot_be_tuned_or_inverted_is_refused_with_what_to_do() {
     home.fails(&["pool", "show", "77"], "there is no pool");
 }
 
+/// Two images of each class.
+fn invert(steps: &str) -> [&str; 6] {
+    let always = ["invert", "colours", "--images-per-class", "2", "--steps"];
+    std::array::from_fn(|index| always.get(index).copied().unwrap_or(steps))
+}
+
 fn assert_same_files(found: &Home, expected: &Home) {
     let (found, expected) = (found.made(), expected.made());
     let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
@@ -252,14 +258,7 @@ fn jobs_killed_at_twenty_random_moments_end_with_the_bits_of_an_unbroken_run() {
         .unwrap_or(1);
     println!("LORA_RECYCLE_TEST_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let invert = [
-        "invert",
-        "colours",
-        "--images-per-class",
-        "2",
-        "--steps",
-        "1500",
-    ];
+    let invert = invert("1500");
     let [unbroken, broken] = [0, 10].map(|kills| {
         let home = Home::new();
         killed_to_the_end(&home, &words(&home.tune("1500")), kills, &mut random);
@@ -342,14 +341,7 @@ fn a_full_disk_fails_tuning_and_inversion_by_name_and_both_end_well_once_there_i
     let tiny = project("tests/golden/vit-tiny");
     home.succeeds(&["backbone", "add", tiny.to_str().unwrap(), "--name", "tiny"]);
     full_disk_in_between(&home, &words(&home.tune("300")));
-    let invert = [
-        "invert",
-        "colours",
-        "--images-per-class",
-        "2",
-        "--steps",
-        "300",
-    ];
+    let invert = invert("300");
     full_disk_in_between(&home, &invert);
     let unbroken = Home::new();
     unbroken.succeeds(&words(&unbroken.tune("300")));

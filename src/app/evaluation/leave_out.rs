@@ -2,7 +2,7 @@
 
 use super::merging::{merged, times};
 use super::report::{Difference, MergeReport};
-use super::{Evaluation, EvaluationError, Method, MethodKind, Progress, Sources, Tasks};
+use super::{Evaluation, EvaluationError, Method, MethodKind, Progress, Tasks};
 use crate::adapter::MergeMethod;
 use crate::app::App;
 use crate::recycle::episode::draw_episodes;
@@ -59,12 +59,11 @@ impl App {
             positions: &positions,
             episodes: &episodes,
         };
-        let sources = Sources {
-            adapters: Vec::new(),
-            pool: self.found(&request.pool).await?,
-        };
         let kind = MethodKind::Sum;
         let method = Method { kind, factor };
+        let sources = self
+            .pool_of(request, request.chooses_factor(method))
+            .await?;
         let (all, merge) = self
             .merged_pool(request, &sources, method, MergeMethod::Sum, progress)
             .await?;

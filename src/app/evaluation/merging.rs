@@ -93,7 +93,7 @@ impl App {
         method: MergeMethod,
         progress: Progress<'_>,
     ) -> Result<Vec<TriedFactor>, EvaluationError> {
-        let synthetic = self.synthetic_images(&sources.pool).await?;
+        let synthetic = &sources.synthetic;
         let mut accuracies = vec![Vec::new(); FACTORS.len()];
         for (left_out, images) in synthetic.iter().enumerate() {
             let others = sources.all_but(left_out);

@@ -108,6 +108,8 @@ pub type Progress<'a> = &'a (dyn Fn(&str, usize, usize) + Sync);
 struct Sources {
     adapters: Vec<ServedAdapter>,
     pool: Vec<ServedAdapter>,
+    /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
+    synthetic: Vec<LabelledImages>,
 }
 
 impl Sources {
@@ -185,18 +187,13 @@ impl App {
         let positions = images.by_class();
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let episodes = draw_episodes(&sizes, request.shape, request.tasks, request.seed)?;
+        let chooses = |&method: &Method| request.chooses_factor(method);
         let sources = Sources {
             adapters: self.found(&request.adapters).await?,
-            pool: self.found(&request.pool).await?,
+            ..self
+                .pool_of(request, request.methods.iter().any(chooses))
+                .await?
         };
-        if request
-            .methods
-            .iter()
-            .any(|&method| request.chooses_factor(method))
-        {
-            // Says now what it would miss after hours.
-            self.synthetic_images(&sources.pool).await?;
-        }
         let mut bare = None;
         let mut runs: Vec<Run> = Vec::new();
         let tasks = Tasks {
@@ -284,6 +281,25 @@ impl App {
             pool: sources.pool.iter().map(|own| own.record.label()).collect(),
             against: against.kind.name(),
             methods: runs.iter().map(|run| run.report(against)).collect(),
+        })
+    }
+
+    /// The adapters of the pool, with their synthetic images where a factor is chosen on them: what is missing is said before
+    /// anything is computed.
+    async fn pool_of(
+        &self,
+        request: &Evaluation,
+        chooses_factor: bool,
+    ) -> Result<Sources, EvaluationError> {
+        let pool = self.found(&request.pool).await?;
+        let synthetic = match chooses_factor {
+            true => self.synthetic_images(&pool).await?,
+            false => Vec::new(),
+        };
+        Ok(Sources {
+            adapters: Vec::new(),
+            pool,
+            synthetic,
         })
     }
 

@@ -192,7 +192,7 @@ fn inversion(
     };
     let last = dense.all(PHASE).last().copied().unwrap_or(0.0);
     let judgement = (last - dense_step).max(0.0);
-    let judgements = recipe.judge_every.map_or(10, |every| recipe.steps / every) as f64;
+    let judgements = (recipe.steps / recipe.judge_every()) as f64;
     let steps = recipe.steps as f64;
     let start = recipe.pruning_start.clamp(0.0, 1.0);
     let mean_step = start * dense_step + (1.0 - start) * pruned_step;
@@ -260,10 +260,7 @@ fn training(
         true => all.first().copied().unwrap_or(0.0),
         false => 0.0,
     };
-    let every = recipe
-        .validate_every
-        .unwrap_or((recipe.episodes / 10).max(1));
-    let validations = 1 + recipe.episodes / every;
+    let validations = 1 + recipe.episodes / recipe.validate_every();
     // Their passes carry the changes of all adapters.
     let ranks = |adapters: &[Adapter]| adapters.iter().map(Adapter::largest_rank).sum::<usize>();
     let factor_step = times.middle("learning the factors", 1..TIMED_STEPS as usize);

@@ -8,6 +8,9 @@ export function numberOf(id) {
   return value === "" ? null : Number(value);
 }
 
+// The value of the radio button that is chosen.
+export const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+
 // What has a value; what has none is left to the server.
 export const given = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null && value !== ""));
 

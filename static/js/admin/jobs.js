@@ -4,7 +4,8 @@ import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js"
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
 import { attempt, jobPage, make, showFailure, speak, when } from "./elements.js";
-import { canCancel, canRetry, cancel, cancelWords, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, cancelWords, retry } from "./job_actions.js";
+import { showJob } from "./job_row.js";
 import { offerInversion, refreshChoices } from "./start_invert.js";
 import { offerTuning } from "./start_tune.js";
 import { KINDS, attemptWords, duration, isOver, progressWords, stateWords } from "./words.js";
@@ -82,26 +83,11 @@ function makeRow(job) {
 
 function updateRow(row, job) {
   row.dataset.state = job.state;
-  const link = part(row, "link");
-  link.href = jobPage(job.id);
-  setText(link, job.title);
-  const state = part(row, "state");
-  state.dataset.state = job.state;
-  setText(state, stateWords(job));
+  showJob(row, job, facts(job));
   showProgress(row, job);
-  part(row, "error").hidden = !job.error;
-  setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(api.sentence).join(" "));
-  setText(part(row, "facts"), facts(job));
   const waits = part(row, "waits");
   waits.hidden = job.state !== "queued" || job.waits_for.length === 0;
   if (!waits.hidden) waits.replaceChildren("Waits for ", ...job.waits_for.flatMap((id, index) => [index > 0 ? ", " : "", make("a", { href: jobPage(id) }, jobs.get(id)?.title ?? `job ${id.slice(-6)}`)]));
-  const result = resultOf(job);
-  const open = part(row, "result");
-  open.hidden = !result;
-  if (result) {
-    open.href = result.href;
-    setText(open, result.words);
-  }
   for (const [name, offered, words] of [["cancel", canCancel(job), cancelWords(job)], ["retry", canRetry(job), "Try again"]]) {
     const button = part(row, name);
     button.hidden = !offered;

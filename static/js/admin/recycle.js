@@ -1,11 +1,11 @@
 // Recycling: what is chosen, what it will cost, and the runs so far.
 
-import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
+import { byId, fromTemplate, plural, setText, showItems } from "../dom.js";
 import * as api from "./api.js";
 import { attempt, bytes, jobPage, make, showFailure, speak, when } from "./elements.js";
-import { given, layersOf, numberOf } from "./fields.js";
-import { resultOf } from "./job_actions.js";
-import { duration, isOver, percent, progressWords, stateWords } from "./words.js";
+import { choiceOf, given, layersOf, numberOf } from "./fields.js";
+import { showJob } from "./job_row.js";
+import { duration, isOver, percent, progressWords } from "./words.js";
 
 const LOOK_AGAIN_MS = 2_000;
 const LOOK_AGAIN_IDLE_MS = 10_000;
@@ -14,7 +14,6 @@ const MOST_RUNS = 50;
 let adapters = [];
 const boxes = () => [...byId("recycle-adapters").querySelectorAll("input")];
 const chosen = () => adapters.filter((_, index) => boxes()[index].checked);
-const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
 // --- what is chosen
 
@@ -132,35 +131,15 @@ async function load() {
     const { jobs } = await api.jobs({ kind: "recycle", limit: MOST_RUNS });
     const runs = jobs.filter(({ recipe }) => !recipe.dry_run);
     busy = runs.some((job) => !isOver(job));
-    for (const job of runs) known.set(job.id, job);
-    showItems(byId("runs"), runs, () => fromTemplate("run-row"), updateRow);
+    showItems(byId("runs"), runs, () => fromTemplate("run-row"), (row, job) => showJob(row, job, facts(job)));
     byId("runs-empty").hidden = runs.length > 0;
     setText(byId("runs-count"), runs.length > 0 ? plural(runs.length, "run", "runs") : "");
   });
   timer = setTimeout(lookAgain, busy ? LOOK_AGAIN_MS : LOOK_AGAIN_IDLE_MS);
 }
 
-const known = new Map();
-
 function lookAgain() {
   if (!document.hidden) load();
-}
-
-function updateRow(row, job) {
-  const link = part(row, "link");
-  link.href = jobPage(job.id);
-  setText(link, job.title);
-  part(row, "state").dataset.state = job.state;
-  setText(part(row, "state"), stateWords(job));
-  setText(part(row, "facts"), facts(job));
-  part(row, "error").hidden = !job.error;
-  setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(api.sentence).join(" "));
-  const result = resultOf(job);
-  part(row, "result").hidden = !result;
-  if (result) {
-    part(row, "result").href = result.href;
-    setText(part(row, "result"), result.words);
-  }
 }
 
 function facts({ state, progress, created_ms: created, started_ms: started, finished_ms: finished, result }) {

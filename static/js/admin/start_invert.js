@@ -3,7 +3,7 @@
 import { byId, plural } from "../dom.js";
 import * as api from "./api.js";
 import { attempt, make, showFailure } from "./elements.js";
-import { given, numberOf, showWhere } from "./fields.js";
+import { choiceOf, given, numberOf, showWhere } from "./fields.js";
 
 // Calls `started` with the jobs that were made. `wanted`: the label of an adapter that is chosen from the start, or null.
 export async function offerInversion(wanted, started) {
@@ -44,8 +44,6 @@ const boxes = () => [...byId("invert-adapters").querySelectorAll("input")];
 function nameAll() {
   byId("invert-all").textContent = boxes().every((box) => box.checked) ? "Choose none" : "Choose all";
 }
-
-const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
 function parameters() {
   const recipe = {

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const BROWSERS: [&str; 4] = [
@@ -21,7 +21,8 @@ const BROWSERS: [&str; 4] = [
 ];
 /// Generous: test machines are busy. A condition that holds is seen at once.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-const WAIT_MS: u32 = 25_000;
+const WAIT: Duration = Duration::from_secs(40);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A child process that ends with its owner.
 struct Process(Child);
@@ -131,25 +132,24 @@ impl Session {
             .unwrap();
     }
 
-    /// Waits, inside the page, until the JavaScript expression `condition` holds.
+    /// Waits until the JavaScript expression `condition` holds. It is asked for again and again from outside: a script that waits
+    /// inside the page is lost, with its answer, when the page goes elsewhere.
     pub async fn wait_for(&self, condition: &str) {
-        let script = format!(
-            "const done = arguments[arguments.length - 1];
-             const deadline = Date.now() + {WAIT_MS};
-             const look = () => {{
-                 if ({condition}) done(true);
-                 else if (Date.now() > deadline) done(false);
-                 else setTimeout(look, 20);
-             }};
-             look();"
-        );
-        let held = self.client.execute_async(&script, vec![]).await.unwrap();
-        if held != true {
-            let page = self.value("document.body.innerText").await;
-            panic!(
-                "never held: {condition}\nthe page says:\n{}",
-                page.as_str().unwrap_or_default()
-            );
+        let script = format!("return Boolean({condition});");
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let held = self.client.execute(&script, vec![]).await;
+            if matches!(held, Ok(Value::Bool(true))) {
+                return;
+            }
+            if Instant::now() > deadline {
+                let page = self.value("document.body.innerText").await;
+                panic!(
+                    "never held: {condition} (last answer: {held:?})\nthe page says:\n{}",
+                    page.as_str().unwrap_or_default()
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

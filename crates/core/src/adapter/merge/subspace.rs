@@ -68,7 +68,8 @@ pub(super) fn core_space(
     let spaces = Spaces::of(parts);
     let left = decompose(site, spaces.b.as_ref())?.u;
     let right = decompose(site, spaces.a.as_ref())?.u;
-    in_bases(site, &spaces, (&left, &right), ties, rank)
+    let cores = spaces.cores();
+    in_bases(site, &spaces, &cores, (&left, &right), ties, rank)
 }
 
 /// Compress-then-Merge (arXiv 2606.03723): every change is projected to shared spaces of `rank` dimensions, and the coordinates,
@@ -90,18 +91,19 @@ pub(super) fn compress_then_merge(
         Ok(u.subcols(0, rank.min(u.ncols())).to_owned())
     };
     let (left, right) = (shared(&cores)?, shared(&transposed)?);
-    in_bases(site, &spaces, (&left, &right), ties, Some(rank))
+    in_bases(site, &spaces, &cores, (&left, &right), ties, Some(rank))
 }
 
-/// TIES on the changes in coordinates of `left` `[k, ·]` and `right` `[l, ·]`, bases within `spaces`.
+/// TIES on the changes, whose `cores` in `spaces` are given, in coordinates of `left` `[k, ·]` and `right` `[l, ·]`, bases within
+/// `spaces`.
 fn in_bases(
     site: Site,
     spaces: &Spaces,
+    cores: &[Mat<f64>],
     (left, right): (&Mat<f64>, &Mat<f64>),
     ties: &Ties<'_>,
     rank: Option<usize>,
 ) -> Result<Factors, MergeError> {
-    let cores = spaces.cores();
     let merged = ties.merge(|index| coordinates(&(left.transpose() * &cores[index] * right)));
     let core = from_rows(&merged, right.ncols());
     let (left, right) = (&spaces.left * left, &spaces.right * right);

@@ -3,7 +3,7 @@
 
 use super::product::Operand;
 use super::simd::{Level, level};
-use super::tile::{Block, Register, WIDEST, all_rows, transpose_8};
+use super::tile::{Block, Register, WIDEST, all_rows, transpose};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -134,16 +134,7 @@ unsafe fn pack_transposed(
     let (whole_columns, whole_depth) = (columns - columns % 8, depth - depth % 8);
     // SAFETY: the caller's promise.
     unsafe {
-        for column in (0..whole_columns).step_by(8) {
-            for row in (0..whole_depth).step_by(8) {
-                transpose_8(
-                    from.add(column * stride + row),
-                    stride,
-                    panel.add(row * width + column),
-                    width,
-                );
-            }
-        }
+        transpose(from, stride, panel, width, [whole_columns, whole_depth]);
         for column in 0..columns {
             let first = if column < whole_columns {
                 whole_depth

@@ -7,7 +7,7 @@
 
 use super::buffer::{Buffer, View, ViewMut};
 use super::simd::{Level, level};
-use super::tile::{Block, Register, TILE_ROWS, WIDEST, all_rows, transpose_8};
+use super::tile::{Block, Register, TILE_ROWS, WIDEST, all_rows, transpose};
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -211,16 +211,7 @@ impl Panels {
                             let start = panel * self.panel_length() + group * width * width;
                             let from = self.values.values().as_ptr().add(start);
                             let to = turned.add((panel * width - depth) * width);
-                            for row in (0..width).step_by(8) {
-                                for column in (0..width).step_by(8) {
-                                    transpose_8(
-                                        from.add(row * width + column),
-                                        width,
-                                        to.add(column * width + row),
-                                        width,
-                                    );
-                                }
-                            }
+                            transpose(from, width, to, width, [width, width]);
                         }
                         all_rows::<V>(Block {
                             left: product.left.add(rows.start * product.left_stride + depth),

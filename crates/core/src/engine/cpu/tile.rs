@@ -181,12 +181,39 @@ pub unsafe fn all_rows<V: Register>(block: Block) {
     }
 }
 
+/// Transposes `rows` rows of `columns` values, both multiples of 8; rows are `from_stride` and `to_stride` apart.
+///
+/// # Safety
+/// The processor has AVX; both are in bounds.
+#[inline(always)]
+pub unsafe fn transpose(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    [rows, columns]: [usize; 2],
+) {
+    for row in (0..rows).step_by(8) {
+        for column in (0..columns).step_by(8) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                transpose_8(
+                    from.add(row * from_stride + column),
+                    from_stride,
+                    to.add(column * to_stride + row),
+                    to_stride,
+                );
+            }
+        }
+    }
+}
+
 /// Transposes 8 rows of 8 values; rows are `from_stride` and `to_stride` apart.
 ///
 /// # Safety
 /// The processor has AVX; both are in bounds.
 #[inline(always)]
-pub unsafe fn transpose_8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+unsafe fn transpose_8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let r: [__m256; 8] =

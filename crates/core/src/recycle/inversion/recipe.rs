@@ -377,7 +377,7 @@ impl InversionRecipe {
             .collect()
     }
 
-    pub(super) fn judge_every(&self) -> u64 {
+    pub fn judge_every(&self) -> u64 {
         self.judge_every.unwrap_or((self.steps / 10).max(1))
     }
 

@@ -379,7 +379,7 @@ impl MetaTrainRecipe {
         ((images as f64 * self.held_out).round() as usize).clamp(2, images - 2)
     }
 
-    pub(super) fn validate_every(&self) -> u64 {
+    pub fn validate_every(&self) -> u64 {
         self.validate_every.unwrap_or((self.episodes / 10).max(1))
     }
 
