@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 import uuid
@@ -40,6 +41,8 @@ class Server:
             if "listening on http://" in line:
                 self.base = "http://" + line.split("http://")[1].strip()
                 break
+        # A pipe that nobody reads stops the server once it is full.
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def call(self, path, body=None, content_type="application/json"):
         request = urllib.request.Request(self.base + path, body, {"content-type": content_type})

@@ -1,5 +1,6 @@
 //! What the synthetic images of an adapter are worth, and which adapters are nearly the same.
 
+use super::evaluation::Pass;
 use super::registry::RegistryError;
 use super::{App, AppError};
 use crate::adapter::Adapter;
@@ -108,7 +109,7 @@ impl App {
         let positions = by_class(pool.labels(), quality.classes.len());
         let levels = (pool.images(), pool.manifest().image_size);
         let features = self
-            .features_by_class(levels, &positions, None, &|_, _, _| ())
+            .features_by_class(levels, &positions, None, Pass::UNTOLD)
             .await?;
         let classes: Vec<ClassDiversity> = quality
             .classes
@@ -144,7 +145,7 @@ impl App {
     pub async fn bare_features(&self, images: &LabelledImages) -> Result<Vec<Vec<f32>>, AppError> {
         let levels = (images.all_levels(), images.image_size());
         let features = self
-            .features_by_class(levels, &images.by_class(), None, &|_, _, _| ())
+            .features_by_class(levels, &images.by_class(), None, Pass::UNTOLD)
             .await?;
         Ok(features.into_iter().flatten().collect())
     }

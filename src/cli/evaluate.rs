@@ -3,10 +3,10 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationReport, FactorSource, Method, MethodKind, MethodReport,
-    TaskTuning,
+    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Method,
+    MethodKind, MethodReport,
 };
-use crate::recycle::episode::draw_episodes;
+use crate::recycle::episode::{EpisodeShape, draw_episodes};
 use crate::recycle::prototype::Distance;
 use clap::Args;
 use std::path::PathBuf;
@@ -98,7 +98,7 @@ impl Evaluate {
         let validation = self.validation.as_deref().map(images::class_folders);
         let validation = validation.transpose()?;
         let bar = progress_bar();
-        let progress = |phase: &str, done, total| show(&bar, phase, done, total);
+        let progress = |phase: &'static str, done, total| show(&bar, phase, done, total);
         let report = block_on(async {
             let app = common.open_app().await?;
             let preprocess = &app.backbone.preprocess;
@@ -119,39 +119,27 @@ impl Evaluate {
     }
 
     fn request(&self, common: &Common) -> Evaluation {
-        let mut methods = self.methods.clone();
-        if methods.is_empty() {
-            let kinds = [
-                (MethodKind::Adapter, !self.adapter.is_empty()),
-                (MethodKind::Bare, true),
-                (MethodKind::Average, !self.pool.is_empty()),
-            ];
-            let kinds = kinds.into_iter().filter(|(_, is_meant)| *is_meant);
-            methods.extend(kinds.map(|(kind, _)| Method::from(kind)));
-        }
-        Evaluation {
-            shape: (&self.shape).into(),
+        let shape = EpisodeShape::from(&self.shape);
+        let recipe = EvaluationRecipe {
+            methods: self.methods.clone(),
+            way: shape.way,
+            shot: shape.shot,
+            queries: shape.queries,
             tasks: self.tasks,
             seed: self.seed,
             distance: self.distance,
-            methods,
-            adapters: self.adapter.clone(),
-            pool: self.pool.clone(),
             merge_rank: self.merge_rank,
             choose_factors: self.choose_factors,
             against: self.against,
-            tuning: TaskTuning {
-                tasks: self.tune_tasks,
-                steps: self.tune_steps,
-                learning_rate: self.tune_learning_rate,
-                validation: None,
-                threads: common.threads,
-            },
-        }
+            tune_tasks: self.tune_tasks,
+            tune_steps: self.tune_steps,
+            tune_learning_rate: self.tune_learning_rate,
+        };
+        recipe.evaluation(self.adapter.clone(), self.pool.clone(), common.threads)
     }
 }
 
-fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
+pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     print_line(&format!(
         "{}-way {}-shot, {} queries a class, {} tasks, seed {}: {} pictures in {} classes",
         report.shape.way,
@@ -165,7 +153,7 @@ fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     for method in &report.methods {
         let mut line = format!(
             "{:<10} {:5.2} % ± {:.2}",
-            method.name,
+            method.name.name(),
             100.0 * method.accuracy,
             100.0 * method.ci95
         );
@@ -174,7 +162,7 @@ fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
                 "   {:+6.2} ± {:.2} to {}",
                 100.0 * difference.mean,
                 100.0 * difference.ci95,
-                report.against
+                report.against.name()
             ));
         }
         for remark in remarks(method, report.tasks) {
@@ -226,14 +214,14 @@ fn print_csv(report: &EvaluationReport) -> Result<(), CliError> {
         let number = |value: Option<f64>| value.map_or_else(String::new, |own| own.to_string());
         let merge = method.merge.as_ref();
         let fields = [
-            method.name.to_owned(),
+            method.name.name().to_owned(),
             method.adapter.clone().unwrap_or_default(),
             method.tasks.to_string(),
             method.accuracy.to_string(),
             method.ci95.to_string(),
             number(method.difference.map(|own| own.mean)),
             number(method.difference.map(|own| own.ci95)),
-            report.against.to_owned(),
+            report.against.name().to_owned(),
             merge.map_or_else(String::new, |own| own.factor.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
         ];

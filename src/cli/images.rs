@@ -4,6 +4,7 @@ use super::CliError;
 use crate::app::{NamedImage, SupportClass};
 use crate::backbone::Preprocess;
 use crate::image_input::{ImageLimits, load_levels};
+use crate::jobs::LabelledImage;
 use crate::recycle::labelled_images::LabelledImages;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,30 @@ pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, CliEr
         );
     }
     Ok(classes)
+}
+
+/// The files of these classes of `folder` (all where none is named), as a job takes them.
+///
+/// # Errors
+/// As [`class_folders`], and a file that cannot be read.
+pub fn labelled_files(folder: &Path, classes: &[String]) -> Result<Vec<LabelledImage>, CliError> {
+    let mut pictures = Vec::new();
+    for (class, paths) in class_folders(folder)? {
+        if !classes.is_empty() && !classes.contains(&class) {
+            continue;
+        }
+        for path in paths {
+            let file_name = path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            pictures.push(LabelledImage {
+                class: class.clone(),
+                file_name,
+                bytes: read(&path)?.bytes,
+            });
+        }
+    }
+    Ok(pictures)
 }
 
 /// The pictures of [`class_folders`] in the size that a backbone sees. What cannot be used is left out with a warning on stderr, and so

@@ -11,6 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// Options of every command; each is also an environment variable and a key of the configuration file.
@@ -184,8 +185,8 @@ pub fn progress_bar() -> ProgressBar {
 }
 
 /// Shows on `bar` what is done, how much of it, and of how much; where stderr is no terminal, a line when a phase begins.
-pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) {
-    if done == 0 {
+pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) -> ControlFlow<()> {
+    if bar.message() != phase {
         if bar.is_hidden() {
             eprintln!("{phase}");
         }
@@ -194,6 +195,7 @@ pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) {
     }
     bar.set_length(total as u64);
     bar.set_position(done as u64);
+    ControlFlow::Continue(())
 }
 
 /// Runs asynchronous work to its end.

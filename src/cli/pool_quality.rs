@@ -3,9 +3,9 @@
 use super::options::{Common, TaskShape, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::App;
-use crate::app::evaluation::{Evaluation, LeaveOneOut, MethodKind, TaskTuning};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, LeaveOneOut, MethodKind};
 use crate::app::pool_quality::PoolQuality;
-use crate::recycle::prototype::Distance;
+use crate::recycle::episode::EpisodeShape;
 use crate::store::PoolRecord;
 use clap::Args;
 use serde_json::json;
@@ -58,7 +58,7 @@ impl QualityOptions {
         let left_out = match &validation {
             Some(validation) => {
                 let bar = progress_bar();
-                let progress = |phase: &str, done, total| show(&bar, phase, done, total);
+                let progress = |phase: &'static str, done, total| show(&bar, phase, done, total);
                 let request = self.request(common, pools);
                 let left_out = app.leave_one_out(validation, &request, self.factor, &progress);
                 let left_out = left_out.await?;
@@ -84,25 +84,17 @@ impl QualityOptions {
                 adapters.push(id);
             }
         }
-        Evaluation {
-            shape: (&self.shape).into(),
+        let shape = EpisodeShape::from(&self.shape);
+        let recipe = EvaluationRecipe {
+            methods: vec![MethodKind::Sum.into()],
+            way: shape.way,
+            shot: shape.shot,
+            queries: shape.queries,
             tasks: self.tasks,
             seed: self.seed,
-            distance: Distance::default(),
-            methods: vec![MethodKind::Sum.into()],
-            adapters: Vec::new(),
-            pool: adapters,
-            merge_rank: None,
-            choose_factors: false,
-            against: None,
-            tuning: TaskTuning {
-                tasks: 0,
-                steps: 0,
-                learning_rate: None,
-                validation: None,
-                threads: common.threads,
-            },
-        }
+            ..EvaluationRecipe::default()
+        };
+        recipe.evaluation(Vec::new(), adapters, common.threads)
     }
 }
 

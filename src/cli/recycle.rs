@@ -1,10 +1,13 @@
 //! `recycle`: adapters to one meta-LoRA.
 
+use super::evaluate::print_table;
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::{Common, print_line};
-use super::{CliError, number_list, preset_or_file, prior_files, read_file};
+use super::{CliError, images, number_list, preset_or_file, prior_files, read_file};
+use crate::app::evaluation::{EvaluationRecipe, EvaluationReport, Method};
 use crate::jobs::JobRequest;
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,8 @@ Examples:
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --dry-run      what it will cost
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --save-recipe meta.json
   lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --sparsity 0.75 --episodes 500
+  lora-recycle recycle task-0000 task-0001 task-0002 --name meta --evaluate new-classes/
+                                                                              and what it is worth on classes that none has seen
   lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again"
 )]
 pub struct Recycle {
@@ -95,6 +100,30 @@ pub struct Recycle {
     /// Write the recipe file, from which the same meta-LoRA can be rebuilt
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     save_recipe: Option<PathBuf>,
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class: compares the meta-LoRA with the bare backbone
+    /// and merges of the same adapters on it
+    #[arg(long, value_name = "DIR")]
+    evaluate: Option<PathBuf>,
+    /// Methods of that comparison, as `evaluate` names them (default: adapter, bare, average, sum)
+    #[arg(
+        long,
+        value_name = "M1,M2",
+        value_delimiter = ',',
+        requires = "evaluate"
+    )]
+    evaluate_methods: Vec<Method>,
+    /// Its number of tasks (default: 600)
+    #[arg(long, value_name = "N", requires = "evaluate")]
+    evaluate_tasks: Option<usize>,
+    /// Its classes in a task (default: 5)
+    #[arg(long, value_name = "WAY", requires = "evaluate")]
+    evaluate_way: Option<usize>,
+    /// Its support images of a class (default: 1)
+    #[arg(long, value_name = "K", requires = "evaluate")]
+    evaluate_shot: Option<usize>,
+    /// Its query images of a class (default: 15)
+    #[arg(long, value_name = "Q", requires = "evaluate")]
+    evaluate_queries: Option<usize>,
     /// Time a few steps and say what it will cost, without making anything
     #[arg(long)]
     dry_run: bool,
@@ -128,10 +157,25 @@ impl Recycle {
         if self.dry_run {
             parameters.insert("dry_run".into(), true.into());
         }
+        let mut images = Vec::new();
+        if let Some(folder) = &self.evaluate {
+            images = images::labelled_files(folder, &[])?;
+            let usual = EvaluationRecipe::default();
+            let recipe = EvaluationRecipe {
+                methods: self.evaluate_methods.clone(),
+                tasks: self.evaluate_tasks.unwrap_or(usual.tasks),
+                way: self.evaluate_way.unwrap_or(usual.way),
+                shot: self.evaluate_shot.unwrap_or(usual.shot),
+                queries: self.evaluate_queries.unwrap_or(usual.queries),
+                ..usual
+            };
+            parameters.insert("evaluation".into(), json!(recipe));
+        }
         let files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
         let request = JobRequest {
             kind: "recycle".into(),
             parameters,
+            images,
             files,
             ..JobRequest::default()
         };
@@ -151,10 +195,16 @@ impl Recycle {
                 "`lora-recycle jobs show` has the reason; the number of threads must be the same",
             ));
         }
-        if self.dry_run && !common.json {
+        if common.json {
+            return Ok(());
+        }
+        if self.dry_run {
             return print_estimate(result);
         }
-        Ok(())
+        match &result["figures"]["evaluation"] {
+            Value::Null => Ok(()),
+            report => print_report(report),
+        }
     }
 
     fn meta_training(&self) -> Result<Map<String, Value>, CliError> {
@@ -250,6 +300,13 @@ fn write_recipe(path: &Path, file: &Value) -> Result<(), CliError> {
     text.push(b'\n');
     std::fs::write(path, text)
         .map_err(|error| CliError::user(format!("{}: {error}", path.display())))
+}
+
+fn print_report(report: &Value) -> Result<(), CliError> {
+    let report = EvaluationReport::deserialize(report).map_err(|error| {
+        CliError::internal(format!("the comparison cannot be read: {error}"))
+    })?;
+    print_table(&report)
 }
 
 /// The estimate for people.

@@ -4,7 +4,7 @@ use super::images;
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::Common;
 use super::{CliError, number_list};
-use crate::jobs::{JobRequest, LabelledImage};
+use crate::jobs::JobRequest;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ impl Tune {
         let request = JobRequest {
             kind: "tune".into(),
             parameters: self.parameters(backbone)?,
-            images: self.pictures()?,
+            images: images::labelled_files(&self.folder, &self.classes)?,
             ..JobRequest::default()
         };
         submit_and_watch(common, request, self.runner.options()).map(|_| ())
@@ -116,25 +116,5 @@ impl Tune {
             parameters.insert("way".into(), way.into());
         }
         Ok(parameters)
-    }
-
-    fn pictures(&self) -> Result<Vec<LabelledImage>, CliError> {
-        let mut pictures = Vec::new();
-        for (class, paths) in images::class_folders(&self.folder)? {
-            if !self.classes.is_empty() && !self.classes.contains(&class) {
-                continue;
-            }
-            for path in paths {
-                let file_name = path
-                    .file_name()
-                    .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                pictures.push(LabelledImage {
-                    class: class.clone(),
-                    file_name,
-                    bytes: images::read(&path)?.bytes,
-                });
-            }
-        }
-        Ok(pictures)
     }
 }

@@ -138,8 +138,9 @@ impl OrtEncoder {
             .map_err(engine)?
             .with_intra_threads(self.options.threads)
             .map_err(engine)?
-            // Sessions of other sizes and adapters have threads of their own: those that wait must not take cores from them.
-            .with_config_entry("session.force_spinning_stop", "1")
+            // A thread that spins while it waits takes a core from sessions of other sizes and adapters, from jobs, and on a machine
+            // that shares its cores from the very thread that it waits for.
+            .with_config_entry("session.intra_op.allow_spinning", "0")
             .map_err(engine)?;
         if self.device == "cuda" {
             builder = builder

@@ -1,5 +1,6 @@
 //! Why a job did not do its work; the variant decides what happens next.
 
+use crate::app::AppError;
 use crate::app::registry::RegistryError;
 use crate::store::{JobFault, StoreError};
 use std::time::Duration;
@@ -104,6 +105,21 @@ impl From<StoreError> for JobError {
             | StoreError::NoFiles
             | StoreError::BadFileName(_)
             | StoreError::DuplicateFile(_) => Self::failure("store", message),
+        }
+    }
+}
+
+impl From<AppError> for JobError {
+    fn from(error: AppError) -> Self {
+        let message = error.to_string();
+        match error {
+            AppError::Registry(error) => error.into(),
+            AppError::Encode(_) => Self::failure("encoder", message),
+            AppError::BadClasses(_)
+            | AppError::EmptyClass { .. }
+            | AppError::UnknownBackbone(_)
+            | AppError::Backbone(_)
+            | AppError::ImageSize { .. } => Self::abort("backbone", message),
         }
     }
 }

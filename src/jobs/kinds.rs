@@ -1,7 +1,7 @@
 //! The table of all kinds of jobs: from a stored name to the code that does the work.
 
 use super::{
-    Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError, Services, Tune,
+    Evaluate, Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError, Services, Tune,
 };
 use crate::store::{JobRecord, NewJob};
 use futures_util::future::BoxFuture;
@@ -13,6 +13,7 @@ pub fn product_kinds() -> Kinds {
         .with::<Tune>()
         .with::<Invert>()
         .with::<Recycle>()
+        .with::<Evaluate>()
 }
 
 /// Kinds of jobs by name.

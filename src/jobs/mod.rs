@@ -3,6 +3,8 @@
 
 mod context;
 mod error;
+mod evaluate;
+mod evaluation;
 mod invert;
 mod kinds;
 mod labelled;
@@ -20,6 +22,7 @@ mod tune;
 
 pub use context::JobContext;
 pub use error::JobError;
+pub use evaluate::Evaluate;
 pub use invert::Invert;
 pub use kinds::{Kinds, product_kinds};
 pub use labelled::{ARCHIVE_LIMITS, labelled_images};

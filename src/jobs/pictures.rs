@@ -1,9 +1,10 @@
-//! Labelled pictures as they were sent, to what tuning learns from.
+//! Labelled pictures from how they were sent to what a job computes with.
 
-use super::{LabelledImage, RequestError};
+use super::{JobContext, JobError, LabelledImage, RequestError};
 use crate::backbone::Preprocess;
 use crate::image_input::{ImageLimits, load_levels};
-use crate::recycle::labelled_images::LabelledImages;
+use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError};
+use crate::store::NewInput;
 use rayon::prelude::*;
 
 /// Usable pictures, and why others are not.
@@ -87,4 +88,40 @@ pub(super) fn prepare(
         RequestError::invalid("archive", format!("{error}{reason}"))
     })?;
     Ok(Prepared { images, left_out })
+}
+
+/// Role of an input: [`LabelledImages`] as bytes.
+const PICTURES: &str = "labelled_images";
+
+/// `images` as an input of a job.
+///
+/// # Errors
+/// [`RequestError::Invalid`]
+pub(super) fn picture_input(images: &LabelledImages) -> Result<NewInput, RequestError> {
+    Ok(NewInput {
+        role: PICTURES.to_owned(),
+        name: "pictures.safetensors".to_owned(),
+        bytes: images.to_bytes().map_err(pictures_error)?,
+    })
+}
+
+pub(super) fn pictures_error(error: LabelledImagesError) -> RequestError {
+    RequestError::invalid("archive", error.to_string())
+}
+
+/// What [`picture_input`] has kept for the job.
+///
+/// # Errors
+/// [`JobError`] where the pictures are gone or damaged.
+pub(super) fn read_pictures(context: &JobContext) -> Result<LabelledImages, JobError> {
+    let gone = |detail: String| {
+        JobError::abort("pictures_gone", detail).hint("send the pictures again, as a new job")
+    };
+    let inputs = context.inputs()?;
+    let input = inputs
+        .iter()
+        .find(|input| input.role == PICTURES)
+        .ok_or_else(|| gone("the pictures of this job are no longer there".into()))?;
+    let bytes = context.read_input(input)?;
+    LabelledImages::from_bytes(&bytes).map_err(|error| gone(error.to_string()))
 }

@@ -1,7 +1,10 @@
 //! What jobs may use of the program besides their own recipe.
 
 use crate::app::registry::{Registry, RegistryError};
+use crate::app::{App, AppError};
 use crate::backbone::{Backbone, EMBEDDED_NAME};
+use crate::image_input::ImageLimits;
+use crate::inference::{EncoderService, NativeEncoder, ServiceLimits};
 use crate::store::{Digest, Name, Store};
 use std::sync::Arc;
 
@@ -53,5 +56,22 @@ impl Services {
             Some(open) if open.digest == digest.as_str() => Ok(Arc::clone(open)),
             _ => self.registry.backbone(digest).await.map(Arc::new),
         }
+    }
+
+    /// An [`App`] of its own for whoever computes in the background: its engine's threads inherit the priority of the calling one,
+    /// and no request waits behind it.
+    ///
+    /// # Errors
+    /// [`AppError`] where the backbone is unknown or the engine cannot start.
+    pub async fn app(&self, digest: &Digest, threads: usize) -> Result<App, AppError> {
+        let backbone = self.backbone(digest).await?;
+        let name = self.registry.candidate_of_backbone(digest).await?.name;
+        let for_encoder = Arc::clone(&backbone);
+        let encoder = EncoderService::start(
+            move || Ok(Box::new(NativeEncoder::open(&for_encoder, threads)?)),
+            ServiceLimits::default(),
+        )?;
+        let app = App::with_encoder(name.to_string(), backbone, ImageLimits::default(), encoder);
+        Ok(app.with_registry(self.registry.clone()))
     }
 }

@@ -1,21 +1,18 @@
 //! Tuning as a job: labelled pictures in, an adapter with its head in the registry out.
 
 use super::made::made_before;
-use super::pictures::{Prepared, prepare};
+use super::pictures::{Prepared, picture_input, pictures_error, prepare, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::BARE;
 use crate::engine::session::SessionOptions;
-use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError};
+use crate::recycle::labelled_images::LabelledImages;
 use crate::recycle::tune::{TuneError, TuneOutcome, TuneRecipe, Tuning};
-use crate::store::{Digest, Lineage, LogLevel, Name, NewInput};
+use crate::store::{Digest, Lineage, LogLevel, Name};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 /// Most adapters of one request.
 const MOST_EPISODES: usize = 1000;
-
-/// Role of the only input: [`LabelledImages`] as bytes.
-const PICTURES: &str = "labelled_images";
 
 /// Tunes one adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,7 +136,7 @@ impl Job for Tune {
             let Prepared { images, left_out } = prepare(images, classes.as_deref(), &preprocess)?;
             let cuts = cuts(&images, name, episodes, way, recipe)?;
             let planned = cuts.into_iter().map(|(name, images, recipe)| {
-                let bytes = images.to_bytes().map_err(pictures_error)?;
+                let input = picture_input(&images)?;
                 Ok(Planned {
                     job: Self {
                         name,
@@ -149,11 +146,7 @@ impl Job for Tune {
                         recipe,
                         left_out: left_out.clone(),
                     },
-                    inputs: vec![NewInput {
-                        role: PICTURES.to_owned(),
-                        name: "pictures.safetensors".to_owned(),
-                        bytes,
-                    }],
+                    inputs: vec![input],
                     waits_for: waits_for.clone(),
                 })
             });
@@ -173,7 +166,7 @@ impl Job for Tune {
         }
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
-        let images = self.pictures(context)?;
+        let images = read_pictures(context)?;
         let options = SessionOptions {
             threads: context.threads(),
             ..SessionOptions::default()
@@ -237,24 +230,7 @@ fn cuts(
 
 const DEFAULT_WAY: usize = 5;
 
-fn pictures_error(error: LabelledImagesError) -> RequestError {
-    RequestError::invalid("archive", error.to_string())
-}
-
 impl Tune {
-    fn pictures(&self, context: &JobContext) -> Result<LabelledImages, JobError> {
-        let gone = |detail: String| {
-            JobError::abort("pictures_gone", detail).hint("send the pictures again, as a new job")
-        };
-        let inputs = context.inputs()?;
-        let input = inputs
-            .iter()
-            .find(|input| input.role == PICTURES)
-            .ok_or_else(|| gone("the pictures of this job are no longer there".into()))?;
-        let bytes = context.read_input(input)?;
-        LabelledImages::from_bytes(&bytes).map_err(|error| gone(error.to_string()))
-    }
-
     fn store(&self, context: &JobContext, outcome: TuneOutcome) -> Result<Value, JobError> {
         let lineage = Lineage {
             parents: Vec::new(),

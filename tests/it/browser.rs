@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod admin;
+mod compare;
 mod jobs;
 mod jobs_live;
 mod session;

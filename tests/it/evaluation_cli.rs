@@ -1,7 +1,13 @@
 //! `evaluate` with all its methods and `pool quality`, through the real program on a tiny backbone.
 
 use crate::making_cli::Home;
+use crate::test_app::{TestApp, form_request};
+use lora_recycle::adapter::{NamedFile, write_zip};
+use lora_recycle::app::registry::Registry;
+use lora_recycle::jobs::{Jobs, RunnerOptions, Services, product_kinds};
+use lora_recycle::store::Access;
 use serde_json::{Value, json};
+use std::path::Path;
 
 const ADAPTERS: [&str; 3] = ["a", "b", "c"];
 
@@ -210,4 +216,101 @@ fn pools_are_measured_beside_real_pictures_and_say_what_each_adapter_adds() {
         &["pool", "quality", &ids[0]],
         "was made for the backbone tiny",
     );
+}
+
+/// `pictures` as the zip that a form carries.
+fn zip_of(pictures: &str) -> Vec<u8> {
+    let mut files = Vec::new();
+    for class in std::fs::read_dir(pictures).unwrap() {
+        let class = class.unwrap().path();
+        for picture in std::fs::read_dir(&class).unwrap() {
+            let picture = picture.unwrap().path();
+            let path = picture.strip_prefix(pictures).unwrap().to_str().unwrap();
+            files.push(NamedFile::new(path, std::fs::read(&picture).unwrap()));
+        }
+    }
+    write_zip(&files).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_compares_as_the_command_does_with_differences_of_all_to_all() {
+    let home = tokio::task::spawn_blocking(|| {
+        let home = home_with_adapters();
+        invert_all(&home);
+        home
+    });
+    let home = home.await.unwrap();
+    let pictures = home.text("pictures");
+    let methods = ["adapter", "bare", "sum", "tsv:0.5", "pixels"];
+    let folder = home.text("data");
+    let registry = Registry::open(Path::new(&folder), Access::Exclusive)
+        .await
+        .unwrap();
+    let jobs = Jobs::new(
+        Services::new(registry.clone(), None),
+        product_kinds(),
+        RunnerOptions::default(),
+    );
+    let app = TestApp::with_jobs(registry, jobs.clone());
+    let recipe = json!({"methods": methods, "way": 2, "queries": 3, "tasks": 10});
+    let ask = |adapters: Value, recipe: &Value| {
+        let (adapters, recipe) = (adapters.to_string(), recipe.to_string());
+        let pool = json!(ADAPTERS).to_string();
+        let parts: [(&str, &str, &[u8]); 5] = [
+            ("kind", "", b"evaluate"),
+            ("adapters", "", adapters.as_bytes()),
+            ("pool", "", pool.as_bytes()),
+            ("recipe", "", recipe.as_bytes()),
+            ("archive", "pictures.zip", &zip_of(&pictures)),
+        ];
+        form_request("/api/v1/jobs", &parts)
+    };
+    for (adapters, recipe, words) in [
+        (json!(["nobody"]), recipe.clone(), "nobody"),
+        (json!(["a"]), json!({"methods": ["mean"]}), "no method"),
+        (json!([]), recipe.clone(), "needs an adapter"),
+        (json!(["a"]), json!({"tasks": 0}), "at least 1 task"),
+        (json!(["a"]), json!({"way": 7}), "7-way tasks need 7"),
+        (json!(["a", "a:1"]), recipe.clone(), "named twice"),
+    ] {
+        let answer = app.send(ask(adapters, &recipe)).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404 | 422), "{words}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(words), "{words}: {detail}");
+    }
+    let answer = app.send(ask(json!(["a", "b"]), &recipe)).await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let job = answer.json();
+    assert_eq!(
+        job["title"],
+        "Compare 2 adapters and merges of 3 on 2 classes, 2-way 1-shot"
+    );
+    let id = job["id"].as_str().unwrap();
+    jobs.run_only(&[id.parse().unwrap()]).await;
+    let job = app.get(&format!("/api/v1/jobs/{id}")).await.json();
+    assert_eq!(job["state"], "succeeded", "{}", job["error"]);
+    let report = job["result"]["evaluation"].clone();
+    jobs.store().clone().close().await;
+    drop((app, jobs));
+
+    let own = report["methods"].as_array().unwrap();
+    assert_eq!((own.len(), own[1]["adapter"].as_str()), (6, Some("b:1")));
+    let pairwise = report["pairwise"].as_array().unwrap();
+    for (i, row) in pairwise.iter().enumerate() {
+        for (j, pair) in row.as_array().unwrap().iter().enumerate() {
+            let apart = own[i]["accuracy"].as_f64().unwrap() - own[j]["accuracy"].as_f64().unwrap();
+            match pair["mean"].as_f64() {
+                None => assert_eq!(i, j),
+                Some(mean) => assert!((mean - apart).abs() < 1e-9, "{i} {j}: {pair}"),
+            }
+        }
+    }
+    let command = tokio::task::spawn_blocking(move || {
+        let methods = methods.join(",");
+        let options = ["--methods", &methods, "--adapter", "a", "--adapter", "b"];
+        let native = ["--encoder", "native", "--json", "--pool", "a", "b", "c"];
+        let more = [options.as_slice(), &native].concat();
+        serde_json::from_str::<Value>(&home.succeeds(&evaluate(&pictures, &more))).unwrap()
+    });
+    assert_eq!(command.await.unwrap(), report);
 }

@@ -166,6 +166,51 @@ fn a_run_killed_in_both_phases_ends_with_the_digest_of_an_unbroken_one() {
 }
 
 #[test]
+fn pictures_sent_along_say_what_the_meta_lora_is_worth_and_the_figures_stay_with_it() {
+    let home = two_adapters();
+    let pictures = home.text("pictures");
+    let measured = ["--evaluate", &pictures, "--evaluate-way", "2"];
+    let tasks = ["--evaluate-queries", "3", "--evaluate-tasks", "20"];
+    let command = quickly(&[measured.as_slice(), &tasks].concat());
+    let told = home.succeeds(&command);
+    let rows = [
+        "2-way 1-shot, 3 queries a class, 20 tasks",
+        "adapter ",
+        "bare ",
+        "average ",
+        "sum ",
+    ];
+    for row in rows {
+        assert!(told.contains(row), "{row}: {told}");
+    }
+    let result = job(&home)["result"].clone();
+    let report = &result["figures"]["evaluation"];
+    let methods = report["methods"].as_array().unwrap();
+    let names = methods.iter().map(|own| own["name"].as_str().unwrap());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        ["adapter", "bare", "average", "sum"]
+    );
+    assert_eq!(methods[0]["adapter"], "meta");
+    let shown = json(&home, &["adapter", "show", "meta", "--json"]);
+    let kept = &shown["lineage"]["recipe"]["figures"]["evaluation"];
+    assert_eq!(kept, report);
+    // What is measured before it is stored is what is stored.
+    let evaluate = ["evaluate", &pictures, "--adapter", "meta", "--backbone"];
+    let same_tasks = ["tiny", "--way", "2", "--queries", "3", "--tasks", "20"];
+    let options = ["--encoder", "native", "--json", "--pool", "first", "second"];
+    let stored = json(
+        &home,
+        &[evaluate.as_slice(), &same_tasks, &options].concat(),
+    );
+    for (place, method) in stored["methods"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(method["accuracy"], methods[place]["accuracy"], "{method}");
+    }
+    let few = quickly(&["--evaluate", &pictures]);
+    home.fails(&few, "5-way tasks need 5 classes");
+}
+
+#[test]
 fn a_dry_run_says_time_memory_and_disk_and_makes_nothing() {
     let home = two_adapters();
     let before = adapters(&home);

@@ -2,7 +2,7 @@
 
 use super::merging::{merged, times};
 use super::report::{Difference, MergeReport};
-use super::{Evaluation, EvaluationError, Method, MethodKind, Progress, Tasks};
+use super::{Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Tasks};
 use crate::adapter::MergeMethod;
 use crate::app::App;
 use crate::recycle::episode::draw_episodes;
@@ -68,8 +68,13 @@ impl App {
             .merged_pool(request, &sources, method, MergeMethod::Sum, progress)
             .await?;
         let all = Arc::new(all);
+        let mut passes = Passes {
+            progress,
+            begun: 0,
+            all: 1 + sources.pool.len(),
+        };
         let with = self
-            .by_prototypes(&tasks, request, &all, method, progress)
+            .by_prototypes(&tasks, request, &all, passes.next())
             .await?;
         let mut adapters = Vec::with_capacity(sources.pool.len());
         for (left_out, own) in sources.pool.iter().enumerate() {
@@ -77,7 +82,7 @@ impl App {
             let sum = merged(&others, MergeMethod::Sum, request.merge_rank)?;
             let sum = Arc::new(times(&sum, merge.factor));
             let without = self
-                .by_prototypes(&tasks, request, &sum, method, progress)
+                .by_prototypes(&tasks, request, &sum, passes.next())
                 .await?;
             let Accuracy { mean, ci95 } = paired_difference(&with, &without);
             adapters.push(LeftOut {

@@ -1,7 +1,7 @@
 //! Merges of a pool's adapters for an evaluation, and the choice of their factor without real data.
 
 use super::report::{FactorSource, MergeReport, TriedFactor};
-use super::{Evaluation, EvaluationError, Method, Progress, Sources};
+use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources, told};
 use crate::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
@@ -104,14 +104,11 @@ impl App {
             let levels = (images.all_levels(), images.image_size());
             let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.seed)?;
             for (place, &factor) in FACTORS.iter().enumerate() {
-                progress(
-                    &format!("choosing the factor of {}", method.name()),
-                    left_out * FACTORS.len() + place,
-                    synthetic.len() * FACTORS.len(),
-                );
+                let (done, total) = (left_out * FACTORS.len(), synthetic.len() * FACTORS.len());
+                told(progress, "choosing a factor", done + place, total)?;
                 let adapter = Arc::new(times(&merged, factor));
                 let features = self
-                    .features_by_class(levels, &positions, Some(&adapter), &|_, _, _| ())
+                    .features_by_class(levels, &positions, Some(&adapter), Pass::UNTOLD)
                     .await?;
                 let tasks = task_accuracies(&features, &episodes, request.distance);
                 accuracies[place].push(accuracy(&tasks).mean);

@@ -1,11 +1,12 @@
 //! What an evaluation compares.
 
 use crate::adapter::MergeMethod;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::str::FromStr;
 
 /// A way to classify the pictures of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodKind {
     /// Nearest prototype on the features of an adapter.
@@ -94,7 +95,8 @@ impl FromStr for MethodKind {
 }
 
 /// A method, and the factor of its merge where that is given: `tsv`, `sum:0.33`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Method {
     pub kind: MethodKind,
     pub factor: Option<f64>,
@@ -103,6 +105,29 @@ pub struct Method {
 impl From<MethodKind> for Method {
     fn from(kind: MethodKind) -> Self {
         Self { kind, factor: None }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.factor {
+            Some(factor) => write!(formatter, "{}:{factor}", self.kind.name()),
+            None => formatter.write_str(self.kind.name()),
+        }
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> Self {
+        method.to_string()
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -140,6 +165,7 @@ mod tests {
             factor: Some(0.25),
         };
         assert_eq!("sum:0.25".parse(), Ok(sum));
+        assert_eq!(sum.to_string(), "sum:0.25");
         assert_eq!("pixels".parse(), Ok(Method::from(MethodKind::Pixels)));
         assert_eq!(
             "bare:1".parse::<Method>(),

@@ -4,10 +4,13 @@
 mod leave_out;
 mod merging;
 mod method;
+mod recipe;
 mod report;
+mod tuning;
 
 pub use leave_out::{LeaveOneOut, LeftOut};
 pub use method::{Method, MethodKind};
+pub use recipe::EvaluationRecipe;
 pub use report::{
     Difference, EvaluationReport, FactorSource, MergeReport, MethodReport, TriedFactor,
     TuningReport,
@@ -17,18 +20,16 @@ use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
 use crate::adapter::{Adapter, MergeError};
 use crate::engine::operation::OperationError;
-use crate::engine::session::SessionOptions;
-use crate::inference::{EncodeRow, Outputs};
+use crate::inference::{EncodeError, EncodeRow, Outputs};
 use crate::recycle::episode::{Episode, EpisodeError, EpisodeShape, draw_episodes};
 use crate::recycle::evaluate::{
-    TuningProblem, accuracy, linear_probe_accuracies, pixel_accuracies, task_accuracies,
-    tuned_accuracy,
+    TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
 };
 use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use crate::recycle::prototype::Distance;
-use crate::recycle::tune::TuneRecipe;
 use crate::tensor::Tensor;
-use report::Run;
+use report::{Run, pairwise};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -44,6 +45,8 @@ pub struct Evaluation {
     pub methods: Vec<Method>,
     /// References of the adapters that the method `adapter` stands for, each on its own.
     pub adapters: Vec<String>,
+    /// Further adapters that `adapter` stands for, which are not in the registry yet.
+    pub candidates: Vec<Candidate>,
     /// References of the adapters that are merged.
     pub pool: Vec<String>,
     /// Rank of merges; what is exact where it is not given.
@@ -53,6 +56,14 @@ pub struct Evaluation {
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
     pub tuning: TaskTuning,
+}
+
+/// An adapter that is not in the registry.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// What the report calls it.
+    pub label: String,
+    pub adapter: Arc<Adapter>,
 }
 
 /// How `tune` tunes a LoRA for each task.
@@ -67,10 +78,6 @@ pub struct TaskTuning {
     pub validation: Option<LabelledImages>,
     pub threads: usize,
 }
-
-/// Learning rates that are tried on validation tasks, and on how many.
-const LEARNING_RATES: [f64; 3] = [3e-4, 1e-3, 3e-3];
-const VALIDATION_TASKS: usize = 10;
 
 /// Pictures that are encoded together.
 const CHUNK: usize = 64;
@@ -101,8 +108,24 @@ impl From<RegistryError> for EvaluationError {
     }
 }
 
-/// Told what is done, how much of it, and of how much.
-pub type Progress<'a> = &'a (dyn Fn(&str, usize, usize) + Sync);
+/// Told what is done, how much of it, and of how much; says whether to go on.
+pub type Progress<'a> = &'a (dyn Fn(&'static str, usize, usize) -> ControlFlow<()> + Sync);
+
+/// Tells `progress`, and ends where it says so.
+fn told(
+    progress: Progress<'_>,
+    phase: &'static str,
+    done: usize,
+    total: usize,
+) -> Result<(), AppError> {
+    match progress(phase, done, total) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(EncodeError::Stopped.into()),
+    }
+}
+
+/// For those who tell nobody.
+const UNTOLD: Progress<'static> = &|_, _, _| ControlFlow::Continue(());
 
 /// The adapters of a request, found.
 struct Sources {
@@ -145,14 +168,13 @@ impl Evaluation {
             if self.methods[..place].contains(method) {
                 return refuse(format!("the method {name} stands twice; leave one out"));
             }
-            if method.kind == MethodKind::Adapter && self.adapters.is_empty() {
-                return refuse(
-                    "the method adapter needs an adapter; name it with --adapter".into(),
-                );
+            let is_named = !self.adapters.is_empty() || !self.candidates.is_empty();
+            if method.kind == MethodKind::Adapter && !is_named {
+                return refuse("the method adapter needs an adapter; name it with --adapter, or adapters in a request".into());
             }
             if method.kind.merge().is_some() && self.pool.is_empty() {
                 return refuse(format!(
-                    "{name} merges adapters; name them with --pool A B C"
+                    "{name} merges adapters; name them with --pool A B C, or pool in a request"
                 ));
             }
             if method.kind == MethodKind::Tune && (self.tuning.tasks == 0 || self.tuning.steps == 0)
@@ -195,6 +217,7 @@ impl App {
                 .await?
         };
         let mut bare = None;
+        let mut passes = Passes::new(request, progress);
         let mut runs: Vec<Run> = Vec::new();
         let tasks = Tasks {
             images,
@@ -215,19 +238,21 @@ impl App {
                         .merged_pool(request, &sources, method, definition, progress)
                         .await?;
                     let adapter = Arc::new(adapter);
-                    let accuracies =
-                        self.by_prototypes(&tasks, request, &adapter, method, progress);
+                    let accuracies = self.by_prototypes(&tasks, request, &adapter, passes.next());
                     runs.push(Run {
                         merge: Some(merge),
                         ..run(accuracies.await?)
                     });
                 }
                 (MethodKind::Adapter, _) => {
-                    for own in &sources.adapters {
-                        let accuracies =
-                            self.by_prototypes(&tasks, request, &own.adapter, method, progress);
+                    let found = sources.adapters.iter();
+                    let found = found.map(|own| (own.record.label(), &own.adapter));
+                    let candidates = request.candidates.iter();
+                    let candidates = candidates.map(|own| (own.label.clone(), &own.adapter));
+                    for (label, adapter) in candidates.chain(found) {
+                        let accuracies = self.by_prototypes(&tasks, request, adapter, passes.next());
                         runs.push(Run {
-                            adapter: Some(own.record.label()),
+                            adapter: Some(label),
                             ..run(accuracies.await?)
                         });
                     }
@@ -247,13 +272,10 @@ impl App {
                 }
                 (kind, _) => {
                     if bare.is_none() {
-                        let told: Progress<'_> =
-                            &|_, done, total| progress("encoding for bare", done, total);
                         let levels = (images.all_levels(), images.image_size());
-                        bare = Some(
-                            self.features_by_class(levels, &positions, None, told)
-                                .await?,
-                        );
+                        let features =
+                            self.features_by_class(levels, &positions, None, passes.next());
+                        bare = Some(features.await?);
                     }
                     let features = bare.as_deref().unwrap_or_default();
                     runs.push(run(if kind == MethodKind::Linear {
@@ -279,8 +301,9 @@ impl App {
             backbone: self.backbone_name.clone(),
             backbone_digest: self.backbone.digest.clone(),
             pool: sources.pool.iter().map(|own| own.record.label()).collect(),
-            against: against.kind.name(),
+            against: against.kind,
             methods: runs.iter().map(|run| run.report(against)).collect(),
+            pairwise: pairwise(&runs),
         })
     }
 
@@ -323,14 +346,11 @@ impl App {
         tasks: &Tasks<'_>,
         request: &Evaluation,
         adapter: &Arc<Adapter>,
-        method: Method,
-        progress: Progress<'_>,
+        pass: Pass<'_>,
     ) -> Result<Vec<f64>, EvaluationError> {
-        let phase = format!("encoding for {}", method.kind.name());
-        let told: Progress<'_> = &|_, done, total| progress(&phase, done, total);
         let levels = (tasks.images.all_levels(), tasks.images.image_size());
         let features = self
-            .features_by_class(levels, tasks.positions, Some(adapter), told)
+            .features_by_class(levels, tasks.positions, Some(adapter), pass)
             .await?;
         Ok(task_accuracies(&features, tasks.episodes, request.distance))
     }
@@ -341,14 +361,14 @@ impl App {
         (levels, side): (&[u8], usize),
         positions: &[Vec<usize>],
         adapter: Option<&Arc<Adapter>>,
-        progress: Progress<'_>,
+        pass: Pass<'_>,
     ) -> Result<Vec<Vec<Vec<f32>>>, AppError> {
         let order: Vec<usize> = positions.iter().flatten().copied().collect();
         let table = self.backbone.preprocess.normalised_levels();
         let length = 3 * side * side;
         let mut features = Vec::with_capacity(order.len());
         for chunk in order.chunks(CHUNK) {
-            progress("encoding", features.len(), order.len());
+            pass.told(features.len(), order.len())?;
             let rows = chunk.iter().map(|index| {
                 let mut pixels = Tensor::zeros([3, side, side]);
                 let own = &levels[index * length..(index + 1) * length];
@@ -366,74 +386,59 @@ impl App {
         let of_class = |own: &Vec<usize>| features.by_ref().take(own.len()).collect();
         Ok(positions.iter().map(of_class).collect())
     }
+}
 
-    fn tuned(
-        &self,
-        tasks: &Tasks<'_>,
-        request: &Evaluation,
-        progress: Progress<'_>,
-    ) -> Result<(Vec<f64>, TuningReport), EvaluationError> {
-        let TaskTuning {
-            steps, validation, ..
-        } = &request.tuning;
-        let options = SessionOptions {
-            threads: request.tuning.threads,
-            ..SessionOptions::default()
-        };
-        let recipe = |learning_rate| TuneRecipe {
-            steps: Some(*steps),
-            learning_rate,
-            seed: request.seed,
-            ..TuneRecipe::default()
-        };
-        let run = |phase: &str, tasks: &Tasks<'_>, learning_rate: f64| {
-            let recipe = recipe(learning_rate);
-            let accuracies = tasks.episodes.iter().enumerate().map(|(done, episode)| {
-                progress(phase, done, tasks.episodes.len());
-                let Tasks {
-                    images, positions, ..
-                } = tasks;
-                tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options)
-            });
-            accuracies.collect::<Result<Vec<f64>, TuningProblem>>()
-        };
-        let (learning_rate, from_validation) = match (request.tuning.learning_rate, validation) {
-            (Some(given), _) => (given, false),
-            (None, None) => (TuneRecipe::default().learning_rate, false),
-            (None, Some(images)) => {
-                let positions = images.by_class();
-                let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
-                let episodes =
-                    draw_episodes(&sizes, request.shape, VALIDATION_TASKS, request.seed)?;
-                let tasks = Tasks {
-                    images,
-                    positions: &positions,
-                    episodes: &episodes,
-                };
-                let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);
-                for learning_rate in LEARNING_RATES {
-                    let own = run("choosing a learning rate", &tasks, learning_rate)?;
-                    let mean = accuracy(&own).mean;
-                    if mean > best.1 {
-                        best = (learning_rate, mean);
-                    }
-                }
-                (best.0, true)
-            }
-        };
-        let first = request.tuning.tasks.min(tasks.episodes.len());
-        let tasks = Tasks {
-            episodes: &tasks.episodes[..first],
-            ..*tasks
-        };
-        let accuracies = run("tuning on each task", &tasks, learning_rate)?;
-        let report = TuningReport {
-            steps: *steps,
-            rank: TuneRecipe::default().rank,
-            learning_rate,
-            learning_rate_from_validation: from_validation,
-        };
-        Ok((accuracies, report))
+/// Passes of all pictures through the backbone, counted together so that the time left is that of all.
+struct Passes<'a> {
+    progress: Progress<'a>,
+    begun: usize,
+    all: usize,
+}
+
+impl<'a> Passes<'a> {
+    fn new(request: &Evaluation, progress: Progress<'a>) -> Self {
+        let is_bare = |kind| matches!(kind, MethodKind::Bare | MethodKind::Linear);
+        let kinds = request.methods.iter().map(|method| method.kind);
+        let passes = kinds.clone().map(|kind| match kind {
+            MethodKind::Adapter => request.adapters.len() + request.candidates.len(),
+            kind => usize::from(kind.merge().is_some()),
+        });
+        Self {
+            progress,
+            begun: 0,
+            all: passes.sum::<usize>() + usize::from(kinds.clone().any(is_bare)),
+        }
+    }
+
+    fn next(&mut self) -> Pass<'a> {
+        self.begun += 1;
+        Pass {
+            progress: self.progress,
+            before: self.begun - 1,
+            all: self.all,
+        }
+    }
+}
+
+/// One of several passes.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    progress: Progress<'a>,
+    before: usize,
+    all: usize,
+}
+
+impl Pass<'_> {
+    /// A pass that nobody is told of.
+    pub const UNTOLD: Pass<'static> = Pass {
+        progress: UNTOLD,
+        before: 0,
+        all: 1,
+    };
+
+    fn told(self, done: usize, of: usize) -> Result<(), AppError> {
+        let (done, total) = (self.before * of + done, self.all * of);
+        told(self.progress, "encoding pictures", done, total)
     }
 }
 

@@ -4,10 +4,10 @@ use super::method::MethodKind;
 use crate::recycle::episode::EpisodeShape;
 use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use crate::recycle::prototype::Distance;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How well methods do on the same tasks.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EvaluationReport {
     #[serde(flatten)]
     pub shape: EpisodeShape,
@@ -21,14 +21,16 @@ pub struct EvaluationReport {
     /// `name:version` of the adapters that were merged.
     pub pool: Vec<String>,
     /// The method that differences are taken to.
-    pub against: &'static str,
+    pub against: MethodKind,
     pub methods: Vec<MethodReport>,
+    /// `pairwise[i][j]`: accuracy of method `i` minus that of method `j`, task by task; null on the diagonal.
+    pub pairwise: Vec<Vec<Option<Difference>>>,
 }
 
 /// One method.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MethodReport {
-    pub name: &'static str,
+    pub name: MethodKind,
     /// `name:version`
     pub adapter: Option<String>,
     /// From 0 to 1.
@@ -40,34 +42,34 @@ pub struct MethodReport {
     /// Accuracy minus that of `against`, task by task.
     pub difference: Option<Difference>,
     /// Of a merge.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeReport>,
     /// Of `tune`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<TuningReport>,
 }
 
 /// A mean over tasks with half the width of its 95 % interval.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Difference {
     pub mean: f64,
     pub ci95: f64,
 }
 
 /// How adapters were merged.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergeReport {
     pub factor: f64,
     pub factor_from: FactorSource,
     /// Mean accuracy on synthetic tasks by factor, where it was chosen there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<TriedFactor>,
     /// Largest rank of the result.
     pub rank: usize,
 }
 
 /// Where a factor comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FactorSource {
     Given,
@@ -78,14 +80,14 @@ pub enum FactorSource {
 }
 
 /// A factor, and the accuracy on synthetic tasks with it.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct TriedFactor {
     pub factor: f64,
     pub accuracy: f64,
 }
 
 /// How the adapter of each task was tuned.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TuningReport {
     pub steps: u64,
     pub rank: usize,
@@ -106,20 +108,29 @@ pub(super) struct Run {
 impl Run {
     pub fn report(&self, against: &Self) -> MethodReport {
         let Accuracy { mean, ci95 } = accuracy(&self.accuracies);
-        let is_other = !std::ptr::eq(self, against);
-        let difference = is_other.then(|| {
-            let Accuracy { mean, ci95 } = paired_difference(&self.accuracies, &against.accuracies);
-            Difference { mean, ci95 }
-        });
         MethodReport {
-            name: self.kind.name(),
+            name: self.kind,
             adapter: self.adapter.clone(),
             accuracy: mean,
             ci95,
             tasks: self.accuracies.len(),
-            difference,
+            difference: self.minus(against),
             merge: self.merge.clone(),
             tuning: self.tuning.clone(),
         }
     }
+    /// `None` for the run itself.
+    fn minus(&self, other: &Self) -> Option<Difference> {
+        let is_other = !std::ptr::eq(self, other);
+        is_other.then(|| {
+            let Accuracy { mean, ci95 } = paired_difference(&self.accuracies, &other.accuracies);
+            Difference { mean, ci95 }
+        })
+    }
+}
+
+/// Differences of all `runs` to each other.
+pub(super) fn pairwise(runs: &[Run]) -> Vec<Vec<Option<Difference>>> {
+    let row = |own: &Run| runs.iter().map(|other| own.minus(other)).collect();
+    runs.iter().map(row).collect()
 }

@@ -7,9 +7,12 @@ mod recipe_file;
 
 pub use recipe_file::RecipeFile;
 
+use super::evaluation;
 use super::made::made_before;
+use super::pictures::read_pictures;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::adapter::Adapter;
+use crate::app::evaluation::{Candidate, EvaluationRecipe, EvaluationReport};
 use crate::engine::session::SessionOptions;
 use crate::recycle::inversion::InversionRecipe;
 use crate::recycle::meta_train::{
@@ -22,6 +25,7 @@ use crate::store::{
 use recipe_file::{Ingredient, Named, pool_digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -38,6 +42,12 @@ pub struct Recycle {
     pub retention: Retention,
     pub inversion: InversionRecipe,
     pub meta_training: MetaTrainRecipe,
+    /// How the meta-LoRA is measured, where there are pictures for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<EvaluationRecipe>,
+    /// Pictures for that which could not be used, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// What a recipe file says that should come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
@@ -95,8 +105,8 @@ impl Job for Recycle {
         }
         let pools = self.pools(context)?;
         let outcome = self.train(context, &pools)?;
-        // Evaluation on given pictures comes here: its figures belong into the lineage.
-        let record = self.store(context, &pools, &outcome)?;
+        let report = self.evaluate(context, &outcome)?;
+        let record = self.store(context, &pools, &outcome, report.as_ref())?;
         self.delete_used_pools(context)?;
         Ok(result(&record))
     }
@@ -188,12 +198,36 @@ impl Recycle {
         })
     }
 
+    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters.
+    fn evaluate(
+        &self,
+        context: &JobContext,
+        outcome: &MetaTrainOutcome,
+    ) -> Result<Option<EvaluationReport>, JobError> {
+        let Some(recipe) = &self.evaluation else {
+            return Ok(None);
+        };
+        for sentence in &self.left_out {
+            context.log(LogLevel::Warning, sentence)?;
+        }
+        let images = read_pictures(context)?;
+        let pool = self.adapters.iter();
+        let pool = pool.map(|own| own.adapter_id.to_string()).collect();
+        let mut request = recipe.evaluation(Vec::new(), pool, context.threads());
+        request.candidates = vec![Candidate {
+            label: self.name.to_string(),
+            adapter: Arc::new(outcome.chosen(self.meta_training.keep).clone()),
+        }];
+        evaluation::evaluate(context, &self.backbone_digest, &images, &request).map(Some)
+    }
+
     /// Stores the state that the recipe chooses, and beside it the other one where it differs.
     fn store(
         &self,
         context: &JobContext,
         pools: &[PoolRecord],
         outcome: &MetaTrainOutcome,
+        report: Option<&EvaluationReport>,
     ) -> Result<AdapterRecord, JobError> {
         let keep = self.meta_training.keep;
         let chosen = outcome.chosen(keep);
@@ -212,7 +246,7 @@ impl Recycle {
             "job": context.id(),
             "pools": pools.iter().map(|pool| pool.id).collect::<Vec<_>>(),
             "other_adapter": other.map(|other| other.label()),
-            "figures": figures(outcome, keep),
+            "figures": figures(outcome, keep, report),
             "is_as_expected": is_as_expected,
             "recipe_file": file,
         });
@@ -345,7 +379,7 @@ fn session_options(context: &JobContext) -> SessionOptions {
 }
 
 /// What is worth knowing of how it went.
-fn figures(outcome: &MetaTrainOutcome, keep: Keep) -> Value {
+fn figures(outcome: &MetaTrainOutcome, keep: Keep, report: Option<&EvaluationReport>) -> Value {
     let curve = &outcome.loss_curve;
     let tenth = (curve.len() / 10).max(1);
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
@@ -361,6 +395,7 @@ fn figures(outcome: &MetaTrainOutcome, keep: Keep) -> Value {
         "kept_episode": best.map_or(curve.len() as u64, |best| best.episode),
         "validations": outcome.validations,
         "factors": outcome.factors,
+        "evaluation": report,
     })
 }
 

@@ -2,12 +2,14 @@
 
 use super::recipe_file::RecipeFile;
 use super::{Expected, Recycle, Recycled};
+use crate::app::evaluation::{EvaluationRecipe, Method, MethodKind};
 use crate::app::registry::{check_backbone, check_name};
+use crate::jobs::evaluation::{Pictures, pictures};
 use crate::jobs::kinds::new_job;
-use crate::jobs::{Invert, Job, JobRequest, Planned, RequestError, Services};
+use crate::jobs::{Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services};
 use crate::recycle::inversion::InversionRecipe;
 use crate::recycle::meta_train::MetaTrainRecipe;
-use crate::store::{AdapterRecord, Name, Retention};
+use crate::store::{AdapterRecord, Digest, Name, Retention};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -30,6 +32,8 @@ struct Parameters {
     retention: Retention,
     /// Instead of adapters and recipes: what an earlier run wrote.
     recipe_file: Option<RecipeFile>,
+    /// How the meta-LoRA is measured on the pictures that are sent along.
+    evaluation: Option<EvaluationRecipe>,
     #[serde(default)]
     dry_run: bool,
 }
@@ -47,8 +51,10 @@ pub(super) async fn plan(
     request: JobRequest,
     services: &Services,
 ) -> Result<Vec<Planned<Recycle>>, RequestError> {
-    let parameters: Parameters = request.parameters()?;
+    let mut request = request;
+    let mut parameters: Parameters = request.parameters()?;
     let (retention, dry_run) = (parameters.retention, parameters.dry_run);
+    let evaluation = parameters.evaluation.take();
     let wish = wish(parameters, services).await?;
     check_name(&wish.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
     let records = adapters(&wish.references, services).await?;
@@ -65,6 +71,8 @@ pub(super) async fn plan(
         .and_then(|()| recipe.check_images_per_class(wish.inversion.images_per_class))
         .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
     let backbone_digest = first.backbone_digest.clone();
+    let images = std::mem::take(&mut request.images);
+    let measured = measured(images, evaluation, records.len(), &backbone_digest, services).await?;
     let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
     let recycled = records
         .iter()
@@ -85,12 +93,14 @@ pub(super) async fn plan(
             .first()
             .map_or(wish.inversion, |planned| planned.job.recipe.clone()),
         meta_training: wish.meta_training,
+        evaluation: measured.as_ref().map(|own| own.recipe.clone()),
+        left_out: measured.as_ref().map_or(Vec::new(), |own| own.pictures.left_out.clone()),
         expected: wish.expected,
         dry_run: dry_run.then(Uuid::new_v4),
     };
     let mut planned = Planned {
         job,
-        inputs: Vec::new(),
+        inputs: measured.into_iter().map(|own| own.pictures.input).collect(),
         waits_for: request.waits_for.clone(),
     };
     if dry_run {
@@ -107,6 +117,47 @@ pub(super) async fn plan(
         planned.waits_for.extend(waits_for);
     }
     Ok(vec![planned])
+}
+
+/// How the meta-LoRA is measured, and on what.
+struct Measured {
+    recipe: EvaluationRecipe,
+    pictures: Pictures,
+}
+
+/// `None` where no pictures were sent.
+async fn measured(
+    images: Vec<LabelledImage>,
+    recipe: Option<EvaluationRecipe>,
+    adapters: usize,
+    backbone: &Digest,
+    services: &Services,
+) -> Result<Option<Measured>, RequestError> {
+    if images.is_empty() {
+        return match recipe {
+            Some(_) => Err(RequestError::invalid(
+                "evaluation",
+                "there are no pictures to measure on; send a zip whose folders are classes that no adapter has seen",
+            )),
+            None => Ok(None),
+        };
+    }
+    let mut recipe = recipe.unwrap_or_default();
+    if recipe.methods.is_empty() {
+        let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::Average];
+        // Its factor is chosen by leaving one out.
+        if adapters > 1 {
+            kinds.push(MethodKind::Sum);
+        }
+        recipe.methods = kinds.into_iter().map(Method::from).collect();
+    }
+    let any = vec![String::new()];
+    recipe
+        .evaluation(any.clone(), any, 0)
+        .check()
+        .map_err(|error| RequestError::invalid("evaluation", error.to_string()))?;
+    let pictures = pictures(images, &recipe, backbone, services).await?;
+    Ok(Some(Measured { recipe, pictures }))
 }
 
 async fn wish(parameters: Parameters, services: &Services) -> Result<Wish, RequestError> {

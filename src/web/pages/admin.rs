@@ -1,5 +1,5 @@
-//! The pages of adapters, recycling, jobs and pools. They are frames; what stands in them comes from the REST interface, which the page calls
-//! like every other client.
+//! The pages of adapters, recycling, comparing, jobs and pools. They are frames; what stands in them comes from the REST interface, which
+//! the page calls like every other client.
 
 use super::{assets, document};
 use crate::web::WebState;
@@ -52,6 +52,20 @@ struct PoolPage<'a> {
 #[template(path = "admin/recycle.html")]
 struct RecyclePage<'a> {
     assets: &'a str,
+    max_upload_bytes: usize,
+}
+
+#[derive(Clone, Template)]
+#[template(path = "admin/compare.html")]
+struct ComparePage<'a> {
+    assets: &'a str,
+    max_upload_bytes: usize,
+}
+
+#[derive(Clone, Template)]
+#[template(path = "admin/comparison.html")]
+struct ComparisonPage<'a> {
+    assets: &'a str,
 }
 
 /// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
@@ -60,19 +74,44 @@ pub fn router() -> Router<WebState> {
     Router::new()
         .route("/admin/adapters", frame(AdaptersPage { assets }))
         .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
-        .route("/admin/jobs", get(jobs))
+        .route(
+            "/admin/jobs",
+            upload_frame(move |max_upload_bytes| JobsPage {
+                assets,
+                max_upload_bytes,
+            }),
+        )
         .route("/admin/jobs/{id}", frame(JobPage { assets }))
-        .route("/admin/recycle", frame(RecyclePage { assets }))
+        .route(
+            "/admin/recycle",
+            upload_frame(move |max_upload_bytes| RecyclePage {
+                assets,
+                max_upload_bytes,
+            }),
+        )
+        .route(
+            "/admin/compare",
+            upload_frame(move |max_upload_bytes| ComparePage {
+                assets,
+                max_upload_bytes,
+            }),
+        )
+        .route("/admin/compare/{id}", frame(ComparisonPage { assets }))
         .route("/admin/pools", frame(PoolsPage { assets }))
         .route("/admin/pools/{id}", frame(PoolPage { assets }))
 }
 
-async fn jobs(State(gate): State<Gate>, request: HeaderMap) -> Response {
-    let page = JobsPage {
-        assets: assets::base_path(),
-        max_upload_bytes: gate.limits.max_body_bytes,
-    };
-    document(&request, &page)
+/// A page whose form sends pictures: it is told the most bytes that the server takes.
+fn upload_frame<P, F>(page: F) -> MethodRouter<WebState>
+where
+    P: Template + Send + 'static,
+    F: Fn(usize) -> P + Clone + Send + Sync + 'static,
+{
+    get(
+        async move |State(gate): State<Gate>, request: HeaderMap| -> Response {
+            document(&request, &page(gate.limits.max_body_bytes))
+        },
+    )
 }
 
 fn frame<P>(page: P) -> MethodRouter<WebState>
@@ -88,11 +127,20 @@ mod tests {
     use crate::web::pages::tests::assert_strict;
 
     /// Each page with its scripts that ask for elements.
-    fn pages() -> [(String, &'static [&'static str]); 7] {
+    fn pages() -> [(String, &'static [&'static str]); 9] {
         let assets = assets::base_path();
+        let max_upload_bytes = 1;
         let jobs = JobsPage {
             assets,
-            max_upload_bytes: 1,
+            max_upload_bytes,
+        };
+        let recycle = RecyclePage {
+            assets,
+            max_upload_bytes,
+        };
+        let compare = ComparePage {
+            assets,
+            max_upload_bytes,
         };
         let html = |page: &dyn askama::DynTemplate| page.dyn_render().expect("a page");
         [
@@ -106,7 +154,12 @@ mod tests {
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
             (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
-            (html(&RecyclePage { assets }), &["recycle", "confirm"]),
+            (html(&recycle), &["recycle", "confirm"]),
+            (html(&compare), &["compare", "compare_form", "confirm"]),
+            (
+                html(&ComparisonPage { assets }),
+                &["compare_result", "compare_publish", "confirm"],
+            ),
             (html(&PoolsPage { assets }), &["pools"]),
             (
                 html(&PoolPage { assets }),

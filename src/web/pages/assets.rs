@@ -93,7 +93,14 @@ pub fn first_page_bytes() -> usize {
     EMBEDDED_FILES
         .iter()
         .filter(|(path, _)| {
-            let elsewhere = ["examples/", "admin.css", "jobs.css", "js/admin/", "vendor/"];
+            let elsewhere = [
+                "examples/",
+                "admin.css",
+                "compare.css",
+                "jobs.css",
+                "js/admin/",
+                "vendor/",
+            ];
             !elsewhere.iter().any(|start| path.starts_with(start))
         })
         .map(|(_, bytes)| bytes.len())

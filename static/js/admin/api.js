@@ -62,7 +62,7 @@ export const describe = (reference, { tags, notes }) => answer("PATCH", one(refe
 export const remove = (reference) => answer("DELETE", one(reference));
 export const aliases = async () => (await answer("GET", "/adapter-aliases")).aliases;
 
-async function allAdapters(query) {
+export async function allAdapters(query = {}) {
   const found = [];
   let cursor = null;
   do {
@@ -74,7 +74,7 @@ async function allAdapters(query) {
 }
 
 export const versionsOf = (name) => allAdapters({ name });
-export const adaptersWithHead = async () => (await allAdapters({})).filter(({ head }) => head);
+export const adaptersWithHead = async () => (await allAdapters()).filter(({ head }) => head);
 
 // `files`: [{file, path}]. Returns {adapter, report}; `adapter` is null for a dry run.
 export function importFiles(files, { dryRun = false, name, backbone, tags, notes } = {}, signal) {
@@ -124,12 +124,11 @@ export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/p
 export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
 export const startRecycle = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "recycle", ...parameters } }));
 
-// Uploads `archive` (a Blob) and calls `progress` with the share that has gone. Returns the jobs that were made.
-// `fetch` does not tell how far an upload is.
-export function startTune({ recipe, ...parameters }, archive, progress, signal) {
+// Uploads `archive` (a Blob), a zip of labelled pictures, with the parameters of a job; lists and objects among them go as JSON.
+// Calls `progress` with the share that has gone. Returns the jobs that were made. `fetch` does not tell how far an upload is.
+export function startWithPictures(kind, parameters, archive, progress, signal) {
   const body = new FormData();
-  for (const [name, value] of Object.entries(parameters)) body.append(name, value);
-  body.append("recipe", JSON.stringify(recipe));
+  for (const [name, value] of Object.entries({ kind, ...parameters })) body.append(name, typeof value === "object" ? JSON.stringify(value) : value);
   body.append("archive", archive, "pictures.zip");
   const request = new XMLHttpRequest();
   return new Promise((resolve, reject) => {

@@ -4,6 +4,7 @@ import { byId } from "../dom.js";
 
 const dialog = byId("confirm");
 let decide = () => {};
+let decision = null;
 
 // Resolves to {reason} or, where the person thinks better of it, to null.
 export function confirm({ heading, text, action, no = "Cancel", asksWhy = false }) {
@@ -13,6 +14,7 @@ export function confirm({ heading, text, action, no = "Cancel", asksWhy = false 
   byId("confirm-no").textContent = no;
   byId("confirm-reason").value = "";
   byId("confirm-reason-field").hidden = !asksWhy;
+  decision = null;
   dialog.showModal();
   return new Promise((resolve) => {
     decide = resolve;
@@ -21,9 +23,9 @@ export function confirm({ heading, text, action, no = "Cancel", asksWhy = false 
 
 byId("confirm-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  decide({ reason: byId("confirm-reason").value.trim() });
+  decision = { reason: byId("confirm-reason").value.trim() };
   dialog.close();
 });
 byId("confirm-no").addEventListener("click", () => dialog.close());
-// Also by the escape key. A decision that is made already stays.
-dialog.addEventListener("close", () => decide(null));
+// Also by the escape key. Decided only here: another question may follow at once, and would take this event for its own.
+dialog.addEventListener("close", () => decide(decision));

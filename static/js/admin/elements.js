@@ -22,6 +22,7 @@ export const badge = (text, className = "badge") => make("span", { className }, 
 export const pageOf = (reference) => `/admin/adapters/${reference}`;
 
 export const jobPage = (id) => `/admin/jobs/${id}`;
+export const comparisonPage = (id) => `/admin/compare/${id}`;
 export const poolPage = (id) => `/admin/pools/${id}`;
 
 // Where synthetic images are made from this adapter.

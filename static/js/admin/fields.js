@@ -11,6 +11,9 @@ export function numberOf(id) {
 // The value of the radio button that is chosen.
 export const choiceOf = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
+// The values of the check boxes that are ticked.
+export const choicesOf = (name) => [...document.querySelectorAll(`input[name="${name}"]:checked`)].map(({ value }) => value);
+
 // What has a value; what has none is left to the server.
 export const given = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null && value !== ""));
 

@@ -5,8 +5,9 @@ import * as api from "./api.js";
 import { Curves } from "./curves.js";
 import { attempt, jobPage, make, showFailure, showFacts, speak, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
-import { canCancel, canRetry, cancel, cancelWords, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, cancelWords, comparisonOf, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
+import { showLink } from "./job_row.js";
 import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
@@ -34,12 +35,8 @@ function showState(next) {
   byId("error").hidden = !job.error;
   setText(byId("error-message"), api.sentence(job.error?.message ?? ""));
   setText(byId("error-hint"), job.error?.hint ? api.sentence(job.error.hint) : "");
-  const result = resultOf(job);
-  byId("result").hidden = !result;
-  if (result) {
-    byId("result").href = result.href;
-    setText(byId("result"), result.words);
-  }
+  showLink(byId("result"), resultOf(job));
+  showLink(byId("comparison"), job.kind === "recycle" ? comparisonOf(job) : null);
   showRecipeFile(job.result?.recipe_file);
   byId("cancel").hidden = !canCancel(job);
   setText(byId("cancel"), `${cancelWords(job)}…`);

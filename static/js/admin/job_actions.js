@@ -1,17 +1,24 @@
 // What a person can do with a job, and where its result is.
 
 import * as api from "./api.js";
+import { reportOf } from "./compare_report.js";
 import { confirm } from "./confirm.js";
-import { attempt, pageOf, poolPage, speak } from "./elements.js";
+import { attempt, comparisonPage, pageOf, poolPage, speak } from "./elements.js";
 import { isOver } from "./words.js";
 
-// Returns {href, words}, or null where there is none.
-export function resultOf({ result }) {
+// Both return {href, words}, or null where there is none.
+
+export function resultOf(job) {
+  const { kind, result } = job;
+  if (kind === "evaluate") return comparisonOf(job);
   // A pool names its adapter, too.
   if (result?.pool) return { href: poolPage(result.pool), words: "See the images" };
   if (result?.adapter) return { href: pageOf(result.adapter), words: `Open ${result.adapter}` };
   return null;
 }
+
+// Also of a run of recycling whose adapter was measured.
+export const comparisonOf = (job) => (reportOf(job) ? { href: comparisonPage(job.id), words: "See the comparison" } : null);
 
 // A failed job keeps the pictures that were sent for it, to be tried again; to cancel it is to give that up.
 export const canCancel = (job) => job.state === "failed" || (!isOver(job) && !job.cancel_requested);

@@ -1,12 +1,12 @@
-// What every list of jobs shows of one: its title, state, error and result.
+// What every list of jobs shows of one: its title, state, error and result, and a comparison beside its result where the row has room for it.
 
 import { part, setText } from "../dom.js";
 import { sentence } from "./api.js";
 import { jobPage } from "./elements.js";
-import { resultOf } from "./job_actions.js";
+import { comparisonOf, resultOf } from "./job_actions.js";
 import { stateWords } from "./words.js";
 
-export function showJob(row, job, facts) {
+export function showJob(row, job, facts, result = resultOf(job)) {
   const link = part(row, "link");
   link.href = jobPage(job.id);
   setText(link, job.title);
@@ -16,10 +16,15 @@ export function showJob(row, job, facts) {
   part(row, "error").hidden = !job.error;
   setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(sentence).join(" "));
   setText(part(row, "facts"), facts);
-  const result = resultOf(job);
-  const open = part(row, "result");
-  open.hidden = !result;
-  if (!result) return;
-  open.href = result.href;
-  setText(open, result.words);
+  showLink(part(row, "result"), result);
+  const comparison = part(row, "comparison");
+  if (comparison) showLink(comparison, comparisonOf(job));
+}
+
+// Shows where `found`, {href, words} or null, leads.
+export function showLink(place, found) {
+  place.hidden = !found;
+  if (!found) return;
+  place.href = found.href;
+  setText(place, found.words);
 }

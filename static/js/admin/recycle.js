@@ -1,47 +1,47 @@
 // Recycling: what is chosen, what it will cost, and the runs so far.
 
 import { byId, fromTemplate, plural, setText, showItems } from "../dom.js";
+import { ignoreStrayDrops } from "../drops.js";
+import { AdapterBoxes } from "./adapter_boxes.js";
 import * as api from "./api.js";
 import { attempt, bytes, jobPage, make, showFailure, speak, when } from "./elements.js";
 import { choiceOf, given, layersOf, numberOf } from "./fields.js";
 import { showJob } from "./job_row.js";
+import { PictureFolder } from "./picture_folder.js";
 import { duration, isOver, percent, progressWords } from "./words.js";
 
 const LOOK_AGAIN_MS = 2_000;
 const LOOK_AGAIN_IDLE_MS = 10_000;
 const MOST_RUNS = 50;
 
-let adapters = [];
-const boxes = () => [...byId("recycle-adapters").querySelectorAll("input")];
-const chosen = () => adapters.filter((_, index) => boxes()[index].checked);
+const boxes = new AdapterBoxes(byId("recycle-adapters"));
+// What the new adapter is measured on, if anything.
+const pictures = new PictureFolder("recycle", byId("recycle"), (chosen) => {
+  byId("recycle-without").hidden = !chosen;
+});
 
 // --- what is chosen
 
-function showAdapters() {
+function showAdapters(adapters) {
   const wanted = new Set(new URLSearchParams(location.search).getAll("adapter"));
-  byId("recycle-adapters").replaceChildren(...adapters.map(({ label, head, backbone }, index) => {
-    const box = make("input", { type: "checkbox", id: `recycle-adapter-${index}`, checked: wanted.has(label) });
-    return make("li", { className: "tick" }, box, make("label", { htmlFor: box.id }, `${label}, ${plural(head.classes, "class", "classes")}, on ${backbone.name}`));
-  }));
+  boxes.show(adapters, ({ label }) => wanted.has(label), ({ label, head, backbone }) => `${label}, ${plural(head.classes, "class", "classes")}, on ${backbone.name}`);
   byId("recycle-none").hidden = adapters.length > 0;
   byId("recycle-all").hidden = adapters.length < 2;
   for (const id of ["recycle-start", "recycle-cost"]) byId(id).disabled = adapters.length === 0;
   fit();
 }
 
-// Only adapters of one backbone go together.
 function fit() {
-  const [first] = chosen();
-  for (const [index, box] of boxes().entries()) box.disabled = Boolean(first) && adapters[index].backbone.digest !== first.backbone.digest;
-  const count = chosen().length;
-  const classes = chosen().reduce((sum, { head }) => sum + head.classes, 0);
-  const words = count === 0 ? "" : `${plural(count, "adapter", "adapters")} with ${plural(classes, "class", "classes")} together, all on ${first.backbone.name}.${count === 1 ? " More adapters make a better one." : ""}`;
+  const { chosen } = boxes;
+  const [first] = chosen;
+  boxes.fit(first);
+  const classes = chosen.reduce((sum, { head }) => sum + head.classes, 0);
+  const words = first ? `${plural(chosen.length, "adapter", "adapters")} with ${plural(classes, "class", "classes")} together, all on ${first.backbone.name}.${chosen.length === 1 ? " More adapters make a better one." : ""}` : "";
   setText(byId("recycle-fit"), words);
 }
 
 function chooseAll() {
-  const wanted = (chosen()[0] ?? adapters[0]).backbone.digest;
-  for (const [index, box] of boxes().entries()) box.checked = adapters[index].backbone.digest === wanted;
+  boxes.chooseAll(boxes.chosen[0]);
   fit();
 }
 
@@ -49,7 +49,7 @@ function parameters() {
   const sparsity = numberOf("recycle-sparsity");
   return {
     name: byId("recycle-name").value.trim(),
-    adapters: chosen().map(({ label }) => label),
+    adapters: boxes.chosen.map(({ label }) => label),
     retention: choiceOf("retention"),
     recipe: {
       preset: choiceOf("way"),
@@ -65,11 +65,17 @@ function parameters() {
   };
 }
 
+// How the new adapter is measured; what stays empty is left to the server.
+function evaluation() {
+  const chosen = given({ way: numberOf("recycle-task-way"), shot: numberOf("recycle-task-shot"), queries: numberOf("recycle-task-queries"), tasks: numberOf("recycle-task-count") });
+  return Object.keys(chosen).length > 0 ? { evaluation: chosen } : {};
+}
+
 function isReady() {
   showFailure(byId("recycle-failure"));
-  if (chosen().length > 0) return true;
+  if (boxes.chosen.length > 0) return true;
   showFailure(byId("recycle-failure"), { message: "No adapter is chosen yet.", hint: "Choose two or more from the list." });
-  boxes()[0]?.focus();
+  boxes.focus();
   return false;
 }
 
@@ -104,12 +110,7 @@ function costWords({ threads, inversions, images, seconds, inversion_seconds: im
 async function start(event) {
   event.preventDefault();
   if (!isReady()) return;
-  byId("recycle-start").disabled = true;
-  let jobs = null;
-  await attempt(byId("recycle-failure"), async () => {
-    jobs = await api.startRecycle(parameters());
-  });
-  byId("recycle-start").disabled = false;
+  const jobs = pictures.chosen ? await startMeasured() : await startAlone();
   if (!jobs) return;
   const place = byId("started");
   const words = jobs[0].state === "succeeded" ? " was done before; here it is." : " has begun.";
@@ -119,6 +120,18 @@ async function start(event) {
   place.focus();
   load();
 }
+
+async function startAlone() {
+  byId("recycle-start").disabled = true;
+  let jobs = null;
+  await attempt(byId("recycle-failure"), async () => {
+    jobs = await api.startRecycle(parameters());
+  });
+  byId("recycle-start").disabled = false;
+  return jobs;
+}
+
+const startMeasured = () => pictures.send((archive, progress, signal) => api.startWithPictures("recycle", { ...parameters(), ...evaluation() }, archive, progress, signal));
 
 // --- runs
 
@@ -155,14 +168,16 @@ function facts({ state, progress, created_ms: created, started_ms: started, fini
 
 byId("recycle-adapters").addEventListener("change", fit);
 byId("recycle-all").addEventListener("click", chooseAll);
+byId("recycle-without").addEventListener("click", () => {
+  pictures.clear();
+  byId("recycle-folder").focus();
+});
 byId("recycle-cost").addEventListener("click", estimate);
 byId("recycle-form").addEventListener("submit", start);
 document.addEventListener("visibilitychange", lookAgain);
+ignoreStrayDrops();
 await Promise.all([
   load(),
-  attempt(byId("recycle-failure"), async () => {
-    adapters = await api.adaptersWithHead();
-    showAdapters();
-  }),
+  attempt(byId("recycle-failure"), async () => showAdapters(await api.adaptersWithHead())),
 ]);
 document.documentElement.dataset.ready = "true";

@@ -25,19 +25,19 @@ const KEPT: usize = 5;
 const IMAGES_PER_CLASS: usize = 3;
 
 /// Writes a history into a data folder before a server opens it.
-struct History {
+pub struct History {
     store: Store,
 }
 
 impl History {
-    async fn begin(folder: &TempDir) -> Self {
+    pub async fn begin(folder: &TempDir) -> Self {
         let store = Store::open(&folder.path().join("data"), Access::Exclusive)
             .await
             .unwrap();
         Self { store }
     }
 
-    async fn job(&self, kind: &str, title: &str, waits_for: &[Uuid]) -> JobRecord {
+    pub async fn job(&self, kind: &str, title: &str, waits_for: &[Uuid]) -> JobRecord {
         let new = NewJob {
             kind: kind.into(),
             title: title.into(),
@@ -51,7 +51,7 @@ impl History {
         self.store.submit_job(new).await.unwrap().job
     }
 
-    async fn claim(&self, id: Uuid) {
+    pub async fn claim(&self, id: Uuid) {
         let claim = Claim {
             owner: "history",
             lease: LATER,
@@ -60,7 +60,7 @@ impl History {
         assert!(self.store.claim_job(claim).await.unwrap().is_some());
     }
 
-    async fn finish(&self, id: Uuid, finish: Finish) {
+    pub async fn finish(&self, id: Uuid, finish: Finish) {
         let finished = self.store.finish_job(id, "history", finish).await.unwrap();
         assert!(finished.is_some());
     }
@@ -162,7 +162,7 @@ impl History {
         self.store.create_pool(new).await.unwrap()
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.store.close().await;
     }
 }
@@ -188,7 +188,7 @@ async fn rows(page: &Session) -> Value {
     .await
 }
 
-async fn choose(page: &Session, id: &str, value: &str) {
+pub async fn choose(page: &Session, id: &str, value: &str) {
     page.client
         .execute(
             "const [id, value] = arguments;

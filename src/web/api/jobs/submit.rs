@@ -25,7 +25,7 @@ pub fn router() -> OpenApiRouter<WebState> {
 
 /// A wish for jobs; besides `kind` and `waits_for`, what each kind needs: `adapter`, `recipe` and `retention` for `invert`; `name`,
 /// `adapters`, `recipe` (of meta-training), `inversion` (of the images), `retention` and `dry_run` for `recycle`, or `recipe_file` in
-/// place of adapters and recipes.
+/// place of adapters and recipes. `evaluate` needs pictures, and is a form.
 #[derive(Deserialize, ToSchema)]
 struct SubmitBody {
     #[schema(example = "invert")]
@@ -47,19 +47,26 @@ struct SubmitForm {
     /// JSON.
     #[schema(value_type = Object)]
     recipe: Option<String>,
-    /// For `tune`: a zip whose folders are classes.
+    /// For `tune` and `evaluate`: a zip whose folders are classes; for `recycle` pictures of classes that no adapter has seen, to
+    /// measure the meta-LoRA on.
     #[schema(format = Binary)]
     archive: Option<String>,
-    /// For `tune`, instead of or beside a zip: labelled pictures, as in a request to classify; the part name is `support/` and the
+    /// Instead of or beside a zip: labelled pictures, as in a request to classify; the part name is `support/` and the
     /// label, and may stand any number of times.
     #[schema(format = Binary, rename = "support/{label}")]
     support: Option<String>,
     /// For `recycle`: the recipe of the images, JSON.
     #[schema(value_type = Object)]
     inversion: Option<String>,
-    /// For `invert` and `recycle`: names of adapters, a JSON list.
+    /// For `recycle` with pictures: how it is measured, JSON as `recipe` of `evaluate`.
+    #[schema(value_type = Object)]
+    evaluation: Option<String>,
+    /// For `invert`, `recycle` and `evaluate`: names of adapters, a JSON list.
     #[schema(value_type = Vec<String>)]
     adapters: Option<String>,
+    /// For `evaluate`: names of adapters whose merges are compared, a JSON list.
+    #[schema(value_type = Vec<String>)]
+    pool: Option<String>,
     /// For `invert` and `recycle`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
     #[schema(format = Binary)]
     batch_norm: Option<String>,
@@ -79,6 +86,8 @@ struct SeveralJobs {
 /// The same work is done once: where it is queued, running or done already, that job is the answer.
 /// A job `recycle` waits for the inversions that it still needs, which are queued with it. Its result has the adapter, figures and
 /// a `recipe_file`; with `dry_run` it only says what it would cost: `seconds`, `memory_bytes`, `disk_bytes`.
+/// A job `evaluate` compares `methods` of its recipe (`adapter`, `bare`, `average`, `sum:0.33`, …) on few-shot tasks from the
+/// pictures; its result is `evaluation`, with `methods` and their `pairwise` differences.
 #[utoipa::path(post, path = "/jobs", tag = "jobs",
     request_body(content((SubmitBody = "application/json"), (SubmitForm = "multipart/form-data"))),
     responses(
@@ -146,7 +155,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             "batch_norm" | "token_statistics" => {
                 request.files.insert(name, bytes);
             }
-            "recipe" | "inversion" | "adapters" | "recipe_file" | "dry_run" => {
+            "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file" | "dry_run" => {
                 let recipe = serde_json::from_slice(&bytes)
                     .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
                 request.parameters.insert(name, recipe);
