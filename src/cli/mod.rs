@@ -66,7 +66,7 @@ enum Command {
     /// Make synthetic images from adapters
     Invert(invert::Invert),
     /// Make one meta-LoRA from several adapters
-    Recycle(recycle::Recycle),
+    Recycle(Box<recycle::Recycle>),
     /// List, look at and delete synthetic images
     #[command(subcommand)]
     Pool(pool::PoolCommand),

@@ -303,9 +303,8 @@ fn write_recipe(path: &Path, file: &Value) -> Result<(), CliError> {
 }
 
 fn print_report(report: &Value) -> Result<(), CliError> {
-    let report = EvaluationReport::deserialize(report).map_err(|error| {
-        CliError::internal(format!("the comparison cannot be read: {error}"))
-    })?;
+    let report = EvaluationReport::deserialize(report)
+        .map_err(|error| CliError::internal(format!("the comparison cannot be read: {error}")))?;
     print_table(&report)
 }
 

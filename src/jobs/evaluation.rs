@@ -76,7 +76,11 @@ pub(super) fn evaluate(
     };
     std::thread::scope(|scope| {
         // Telling waits for the database, which this thread cannot do while it waits for the evaluation.
-        let tell = move || reports.iter().try_for_each(|report| context.report(&report));
+        let tell = move || {
+            reports
+                .iter()
+                .try_for_each(|report| context.report(&report))
+        };
         let teller = std::thread::Builder::new()
             .spawn_scoped(scope, tell)
             .map_err(|error| JobError::failure("thread", error.to_string()))?;
@@ -84,7 +88,12 @@ pub(super) fn evaluate(
         drop(progress);
         let told = teller.join();
         context.interrupted()?;
-        told.unwrap_or_else(|_| Err(JobError::failure("progress", "telling the progress panicked")))?;
+        told.unwrap_or_else(|_| {
+            Err(JobError::failure(
+                "progress",
+                "telling the progress panicked",
+            ))
+        })?;
         Ok(evaluated?)
     })
 }

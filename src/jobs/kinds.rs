@@ -1,7 +1,8 @@
 //! The table of all kinds of jobs: from a stored name to the code that does the work.
 
 use super::{
-    Evaluate, Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError, Services, Tune,
+    Evaluate, Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError,
+    Services, Tune,
 };
 use crate::store::{JobRecord, NewJob};
 use futures_util::future::BoxFuture;

@@ -250,7 +250,8 @@ impl App {
                     let candidates = request.candidates.iter();
                     let candidates = candidates.map(|own| (own.label.clone(), &own.adapter));
                     for (label, adapter) in candidates.chain(found) {
-                        let accuracies = self.by_prototypes(&tasks, request, adapter, passes.next());
+                        let accuracies =
+                            self.by_prototypes(&tasks, request, adapter, passes.next());
                         runs.push(Run {
                             adapter: Some(label),
                             ..run(accuracies.await?)

@@ -39,7 +39,14 @@ impl App {
                 let Tasks {
                     images, positions, ..
                 } = tasks;
-                Ok(tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options)?)
+                Ok(tuned_accuracy(
+                    &self.backbone,
+                    images,
+                    positions,
+                    episode,
+                    &recipe,
+                    options,
+                )?)
             });
             accuracies.collect::<Result<Vec<f64>, EvaluationError>>()
         };

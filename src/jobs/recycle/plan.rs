@@ -72,7 +72,14 @@ pub(super) async fn plan(
         .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
     let backbone_digest = first.backbone_digest.clone();
     let images = std::mem::take(&mut request.images);
-    let measured = measured(images, evaluation, records.len(), &backbone_digest, services).await?;
+    let measured = measured(
+        images,
+        evaluation,
+        records.len(),
+        &backbone_digest,
+        services,
+    )
+    .await?;
     let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
     let recycled = records
         .iter()
@@ -94,7 +101,9 @@ pub(super) async fn plan(
             .map_or(wish.inversion, |planned| planned.job.recipe.clone()),
         meta_training: wish.meta_training,
         evaluation: measured.as_ref().map(|own| own.recipe.clone()),
-        left_out: measured.as_ref().map_or(Vec::new(), |own| own.pictures.left_out.clone()),
+        left_out: measured
+            .as_ref()
+            .map_or(Vec::new(), |own| own.pictures.left_out.clone()),
         expected: wish.expected,
         dry_run: dry_run.then(Uuid::new_v4),
     };

@@ -1,5 +1,42 @@
 //! A small accessibility check that runs inside the page.
 
+use super::session::Session;
+use serde_json::json;
+
+const SMALL_PHONE_WIDTH: u32 = 360;
+
+/// Opens each of `paths` on a small phone in both colour schemes, runs the script `prepare` there, and panics where the check below
+/// complains, the page is wider than the phone, or anything was said on the console.
+pub async fn assert_on_a_small_phone(page: &Session, paths: &[&str], prepare: &str) {
+    page.devtools(
+        "Emulation.setDeviceMetricsOverride",
+        json!({"width": SMALL_PHONE_WIDTH, "height": 740, "deviceScaleFactor": 1, "mobile": true}),
+    )
+    .await;
+    for scheme in ["light", "dark"] {
+        page.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+        )
+        .await;
+        for path in paths {
+            page.open(path).await;
+            page.wait_for("document.documentElement.dataset.ready === 'true'")
+                .await;
+            page.client.execute(prepare, vec![]).await.unwrap();
+            let complaints = page.client.execute(CHECK, vec![]).await.unwrap();
+            assert_eq!(complaints, json!([]), "{path} in the {scheme} scheme");
+            let width = page.value("document.documentElement.scrollWidth").await;
+            assert_eq!(width, SMALL_PHONE_WIDTH, "{path}");
+        }
+    }
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+}
+
+/// Opens everything that is folded and ticks every box.
+pub const UNFOLD: &str = "for (const details of document.querySelectorAll('details')) details.open = true;
+    for (const box of document.querySelectorAll('input[type=checkbox]')) box.click();";
+
 /// Returns a list of complaints: controls and pictures without a name, missing landmarks, headings out of order, ids that
 /// stand twice, and text whose contrast is below WCAG 2's 4.5 to 1 (3 to 1 where it is large).
 pub const CHECK: &str = r#"

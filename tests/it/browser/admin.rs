@@ -152,30 +152,8 @@ async fn the_pages_are_accessible_and_fit_a_small_phone() {
         return;
     };
     import(&page).await;
-    page.devtools(
-        "Emulation.setDeviceMetricsOverride",
-        json!({"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true}),
-    )
-    .await;
-    for scheme in ["light", "dark"] {
-        page.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
-        )
-        .await;
-        for path in ["/admin/adapters", "/admin/adapters/red-roses:1"] {
-            open(&page, path).await;
-            let complaints = page
-                .client
-                .execute(accessibility::CHECK, vec![])
-                .await
-                .unwrap();
-            assert_eq!(complaints, json!([]), "{path} in the {scheme} scheme");
-            let width = page.value("document.documentElement.scrollWidth").await;
-            assert_eq!(width, 360, "{path}");
-        }
-    }
-    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    let paths = ["/admin/adapters", "/admin/adapters/red-roses:1"];
+    accessibility::assert_on_a_small_phone(&page, &paths, "").await;
     page.close().await;
 }
 

@@ -371,47 +371,12 @@ async fn pages_that_compare_are_accessible_and_fit_a_small_phone() {
     let Some(page) = Session::start_with(folder).await else {
         return;
     };
-    page.devtools(
-        "Emulation.setDeviceMetricsOverride",
-        json!({"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true}),
-    )
-    .await;
-    for scheme in ["light", "dark"] {
-        page.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
-        )
-        .await;
-        for path in [
-            "/admin/compare".to_owned(),
-            format!("/admin/compare/{id}"),
-            "/admin/recycle".to_owned(),
-        ] {
-            open(&page, &path).await;
-            open_details(&page).await;
-            page.client
-                .execute(
-                    "for (const box of document.querySelectorAll('input[type=checkbox]')) box.click();
-                     document.querySelector('[data-part=publish]')?.click();",
-                    vec![],
-                )
-                .await
-                .unwrap();
-            if path.ends_with(&id.to_string()) {
-                page.wait_for("document.getElementById('publish').open")
-                    .await;
-            }
-            let complaints = page
-                .client
-                .execute(accessibility::CHECK, vec![])
-                .await
-                .unwrap();
-            assert_eq!(complaints, json!([]), "{path} in the {scheme} scheme");
-            let width = page.value("document.documentElement.scrollWidth").await;
-            assert_eq!(width, 360, "{path}");
-        }
-    }
-    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    let comparison = format!("/admin/compare/{id}");
+    let paths = ["/admin/compare", &comparison, "/admin/recycle"];
+    accessibility::assert_on_a_small_phone(&page, &paths, accessibility::UNFOLD).await;
+    let publish = "document.querySelector('[data-part=publish]').click();";
+    accessibility::assert_on_a_small_phone(&page, &[&comparison], publish).await;
+    assert_eq!(page.value("document.getElementById('publish').open").await, true);
     page.close().await;
 }
 

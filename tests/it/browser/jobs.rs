@@ -442,44 +442,15 @@ async fn pages_of_jobs_and_pools_are_accessible_and_fit_a_small_phone() {
     let Some(page) = Session::start_with(folder).await else {
         return;
     };
-    page.devtools(
-        "Emulation.setDeviceMetricsOverride",
-        json!({"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true}),
-    )
-    .await;
-    for scheme in ["light", "dark"] {
-        page.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
-        )
-        .await;
-        for path in [
-            "/admin/jobs".to_owned(),
-            format!("/admin/jobs/{}", done.id),
-            format!("/admin/jobs/{}", failed.id),
-            "/admin/pools".to_owned(),
-            format!("/admin/pools/{}", pool.id),
-        ] {
-            open(&page, &path).await;
-            page.client
-                .execute(
-                    "for (const details of document.querySelectorAll('details')) details.open = true;
-                     for (const box of document.querySelectorAll('input[type=checkbox]')) box.click();",
-                    vec![],
-                )
-                .await
-                .unwrap();
-            let complaints = page
-                .client
-                .execute(accessibility::CHECK, vec![])
-                .await
-                .unwrap();
-            assert_eq!(complaints, json!([]), "{path} in the {scheme} scheme");
-            let width = page.value("document.documentElement.scrollWidth").await;
-            assert_eq!(width, 360, "{path}");
-        }
-    }
-    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    let one_job = |job: &JobRecord| format!("/admin/jobs/{}", job.id);
+    let paths = [
+        "/admin/jobs",
+        &one_job(&done),
+        &one_job(&failed),
+        "/admin/pools",
+        &format!("/admin/pools/{}", pool.id),
+    ];
+    accessibility::assert_on_a_small_phone(&page, &paths, accessibility::UNFOLD).await;
     page.close().await;
 }
 

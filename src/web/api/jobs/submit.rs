@@ -155,7 +155,8 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             "batch_norm" | "token_statistics" => {
                 request.files.insert(name, bytes);
             }
-            "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file" | "dry_run" => {
+            "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file"
+            | "dry_run" => {
                 let recipe = serde_json::from_slice(&bytes)
                     .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
                 request.parameters.insert(name, recipe);
