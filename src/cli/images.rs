@@ -1,6 +1,7 @@
 //! Pictures named on the command line.
 
 use super::CliError;
+use crate::adapter::{NamedFile, write_zip};
 use crate::app::{NamedImage, SupportClass};
 use crate::backbone::Preprocess;
 use crate::image_input::{ImageLimits, load_levels};
@@ -53,6 +54,22 @@ pub fn labelled_files(folder: &Path, classes: &[String]) -> Result<Vec<LabelledI
         }
     }
     Ok(pictures)
+}
+
+/// Pictures as a job takes them, as the zip that a request carries.
+///
+/// # Errors
+/// Where they are too large for one.
+pub fn zip_of(images: Vec<LabelledImage>) -> Result<Vec<u8>, CliError> {
+    let files = images.into_iter().map(|image| {
+        let LabelledImage {
+            class,
+            file_name,
+            bytes,
+        } = image;
+        NamedFile::new(format!("{class}/{file_name}"), bytes)
+    });
+    write_zip(&files.collect::<Vec<_>>()).map_err(|error| CliError::internal(error.to_string()))
 }
 
 /// The pictures of [`class_folders`] in the size that a backbone sees. What cannot be used is left out with a warning on stderr, and so

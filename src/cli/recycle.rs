@@ -100,6 +100,10 @@ pub struct Recycle {
     /// Write the recipe file, from which the same meta-LoRA can be rebuilt
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     save_recipe: Option<PathBuf>,
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class, to choose the best state on; not those of
+    /// --evaluate (default: held-out synthetic images)
+    #[arg(long, value_name = "DIR")]
+    validation: Option<PathBuf>,
     /// Folder of pictures of classes that no adapter has seen, one sub-folder a class: compares the meta-LoRA with the bare backbone
     /// and merges of the same adapters on it
     #[arg(long, value_name = "DIR")]
@@ -171,7 +175,11 @@ impl Recycle {
             };
             parameters.insert("evaluation".into(), json!(recipe));
         }
-        let files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
+        let mut files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
+        if let Some(folder) = &self.validation {
+            let pictures = images::labelled_files(folder, &[])?;
+            files.insert("validation".into(), images::zip_of(pictures)?);
+        }
         let request = JobRequest {
             kind: "recycle".into(),
             parameters,

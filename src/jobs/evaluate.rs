@@ -1,7 +1,7 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
 use super::evaluation::{Pictures, evaluate, pictures};
-use super::pictures::read_pictures;
+use super::pictures::{PICTURES, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::evaluation::EvaluationRecipe;
 use crate::app::registry::check_backbone;
@@ -146,7 +146,7 @@ impl Job for Evaluate {
             let ids = compared.iter().map(|own| own.adapter_id.to_string());
             ids.collect::<Vec<String>>()
         };
-        let images = read_pictures(context)?;
+        let images = read_pictures(context, PICTURES)?;
         let threads = context.threads();
         let (adapters, pool) = (ids(&self.adapters), ids(&self.pool));
         let request = self.recipe.evaluation(adapters, pool, threads);

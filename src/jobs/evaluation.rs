@@ -1,6 +1,6 @@
 //! Evaluations inside of jobs: what is needed before, and the progress of one that runs.
 
-use super::pictures::{Prepared, picture_input, prepare};
+use super::pictures::{PICTURES, Prepared, picture_input, prepare};
 use super::{JobContext, JobError, LabelledImage, RequestError, Services};
 use crate::app::evaluation::{Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport};
 use crate::recycle::episode::draw_episodes;
@@ -37,7 +37,7 @@ pub(super) async fn pictures(
         draw_episodes(&sizes, shape, 1, seed)
             .map_err(|error| RequestError::invalid("archive", error.to_string()))?;
         Ok(Pictures {
-            input: picture_input(&images)?,
+            input: picture_input(PICTURES, &images)?,
             classes: images.classes().len(),
             pictures: images.len(),
             left_out,

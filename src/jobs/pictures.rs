@@ -90,16 +90,17 @@ pub(super) fn prepare(
     Ok(Prepared { images, left_out })
 }
 
-/// Role of an input: [`LabelledImages`] as bytes.
-const PICTURES: &str = "labelled_images";
+/// Roles of inputs that are [`LabelledImages`] as bytes: what a job is about, and what it chooses its result on.
+pub(super) const PICTURES: &str = "labelled_images";
+pub(super) const VALIDATION: &str = "validation";
 
 /// `images` as an input of a job.
 ///
 /// # Errors
 /// [`RequestError::Invalid`]
-pub(super) fn picture_input(images: &LabelledImages) -> Result<NewInput, RequestError> {
+pub(super) fn picture_input(role: &str, images: &LabelledImages) -> Result<NewInput, RequestError> {
     Ok(NewInput {
-        role: PICTURES.to_owned(),
+        role: role.to_owned(),
         name: "pictures.safetensors".to_owned(),
         bytes: images.to_bytes().map_err(pictures_error)?,
     })
@@ -113,14 +114,14 @@ pub(super) fn pictures_error(error: LabelledImagesError) -> RequestError {
 ///
 /// # Errors
 /// [`JobError`] where the pictures are gone or damaged.
-pub(super) fn read_pictures(context: &JobContext) -> Result<LabelledImages, JobError> {
+pub(super) fn read_pictures(context: &JobContext, role: &str) -> Result<LabelledImages, JobError> {
     let gone = |detail: String| {
         JobError::abort("pictures_gone", detail).hint("send the pictures again, as a new job")
     };
     let inputs = context.inputs()?;
     let input = inputs
         .iter()
-        .find(|input| input.role == PICTURES)
+        .find(|input| input.role == role)
         .ok_or_else(|| gone("the pictures of this job are no longer there".into()))?;
     let bytes = context.read_input(input)?;
     LabelledImages::from_bytes(&bytes).map_err(|error| gone(error.to_string()))

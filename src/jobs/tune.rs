@@ -1,7 +1,7 @@
 //! Tuning as a job: labelled pictures in, an adapter with its head in the registry out.
 
 use super::made::made_before;
-use super::pictures::{Prepared, picture_input, pictures_error, prepare, read_pictures};
+use super::pictures::{PICTURES, Prepared, picture_input, pictures_error, prepare, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::BARE;
 use crate::engine::session::SessionOptions;
@@ -136,7 +136,7 @@ impl Job for Tune {
             let Prepared { images, left_out } = prepare(images, classes.as_deref(), &preprocess)?;
             let cuts = cuts(&images, name, episodes, way, recipe)?;
             let planned = cuts.into_iter().map(|(name, images, recipe)| {
-                let input = picture_input(&images)?;
+                let input = picture_input(PICTURES, &images)?;
                 Ok(Planned {
                     job: Self {
                         name,
@@ -166,7 +166,7 @@ impl Job for Tune {
         }
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
-        let images = read_pictures(context)?;
+        let images = read_pictures(context, PICTURES)?;
         let options = SessionOptions {
             threads: context.threads(),
             ..SessionOptions::default()

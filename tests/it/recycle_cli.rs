@@ -138,24 +138,35 @@ fn killed_in(home: &Home, command: &[&str], phase: &str) {
 }
 
 #[test]
-fn a_run_killed_in_both_phases_ends_with_the_digest_of_an_unbroken_one() {
-    let words = recycle(&[
-        "--inversion-steps",
-        "150",
-        "--episodes",
-        "150",
-        "--layers",
-        "last-2",
-        "--sparsity",
-        "0.5",
-    ]);
+fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
+    let command = |home: &Home| {
+        let steps = ["--inversion-steps", "150", "--episodes", "150"];
+        let cheaper = ["--layers", "last-2", "--sparsity", "0.5"];
+        let measured = ["--evaluate-way", "2", "--evaluate-queries", "3"];
+        let folder = home.text("pictures");
+        let pictures = ["--evaluate", &folder];
+        let words = [steps.as_slice(), &cheaper, &measured, &pictures].concat();
+        let words = recycle(&words).into_iter().map(str::to_owned);
+        words.collect::<Vec<String>>()
+    };
     let unbroken = two_adapters();
-    unbroken.succeeds(&words);
+    let words = command(&unbroken);
+    unbroken.succeeds(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let broken = two_adapters();
-    for phase in ["inverting", "inverting", "meta-training", "meta-training"] {
+    let words = command(&broken);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for phase in [
+        "inverting",
+        "inverting",
+        "meta-training",
+        "meta-training",
+        "encoding pictures",
+    ] {
         killed_in(&broken, &words, phase);
     }
     broken.succeeds(&words);
+    let figures = |home: &Home| job(home)["result"]["figures"].clone();
+    assert_eq!(figures(&broken), figures(&unbroken));
     assert_eq!(digest(&broken, "meta"), digest(&unbroken, "meta"));
     assert_eq!(adapters(&broken), adapters(&unbroken));
     let jobs = json(&broken, &["jobs", "list", "--json"]);
@@ -208,6 +219,24 @@ fn pictures_sent_along_say_what_the_meta_lora_is_worth_and_the_figures_stay_with
     }
     let few = quickly(&["--evaluate", &pictures]);
     home.fails(&few, "5-way tasks need 5 classes");
+}
+
+#[test]
+fn a_state_chosen_on_real_pictures_is_rebuilt_only_with_the_same_pictures() {
+    let home = two_adapters();
+    let (file, pictures) = (home.text("meta.json"), home.text("pictures"));
+    let chosen = ["--validation", &pictures, "--save-recipe", &file];
+    home.succeeds(&quickly(&chosen));
+    let validations = job(&home)["result"]["figures"]["validations"].clone();
+    assert_eq!(validations[0]["episode"], 0);
+    let again = ["recycle", "--from-recipe", &file];
+    home.fails(&again, "give the same pictures to validate on");
+    home.succeeds(&[again.as_slice(), &["--validation", &pictures]].concat());
+    let result = job(&home)["result"].clone();
+    assert_eq!(result["is_as_expected"], true);
+    assert_eq!(result["figures"]["validations"], validations);
+    std::fs::remove_dir_all(home.path("pictures/blue")).unwrap();
+    home.fails(&quickly(&["--validation", &pictures]), "at least 2");
 }
 
 #[test]

@@ -5,13 +5,16 @@ use crate::recycle_inversion::{OPTIONS, invert, quick, teacher};
 use lora_recycle::adapter::{Adapter, Factors, Site, Target};
 use lora_recycle::engine::loss::PrototypeScores;
 use lora_recycle::engine::session::{Input, Session, Wanted};
+use lora_recycle::recycle::evaluate::task_accuracies;
 use lora_recycle::recycle::inversion::InversionRecipe;
+use lora_recycle::recycle::labelled_images::{LabelledImages, normalise};
 use lora_recycle::recycle::layers::Layers;
 use lora_recycle::recycle::meta_train::{
     EpisodeLabels, FactorRecipe, Goal, Keep, Member, MetaTrainError, MetaTrainOutcome,
     MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start, episode_gradients, episode_loss,
 };
 use lora_recycle::recycle::pool::{Pool, Provenance};
+use lora_recycle::recycle::prototype::Distance;
 use lora_recycle::recycle::steps::{StepReport, Steps};
 use lora_recycle::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,6 +181,76 @@ fn going_on_after_any_step_gives_the_same_bits() {
         let refused = MetaTraining::resume(&backbone, members.clone(), other, OPTIONS, &state);
         assert!(matches!(refused.err(), Some(MetaTrainError::State(_))));
     }
+}
+
+/// `per_class` pictures of three classes that no member has.
+fn real_pictures(model: &str, per_class: usize) -> LabelledImages {
+    let side = backbone(model).image_size();
+    let names = ["dots", "lines", "noise"].map(str::to_owned).to_vec();
+    let (mut levels, mut labels) = (Vec::new(), Vec::new());
+    for picture in 0..3 * per_class {
+        let class = picture % 3;
+        labels.push(class as u32);
+        levels.extend((0..3 * side * side).map(|index| {
+            let (x, y) = (index % side + picture, index / side);
+            match class {
+                0 => (x % 5 * (y % 5) * 16) as u8,
+                1 => (y % 4 * 60 + picture) as u8,
+                _ => (x * 7919 + y * 104_729 + picture * 31) as u8,
+            }
+        }));
+    }
+    LabelledImages::new(names, side, levels, labels).unwrap()
+}
+
+#[test]
+fn real_pictures_of_other_classes_can_choose_the_best_state() {
+    let model = "vit-tiny";
+    let pictures = real_pictures(model, 5);
+    let validated = |training: MetaTraining| training.validated_on(pictures.clone()).unwrap();
+    let (_, outcome) = finish(validated(start(model, members(model), recipe())));
+    // Before the first step the student is the bare backbone.
+    let backbone = backbone(model);
+    let mut session = Session::new(&backbone, OPTIONS).unwrap();
+    let table = backbone.preprocess.normalised_levels();
+    let positions = pictures.by_class();
+    let features: Vec<Vec<Vec<f32>>> = positions
+        .iter()
+        .map(|own| {
+            let side = pictures.image_size();
+            let mut pixels = Tensor::zeros([own.len(), 3, side, side]);
+            let targets = pixels.data_mut().chunks_exact_mut(3 * side * side);
+            for (&image, target) in own.iter().zip(targets) {
+                normalise(pictures.levels(image), &table, target);
+            }
+            let output = session.forward(&Input::pixels(&pixels), Wanted::default());
+            let features = &output.unwrap().features;
+            (0..own.len())
+                .map(|row| features.row(row).to_vec())
+                .collect()
+        })
+        .collect();
+    let tasks = recipe().real_tasks(&[5; 3]).unwrap();
+    assert_eq!((tasks.len(), tasks[0].len()), (5, 3));
+    let accuracies = task_accuracies(&features, &tasks, Distance::SquaredEuclidean);
+    let mean = accuracies.iter().sum::<f64>() / 5.0;
+    assert!((outcome.validations[0].accuracy - mean).abs() < 1e-12);
+    let (_, synthetic) = finish(start(model, members(model), recipe()));
+    assert_eq!(synthetic.last, outcome.last);
+    assert_ne!(synthetic.validations, outcome.validations);
+
+    let mut training = validated(start(model, members(model), recipe()));
+    while !training.is_done() {
+        training.step().unwrap();
+        let state = training.state().unwrap();
+        let resumed = MetaTraining::resume(&backbone, members(model), recipe(), OPTIONS, &state);
+        training = validated(resumed.unwrap());
+    }
+    assert_eq!(training.outcome().unwrap(), outcome);
+
+    let few = start(model, members(model), recipe()).validated_on(real_pictures(model, 1));
+    let error = few.err().unwrap().to_string();
+    assert!(error.contains("to validate on are too few"), "{error}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use super::watch::{Display, follow};
 use super::{failed, print_end};
-use crate::adapter::{NamedFile, write_zip};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
+use crate::cli::images::zip_of;
 use crate::cli::options::Common;
-use crate::jobs::{JobRequest, Jobs, LabelledImage, RunnerOptions, Services, product_kinds};
+use crate::jobs::{JobRequest, Jobs, RunnerOptions, Services, product_kinds};
 use crate::store::{Access, JobRecord, ServerFile, Store, StoreError};
 use crate::web::Problem;
 use reqwest::multipart::{Form, Part};
@@ -246,25 +246,14 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn form(request: JobRequest) -> Result<Form, CliError> {
-    let files: Vec<NamedFile> = request
-        .images
-        .into_iter()
-        .map(
-            |LabelledImage {
-                 class,
-                 file_name,
-                 bytes,
-             }| { NamedFile::new(format!("{class}/{file_name}"), bytes) },
-        )
-        .collect();
     let mut form = Form::new().percent_encode_noop().text("kind", request.kind);
-    if !files.is_empty() {
-        let archive = write_zip(&files).map_err(|error| CliError::internal(error.to_string()))?;
+    if !request.images.is_empty() {
+        let archive = zip_of(request.images)?;
         form = form.part("archive", Part::bytes(archive).file_name("pictures.zip"));
     }
     for (name, bytes) in request.files {
-        let file_name = format!("{name}.safetensors");
-        form = form.part(name, Part::bytes(bytes).file_name(file_name));
+        let part = Part::bytes(bytes).file_name(name.clone());
+        form = form.part(name, part);
     }
     for (name, value) in request.parameters {
         form = form.text(

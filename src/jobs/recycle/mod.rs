@@ -9,7 +9,7 @@ pub use recipe_file::RecipeFile;
 
 use super::evaluation;
 use super::made::made_before;
-use super::pictures::read_pictures;
+use super::pictures::{PICTURES, VALIDATION, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::adapter::Adapter;
 use crate::app::evaluation::{Candidate, EvaluationRecipe, EvaluationReport};
@@ -42,6 +42,9 @@ pub struct Recycle {
     pub retention: Retention,
     pub inversion: InversionRecipe,
     pub meta_training: MetaTrainRecipe,
+    /// Of the pictures that the best state is chosen on; held-out synthetic images where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Digest>,
     /// How the meta-LoRA is measured, where there are pictures for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationRecipe>,
@@ -182,6 +185,9 @@ impl Recycle {
             }
             None => MetaTraining::new(&backbone, members, recipe, options)?,
         };
+        if self.validation.is_some() {
+            training = training.validated_on(read_pictures(context, VALIDATION)?)?;
+        }
         let mut shown: Option<Instant> = None;
         context.drive_and(&mut training, |training| {
             if shown.is_none_or(|shown| shown.elapsed() >= PREVIEW_EVERY) {
@@ -210,7 +216,7 @@ impl Recycle {
         for sentence in &self.left_out {
             context.log(LogLevel::Warning, sentence)?;
         }
-        let images = read_pictures(context)?;
+        let images = read_pictures(context, PICTURES)?;
         let pool = self.adapters.iter();
         let pool = pool.map(|own| own.adapter_id.to_string()).collect();
         let mut request = recipe.evaluation(Vec::new(), pool, context.threads());
@@ -350,6 +356,7 @@ impl Recycle {
                 .collect(),
             inversion: self.inversion.clone(),
             meta_training: self.meta_training.clone(),
+            validation: self.validation.clone(),
             digest,
         })
     }
@@ -424,6 +431,7 @@ impl From<MetaTrainError> for JobError {
             | MetaTrainError::TooFewHeldOut
             | MetaTrainError::NothingMixed
             | MetaTrainError::NothingToSum
+            | MetaTrainError::RealTasks(_)
             | MetaTrainError::Merge(_) => Self::abort("recipe", message),
             MetaTrainError::Diverged(_) => Self::abort("diverged", message)
                 .hint("submit it again with a smaller learning_rate"),

@@ -6,10 +6,14 @@ use crate::app::evaluation::{EvaluationRecipe, Method, MethodKind};
 use crate::app::registry::{check_backbone, check_name};
 use crate::jobs::evaluation::{Pictures, pictures};
 use crate::jobs::kinds::new_job;
-use crate::jobs::{Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services};
+use crate::jobs::pictures::{VALIDATION, picture_input, prepare};
+use crate::jobs::{
+    ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
+    labelled_images,
+};
 use crate::recycle::inversion::InversionRecipe;
 use crate::recycle::meta_train::MetaTrainRecipe;
-use crate::store::{AdapterRecord, Digest, Name, Retention};
+use crate::store::{AdapterRecord, Digest, Name, NewInput, Retention};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -55,6 +59,8 @@ pub(super) async fn plan(
     let mut parameters: Parameters = request.parameters()?;
     let (retention, dry_run) = (parameters.retention, parameters.dry_run);
     let evaluation = parameters.evaluation.take();
+    let validation = request.files.remove(VALIDATION);
+    let expects = parameters.recipe_file.clone();
     let wish = wish(parameters, services).await?;
     check_name(&wish.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
     let records = adapters(&wish.references, services).await?;
@@ -80,6 +86,11 @@ pub(super) async fn plan(
         services,
     )
     .await?;
+    let validation = validation_input(validation, recipe, &backbone_digest, services).await?;
+    let validation_digest = validation.as_ref().map(|own| Digest::of(&own.bytes));
+    if let Some(file) = expects {
+        file.check_validation(validation_digest.as_ref())?;
+    }
     let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
     let recycled = records
         .iter()
@@ -100,6 +111,7 @@ pub(super) async fn plan(
             .first()
             .map_or(wish.inversion, |planned| planned.job.recipe.clone()),
         meta_training: wish.meta_training,
+        validation: validation_digest,
         evaluation: measured.as_ref().map(|own| own.recipe.clone()),
         left_out: measured
             .as_ref()
@@ -109,7 +121,11 @@ pub(super) async fn plan(
     };
     let mut planned = Planned {
         job,
-        inputs: measured.into_iter().map(|own| own.pictures.input).collect(),
+        inputs: measured
+            .into_iter()
+            .map(|own| own.pictures.input)
+            .chain(validation)
+            .collect(),
         waits_for: request.waits_for.clone(),
     };
     if dry_run {
@@ -126,6 +142,36 @@ pub(super) async fn plan(
         planned.waits_for.extend(waits_for);
     }
     Ok(vec![planned])
+}
+
+/// The pictures of a zip that the best state is chosen on, checked for enough tasks.
+async fn validation_input(
+    zip: Option<Vec<u8>>,
+    recipe: &MetaTrainRecipe,
+    backbone: &Digest,
+    services: &Services,
+) -> Result<Option<NewInput>, RequestError> {
+    let Some(zip) = zip else {
+        return Ok(None);
+    };
+    let preprocess = services.backbone(backbone).await?.preprocess.clone();
+    let recipe = recipe.clone();
+    let prepared = move || {
+        let invalid = |detail: String| RequestError::invalid(VALIDATION, detail);
+        let pictures =
+            labelled_images(&zip, &ARCHIVE_LIMITS).map_err(|error| invalid(error.to_string()))?;
+        let images = prepare(pictures, None, &preprocess)
+            .map_err(|error| invalid(error.to_string()))?
+            .images;
+        let sizes: Vec<usize> = images.by_class().iter().map(Vec::len).collect();
+        recipe
+            .real_tasks(&sizes)
+            .map_err(|error| invalid(error.to_string()))?;
+        picture_input(VALIDATION, &images).map(Some)
+    };
+    tokio::task::spawn_blocking(prepared)
+        .await
+        .map_err(|error| RequestError::Registry(error.into()))?
 }
 
 /// How the meta-LoRA is measured, and on what.

@@ -24,6 +24,9 @@ pub struct RecipeFile {
     pub adapters: Vec<Ingredient>,
     pub inversion: InversionRecipe,
     pub meta_training: MetaTrainRecipe,
+    /// Of the pictures that the best state was chosen on: they are not in the file, and who rebuilds needs them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Digest>,
     /// SHA-256 over the factors of the meta-LoRA: what a rebuilt one is compared with.
     pub digest: String,
 }
@@ -64,6 +67,22 @@ impl RecipeFile {
                 "the file is {} of version {}; this program reads {FORMAT} of version {VERSION}",
                 self.format, self.version
             ),
+        ))
+    }
+
+    /// Whether the pictures to validate on are those of the file.
+    pub fn check_validation(&self, given: Option<&Digest>) -> Result<(), RequestError> {
+        if self.validation.as_ref() == given {
+            return Ok(());
+        }
+        Err(RequestError::invalid(
+            "validation",
+            match &self.validation {
+                Some(wanted) => format!(
+                    "the recipe's result was chosen on pictures with the digest {wanted}; give the same pictures to validate on"
+                ),
+                None => "the recipe's result was not chosen on pictures; leave them out".into(),
+            },
         ))
     }
 

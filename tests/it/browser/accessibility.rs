@@ -34,7 +34,8 @@ pub async fn assert_on_a_small_phone(page: &Session, paths: &[&str], prepare: &s
 }
 
 /// Opens everything that is folded and ticks every box.
-pub const UNFOLD: &str = "for (const details of document.querySelectorAll('details')) details.open = true;
+pub const UNFOLD: &str =
+    "for (const details of document.querySelectorAll('details')) details.open = true;
     for (const box of document.querySelectorAll('input[type=checkbox]')) box.click();";
 
 /// Returns a list of complaints: controls and pictures without a name, missing landmarks, headings out of order, ids that

@@ -376,7 +376,10 @@ async fn pages_that_compare_are_accessible_and_fit_a_small_phone() {
     accessibility::assert_on_a_small_phone(&page, &paths, accessibility::UNFOLD).await;
     let publish = "document.querySelector('[data-part=publish]').click();";
     accessibility::assert_on_a_small_phone(&page, &[&comparison], publish).await;
-    assert_eq!(page.value("document.getElementById('publish').open").await, true);
+    assert_eq!(
+        page.value("document.getElementById('publish').open").await,
+        true
+    );
     page.close().await;
 }
 

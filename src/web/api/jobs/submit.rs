@@ -67,6 +67,10 @@ struct SubmitForm {
     /// For `evaluate`: names of adapters whose merges are compared, a JSON list.
     #[schema(value_type = Vec<String>)]
     pool: Option<String>,
+    /// For `recycle`: a zip of pictures of other classes than those of `archive`, a folder a class, on which the best state is chosen in
+    /// place of held-out synthetic images.
+    #[schema(format = Binary)]
+    validation: Option<String>,
     /// For `invert` and `recycle`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
     #[schema(format = Binary)]
     batch_norm: Option<String>,
@@ -152,7 +156,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
         match name.as_str() {
             "archive" => archived = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
             "kind" => request.kind = text(bytes)?,
-            "batch_norm" | "token_statistics" => {
+            "batch_norm" | "token_statistics" | "validation" => {
                 request.files.insert(name, bytes);
             }
             "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file"

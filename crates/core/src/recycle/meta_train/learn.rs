@@ -26,7 +26,7 @@ impl MetaTraining {
 
     /// Whether the student has been validated before its first step, where it is validated at all.
     pub(super) fn has_begun(&self) -> bool {
-        self.validation_tasks.is_empty() || !self.validations.is_empty()
+        !self.is_validated() || !self.validations.is_empty()
     }
 
     /// Which draw the newest task was; `None` before the first.
@@ -152,7 +152,7 @@ impl MetaTraining {
         self.loss_curve.push(f64::from(loss.loss));
         let mut figures = figures(&loss, &task, &episode, rate);
         let is_last = self.steps_done == self.recipe.episodes;
-        if !self.validation_tasks.is_empty()
+        if self.is_validated()
             && (is_last || self.steps_done.is_multiple_of(self.recipe.validate_every()))
         {
             figures.extend(self.validate()?);

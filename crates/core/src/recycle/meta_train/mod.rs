@@ -20,6 +20,7 @@ pub use member::Member;
 pub use recipe::{FactorRecipe, Keep, MetaTrainRecipe, Shots, Sparsity, Start};
 pub use validation::Validation;
 
+use super::episode::EpisodeError;
 use super::fresh_adapter::{factor_values, set_factor_values};
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
@@ -34,6 +35,7 @@ use factors::FactorLearning;
 use member::{IMAGES_AT_ONCE, Source};
 use tasks::{Task, Tasks};
 use thiserror::Error;
+use validation::RealTasks;
 
 /// Why meta-training cannot start or go on.
 #[derive(Debug, Error, Clone, PartialEq)]
@@ -77,6 +79,8 @@ pub enum MetaTrainError {
         "no adapter changes the layers and targets that the recipe names, so there is no sum to start from; name others, or start from zero"
     )]
     NothingToSum,
+    #[error("the pictures to validate on are too few: {0}")]
+    RealTasks(#[from] EpisodeError),
     #[error("the start cannot be made: {0}")]
     Merge(#[from] MergeError),
     #[error("meta-training went astray: {0}; choose a smaller learning rate")]
@@ -92,7 +96,7 @@ pub enum MetaTrainError {
 pub struct MetaTrainOutcome {
     /// After the last step; of the moving average where there is one.
     pub last: Adapter,
-    /// That of the lowest validation loss; absent where nothing is held out.
+    /// That of the lowest validation loss; absent where there is nothing to validate on.
     pub best: Option<Adapter>,
     /// By adapter, then by layer of the backbone; empty where none were learned.
     pub factors: Vec<Vec<f32>>,
@@ -134,6 +138,8 @@ pub struct MetaTraining {
     sources: Vec<Source>,
     tasks: Tasks,
     validation_tasks: Vec<Task>,
+    /// In place of those.
+    real_tasks: Option<RealTasks>,
     /// The student's first layer, where what comes before it is computed once.
     first_layer: Option<usize>,
     /// Source and first image of each preparation.
@@ -205,6 +211,7 @@ impl MetaTraining {
             preparations: preparations.collect(),
             prepared: 0,
             validation_tasks: tasks.validation(&recipe),
+            real_tasks: None,
             average: recipe.moving_average.map(|_| values.clone()),
             adam: Adam::new(AdamSettings::default(), values.len()),
             factors,
