@@ -2,6 +2,7 @@
 
 use super::evaluation::{Pictures, evaluate, pictures};
 use super::pictures::{PICTURES, read_pictures};
+use super::request::resolve_once;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::evaluation::EvaluationRecipe;
 use crate::app::registry::check_backbone;
@@ -161,13 +162,7 @@ async fn found(
 ) -> Result<Vec<AdapterRecord>, RequestError> {
     let mut records: Vec<AdapterRecord> = Vec::with_capacity(references.len());
     for reference in references {
-        let record = services.registry().resolve(reference).await?;
-        if records.iter().any(|other| other.id == record.id) {
-            return Err(RequestError::invalid(
-                "adapters",
-                format!("{} is named twice", record.label()),
-            ));
-        }
+        let record = resolve_once(reference, &records, services).await?;
         records.push(record);
     }
     Ok(records)

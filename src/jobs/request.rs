@@ -1,7 +1,8 @@
 //! What somebody asks for before it is a job, whether over HTTP or on the command line.
 
+use super::Services;
 use crate::app::registry::RegistryError;
-use crate::store::StoreError;
+use crate::store::{AdapterRecord, StoreError};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -74,4 +75,23 @@ impl JobRequest {
             RequestError::invalid(parameter, error.inner().to_string())
         })
     }
+}
+
+/// The adapter that `reference` names, which is not among `known` yet.
+///
+/// # Errors
+/// [`RequestError`] where it is unknown or named twice.
+pub(super) async fn resolve_once(
+    reference: &str,
+    known: &[AdapterRecord],
+    services: &Services,
+) -> Result<AdapterRecord, RequestError> {
+    let record = services.registry().resolve(reference).await?;
+    if known.iter().any(|other| other.id == record.id) {
+        return Err(RequestError::invalid(
+            "adapters",
+            format!("{} is named twice", record.label()),
+        ));
+    }
+    Ok(record)
 }

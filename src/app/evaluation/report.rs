@@ -119,6 +119,7 @@ impl Run {
             tuning: self.tuning.clone(),
         }
     }
+
     /// `None` for the run itself.
     fn minus(&self, other: &Self) -> Option<Difference> {
         let is_other = !std::ptr::eq(self, other);

@@ -7,6 +7,7 @@ use crate::app::registry::{check_backbone, check_name};
 use crate::jobs::evaluation::{Pictures, pictures};
 use crate::jobs::kinds::new_job;
 use crate::jobs::pictures::{VALIDATION, picture_input, prepare};
+use crate::jobs::request::resolve_once;
 use crate::jobs::{
     ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
     labelled_images,
@@ -16,7 +17,6 @@ use crate::recycle::meta_train::MetaTrainRecipe;
 use crate::store::{AdapterRecord, Digest, Name, NewInput, Retention};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What a request for recycling says.
@@ -271,15 +271,8 @@ async fn adapters(
     services: &Services,
 ) -> Result<Vec<AdapterRecord>, RequestError> {
     let mut records: Vec<AdapterRecord> = Vec::with_capacity(references.len());
-    let mut seen = BTreeSet::new();
     for reference in references {
-        let record = services.registry().resolve(reference).await?;
-        if !seen.insert(record.id) {
-            return Err(RequestError::invalid(
-                "adapters",
-                format!("{} is named twice", record.label()),
-            ));
-        }
+        let record = resolve_once(reference, &records, services).await?;
         if let Some(first) = records.first() {
             check_backbone(&record, first)?;
         }

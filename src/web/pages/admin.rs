@@ -154,8 +154,11 @@ mod tests {
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
             (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
-            (html(&recycle), &["recycle", "confirm"]),
-            (html(&compare), &["compare", "compare_form", "confirm"]),
+            (html(&recycle), &["recycle", "runs", "confirm"]),
+            (
+                html(&compare),
+                &["compare", "compare_form", "runs", "confirm"],
+            ),
             (
                 html(&ComparisonPage { assets }),
                 &["compare_result", "compare_publish", "confirm"],

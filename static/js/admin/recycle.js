@@ -1,17 +1,17 @@
 // Recycling: what is chosen, what it will cost, and the runs so far.
 
-import { byId, fromTemplate, plural, setText, showItems } from "../dom.js";
+import { byId, plural, setText } from "../dom.js";
 import { ignoreStrayDrops } from "../drops.js";
 import { AdapterBoxes } from "./adapter_boxes.js";
 import * as api from "./api.js";
-import { attempt, bytes, jobPage, make, showFailure, speak, when } from "./elements.js";
+import { attempt, bytes, jobPage, showFailure, when } from "./elements.js";
 import { choiceOf, given, layersOf, numberOf } from "./fields.js";
 import { showJob } from "./job_row.js";
 import { PictureFolder } from "./picture_folder.js";
+import { keepShowing, tellStarted } from "./runs.js";
 import { duration, isOver, percent, progressWords } from "./words.js";
 
-const LOOK_AGAIN_MS = 2_000;
-const LOOK_AGAIN_IDLE_MS = 10_000;
+const LOOK_AGAIN_MS = 1_000;
 const MOST_RUNS = 50;
 
 const boxes = new AdapterBoxes(byId("recycle-adapters"));
@@ -91,7 +91,7 @@ async function estimate() {
     const [begun] = await api.startRecycle({ ...parameters(), name: byId("recycle-name").value.trim() || "estimate", dry_run: true });
     let job = begun;
     while (!isOver(job)) {
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS / 2));
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
       job = await api.job(job.id);
       if (job.state === "queued") setText(place, "Other jobs are before it; some steps are timed after them…");
     }
@@ -112,12 +112,7 @@ async function start(event) {
   if (!isReady()) return;
   const jobs = pictures.chosen ? await startMeasured() : await startAlone();
   if (!jobs) return;
-  const place = byId("started");
-  const words = jobs[0].state === "succeeded" ? " was done before; here it is." : " has begun.";
-  place.replaceChildren(make("a", { href: jobPage(jobs[0].id) }, jobs[0].title), words);
-  place.hidden = false;
-  speak(place.textContent);
-  place.focus();
+  tellStarted(jobs[0], jobPage(jobs[0].id));
   load();
 }
 
@@ -135,25 +130,12 @@ const startMeasured = () => pictures.send((archive, progress, signal) => api.sta
 
 // --- runs
 
-let timer = null;
-
-async function load() {
-  clearTimeout(timer);
-  let busy = false;
-  await attempt(byId("runs-failure"), async () => {
-    const { jobs } = await api.jobs({ kind: "recycle", limit: MOST_RUNS });
-    const runs = jobs.filter(({ recipe }) => !recipe.dry_run);
-    busy = runs.some((job) => !isOver(job));
-    showItems(byId("runs"), runs, () => fromTemplate("run-row"), (row, job) => showJob(row, job, facts(job)));
-    byId("runs-empty").hidden = runs.length > 0;
-    setText(byId("runs-count"), runs.length > 0 ? plural(runs.length, "run", "runs") : "");
-  });
-  timer = setTimeout(lookAgain, busy ? LOOK_AGAIN_MS : LOOK_AGAIN_IDLE_MS);
+async function find() {
+  const { jobs } = await api.jobs({ kind: "recycle", limit: MOST_RUNS });
+  return jobs.filter(({ recipe }) => !recipe.dry_run);
 }
 
-function lookAgain() {
-  if (!document.hidden) load();
-}
+const load = keepShowing({ find, showRow: (row, job) => showJob(row, job, facts(job)), one: "run", several: "runs" });
 
 function facts({ state, progress, created_ms: created, started_ms: started, finished_ms: finished, result }) {
   if (state === "running" && progress) return progressWords(progress);
@@ -174,7 +156,6 @@ byId("recycle-without").addEventListener("click", () => {
 });
 byId("recycle-cost").addEventListener("click", estimate);
 byId("recycle-form").addEventListener("submit", start);
-document.addEventListener("visibilitychange", lookAgain);
 ignoreStrayDrops();
 await Promise.all([
   load(),
