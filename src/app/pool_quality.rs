@@ -88,23 +88,8 @@ impl App {
         record: &PoolRecord,
         real: Option<&[Vec<f32>]>,
     ) -> Result<PoolQuality, PoolQualityError> {
-        let registry = self.registry()?;
-        if record.backbone_digest.as_str() != self.backbone.digest {
-            let known = registry
-                .store()
-                .backbone_by_digest(&record.backbone_digest)
-                .await;
-            return Err(RegistryError::OtherBackbone {
-                adapter: record.adapter_label.clone(),
-                adapter_backbone: known
-                    .map_or_else(|_| "another".to_owned(), |own| own.name.to_string()),
-                adapter_backbone_digest: record.backbone_digest.to_string(),
-                backbone: self.backbone_name.clone(),
-                backbone_digest: self.backbone.digest.clone(),
-            }
-            .into());
-        }
-        let pool = registry.read_pool(record).await?;
+        self.check_pool_backbone(record).await?;
+        let pool = self.registry()?.read_pool(record).await?;
         let quality = pool.manifest().quality.clone();
         let positions = by_class(pool.labels(), quality.classes.len());
         let levels = (pool.images(), pool.manifest().image_size);
@@ -123,11 +108,15 @@ impl App {
             .collect();
         let known: Vec<f64> = classes.iter().filter_map(|own| own.diversity).collect();
         let all: Vec<Vec<f32>> = features.into_iter().flatten().collect();
-        let real = real.map(|real| compare_with_real(&all, real)).transpose()?;
+        let images = all.len();
+        let real = match real {
+            Some(real) => Some(compared(all, real.to_vec()).await?),
+            None => None,
+        };
         Ok(PoolQuality {
             pool: record.id,
             adapter: record.adapter_label.clone(),
-            images: all.len(),
+            images,
             teacher_accuracy: quality.teacher_accuracy,
             teacher_cross_entropy: quality.teacher_cross_entropy,
             bare_cross_entropy: quality.bare_cross_entropy,
@@ -135,6 +124,26 @@ impl App {
             classes,
             real,
             similar: self.similar_adapters(record).await?,
+        })
+    }
+
+    /// Whether a pool is for the backbone that answers here.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherBackbone`]
+    pub async fn check_pool_backbone(&self, record: &PoolRecord) -> Result<(), RegistryError> {
+        if record.backbone_digest.as_str() == self.backbone.digest {
+            return Ok(());
+        }
+        let store = self.registry()?.store();
+        let known = store.backbone_by_digest(&record.backbone_digest).await;
+        Err(RegistryError::OtherBackbone {
+            adapter: record.adapter_label.clone(),
+            adapter_backbone: known
+                .map_or_else(|_| "another".to_owned(), |own| own.name.to_string()),
+            adapter_backbone_digest: record.backbone_digest.to_string(),
+            backbone: self.backbone_name.clone(),
+            backbone_digest: self.backbone.digest.clone(),
         })
     }
 
@@ -190,4 +199,14 @@ impl App {
         similar.truncate(MOST_SHOWN);
         Ok(similar)
     }
+}
+
+/// All distances take long enough to hold up other requests of a worker.
+async fn compared(
+    synthetic: Vec<Vec<f32>>,
+    real: Vec<Vec<f32>>,
+) -> Result<RealComparison, PoolQualityError> {
+    let compare = move || compare_with_real(&synthetic, &real);
+    let compared = tokio::task::spawn_blocking(compare).await;
+    Ok(compared.map_err(RegistryError::from)??)
 }

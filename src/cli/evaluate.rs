@@ -3,8 +3,8 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Method,
-    MethodKind, MethodReport,
+    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, LeaveOneOut,
+    Method, MethodKind, MethodReport,
 };
 use crate::recycle::episode::{EpisodeShape, draw_episodes};
 use crate::recycle::prototype::Distance;
@@ -33,7 +33,7 @@ pub struct Evaluate {
     #[command(flatten)]
     shape: TaskShape,
     /// Number of random tasks
-    #[arg(long, env = "LORA_RECYCLE_TASKS", default_value_t = 600)]
+    #[arg(long, env = "LORA_RECYCLE_TASKS", default_value_t = EvaluationRecipe::default().tasks)]
     tasks: usize,
     /// The same seed draws the same tasks
     #[arg(long, env = "LORA_RECYCLE_SEED", default_value_t = 0)]
@@ -64,11 +64,14 @@ pub struct Evaluate {
     /// Method that differences are taken to [default: bare where it is compared, else the first]
     #[arg(long, value_name = "METHOD")]
     against: Option<MethodKind>,
+    /// Say besides what each adapter of --pool adds to the sum of all
+    #[arg(long)]
+    leave_one_out: bool,
     /// Most tasks of tune
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_tasks)]
     tune_tasks: usize,
     /// Optimiser steps a task of tune
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_steps)]
     tune_steps: u64,
     /// Learning rate of tune [default: the best on --validation, else 0.001]
     #[arg(long, value_name = "RATE")]
@@ -94,7 +97,8 @@ impl Evaluate {
         let classes = images::class_folders(&self.folder)?;
         // Say that there are too few pictures before they are all read.
         let sizes: Vec<usize> = classes.iter().map(|(_, paths)| paths.len()).collect();
-        draw_episodes(&sizes, request.shape, 1, self.seed).map_err(EvaluationError::from)?;
+        draw_episodes(&sizes, request.recipe.shape(), 1, self.seed)
+            .map_err(EvaluationError::from)?;
         let validation = self.validation.as_deref().map(images::class_folders);
         let validation = validation.transpose()?;
         let bar = progress_bar();
@@ -103,7 +107,7 @@ impl Evaluate {
             let app = common.open_app().await?;
             let preprocess = &app.backbone.preprocess;
             if let Some(validation) = &validation {
-                request.tuning.validation = Some(images::labelled(validation, preprocess)?);
+                request.validation = Some(images::labelled(validation, preprocess)?);
             }
             let pictures = images::labelled(&classes, preprocess)?;
             Ok::<_, CliError>(app.evaluate(&pictures, &request, &progress).await?)
@@ -119,23 +123,29 @@ impl Evaluate {
     }
 
     fn request(&self, common: &Common) -> Evaluation {
-        let shape = EpisodeShape::from(&self.shape);
-        let recipe = EvaluationRecipe {
-            methods: self.methods.clone(),
-            way: shape.way,
-            shot: shape.shot,
-            queries: shape.queries,
-            tasks: self.tasks,
-            seed: self.seed,
-            distance: self.distance,
-            merge_rank: self.merge_rank,
-            choose_factors: self.choose_factors,
-            against: self.against,
-            tune_tasks: self.tune_tasks,
-            tune_steps: self.tune_steps,
-            tune_learning_rate: self.tune_learning_rate,
-        };
-        recipe.evaluation(self.adapter.clone(), self.pool.clone(), common.threads)
+        let EpisodeShape { way, shot, queries } = EpisodeShape::from(&self.shape);
+        Evaluation {
+            recipe: EvaluationRecipe {
+                methods: self.methods.clone(),
+                way,
+                shot,
+                queries,
+                tasks: self.tasks,
+                seed: self.seed,
+                distance: self.distance,
+                merge_rank: self.merge_rank,
+                choose_factors: self.choose_factors,
+                against: self.against,
+                leave_one_out: self.leave_one_out,
+                tune_tasks: self.tune_tasks,
+                tune_steps: self.tune_steps,
+                tune_learning_rate: self.tune_learning_rate,
+            },
+            adapters: self.adapter.clone(),
+            pool: self.pool.clone(),
+            threads: common.threads,
+            ..Evaluation::default()
+        }
     }
 }
 
@@ -171,7 +181,27 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
         }
         print_line(&line)?;
     }
-    Ok(())
+    report.leave_one_out.as_ref().map_or(Ok(()), print_left_out)
+}
+
+/// What each adapter adds.
+pub(super) fn print_left_out(left_out: &LeaveOneOut) -> Result<(), CliError> {
+    print_line(&format!(
+        "sum of all × {}\t{:.2} % ± {:.2} on {} tasks",
+        left_out.merge.factor,
+        100.0 * left_out.accuracy,
+        100.0 * left_out.ci95,
+        left_out.tasks
+    ))?;
+    left_out.adapters.iter().try_for_each(|own| {
+        print_line(&format!(
+            "  without {}\t{:.2} %\tit adds {:+.2} ± {:.2}",
+            own.adapter,
+            100.0 * own.accuracy_without,
+            100.0 * own.effect.mean,
+            100.0 * own.effect.ci95
+        ))
+    })
 }
 
 /// What is to be known of a method besides its figures.

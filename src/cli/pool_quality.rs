@@ -1,9 +1,10 @@
 //! `pool quality`: what synthetic images are worth, and what each adapter adds.
 
+use super::evaluate::print_left_out;
 use super::options::{Common, TaskShape, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::App;
-use crate::app::evaluation::{Evaluation, EvaluationRecipe, LeaveOneOut, MethodKind};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe};
 use crate::app::pool_quality::PoolQuality;
 use crate::recycle::episode::EpisodeShape;
 use crate::store::PoolRecord;
@@ -84,17 +85,20 @@ impl QualityOptions {
                 adapters.push(id);
             }
         }
-        let shape = EpisodeShape::from(&self.shape);
-        let recipe = EvaluationRecipe {
-            methods: vec![MethodKind::Sum.into()],
-            way: shape.way,
-            shot: shape.shot,
-            queries: shape.queries,
-            tasks: self.tasks,
-            seed: self.seed,
-            ..EvaluationRecipe::default()
-        };
-        recipe.evaluation(Vec::new(), adapters, common.threads)
+        let EpisodeShape { way, shot, queries } = EpisodeShape::from(&self.shape);
+        Evaluation {
+            recipe: EvaluationRecipe {
+                way,
+                shot,
+                queries,
+                tasks: self.tasks,
+                seed: self.seed,
+                ..EvaluationRecipe::default()
+            },
+            pool: adapters,
+            threads: common.threads,
+            ..Evaluation::default()
+        }
     }
 }
 
@@ -150,23 +154,4 @@ fn print_pool(pool: &PoolQuality) -> Result<(), CliError> {
         ))?;
     }
     Ok(())
-}
-
-fn print_left_out(left_out: &LeaveOneOut) -> Result<(), CliError> {
-    print_line(&format!(
-        "sum of all × {}\t{:.2} % ± {:.2} on {} tasks",
-        left_out.merge.factor,
-        100.0 * left_out.accuracy,
-        100.0 * left_out.ci95,
-        left_out.tasks
-    ))?;
-    left_out.adapters.iter().try_for_each(|own| {
-        print_line(&format!(
-            "  without {}\t{:.2} %\tit adds {:+.2} ± {:.2}",
-            own.adapter,
-            100.0 * own.accuracy_without,
-            100.0 * own.effect.mean,
-            100.0 * own.effect.ci95
-        ))
-    })
 }

@@ -331,9 +331,10 @@ fn print_estimate(result: &Value) -> Result<(), CliError> {
         result["inversions"], result["adapters"]
     ))?;
     print_line(&format!(
-        "time\t{}, of it {} for the images",
+        "time\t{}, of it {} for the images and {} to measure the result",
         seconds("seconds"),
-        seconds("inversion_seconds")
+        seconds("inversion_seconds"),
+        seconds("evaluation_seconds")
     ))?;
     print_line(&format!(
         "memory\t{} besides what the program holds",

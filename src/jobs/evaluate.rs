@@ -1,10 +1,10 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
-use super::evaluation::{Pictures, evaluate, pictures};
+use super::evaluation::{Pictures, compared_on, evaluate};
 use super::pictures::{PICTURES, read_pictures};
 use super::request::resolve_once;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
-use crate::app::evaluation::EvaluationRecipe;
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, Run};
 use crate::app::registry::check_backbone;
 use crate::store::{AdapterRecord, Digest, LogLevel};
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,13 @@ impl Job for Evaluate {
             backbone,
             recipe,
         } = request.parameters()?;
-        recipe
-            .evaluation(adapters.clone(), pool.clone(), 0)
+        let request_for = Evaluation {
+            recipe: recipe.clone(),
+            adapters: adapters.clone(),
+            pool: pool.clone(),
+            ..Evaluation::default()
+        };
+        request_for
             .check()
             .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
         if request.images.is_empty() {
@@ -122,7 +127,7 @@ impl Job for Evaluate {
             classes,
             pictures,
             left_out,
-        } = pictures(request.images, &recipe, &backbone_digest, services).await?;
+        } = compared_on(request.images, &recipe, &backbone_digest, services).await?;
         let job = Self {
             backbone_digest,
             adapters: adapters.iter().map(Compared::from).collect(),
@@ -140,18 +145,38 @@ impl Job for Evaluate {
     }
 
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        for sentence in &self.left_out {
-            context.log(LogLevel::Warning, sentence)?;
+        let finished: Vec<Run> = match context.load_checkpoint()? {
+            Some(state) => serde_json::from_slice(&state).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        if finished.is_empty() {
+            for sentence in &self.left_out {
+                context.log(LogLevel::Warning, sentence)?;
+            }
+        } else {
+            let sentence = format!("going on behind the {} finished methods", finished.len());
+            context.log(LogLevel::Info, &sentence)?;
         }
         let ids = |compared: &[Compared]| {
             let ids = compared.iter().map(|own| own.adapter_id.to_string());
             ids.collect::<Vec<String>>()
         };
         let images = read_pictures(context, PICTURES)?;
-        let threads = context.threads();
-        let (adapters, pool) = (ids(&self.adapters), ids(&self.pool));
-        let request = self.recipe.evaluation(adapters, pool, threads);
-        let report = evaluate(context, &self.backbone_digest, &images, &request)?;
+        let request = Evaluation {
+            recipe: self.recipe.clone(),
+            adapters: ids(&self.adapters),
+            pool: ids(&self.pool),
+            threads: context.threads(),
+            finished,
+            ..Evaluation::default()
+        };
+        let keep = |finished: &[Run]| {
+            let state = serde_json::to_vec(finished);
+            let state =
+                state.map_err(|error| JobError::failure("checkpoint", error.to_string()))?;
+            context.save_checkpoint(&state)
+        };
+        let report = evaluate(context, &self.backbone_digest, &images, &request, keep)?;
         Ok(json!({ "evaluation": report }))
     }
 }

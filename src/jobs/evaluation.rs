@@ -2,7 +2,9 @@
 
 use super::pictures::{PICTURES, Prepared, picture_input, prepare};
 use super::{JobContext, JobError, LabelledImage, RequestError, Services};
-use crate::app::evaluation::{Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport};
+use crate::app::evaluation::{
+    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, Progress, Run,
+};
 use crate::recycle::episode::draw_episodes;
 use crate::recycle::labelled_images::LabelledImages;
 use crate::recycle::steps::StepReport;
@@ -10,7 +12,7 @@ use crate::store::{Digest, NewInput};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 
-/// Pictures that methods are compared on.
+/// Pictures that tasks are drawn from.
 pub(super) struct Pictures {
     pub input: NewInput,
     pub classes: usize,
@@ -19,25 +21,25 @@ pub(super) struct Pictures {
     pub left_out: Vec<String>,
 }
 
-/// Prepares `images` for the backbone, and checks that `recipe` finds its tasks in them.
+/// Prepares `images` for the backbone as an input of this `role`; `check` is given the number of usable pictures of each class.
 ///
 /// # Errors
-/// [`RequestError`]
-pub(super) async fn pictures(
-    images: Vec<LabelledImage>,
-    recipe: &EvaluationRecipe,
+/// [`RequestError`]; those of `check` are told of `parameter`.
+pub(super) async fn pictures<E: ToString>(
+    images: impl FnOnce() -> Result<Vec<LabelledImage>, RequestError> + Send + 'static,
+    (role, parameter): (&'static str, &'static str),
+    check: impl FnOnce(&[usize]) -> Result<(), E> + Send + 'static,
     backbone: &Digest,
     services: &Services,
 ) -> Result<Pictures, RequestError> {
     let preprocess = services.backbone(backbone).await?.preprocess.clone();
-    let (shape, seed) = (recipe.shape(), recipe.seed);
     let prepared = move || {
-        let Prepared { images, left_out } = prepare(images, None, &preprocess)?;
+        let Prepared { images, left_out } =
+            prepare(images()?, None, &preprocess).map_err(|error| error.told_of(parameter))?;
         let sizes: Vec<usize> = images.by_class().iter().map(Vec::len).collect();
-        draw_episodes(&sizes, shape, 1, seed)
-            .map_err(|error| RequestError::invalid("archive", error.to_string()))?;
+        check(&sizes).map_err(|error| RequestError::invalid(parameter, error.to_string()))?;
         Ok(Pictures {
-            input: picture_input(PICTURES, &images)?,
+            input: picture_input(role, &images)?,
             classes: images.classes().len(),
             pictures: images.len(),
             left_out,
@@ -48,7 +50,63 @@ pub(super) async fn pictures(
         .map_err(|error| RequestError::Registry(error.into()))?
 }
 
-/// Compares on this job's thread, with the engine at the job's priority.
+/// [`pictures`] that methods are compared on, enough for the tasks of `recipe`.
+///
+/// # Errors
+/// [`RequestError`]
+pub(super) async fn compared_on(
+    images: Vec<LabelledImage>,
+    recipe: &EvaluationRecipe,
+    backbone: &Digest,
+    services: &Services,
+) -> Result<Pictures, RequestError> {
+    let (shape, seed) = (recipe.shape(), recipe.seed);
+    let check = move |sizes: &[usize]| draw_episodes(sizes, shape, 1, seed).map(drop);
+    pictures(
+        move || Ok(images),
+        (PICTURES, "archive"),
+        check,
+        backbone,
+        services,
+    )
+    .await
+}
+
+/// What the thread of an evaluation tells that of its job.
+enum Told {
+    Step(StepReport),
+    Finished(Vec<Run>),
+}
+
+struct JobProgress<'a> {
+    context: &'a JobContext,
+    told: mpsc::Sender<Told>,
+}
+
+impl Progress for JobProgress<'_> {
+    fn tell(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()> {
+        let report = StepReport {
+            phase,
+            step: done as u64,
+            total: total as u64,
+            figures: Vec::new(),
+        };
+        // Where nobody listens any more, telling has failed.
+        if self.context.is_interrupted() || self.told.send(Told::Step(report)).is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn keep(&self, finished: &[Run]) {
+        // Where nobody listens any more, the next step ends the run.
+        let _ = self.told.send(Told::Finished(finished.to_vec()));
+    }
+}
+
+/// Compares on this job's thread, with the engine at the job's priority. `finished` is given each time all lines of the report that are
+/// finished.
 ///
 /// # Errors
 /// [`JobError`]
@@ -57,29 +115,18 @@ pub(super) fn evaluate(
     backbone: &Digest,
     images: &LabelledImages,
     request: &Evaluation,
+    finished: impl Fn(&[Run]) -> Result<(), JobError> + Send,
 ) -> Result<EvaluationReport, JobError> {
     let app = context.block_on(context.services().app(backbone, context.threads()))?;
-    let (told, reports) = mpsc::channel::<StepReport>();
-    let progress = move |phase: &'static str, done: usize, total: usize| {
-        let report = StepReport {
-            phase,
-            step: done as u64,
-            total: total as u64,
-            figures: Vec::new(),
-        };
-        // Where nobody listens any more, telling has failed.
-        if context.is_interrupted() || told.send(report).is_err() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    };
+    let (told, reports) = mpsc::channel();
+    let progress = JobProgress { context, told };
     std::thread::scope(|scope| {
         // Telling waits for the database, which this thread cannot do while it waits for the evaluation.
         let tell = move || {
-            reports
-                .iter()
-                .try_for_each(|report| context.report(&report))
+            reports.iter().try_for_each(|told| match told {
+                Told::Step(report) => context.report(&report),
+                Told::Finished(runs) => finished(&runs),
+            })
         };
         let teller = std::thread::Builder::new()
             .spawn_scoped(scope, tell)

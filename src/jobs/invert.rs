@@ -9,7 +9,7 @@ use crate::engine::session::SessionOptions;
 use crate::recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData};
 use crate::recycle::pool::{Pool, Provenance, preview};
 use crate::store::{
-    AdapterRecord, Digest, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
+    AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -230,8 +230,10 @@ impl Invert {
 /// The priors' data that a job was given.
 pub(super) fn prior_data_of(context: &JobContext, width: usize) -> Result<PriorData, JobError> {
     let mut files = Vec::new();
-    for input in context.inputs()? {
-        files.push((input.role.clone(), context.read_input(&input)?));
+    let inputs = context.inputs()?;
+    let is_prior = |input: &&JobInput| [BATCH_NORM, TOKEN_STATISTICS].contains(&&*input.role);
+    for input in inputs.iter().filter(is_prior) {
+        files.push((input.role.clone(), context.read_input(input)?));
     }
     prior_data(
         files

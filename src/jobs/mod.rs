@@ -9,7 +9,7 @@ mod invert;
 mod kinds;
 mod labelled;
 mod made;
-mod pictures;
+pub(crate) mod pictures;
 pub mod pool;
 mod previews;
 mod progress;

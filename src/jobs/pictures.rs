@@ -8,7 +8,7 @@ use crate::store::NewInput;
 use rayon::prelude::*;
 
 /// Usable pictures, and why others are not.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub images: LabelledImages,
     /// One sentence each, the first [`MOST_SENTENCES`].
     pub left_out: Vec<String>,
@@ -21,7 +21,7 @@ const MOST_SENTENCES: usize = 50;
 ///
 /// # Errors
 /// [`RequestError::Invalid`]: a class that is asked for is not there or has no usable picture, or there are fewer than two.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     mut pictures: Vec<LabelledImage>,
     classes: Option<&[String]>,
     preprocess: &Preprocess,

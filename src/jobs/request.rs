@@ -59,6 +59,14 @@ impl RequestError {
             detail: detail.into(),
         }
     }
+
+    /// The same said of another parameter.
+    pub fn told_of(self, parameter: &str) -> Self {
+        match self {
+            Self::Invalid { detail, .. } => Self::invalid(parameter, detail),
+            other => other,
+        }
+    }
 }
 
 impl JobRequest {

@@ -718,6 +718,7 @@ async fn the_openapi_document_lists_the_routes_that_exist_and_no_others() {
             "get /api/v1/pools/{id}/images/{index}",
             "get /api/v1/pools/{id}/kept-tokens",
             "get /api/v1/pools/{id}/quality",
+            "post /api/v1/pools/{id}/quality",
             "get /api/v1/storage",
             "post /api/v1/storage/gc",
             "get /healthz",

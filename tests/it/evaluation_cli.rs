@@ -1,7 +1,10 @@
 //! `evaluate` with all its methods and `pool quality`, through the real program on a tiny backbone.
 
 use crate::making_cli::Home;
+use crate::recycle_cli::{json as printed, killed_in};
 use crate::test_app::{TestApp, form_request};
+use axum::body::Body;
+use axum::http::Request;
 use lora_recycle::adapter::{NamedFile, write_zip};
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::{Jobs, RunnerOptions, Services, product_kinds};
@@ -150,6 +153,7 @@ fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
         (&["--methods", "mean"], "there is no method \"mean\""),
         (&["--methods", "bare:2"], "bare has no factor"),
         (&["--csv", "--json"], "exclude each other"),
+        (&["--leave-one-out", "--pool", "a"], "takes at least two"),
         (&["--tasks", "0"], "--tasks must be at least 1"),
     ] {
         let command: Vec<&str> = ["evaluate", &nowhere]
@@ -232,6 +236,86 @@ fn zip_of(pictures: &str) -> Vec<u8> {
     write_zip(&files).unwrap()
 }
 
+/// The program's parts over the data folder of `home`.
+async fn open(home: &Home) -> (TestApp, Jobs) {
+    let folder = home.text("data");
+    let registry = Registry::open(Path::new(&folder), Access::Exclusive)
+        .await
+        .unwrap();
+    let jobs = Jobs::new(
+        Services::new(registry.clone(), None),
+        product_kinds(),
+        RunnerOptions::default(),
+    );
+    (TestApp::with_jobs(registry, jobs.clone()), jobs)
+}
+
+/// Asks for a comparison of `adapters` and merges of all on the pictures of `home`.
+fn ask(home: &Home, adapters: Value, recipe: &Value) -> Request<Body> {
+    let (adapters, recipe) = (adapters.to_string(), recipe.to_string());
+    let pool = json!(ADAPTERS).to_string();
+    let parts: [(&str, &str, &[u8]); 5] = [
+        ("kind", "", b"evaluate"),
+        ("adapters", "", adapters.as_bytes()),
+        ("pool", "", pool.as_bytes()),
+        ("recipe", "", recipe.as_bytes()),
+        ("archive", "pictures.zip", &zip_of(&home.text("pictures"))),
+    ];
+    form_request("/api/v1/jobs", &parts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_is_killed_goes_on_behind_the_methods_that_it_has_finished() {
+    let home = tokio::task::spawn_blocking(home_with_adapters)
+        .await
+        .unwrap();
+    let recipe = json!({
+        "methods": ["bare", "average", "tune", "pixels"], "way": 2, "queries": 3, "tasks": 6,
+        "tune_tasks": 6, "tune_steps": 40,
+    });
+    let (app, jobs) = open(&home).await;
+    let answer = app.send(ask(&home, json!([]), &recipe)).await;
+    assert_eq!(answer.status, 202, "{:?}", answer.body);
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    jobs.store().clone().close().await;
+    drop((app, jobs));
+    let (log, job, command) = tokio::task::spawn_blocking(move || {
+        killed_in(&home, &["jobs", "run"], "tuning on each task");
+        let log = home.tells(&["jobs", "run"]);
+        let job = printed(&home, &["jobs", "show", &id, "--json"]);
+        let methods = ["--methods", "bare,average,tune,pixels"];
+        let tasks = [
+            "evaluate",
+            &home.text("pictures"),
+            "--way",
+            "2",
+            "--queries",
+            "3",
+        ];
+        let tuned = ["--tasks", "6", "--tune-tasks", "6", "--tune-steps", "40"];
+        let native = [
+            "--backbone",
+            "tiny",
+            "--encoder",
+            "native",
+            "--json",
+            "--pool",
+            "a",
+            "b",
+            "c",
+        ];
+        let command = printed(&home, &[&tasks[..], &methods, &tuned, &native].concat());
+        (log, job, command)
+    })
+    .await
+    .unwrap();
+    assert_eq!(job["result"]["evaluation"], command);
+    assert!(
+        log.contains("going on behind the 2 finished methods"),
+        "{log}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_compares_as_the_command_does_with_differences_of_all_to_all() {
     let home = tokio::task::spawn_blocking(|| {
@@ -242,29 +326,9 @@ async fn a_job_compares_as_the_command_does_with_differences_of_all_to_all() {
     let home = home.await.unwrap();
     let pictures = home.text("pictures");
     let methods = ["adapter", "bare", "sum", "tsv:0.5", "pixels"];
-    let folder = home.text("data");
-    let registry = Registry::open(Path::new(&folder), Access::Exclusive)
-        .await
-        .unwrap();
-    let jobs = Jobs::new(
-        Services::new(registry.clone(), None),
-        product_kinds(),
-        RunnerOptions::default(),
-    );
-    let app = TestApp::with_jobs(registry, jobs.clone());
-    let recipe = json!({"methods": methods, "way": 2, "queries": 3, "tasks": 10});
-    let ask = |adapters: Value, recipe: &Value| {
-        let (adapters, recipe) = (adapters.to_string(), recipe.to_string());
-        let pool = json!(ADAPTERS).to_string();
-        let parts: [(&str, &str, &[u8]); 5] = [
-            ("kind", "", b"evaluate"),
-            ("adapters", "", adapters.as_bytes()),
-            ("pool", "", pool.as_bytes()),
-            ("recipe", "", recipe.as_bytes()),
-            ("archive", "pictures.zip", &zip_of(&pictures)),
-        ];
-        form_request("/api/v1/jobs", &parts)
-    };
+    let (app, jobs) = open(&home).await;
+    let recipe =
+        json!({"methods": methods, "way": 2, "queries": 3, "tasks": 10, "leave_one_out": true});
     for (adapters, recipe, words) in [
         (json!(["nobody"]), recipe.clone(), "nobody"),
         (json!(["a"]), json!({"methods": ["mean"]}), "no method"),
@@ -273,12 +337,12 @@ async fn a_job_compares_as_the_command_does_with_differences_of_all_to_all() {
         (json!(["a"]), json!({"way": 7}), "7-way tasks need 7"),
         (json!(["a", "a:1"]), recipe.clone(), "named twice"),
     ] {
-        let answer = app.send(ask(adapters, &recipe)).await;
+        let answer = app.send(ask(&home, adapters, &recipe)).await;
         assert!(matches!(answer.status.as_u16(), 400 | 404 | 422), "{words}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(words), "{words}: {detail}");
     }
-    let answer = app.send(ask(json!(["a", "b"]), &recipe)).await;
+    let answer = app.send(ask(&home, json!(["a", "b"]), &recipe)).await;
     assert_eq!(answer.status, 202, "{:?}", answer.body);
     let job = answer.json();
     assert_eq!(
@@ -308,9 +372,22 @@ async fn a_job_compares_as_the_command_does_with_differences_of_all_to_all() {
     let command = tokio::task::spawn_blocking(move || {
         let methods = methods.join(",");
         let options = ["--methods", &methods, "--adapter", "a", "--adapter", "b"];
-        let native = ["--encoder", "native", "--json", "--pool", "a", "b", "c"];
+        let native = [
+            "--encoder",
+            "native",
+            "--json",
+            "--leave-one-out",
+            "--pool",
+            "a",
+            "b",
+            "c",
+        ];
         let more = [options.as_slice(), &native].concat();
         serde_json::from_str::<Value>(&home.succeeds(&evaluate(&pictures, &more))).unwrap()
     });
     assert_eq!(command.await.unwrap(), report);
+    let left_out = &report["leave_one_out"];
+    assert_eq!(left_out["merge"], own[3]["merge"]);
+    assert_eq!(left_out["accuracy"], own[3]["accuracy"]);
+    assert_eq!(left_out["adapters"].as_array().map(Vec::len), Some(3));
 }

@@ -20,6 +20,7 @@ mod jobs_runner;
 mod jobs_support;
 mod making_cli;
 mod onnx;
+mod pool_quality_api;
 mod recycle_cli;
 mod recycle_inversion;
 mod recycle_meta_train;

@@ -65,6 +65,14 @@ impl Home {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What it says on stderr.
+    pub fn tells(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        stderr
+    }
+
     pub fn fails(&self, arguments: &[&str], words: &str) {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);

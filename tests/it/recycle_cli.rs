@@ -53,7 +53,7 @@ fn quickly<'a>(more: &[&'a str]) -> Vec<&'a str> {
     recycle(&[quick.as_slice(), more].concat())
 }
 
-fn json(home: &Home, arguments: &[&str]) -> Value {
+pub fn json(home: &Home, arguments: &[&str]) -> Value {
     serde_json::from_str(&home.succeeds(arguments)).unwrap()
 }
 
@@ -117,7 +117,7 @@ fn two_adapters_become_one_and_its_recipe_file_gives_the_same_digest_again() {
 }
 
 /// Runs `command` until it says that it is in `phase`, and kills it.
-fn killed_in(home: &Home, command: &[&str], phase: &str) {
+pub fn killed_in(home: &Home, command: &[&str], phase: &str) {
     let mut command = home.command(command);
     let mut child = command
         .stdout(Stdio::null())
@@ -259,10 +259,35 @@ fn a_dry_run_says_time_memory_and_disk_and_makes_nothing() {
         (&2.into(), &16.into())
     );
     assert!(result["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(result["evaluation_seconds"], 0.0);
     assert_eq!(adapters(&home), before);
     assert!(home.pools().is_empty());
     let jobs = json(&home, &["jobs", "list", "--kind", "invert", "--json"]);
     assert_eq!(jobs.as_array().map(Vec::len), Some(0));
+
+    let pictures = home.text("pictures");
+    let measured = ["--evaluate", &pictures, "--evaluate-way", "2"];
+    let more = ["--evaluate-queries", "3", "--validation", &pictures];
+    home.succeeds(&quickly(&[&measured[..], &more, &["--dry-run"]].concat()));
+    let result = job(&home)["result"].clone();
+    let seconds = |name: &str| result[name].as_f64().unwrap();
+    assert!(seconds("evaluation_seconds") > 0.0, "{result}");
+    let parts = [
+        "inversion_seconds",
+        "meta_training_seconds",
+        "evaluation_seconds",
+    ];
+    let sum: f64 = parts.into_iter().map(seconds).sum();
+    assert!((seconds("seconds") - sum).abs() < 1e-9, "{result}");
+}
+
+#[test]
+fn pictures_for_validation_that_cannot_be_used_are_named_in_the_log() {
+    let home = two_adapters();
+    let pictures = home.text("pictures");
+    fs::write(home.path("pictures/red/broken.png"), b"no picture").unwrap();
+    let log = home.tells(&quickly(&["--validation", &pictures]));
+    assert!(log.contains("left out: red/broken.png"), "{log}");
 }
 
 #[test]

@@ -17,10 +17,15 @@ fn recipe() -> InversionRecipe {
 }
 
 pub fn pool() -> Pool {
-    let (_, outcome) = invert("dinov2-tiny", recipe());
-    let backbone = backbone("dinov2-tiny");
+    pool_on("dinov2-tiny")
+}
+
+/// A pool for one of the tiny backbones.
+pub fn pool_on(model: &str) -> Pool {
+    let (_, outcome) = invert(model, recipe());
+    let backbone = backbone(model);
     let from = Provenance {
-        adapter_digest: &teacher("dinov2-tiny").digest(),
+        adapter_digest: &teacher(model).digest(),
         backbone_digest: &backbone.digest,
         patch_size: backbone.config.patch_size,
         recipe: &recipe(),

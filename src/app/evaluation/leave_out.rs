@@ -8,11 +8,11 @@ use crate::app::App;
 use crate::recycle::episode::draw_episodes;
 use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use crate::recycle::labelled_images::LabelledImages;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The sum of all adapters, and of all but one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaveOneOut {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
@@ -24,7 +24,7 @@ pub struct LeaveOneOut {
 }
 
 /// What one adapter adds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeftOut {
     /// `name:version`
     pub adapter: String,
@@ -44,7 +44,7 @@ impl App {
         images: &LabelledImages,
         request: &Evaluation,
         factor: Option<f64>,
-        progress: Progress<'_>,
+        progress: &dyn Progress,
     ) -> Result<LeaveOneOut, EvaluationError> {
         if request.pool.len() < 2 {
             return Err(EvaluationError::Request(
@@ -53,7 +53,8 @@ impl App {
         }
         let positions = images.by_class();
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
-        let episodes = draw_episodes(&sizes, request.shape, request.tasks, request.seed)?;
+        let recipe = &request.recipe;
+        let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
         let tasks = Tasks {
             images,
             positions: &positions,
@@ -61,28 +62,22 @@ impl App {
         };
         let kind = MethodKind::Sum;
         let method = Method { kind, factor };
-        let sources = self
-            .pool_of(request, request.chooses_factor(method))
-            .await?;
+        let sources = self.pool_of(request, recipe.chooses_factor(method)).await?;
         let (all, merge) = self
             .merged_pool(request, &sources, method, MergeMethod::Sum, progress)
             .await?;
         let all = Arc::new(all);
-        let mut passes = Passes {
-            progress,
-            begun: 0,
-            all: 1 + sources.pool.len(),
-        };
+        let mut passes = Passes::of(1 + sources.pool.len(), progress);
         let with = self
-            .by_prototypes(&tasks, request, &all, passes.next())
+            .by_prototypes(&tasks, recipe.distance, &all, passes.next())
             .await?;
         let mut adapters = Vec::with_capacity(sources.pool.len());
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
-            let sum = merged(&others, MergeMethod::Sum, request.merge_rank)?;
+            let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
             let sum = Arc::new(times(&sum, merge.factor));
             let without = self
-                .by_prototypes(&tasks, request, &sum, passes.next())
+                .by_prototypes(&tasks, recipe.distance, &sum, passes.next())
                 .await?;
             let Accuracy { mean, ci95 } = paired_difference(&with, &without);
             adapters.push(LeftOut {

@@ -1,7 +1,8 @@
 //! Merges of a pool's adapters for an evaluation, and the choice of their factor without real data.
 
+use super::progress::told;
 use super::report::{FactorSource, MergeReport, TriedFactor};
-use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources, told};
+use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources};
 use crate::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
@@ -11,7 +12,7 @@ use crate::recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 
 /// Factors that are tried.
-const FACTORS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
+pub(super) const FACTORS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
 
 /// Tasks of each adapter's synthetic images.
 const SYNTHETIC_TASKS: usize = 50;
@@ -60,12 +61,12 @@ impl App {
         sources: &Sources,
         method: Method,
         definition: MergeMethod,
-        progress: Progress<'_>,
+        progress: &dyn Progress,
     ) -> Result<(Adapter, MergeReport), EvaluationError> {
         let mut tried = Vec::new();
         let (factor, factor_from) = match method.factor {
             Some(factor) => (factor, FactorSource::Given),
-            None if request.chooses_factor(method) => {
+            None if request.recipe.chooses_factor(method) => {
                 tried = self
                     .try_factors(request, sources, definition, progress)
                     .await?;
@@ -74,7 +75,10 @@ impl App {
             None => (1.0, FactorSource::Definition),
         };
         let pool: Vec<&ServedAdapter> = sources.pool.iter().collect();
-        let adapter = times(&merged(&pool, definition, request.merge_rank)?, factor);
+        let adapter = times(
+            &merged(&pool, definition, request.recipe.merge_rank)?,
+            factor,
+        );
         let report = MergeReport {
             factor,
             factor_from,
@@ -91,18 +95,18 @@ impl App {
         request: &Evaluation,
         sources: &Sources,
         method: MergeMethod,
-        progress: Progress<'_>,
+        progress: &dyn Progress,
     ) -> Result<Vec<TriedFactor>, EvaluationError> {
         let synthetic = &sources.synthetic;
         let mut accuracies = vec![Vec::new(); FACTORS.len()];
         for (left_out, images) in synthetic.iter().enumerate() {
             let others = sources.all_but(left_out);
-            let merged = merged(&others, method, request.merge_rank)?;
+            let merged = merged(&others, method, request.recipe.merge_rank)?;
             let positions = images.by_class();
             let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
-            let shape = synthetic_shape(request.shape, &sizes);
+            let shape = synthetic_shape(request.recipe.shape(), &sizes);
             let levels = (images.all_levels(), images.image_size());
-            let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.seed)?;
+            let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.recipe.seed)?;
             for (place, &factor) in FACTORS.iter().enumerate() {
                 let (done, total) = (left_out * FACTORS.len(), synthetic.len() * FACTORS.len());
                 told(progress, "choosing a factor", done + place, total)?;
@@ -110,7 +114,7 @@ impl App {
                 let features = self
                     .features_by_class(levels, &positions, Some(&adapter), Pass::UNTOLD)
                     .await?;
-                let tasks = task_accuracies(&features, &episodes, request.distance);
+                let tasks = task_accuracies(&features, &episodes, request.recipe.distance);
                 accuracies[place].push(accuracy(&tasks).mean);
             }
         }

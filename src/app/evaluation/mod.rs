@@ -1,18 +1,23 @@
 //! Methods compared on the same few-shot tasks: adapters, merges of adapters, and what one would do without them. Features of every
 //! picture are computed once for each method.
 
+mod cost;
 mod leave_out;
 mod merging;
 mod method;
+mod progress;
 mod recipe;
 mod report;
+mod request;
 mod tuning;
 
 pub use leave_out::{LeaveOneOut, LeftOut};
 pub use method::{Method, MethodKind};
+pub(super) use progress::Pass;
+pub use progress::Progress;
 pub use recipe::EvaluationRecipe;
 pub use report::{
-    Difference, EvaluationReport, FactorSource, MergeReport, MethodReport, TriedFactor,
+    Difference, EvaluationReport, FactorSource, MergeReport, MethodReport, Run, TriedFactor,
     TuningReport,
 };
 
@@ -20,42 +25,35 @@ use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
 use crate::adapter::{Adapter, MergeError};
 use crate::engine::operation::OperationError;
-use crate::inference::{EncodeError, EncodeRow, Outputs};
-use crate::recycle::episode::{Episode, EpisodeError, EpisodeShape, draw_episodes};
+use crate::inference::{EncodeRow, Outputs};
+use crate::recycle::episode::{Episode, EpisodeError, draw_episodes};
 use crate::recycle::evaluate::{
     TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
 };
 use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
-use report::{Run, pairwise};
-use std::ops::ControlFlow;
+use progress::Passes;
+use report::pairwise;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// What to compare, and on which tasks.
-#[derive(Debug, Clone)]
+/// What to compare, and with whom.
+#[derive(Debug, Clone, Default)]
 pub struct Evaluation {
-    pub shape: EpisodeShape,
-    /// How many.
-    pub tasks: usize,
-    /// The same seed draws the same tasks.
-    pub seed: u64,
-    pub distance: Distance,
-    pub methods: Vec<Method>,
+    pub recipe: EvaluationRecipe,
     /// References of the adapters that the method `adapter` stands for, each on its own.
     pub adapters: Vec<String>,
     /// Further adapters that `adapter` stands for, which are not in the registry yet.
     pub candidates: Vec<Candidate>,
     /// References of the adapters that are merged.
     pub pool: Vec<String>,
-    /// Rank of merges; what is exact where it is not given.
-    pub merge_rank: Option<usize>,
-    /// Chooses the factor of every merge on synthetic tasks, not of the sum alone.
-    pub choose_factors: bool,
-    /// The method that differences are taken to; `bare` where it is compared, else the first.
-    pub against: Option<MethodKind>,
-    pub tuning: TaskTuning,
+    /// Pictures of other classes than those that are compared on: `tune` takes the best learning rate on them.
+    pub validation: Option<LabelledImages>,
+    /// Of `tune`.
+    pub threads: usize,
+    /// What an interrupted run of the same evaluation has [kept](Progress::keep).
+    pub finished: Vec<Run>,
 }
 
 /// An adapter that is not in the registry.
@@ -64,19 +62,6 @@ pub struct Candidate {
     /// What the report calls it.
     pub label: String,
     pub adapter: Arc<Adapter>,
-}
-
-/// How `tune` tunes a LoRA for each task.
-#[derive(Debug, Clone)]
-pub struct TaskTuning {
-    /// Most tasks: each takes seconds to minutes.
-    pub tasks: usize,
-    pub steps: u64,
-    /// The best of a few on tasks of `validation` where it is not given, else 1e-3.
-    pub learning_rate: Option<f64>,
-    /// Pictures of other classes than those that are compared on.
-    pub validation: Option<LabelledImages>,
-    pub threads: usize,
 }
 
 /// Pictures that are encoded together.
@@ -108,28 +93,8 @@ impl From<RegistryError> for EvaluationError {
     }
 }
 
-/// Told what is done, how much of it, and of how much; says whether to go on.
-pub type Progress<'a> = &'a (dyn Fn(&'static str, usize, usize) -> ControlFlow<()> + Sync);
-
-/// Tells `progress`, and ends where it says so.
-fn told(
-    progress: Progress<'_>,
-    phase: &'static str,
-    done: usize,
-    total: usize,
-) -> Result<(), AppError> {
-    match progress(phase, done, total) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(EncodeError::Stopped.into()),
-    }
-}
-
-/// For those who tell nobody.
-const UNTOLD: Progress<'static> = &|_, _, _| ControlFlow::Continue(());
-
 /// The adapters of a request, found.
 struct Sources {
-    adapters: Vec<ServedAdapter>,
     pool: Vec<ServedAdapter>,
     /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
     synthetic: Vec<LabelledImages>,
@@ -144,54 +109,11 @@ impl Sources {
     }
 }
 
-impl Evaluation {
-    /// Whether the factor of this merge is chosen on synthetic tasks.
-    fn chooses_factor(&self, method: Method) -> bool {
-        let is_meant = method.kind == MethodKind::Sum || self.choose_factors;
-        is_meant && method.kind.takes_factor() && method.factor.is_none()
-    }
-
-    /// Checks everything that needs no backbone and no picture.
-    ///
-    /// # Errors
-    /// [`EvaluationError::Request`]
-    pub fn check(&self) -> Result<(), EvaluationError> {
-        let refuse = |sentence: String| Err(EvaluationError::Request(sentence));
-        if self.tasks == 0 {
-            return refuse("there must be at least 1 task".into());
-        }
-        if self.methods.is_empty() {
-            return refuse("there is no method to compare; name at least one, such as bare".into());
-        }
-        for (place, method) in self.methods.iter().enumerate() {
-            let name = method.kind.name();
-            if self.methods[..place].contains(method) {
-                return refuse(format!("the method {name} stands twice; leave one out"));
-            }
-            let is_named = !self.adapters.is_empty() || !self.candidates.is_empty();
-            if method.kind == MethodKind::Adapter && !is_named {
-                return refuse("the method adapter needs an adapter; name it with --adapter, or adapters in a request".into());
-            }
-            if method.kind.merge().is_some() && self.pool.is_empty() {
-                return refuse(format!(
-                    "{name} merges adapters; name them with --pool A B C, or pool in a request"
-                ));
-            }
-            if method.kind == MethodKind::Tune && (self.tuning.tasks == 0 || self.tuning.steps == 0)
-            {
-                return refuse("tune needs at least 1 task and 1 step".into());
-            }
-        }
-        match self.against {
-            Some(against) if !self.methods.iter().any(|method| method.kind == against) => {
-                refuse(format!(
-                    "differences are to be taken to {}, which is not among the methods; add it",
-                    against.name()
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
+/// One line of the report, to be computed.
+struct Entry {
+    method: Method,
+    /// Label and adapter, of the method `adapter`.
+    adapter: Option<(String, Arc<Adapter>)>,
 }
 
 impl App {
@@ -203,100 +125,47 @@ impl App {
         &self,
         images: &LabelledImages,
         request: &Evaluation,
-        progress: Progress<'_>,
+        progress: &dyn Progress,
     ) -> Result<EvaluationReport, EvaluationError> {
         request.check()?;
+        let recipe = &request.recipe;
         let positions = images.by_class();
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
-        let episodes = draw_episodes(&sizes, request.shape, request.tasks, request.seed)?;
-        let chooses = |&method: &Method| request.chooses_factor(method);
-        let sources = Sources {
-            adapters: self.found(&request.adapters).await?,
-            ..self
-                .pool_of(request, request.methods.iter().any(chooses))
-                .await?
-        };
-        let mut bare = None;
-        let mut passes = Passes::new(request, progress);
-        let mut runs: Vec<Run> = Vec::new();
+        let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
+        let chooses = |&method: &Method| recipe.chooses_factor(method);
+        let methods = request.methods();
+        let chooses_factor = methods.iter().any(chooses) || recipe.leave_one_out;
+        let sources = self.pool_of(request, chooses_factor).await?;
+        let entries = self.entries(request, &methods).await?;
         let tasks = Tasks {
             images,
             positions: &positions,
             episodes: &episodes,
         };
-        for &method in &request.methods {
-            let run = |accuracies| Run {
-                kind: method.kind,
-                adapter: None,
-                accuracies,
-                merge: None,
-                tuning: None,
-            };
-            match (method.kind, method.kind.merge()) {
-                (_, Some(definition)) => {
-                    let (adapter, merge) = self
-                        .merged_pool(request, &sources, method, definition, progress)
-                        .await?;
-                    let adapter = Arc::new(adapter);
-                    let accuracies = self.by_prototypes(&tasks, request, &adapter, passes.next());
-                    runs.push(Run {
-                        merge: Some(merge),
-                        ..run(accuracies.await?)
-                    });
-                }
-                (MethodKind::Adapter, _) => {
-                    let found = sources.adapters.iter();
-                    let found = found.map(|own| (own.record.label(), &own.adapter));
-                    let candidates = request.candidates.iter();
-                    let candidates = candidates.map(|own| (own.label.clone(), &own.adapter));
-                    for (label, adapter) in candidates.chain(found) {
-                        let accuracies =
-                            self.by_prototypes(&tasks, request, adapter, passes.next());
-                        runs.push(Run {
-                            adapter: Some(label),
-                            ..run(accuracies.await?)
-                        });
-                    }
-                }
-                (MethodKind::Pixels, _) => {
-                    let distance = request.distance;
-                    runs.push(run(pixel_accuracies(
-                        images, &positions, &episodes, distance,
-                    )));
-                }
-                (MethodKind::Tune, _) => {
-                    let (accuracies, tuning) = self.tuned(&tasks, request, progress)?;
-                    runs.push(Run {
-                        tuning: Some(tuning),
-                        ..run(accuracies)
-                    });
-                }
-                (kind, _) => {
-                    if bare.is_none() {
-                        let levels = (images.all_levels(), images.image_size());
-                        let features =
-                            self.features_by_class(levels, &positions, None, passes.next());
-                        bare = Some(features.await?);
-                    }
-                    let features = bare.as_deref().unwrap_or_default();
-                    runs.push(run(if kind == MethodKind::Linear {
-                        linear_probe_accuracies(features, &episodes)?
-                    } else {
-                        task_accuracies(features, &episodes, request.distance)
-                    }));
-                }
-            }
+        let mut runs = request.finished.clone();
+        runs.truncate(entries.len());
+        let left = entries.get(runs.len()..).unwrap_or_default();
+        let mut passes = Passes::new(left, progress);
+        let mut bare = None;
+        for entry in left {
+            let run = self.run(entry, &tasks, request, &sources, &mut bare, &mut passes);
+            runs.push(run.await?);
+            progress.keep(&runs);
         }
-        let against = request.against.unwrap_or(MethodKind::Bare);
+        let leave_one_out = match recipe.leave_one_out {
+            true => Some(self.leave_one_out(images, request, None, progress).await?),
+            false => None,
+        };
+        let against = recipe.against.unwrap_or(MethodKind::Bare);
         let against = runs
             .iter()
             .find(|run| run.kind == against)
             .unwrap_or(&runs[0]);
         Ok(EvaluationReport {
-            shape: request.shape,
-            tasks: request.tasks,
-            seed: request.seed,
-            distance: request.distance,
+            shape: recipe.shape(),
+            tasks: recipe.tasks,
+            seed: recipe.seed,
+            distance: recipe.distance,
             classes: positions.len(),
             images: images.len(),
             backbone: self.backbone_name.clone(),
@@ -305,7 +174,84 @@ impl App {
             against: against.kind,
             methods: runs.iter().map(|run| run.report(against)).collect(),
             pairwise: pairwise(&runs),
+            leave_one_out,
         })
+    }
+
+    /// Every line of the report, in order.
+    async fn entries(
+        &self,
+        request: &Evaluation,
+        methods: &[Method],
+    ) -> Result<Vec<Entry>, EvaluationError> {
+        let found = self.found(&request.adapters).await?;
+        let found = found
+            .into_iter()
+            .map(|own| (own.record.label(), own.adapter));
+        let candidates = request.candidates.iter();
+        let candidates = candidates.map(|own| (own.label.clone(), own.adapter.clone()));
+        let adapters: Vec<_> = candidates.chain(found).collect();
+        let mut entries = Vec::new();
+        for &method in methods {
+            let entry = |adapter| Entry { method, adapter };
+            if method.kind == MethodKind::Adapter {
+                entries.extend(adapters.iter().cloned().map(|own| entry(Some(own))));
+            } else {
+                entries.push(entry(None));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// `bare` holds the bare backbone's features once they are known.
+    async fn run(
+        &self,
+        entry: &Entry,
+        tasks: &Tasks<'_>,
+        request: &Evaluation,
+        sources: &Sources,
+        bare: &mut Option<Vec<Vec<Vec<f32>>>>,
+        passes: &mut Passes<'_>,
+    ) -> Result<Run, EvaluationError> {
+        let Entry { method, adapter } = entry;
+        let distance = request.recipe.distance;
+        let mut run = Run::of(method.kind);
+        run.accuracies = match (method.kind, method.kind.merge(), adapter) {
+            (_, Some(definition), _) => {
+                let merged =
+                    self.merged_pool(request, sources, *method, definition, passes.progress);
+                let (adapter, merge) = merged.await?;
+                run.merge = Some(merge);
+                let adapter = Arc::new(adapter);
+                self.by_prototypes(tasks, distance, &adapter, passes.next())
+                    .await?
+            }
+            (_, _, Some((label, adapter))) => {
+                run.adapter = Some(label.clone());
+                self.by_prototypes(tasks, distance, adapter, passes.next())
+                    .await?
+            }
+            (MethodKind::Pixels, _, _) => {
+                pixel_accuracies(tasks.images, tasks.positions, tasks.episodes, distance)
+            }
+            (MethodKind::Tune, _, _) => {
+                let (accuracies, tuning) = self.tuned(tasks, request, passes.progress)?;
+                run.tuning = Some(tuning);
+                accuracies
+            }
+            (kind, _, _) => {
+                if bare.is_none() {
+                    *bare = Some(self.features_of(tasks, None, passes.next()).await?);
+                }
+                let features = bare.as_deref().unwrap_or_default();
+                if kind == MethodKind::Linear {
+                    linear_probe_accuracies(features, tasks.episodes)?
+                } else {
+                    task_accuracies(features, tasks.episodes, distance)
+                }
+            }
+        };
+        Ok(run)
     }
 
     /// The adapters of the pool, with their synthetic images where a factor is chosen on them: what is missing is said before
@@ -320,11 +266,7 @@ impl App {
             true => self.synthetic_images(&pool).await?,
             false => Vec::new(),
         };
-        Ok(Sources {
-            adapters: Vec::new(),
-            pool,
-            synthetic,
-        })
+        Ok(Sources { pool, synthetic })
     }
 
     async fn found(&self, references: &[String]) -> Result<Vec<ServedAdapter>, EvaluationError> {
@@ -345,15 +287,23 @@ impl App {
     async fn by_prototypes(
         &self,
         tasks: &Tasks<'_>,
-        request: &Evaluation,
+        distance: Distance,
         adapter: &Arc<Adapter>,
         pass: Pass<'_>,
     ) -> Result<Vec<f64>, EvaluationError> {
+        let features = self.features_of(tasks, Some(adapter), pass).await?;
+        Ok(task_accuracies(&features, tasks.episodes, distance))
+    }
+
+    async fn features_of(
+        &self,
+        tasks: &Tasks<'_>,
+        adapter: Option<&Arc<Adapter>>,
+        pass: Pass<'_>,
+    ) -> Result<Vec<Vec<Vec<f32>>>, AppError> {
         let levels = (tasks.images.all_levels(), tasks.images.image_size());
-        let features = self
-            .features_by_class(levels, tasks.positions, Some(adapter), pass)
-            .await?;
-        Ok(task_accuracies(&features, tasks.episodes, request.distance))
+        self.features_by_class(levels, tasks.positions, adapter, pass)
+            .await
     }
 
     /// `features[class][image]` of the pictures at `positions` among `levels` `[N, 3, side, side]`.
@@ -386,60 +336,6 @@ impl App {
         let mut features = features.into_iter();
         let of_class = |own: &Vec<usize>| features.by_ref().take(own.len()).collect();
         Ok(positions.iter().map(of_class).collect())
-    }
-}
-
-/// Passes of all pictures through the backbone, counted together so that the time left is that of all.
-struct Passes<'a> {
-    progress: Progress<'a>,
-    begun: usize,
-    all: usize,
-}
-
-impl<'a> Passes<'a> {
-    fn new(request: &Evaluation, progress: Progress<'a>) -> Self {
-        let is_bare = |kind| matches!(kind, MethodKind::Bare | MethodKind::Linear);
-        let kinds = request.methods.iter().map(|method| method.kind);
-        let passes = kinds.clone().map(|kind| match kind {
-            MethodKind::Adapter => request.adapters.len() + request.candidates.len(),
-            kind => usize::from(kind.merge().is_some()),
-        });
-        Self {
-            progress,
-            begun: 0,
-            all: passes.sum::<usize>() + usize::from(kinds.clone().any(is_bare)),
-        }
-    }
-
-    fn next(&mut self) -> Pass<'a> {
-        self.begun += 1;
-        Pass {
-            progress: self.progress,
-            before: self.begun - 1,
-            all: self.all,
-        }
-    }
-}
-
-/// One of several passes.
-#[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
-    progress: Progress<'a>,
-    before: usize,
-    all: usize,
-}
-
-impl Pass<'_> {
-    /// A pass that nobody is told of.
-    pub const UNTOLD: Pass<'static> = Pass {
-        progress: UNTOLD,
-        before: 0,
-        all: 1,
-    };
-
-    fn told(self, done: usize, of: usize) -> Result<(), AppError> {
-        let (done, total) = (self.before * of + done, self.all * of);
-        told(self.progress, "encoding pictures", done, total)
     }
 }
 

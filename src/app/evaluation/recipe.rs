@@ -1,6 +1,6 @@
 //! What somebody chooses of an evaluation; what is not chosen has a default.
 
-use super::{Evaluation, Method, MethodKind, TaskTuning};
+use super::{Method, MethodKind};
 use crate::recycle::episode::EpisodeShape;
 use crate::recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
@@ -23,10 +23,13 @@ pub struct EvaluationRecipe {
     pub choose_factors: bool,
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
-    /// Most tasks of `tune`.
+    /// Says besides what each adapter of the pool adds to the sum of all.
+    pub leave_one_out: bool,
+    /// Most tasks of `tune`: each takes seconds to minutes.
     pub tune_tasks: usize,
     /// Optimiser steps a task of `tune`.
     pub tune_steps: u64,
+    /// The best of a few on validation pictures where it is not given and there are some, else 1e-3.
     pub tune_learning_rate: Option<f64>,
 }
 
@@ -43,6 +46,7 @@ impl Default for EvaluationRecipe {
             merge_rank: None,
             choose_factors: false,
             against: None,
+            leave_one_out: false,
             tune_tasks: 20,
             tune_steps: 60,
             tune_learning_rate: None,
@@ -59,42 +63,9 @@ impl EvaluationRecipe {
         }
     }
 
-    /// The evaluation of these adapters, and of merges of the pool.
-    pub fn evaluation(
-        &self,
-        adapters: Vec<String>,
-        pool: Vec<String>,
-        threads: usize,
-    ) -> Evaluation {
-        let mut methods = self.methods.clone();
-        if methods.is_empty() {
-            let kinds = [
-                (MethodKind::Adapter, !adapters.is_empty()),
-                (MethodKind::Bare, true),
-                (MethodKind::Average, !pool.is_empty()),
-            ];
-            let kinds = kinds.into_iter().filter(|(_, is_meant)| *is_meant);
-            methods.extend(kinds.map(|(kind, _)| Method::from(kind)));
-        }
-        Evaluation {
-            shape: self.shape(),
-            tasks: self.tasks,
-            seed: self.seed,
-            distance: self.distance,
-            methods,
-            adapters,
-            candidates: Vec::new(),
-            pool,
-            merge_rank: self.merge_rank,
-            choose_factors: self.choose_factors,
-            against: self.against,
-            tuning: TaskTuning {
-                tasks: self.tune_tasks,
-                steps: self.tune_steps,
-                learning_rate: self.tune_learning_rate,
-                validation: None,
-                threads,
-            },
-        }
+    /// Whether the factor of this merge is chosen on synthetic tasks.
+    pub(super) fn chooses_factor(&self, method: Method) -> bool {
+        let is_meant = method.kind == MethodKind::Sum || self.choose_factors;
+        is_meant && method.kind.takes_factor() && method.factor.is_none()
     }
 }

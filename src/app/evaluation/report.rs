@@ -1,5 +1,6 @@
 //! What an evaluation answers, as it stands in JSON too.
 
+use super::leave_out::LeaveOneOut;
 use super::method::MethodKind;
 use crate::recycle::episode::EpisodeShape;
 use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
@@ -25,6 +26,9 @@ pub struct EvaluationReport {
     pub methods: Vec<MethodReport>,
     /// `pairwise[i][j]`: accuracy of method `i` minus that of method `j`, task by task; null on the diagonal.
     pub pairwise: Vec<Vec<Option<Difference>>>,
+    /// What each adapter of the pool adds, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave_one_out: Option<LeaveOneOut>,
 }
 
 /// One method.
@@ -97,16 +101,28 @@ pub struct TuningReport {
 }
 
 /// A method that has run: its accuracy on each task.
-pub(super) struct Run {
-    pub kind: MethodKind,
-    pub adapter: Option<String>,
-    pub accuracies: Vec<f64>,
-    pub merge: Option<MergeReport>,
-    pub tuning: Option<TuningReport>,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    pub(super) kind: MethodKind,
+    pub(super) adapter: Option<String>,
+    pub(super) accuracies: Vec<f64>,
+    pub(super) merge: Option<MergeReport>,
+    pub(super) tuning: Option<TuningReport>,
 }
 
 impl Run {
-    pub fn report(&self, against: &Self) -> MethodReport {
+    /// One that has still to run.
+    pub(super) fn of(kind: MethodKind) -> Self {
+        Self {
+            kind,
+            adapter: None,
+            accuracies: Vec::new(),
+            merge: None,
+            tuning: None,
+        }
+    }
+
+    pub(super) fn report(&self, against: &Self) -> MethodReport {
         let Accuracy { mean, ci95 } = accuracy(&self.accuracies);
         MethodReport {
             name: self.kind,

@@ -1,7 +1,8 @@
 //! A LoRA tuned for each task, as somebody would who has no meta-LoRA.
 
+use super::progress::told;
 use super::report::TuningReport;
-use super::{Evaluation, EvaluationError, Progress, TaskTuning, Tasks, told};
+use super::{Evaluation, EvaluationError, EvaluationRecipe, Progress, Tasks};
 use crate::app::App;
 use crate::engine::session::SessionOptions;
 use crate::recycle::episode::draw_episodes;
@@ -12,28 +13,35 @@ use crate::recycle::tune::TuneRecipe;
 const LEARNING_RATES: [f64; 3] = [3e-4, 1e-3, 3e-3];
 const VALIDATION_TASKS: usize = 10;
 
+/// How a task is tuned.
+pub(super) fn tune_recipe(
+    wanted: &EvaluationRecipe,
+    steps: u64,
+    learning_rate: Option<f64>,
+) -> TuneRecipe {
+    let usual = TuneRecipe::default();
+    TuneRecipe {
+        steps: Some(steps),
+        learning_rate: learning_rate.unwrap_or(usual.learning_rate),
+        seed: wanted.seed,
+        ..usual
+    }
+}
+
 impl App {
     pub(super) fn tuned(
         &self,
         tasks: &Tasks<'_>,
         request: &Evaluation,
-        progress: Progress<'_>,
+        progress: &dyn Progress,
     ) -> Result<(Vec<f64>, TuningReport), EvaluationError> {
-        let TaskTuning {
-            steps, validation, ..
-        } = &request.tuning;
+        let wanted = &request.recipe;
         let options = SessionOptions {
-            threads: request.tuning.threads,
+            threads: request.threads,
             ..SessionOptions::default()
         };
-        let recipe = |learning_rate| TuneRecipe {
-            steps: Some(*steps),
-            learning_rate,
-            seed: request.seed,
-            ..TuneRecipe::default()
-        };
         let run = |phase: &'static str, tasks: &Tasks<'_>, learning_rate: f64| {
-            let recipe = recipe(learning_rate);
+            let recipe = tune_recipe(wanted, wanted.tune_steps, Some(learning_rate));
             let accuracies = tasks.episodes.iter().enumerate().map(|(done, episode)| {
                 told(progress, phase, done, tasks.episodes.len())?;
                 let Tasks {
@@ -50,38 +58,39 @@ impl App {
             });
             accuracies.collect::<Result<Vec<f64>, EvaluationError>>()
         };
-        let (learning_rate, from_validation) = match (request.tuning.learning_rate, validation) {
-            (Some(given), _) => (given, false),
-            (None, None) => (TuneRecipe::default().learning_rate, false),
-            (None, Some(images)) => {
-                let positions = images.by_class();
-                let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
-                let episodes =
-                    draw_episodes(&sizes, request.shape, VALIDATION_TASKS, request.seed)?;
-                let tasks = Tasks {
-                    images,
-                    positions: &positions,
-                    episodes: &episodes,
-                };
-                let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);
-                for learning_rate in LEARNING_RATES {
-                    let own = run("choosing a learning rate", &tasks, learning_rate)?;
-                    let mean = accuracy(&own).mean;
-                    if mean > best.1 {
-                        best = (learning_rate, mean);
+        let (learning_rate, from_validation) =
+            match (wanted.tune_learning_rate, &request.validation) {
+                (Some(given), _) => (given, false),
+                (None, None) => (TuneRecipe::default().learning_rate, false),
+                (None, Some(images)) => {
+                    let positions = images.by_class();
+                    let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
+                    let episodes =
+                        draw_episodes(&sizes, wanted.shape(), VALIDATION_TASKS, wanted.seed)?;
+                    let tasks = Tasks {
+                        images,
+                        positions: &positions,
+                        episodes: &episodes,
+                    };
+                    let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);
+                    for learning_rate in LEARNING_RATES {
+                        let own = run("choosing a learning rate", &tasks, learning_rate)?;
+                        let mean = accuracy(&own).mean;
+                        if mean > best.1 {
+                            best = (learning_rate, mean);
+                        }
                     }
+                    (best.0, true)
                 }
-                (best.0, true)
-            }
-        };
-        let first = request.tuning.tasks.min(tasks.episodes.len());
+            };
+        let first = wanted.tune_tasks.min(tasks.episodes.len());
         let tasks = Tasks {
             episodes: &tasks.episodes[..first],
             ..*tasks
         };
         let accuracies = run("tuning on each task", &tasks, learning_rate)?;
         let report = TuningReport {
-            steps: *steps,
+            steps: wanted.tune_steps,
             rank: TuneRecipe::default().rank,
             learning_rate,
             learning_rate_from_validation: from_validation,

@@ -12,6 +12,7 @@ use crate::jobs::RunnerOptions;
 use crate::store::{JobFilter, JobRecord, JobState, Store, StoreError};
 use clap::{Args, Subcommand};
 use client::{Change, Client};
+use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 use watch::{Display, follow};
@@ -285,13 +286,26 @@ fn show(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     print_line(&format!("recipe\t{}", job.recipe))
 }
 
+/// A result without its lists and objects, which `jobs show` has.
+fn in_short(result: &Value) -> String {
+    let fields = result.as_object().into_iter().flatten();
+    let scalars = fields
+        .filter(|(_, value)| !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null));
+    Value::Object(
+        scalars
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    )
+    .to_string()
+}
+
 /// What there is to say of a job besides its state.
 fn note(job: &JobRecord) -> String {
     match (job.state, &job.progress, &job.error, &job.result) {
         (JobState::Running, ..) if job.cancel_requested => "stopping".to_owned(),
         (JobState::Running, Some(progress), ..) => watch::in_words(progress),
         (JobState::Failed | JobState::Queued, _, Some(error), _) => error.message.clone(),
-        (JobState::Succeeded, .., Some(result)) => result.to_string(),
+        (JobState::Succeeded, .., Some(result)) => in_short(result),
         (
             JobState::Queued
             | JobState::Running

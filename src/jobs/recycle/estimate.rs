@@ -5,6 +5,7 @@ use super::{Recycle, Recycled, session_options};
 use crate::adapter::Adapter;
 use crate::backbone::Backbone;
 use crate::jobs::invert::prior_data_of;
+use crate::jobs::pictures::{PICTURES, VALIDATION, read_pictures};
 use crate::jobs::{JobContext, JobError};
 use crate::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
 use crate::recycle::inversion::{
@@ -98,6 +99,8 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, Job
     tell(context, 1)?;
     let training = training(job, context, &backbone, &adapters, &counts)?;
     tell(context, 2)?;
+    let evaluation_seconds = evaluation(job, context, images)?;
+    tell(context, 3)?;
     let image_bytes = image_bytes(job, &backbone);
     let untried: usize = counts.iter().skip(MEMBERS_TRIED).sum();
     let (together, tried) = images_together(&job.inversion);
@@ -123,7 +126,8 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, Job
         "images": images,
         "inversion_seconds": inversion_seconds,
         "meta_training_seconds": training.seconds,
-        "seconds": inversion_seconds + training.seconds,
+        "evaluation_seconds": evaluation_seconds,
+        "seconds": inversion_seconds + training.seconds + evaluation_seconds,
         "memory_bytes": memory,
         "disk_bytes": disk,
     }))
@@ -133,7 +137,7 @@ fn tell(context: &JobContext, step: u64) -> Result<(), JobError> {
     context.report(&StepReport {
         phase: "timing some steps",
         step,
-        total: 2,
+        total: 3,
         figures: vec![],
     })
 }
@@ -246,10 +250,13 @@ fn training(
         ..recipe.clone()
     };
     let options = session_options(context);
-    let training = MetaTraining::new(backbone, members, trial, options)?;
+    let mut training = MetaTraining::new(backbone, members, trial, options)?;
+    if job.validation.is_some() {
+        training = training.validated_on(read_pictures(context, VALIDATION)?)?;
+    }
     let (prefix_values, factor_values) = training.sizes();
     let times = Times::of(context, training)?;
-    let is_validated = recipe.held_out > 0.0;
+    let is_validated = recipe.held_out > 0.0 || job.validation.is_some();
     let more = counts.iter().sum::<usize>() as f64 / counts[..tried].iter().sum::<usize>() as f64;
     let prepared: f64 = times.all("preparing the images").iter().sum();
     let all = times.all("meta-training");
@@ -259,6 +266,11 @@ fn training(
     let validation = match is_validated {
         true => all.first().copied().unwrap_or(0.0),
         false => 0.0,
+    };
+    // Real pictures are no more for more adapters.
+    let validation = match job.validation {
+        Some(_) => validation,
+        None => validation * more,
     };
     let validations = 1 + recipe.episodes / recipe.validate_every();
     // Their passes carry the changes of all adapters.
@@ -271,10 +283,23 @@ fn training(
         seconds: more * prepared
             + factor_steps as f64 * factor_step
             + recipe.episodes as f64 * episode
-            + validations as f64 * validation * more,
+            + validations as f64 * validation,
         prefix_bytes_per_image: 4 * prefix_values,
         factor_bytes: 4 * factor_values,
     })
+}
+
+/// Seconds of measuring the meta-LoRA; 0 where there are no pictures for it.
+fn evaluation(job: &Recycle, context: &JobContext, images: usize) -> Result<f64, JobError> {
+    let Some(request) = job.evaluation_of(Adapter::default(), context) else {
+        return Ok(0.0);
+    };
+    let pictures = read_pictures(context, PICTURES)?;
+    let app = context
+        .services()
+        .app(&job.backbone_digest, context.threads());
+    let app = context.block_on(app)?;
+    Ok(context.block_on(app.evaluation_seconds(&pictures, &request, images))?)
 }
 
 /// A pool like the one that the inversion of `adapter` will make, with nothing to see in it.

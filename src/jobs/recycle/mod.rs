@@ -12,7 +12,7 @@ use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::adapter::Adapter;
-use crate::app::evaluation::{Candidate, EvaluationRecipe, EvaluationReport};
+use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
 use crate::engine::session::SessionOptions;
 use crate::recycle::inversion::InversionRecipe;
 use crate::recycle::meta_train::{
@@ -48,7 +48,7 @@ pub struct Recycle {
     /// How the meta-LoRA is measured, where there are pictures for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationRecipe>,
-    /// Pictures for that which could not be used, one sentence each.
+    /// Pictures for both which could not be used, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
     /// What a recipe file says that should come out.
@@ -183,7 +183,12 @@ impl Recycle {
                 context.log(LogLevel::Info, "going on from the last checkpoint")?;
                 MetaTraining::resume(&backbone, members, recipe, options, &state)?
             }
-            None => MetaTraining::new(&backbone, members, recipe, options)?,
+            None => {
+                for sentence in &self.left_out {
+                    context.log(LogLevel::Warning, sentence)?;
+                }
+                MetaTraining::new(&backbone, members, recipe, options)?
+            }
         };
         if self.validation.is_some() {
             training = training.validated_on(read_pictures(context, VALIDATION)?)?;
@@ -210,21 +215,29 @@ impl Recycle {
         context: &JobContext,
         outcome: &MetaTrainOutcome,
     ) -> Result<Option<EvaluationReport>, JobError> {
-        let Some(recipe) = &self.evaluation else {
+        let chosen = outcome.chosen(self.meta_training.keep).clone();
+        let Some(request) = self.evaluation_of(chosen, context) else {
             return Ok(None);
         };
-        for sentence in &self.left_out {
-            context.log(LogLevel::Warning, sentence)?;
-        }
         let images = read_pictures(context, PICTURES)?;
+        // The one checkpoint of this job is that of meta-training, which takes longer.
+        let keep = |_: &[Run]| Ok(());
+        evaluation::evaluate(context, &self.backbone_digest, &images, &request, keep).map(Some)
+    }
+
+    /// The evaluation of `adapter` beside merges of those that are recycled; `None` where none is wanted.
+    fn evaluation_of(&self, adapter: Adapter, context: &JobContext) -> Option<Evaluation> {
         let pool = self.adapters.iter();
-        let pool = pool.map(|own| own.adapter_id.to_string()).collect();
-        let mut request = recipe.evaluation(Vec::new(), pool, context.threads());
-        request.candidates = vec![Candidate {
-            label: self.name.to_string(),
-            adapter: Arc::new(outcome.chosen(self.meta_training.keep).clone()),
-        }];
-        evaluation::evaluate(context, &self.backbone_digest, &images, &request).map(Some)
+        self.evaluation.as_ref().map(|recipe| Evaluation {
+            recipe: recipe.clone(),
+            candidates: vec![Candidate {
+                label: self.name.to_string(),
+                adapter: Arc::new(adapter),
+            }],
+            pool: pool.map(|own| own.adapter_id.to_string()).collect(),
+            threads: context.threads(),
+            ..Evaluation::default()
+        })
     }
 
     /// Stores the state that the recipe chooses, and beside it the other one where it differs.

@@ -2,11 +2,11 @@
 
 use super::recipe_file::RecipeFile;
 use super::{Expected, Recycle, Recycled};
-use crate::app::evaluation::{EvaluationRecipe, Method, MethodKind};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, Method, MethodKind};
 use crate::app::registry::{check_backbone, check_name};
-use crate::jobs::evaluation::{Pictures, pictures};
+use crate::jobs::evaluation::{Pictures, compared_on, pictures};
 use crate::jobs::kinds::new_job;
-use crate::jobs::pictures::{VALIDATION, picture_input, prepare};
+use crate::jobs::pictures::VALIDATION;
 use crate::jobs::request::resolve_once;
 use crate::jobs::{
     ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
@@ -14,7 +14,7 @@ use crate::jobs::{
 };
 use crate::recycle::inversion::InversionRecipe;
 use crate::recycle::meta_train::MetaTrainRecipe;
-use crate::store::{AdapterRecord, Digest, Name, NewInput, Retention};
+use crate::store::{AdapterRecord, Digest, Name, Retention};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -86,8 +86,8 @@ pub(super) async fn plan(
         services,
     )
     .await?;
-    let validation = validation_input(validation, recipe, &backbone_digest, services).await?;
-    let validation_digest = validation.as_ref().map(|own| Digest::of(&own.bytes));
+    let validation = validated_on(validation, recipe, &backbone_digest, services).await?;
+    let validation_digest = validation.as_ref().map(|own| Digest::of(&own.input.bytes));
     if let Some(file) = expects {
         file.check_validation(validation_digest.as_ref())?;
     }
@@ -113,9 +113,11 @@ pub(super) async fn plan(
         meta_training: wish.meta_training,
         validation: validation_digest,
         evaluation: measured.as_ref().map(|own| own.recipe.clone()),
-        left_out: measured
-            .as_ref()
-            .map_or(Vec::new(), |own| own.pictures.left_out.clone()),
+        left_out: validation
+            .iter()
+            .chain(measured.iter().map(|own| &own.pictures))
+            .flat_map(|own| own.left_out.iter().cloned())
+            .collect(),
         expected: wish.expected,
         dry_run: dry_run.then(Uuid::new_v4),
     };
@@ -123,17 +125,18 @@ pub(super) async fn plan(
         job,
         inputs: measured
             .into_iter()
-            .map(|own| own.pictures.input)
+            .map(|own| own.pictures)
             .chain(validation)
+            .map(|own| own.input)
             .collect(),
         waits_for: request.waits_for.clone(),
     };
     if dry_run {
         // The trial needs the priors' files.
-        planned.inputs = inversions
-            .into_iter()
-            .next()
-            .map_or(Vec::new(), |one| one.inputs);
+        let priors = inversions.into_iter().next();
+        planned
+            .inputs
+            .extend(priors.into_iter().flat_map(|one| one.inputs));
         return Ok(vec![planned]);
     }
     let key = planned.job.deduplication_key(&planned.inputs);
@@ -145,33 +148,24 @@ pub(super) async fn plan(
 }
 
 /// The pictures of a zip that the best state is chosen on, checked for enough tasks.
-async fn validation_input(
+async fn validated_on(
     zip: Option<Vec<u8>>,
     recipe: &MetaTrainRecipe,
     backbone: &Digest,
     services: &Services,
-) -> Result<Option<NewInput>, RequestError> {
+) -> Result<Option<Pictures>, RequestError> {
     let Some(zip) = zip else {
         return Ok(None);
     };
-    let preprocess = services.backbone(backbone).await?.preprocess.clone();
     let recipe = recipe.clone();
-    let prepared = move || {
-        let invalid = |detail: String| RequestError::invalid(VALIDATION, detail);
-        let pictures =
-            labelled_images(&zip, &ARCHIVE_LIMITS).map_err(|error| invalid(error.to_string()))?;
-        let images = prepare(pictures, None, &preprocess)
-            .map_err(|error| invalid(error.to_string()))?
-            .images;
-        let sizes: Vec<usize> = images.by_class().iter().map(Vec::len).collect();
-        recipe
-            .real_tasks(&sizes)
-            .map_err(|error| invalid(error.to_string()))?;
-        picture_input(VALIDATION, &images).map(Some)
+    let images = move || {
+        labelled_images(&zip, &ARCHIVE_LIMITS)
+            .map_err(|error| RequestError::invalid(VALIDATION, error.to_string()))
     };
-    tokio::task::spawn_blocking(prepared)
-        .await
-        .map_err(|error| RequestError::Registry(error.into()))?
+    let check = move |sizes: &[usize]| recipe.real_tasks(sizes).map(drop);
+    let places = (VALIDATION, VALIDATION);
+    let pictures = pictures(images, places, check, backbone, services);
+    pictures.await.map(Some)
 }
 
 /// How the meta-LoRA is measured, and on what.
@@ -206,12 +200,16 @@ async fn measured(
         }
         recipe.methods = kinds.into_iter().map(Method::from).collect();
     }
-    let any = vec![String::new()];
-    recipe
-        .evaluation(any.clone(), any, 0)
+    let request = Evaluation {
+        recipe: recipe.clone(),
+        adapters: vec![String::new()],
+        pool: vec![String::new(); adapters],
+        ..Evaluation::default()
+    };
+    request
         .check()
         .map_err(|error| RequestError::invalid("evaluation", error.to_string()))?;
-    let pictures = pictures(images, &recipe, backbone, services).await?;
+    let pictures = compared_on(images, &recipe, backbone, services).await?;
     Ok(Some(Measured { recipe, pictures }))
 }
 
@@ -304,11 +302,11 @@ async fn inversions(
     };
     Invert::plan(wanted, services)
         .await
-        .map_err(|error| match error {
-            RequestError::Invalid { parameter, detail } if parameter == "recipe" => {
-                RequestError::invalid("inversion", detail)
+        .map_err(|error| match &error {
+            RequestError::Invalid { parameter, .. } if parameter == "recipe" => {
+                error.told_of("inversion")
             }
-            error => error,
+            _ => error,
         })
 }
 

@@ -45,6 +45,20 @@ impl BodyKind {
     }
 }
 
+/// Refuses a body that is no form.
+///
+/// # Errors
+/// [`ApiError::UnsupportedMediaType`]
+pub fn require_form(headers: &HeaderMap) -> Result<(), ApiError> {
+    match BodyKind::of(headers)? {
+        BodyKind::Form => Ok(()),
+        BodyKind::Json => Err(ApiError::UnsupportedMediaType {
+            found: Some("application/json".into()),
+            wanted: "multipart/form-data",
+        }),
+    }
+}
+
 /// An image inside JSON.
 #[derive(ToSchema)]
 #[schema(value_type = String, content_encoding = "base64", example = "data:image/png;base64,iVBORw0KGgo=")]

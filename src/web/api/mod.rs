@@ -6,11 +6,14 @@ mod classify;
 mod embed;
 mod images;
 mod jobs;
+mod labelled_parts;
 mod parameters;
+mod pool_quality;
 mod pools;
 mod schemas;
 
 pub use backbones::BackboneIdentity;
+pub use pool_quality::MOST_REAL_PICTURES;
 
 use super::{ApiError, WebState};
 use crate::app::App;
@@ -28,6 +31,7 @@ pub fn router() -> OpenApiRouter<WebState> {
         .merge(adapters::router())
         .merge(jobs::router())
         .merge(pools::router())
+        .merge(pool_quality::router())
 }
 
 /// The adapter that gave an answer.

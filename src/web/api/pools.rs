@@ -2,10 +2,8 @@
 
 use super::jobs::JobProblems;
 use crate::app::App;
-use crate::app::pool_quality::{PoolQuality, PoolQualityError};
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
 use crate::store::{Digest, PoolRecord, Retention};
-use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -24,7 +22,6 @@ pub fn router() -> OpenApiRouter<WebState> {
         .routes(routes!(show, delete))
         .routes(routes!(image))
         .routes(routes!(kept_tokens))
-        .routes(routes!(quality))
 }
 
 /// Synthetic images of one adapter.
@@ -83,7 +80,9 @@ fn described(record: PoolRecord) -> Result<Pool, ApiError> {
     })
 }
 
-fn pool_id(text: &str) -> Result<Uuid, ApiError> {
+/// # Errors
+/// [`ApiError::UnknownPool`]
+pub(super) fn pool_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse()
         .map_err(|_| ApiError::UnknownPool(text.to_owned()))
 }
@@ -94,15 +93,6 @@ impl From<PoolFileError> for ApiError {
             PoolFileError::Store(error) => error.into(),
             PoolFileError::NoImage(index) => Self::UnknownPicture(index.to_string()),
             PoolFileError::Damaged(error) => Self::Internal(error.to_string()),
-        }
-    }
-}
-
-impl From<PoolQualityError> for ApiError {
-    fn from(error: PoolQualityError) -> Self {
-        match error {
-            PoolQualityError::App(error) => error.into(),
-            PoolQualityError::Quality(error) => Self::Internal(error.to_string()),
         }
     }
 }
@@ -191,18 +181,4 @@ async fn kept_tokens(
     let kept = pool_kept_patches(store, &record).await?;
     let grid = described(record)?.summary.grid;
     Ok(Json(KeptTokens { grid, kept }))
-}
-
-/// Measures a pool: how varied and how hard its images are, and which adapters are like its own
-#[utoipa::path(get, path = "/pools/{id}/quality", tag = "pools",
-    params(("id" = Uuid, Path, description = "Id of the pool")),
-    responses((status = 200, description = "What the images are worth; computed anew each time", body = PoolQuality), JobProblems))]
-async fn quality(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    admission: Admission,
-) -> Result<Json<PoolQuality>, ApiError> {
-    let record = app.registry()?.store().pool(pool_id(&id)?).await?;
-    let work = async { Ok(app.pool_quality(&record, None).await) };
-    Ok(Json(admission.answer(work).await??))
 }

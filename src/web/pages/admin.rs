@@ -3,6 +3,7 @@
 
 use super::{assets, document};
 use crate::web::WebState;
+use crate::web::api::MOST_REAL_PICTURES;
 use crate::web::limits::Gate;
 use askama::Template;
 use axum::Router;
@@ -46,6 +47,8 @@ struct PoolsPage<'a> {
 #[template(path = "admin/pool.html")]
 struct PoolPage<'a> {
     assets: &'a str,
+    max_upload_bytes: usize,
+    most_real_pictures: usize,
 }
 
 #[derive(Clone, Template)]
@@ -98,7 +101,14 @@ pub fn router() -> Router<WebState> {
         )
         .route("/admin/compare/{id}", frame(ComparisonPage { assets }))
         .route("/admin/pools", frame(PoolsPage { assets }))
-        .route("/admin/pools/{id}", frame(PoolPage { assets }))
+        .route(
+            "/admin/pools/{id}",
+            upload_frame(move |max_upload_bytes| PoolPage {
+                assets,
+                max_upload_bytes,
+                most_real_pictures: MOST_REAL_PICTURES,
+            }),
+        )
 }
 
 /// A page whose form sends pictures: it is told the most bytes that the server takes.
@@ -142,6 +152,11 @@ mod tests {
             assets,
             max_upload_bytes,
         };
+        let pool = PoolPage {
+            assets,
+            max_upload_bytes,
+            most_real_pictures: 1,
+        };
         let html = |page: &dyn askama::DynTemplate| page.dyn_render().expect("a page");
         [
             (html(&AdaptersPage { assets }), &["list", "importing"]),
@@ -153,7 +168,10 @@ mod tests {
                 html(&jobs),
                 &["jobs", "start_tune", "start_invert", "confirm"],
             ),
-            (html(&JobPage { assets }), &["job", "image_grid", "confirm"]),
+            (
+                html(&JobPage { assets }),
+                &["job", "learned_from", "image_grid", "confirm"],
+            ),
             (html(&recycle), &["recycle", "runs", "confirm"]),
             (
                 html(&compare),
@@ -165,8 +183,8 @@ mod tests {
             ),
             (html(&PoolsPage { assets }), &["pools"]),
             (
-                html(&PoolPage { assets }),
-                &["pool", "image_grid", "confirm"],
+                html(&pool),
+                &["pool", "quality", "real_pictures", "image_grid", "confirm"],
             ),
         ]
     }

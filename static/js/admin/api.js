@@ -124,23 +124,26 @@ export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/p
 export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
 export const startRecycle = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "recycle", ...parameters } }));
 
-// Uploads `archive` (a Blob), a zip of labelled pictures, with the parameters of a job; lists and objects among them go as JSON.
-// Calls `progress` with the share that has gone. Returns the jobs that were made. `fetch` does not tell how far an upload is.
-export function startWithPictures(kind, parameters, archive, progress, signal) {
+// Uploads `archive` (a Blob), a zip of labelled pictures, with the parameters of a job. Returns the jobs that were made.
+export const startWithPictures = async (kind, parameters, archive, progress, signal) => started(await upload("/jobs", { kind, ...parameters }, archive, progress, signal));
+
+// Sends a zip of labelled pictures beside `parameters`; lists and objects among them go as JSON. Calls `progress` with the share that
+// has gone; `fetch` does not tell how far an upload is.
+function upload(path, parameters, archive, progress, signal) {
   const body = new FormData();
-  for (const [name, value] of Object.entries({ kind, ...parameters })) body.append(name, typeof value === "object" ? JSON.stringify(value) : value);
+  for (const [name, value] of Object.entries(parameters)) body.append(name, typeof value === "object" ? JSON.stringify(value) : value);
   body.append("archive", archive, "pictures.zip");
   const request = new XMLHttpRequest();
   return new Promise((resolve, reject) => {
     request.upload.addEventListener("progress", ({ loaded, total }) => progress(total > 0 ? loaded / total : 0));
     request.addEventListener("load", () => {
       if (request.status < 200 || request.status > 299) reject(failureOf(request.status, request.responseText));
-      else resolve(started(JSON.parse(request.responseText)));
+      else resolve(JSON.parse(request.responseText));
     });
     request.addEventListener("error", () => reject(unreachable()));
     request.addEventListener("abort", () => reject(new DOMException("The upload was stopped.", "AbortError")));
     signal.addEventListener("abort", () => request.abort());
-    request.open("POST", `${API}/jobs`);
+    request.open("POST", `${API}${path}`);
     request.setRequestHeader("accept", "application/json");
     request.send(body);
   });
@@ -150,5 +153,7 @@ export const pools = async () => (await answer("GET", "/pools")).pools;
 export const pool = (id) => answer("GET", onePool(id));
 export const removePool = (id) => answer("DELETE", onePool(id));
 export const poolQuality = (id) => answer("GET", `${onePool(id)}/quality`);
+// As that, with a zip of real pictures to compare with.
+export const poolQualityBeside = (id, archive, progress, signal) => upload(`${onePool(id)}/quality`, {}, archive, progress, signal);
 export const keptTokens = (id) => answer("GET", `${onePool(id)}/kept-tokens`);
 export const imageAddress = (id, index) => `${API}${onePool(id)}/images/${index}`;

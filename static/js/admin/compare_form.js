@@ -53,6 +53,7 @@ function methods() {
   return [...(compared.chosen.length > 0 ? ["adapter"] : []), ...choicesOf("baseline"), ...merges];
 }
 
+const leavesOut = () => byId("compare-leave-out").checked;
 const labels = (boxes) => boxes.chosen.map(({ label }) => label);
 
 function parameters() {
@@ -61,6 +62,7 @@ function parameters() {
     ...Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0)),
     recipe: {
       methods: methods(),
+      ...(leavesOut() ? { leave_one_out: true } : {}),
       ...given({ way: numberOf("compare-way"), shot: numberOf("compare-shot"), queries: numberOf("compare-queries"), tasks: numberOf("compare-tasks"), seed: numberOf("compare-seed") }),
     },
   };
@@ -71,7 +73,8 @@ function missing({ chosen }) {
   const merges = choicesOf("merge").length;
   if (methods().length === 0) return { message: "Nothing is chosen to compare.", hint: "Choose adapters from the list, or tick what stands beside them." };
   if (merges > 0 && merged.chosen.length === 0) return { message: "No adapters to merge are chosen.", hint: "Choose some under “Merge these”, or tick no way to merge.", isMerge: true };
-  if (merges === 0 && merged.chosen.length > 0) return { message: "No way to merge is chosen.", hint: "Tick one under “Merge these”, or choose no adapters there.", isMerge: true };
+  if (leavesOut() && merged.chosen.length < 2) return { message: "To say what each adapter adds takes two or more that are merged.", hint: "Choose more under “Merge these”, or take that tick away.", isMerge: true };
+  if (merges === 0 && !leavesOut() && merged.chosen.length > 0) return { message: "No way to merge is chosen.", hint: "Tick one under “Merge these”, or choose no adapters there.", isMerge: true };
   return tooFew(chosen);
 }
 

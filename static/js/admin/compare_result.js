@@ -82,6 +82,7 @@ function showReport() {
   byId("reference").replaceChildren(...ranked(report).map((index) => new Option(nameOf(methods[index]), index)));
   byId("reference").value = Math.max(0, placeOf(report, report.against));
   showFigures();
+  showLeftOut();
   offerFile(byId("json"), JSON.stringify(report, null, 2), "json", "application/json");
   showFacts(byId("facts"), [
     ["Pictures", `${report.images} of ${plural(report.classes, "class", "classes")}`],
@@ -131,6 +132,20 @@ function makeRow({ id: index }) {
   button.setAttribute("aria-label", `Publish ${adapter}…`);
   button.addEventListener("click", () => publish(report, index));
   return row;
+}
+
+// What each adapter of a sum adds to it, the most first.
+function showLeftOut() {
+  const { leave_one_out: sum } = report;
+  byId("left-out-panel").hidden = !sum;
+  if (!sum) return;
+  setText(byId("left-out-words"), `The scaled sum of all (× ${sum.merge.factor}) sorts ${accuracyWords(sum)} right.`);
+  const most = sum.adapters.toSorted((left, right) => right.effect.mean - left.effect.mean);
+  byId("left-out").replaceChildren(...most.map(({ adapter, accuracy_without: without, effect }) => make("tr", {},
+    make("th", { scope: "row" }, link(adapter)),
+    make("td", {}, shareWords(without)),
+    make("td", {}, differenceWords(effect)),
+    make("td", {}, { better: "it helps", worse: "it harms" }[verdict(effect)] ?? verdict(effect)))));
 }
 
 function offerFile(place, text, ending, type) {

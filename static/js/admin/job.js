@@ -8,6 +8,7 @@ import { ImageGrid } from "./image_grid.js";
 import { canCancel, canRetry, cancel, cancelWords, comparisonOf, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
 import { showLink } from "./job_row.js";
+import { showLearnedFrom } from "./learned_from.js";
 import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
@@ -38,6 +39,7 @@ function showState(next) {
   showLink(byId("result"), resultOf(job));
   showLink(byId("comparison"), job.kind === "recycle" ? comparisonOf(job) : null);
   showRecipeFile(job.result?.recipe_file);
+  showLearnedFrom(job);
   byId("cancel").hidden = !canCancel(job);
   setText(byId("cancel"), `${cancelWords(job)}…`);
   byId("retry").hidden = !canRetry(job);

@@ -6,6 +6,7 @@ import { confirm } from "./confirm.js";
 import { attempt, link, make, shortDigest, showFacts, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
 import { offerQuality } from "./quality.js";
+import { offerRealPictures } from "./real_pictures.js";
 import { PRIVACY, RETENTIONS, classVerdict, figure, percent, recipeFacts, verdicts } from "./words.js";
 
 const id = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -69,6 +70,7 @@ async function remove() {
 byId("kept").addEventListener("change", () => showKept(byId("kept").checked));
 byId("delete").addEventListener("click", remove);
 offerQuality(id);
+offerRealPictures(id);
 
 const known = await attempt(byId("failure-place"), async () => {
   pool = await api.pool(id);

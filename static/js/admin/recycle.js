@@ -88,8 +88,9 @@ async function estimate() {
   setText(place, "Some steps are timed on this machine…");
   byId("recycle-cost").disabled = true;
   const known = await attempt(byId("recycle-failure"), async () => {
-    const [begun] = await api.startRecycle({ ...parameters(), name: byId("recycle-name").value.trim() || "estimate", dry_run: true });
-    let job = begun;
+    const begun = await startEstimate();
+    if (!begun) return setText(place, "");
+    let [job] = begun;
     while (!isOver(job)) {
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
       job = await api.job(job.id);
@@ -98,13 +99,20 @@ async function estimate() {
     if (job.state !== "succeeded") throw new api.Failure(api.sentence(job.error?.message ?? "The estimate was stopped"), { hint: job.error?.hint });
     setText(place, costWords(job.result));
   });
-  place.hidden = !known;
+  place.hidden = !known || place.textContent === "";
   byId("recycle-cost").disabled = false;
 }
 
-function costWords({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, memory_bytes: memory, disk_bytes: disk }) {
+// With the pictures where there are some: to measure the result takes time, too.
+function startEstimate() {
+  const wanted = { ...parameters(), name: byId("recycle-name").value.trim() || "estimate", dry_run: true };
+  if (!pictures.chosen) return api.startRecycle(wanted);
+  return pictures.send((archive, progress, signal) => api.startWithPictures("recycle", { ...wanted, ...evaluation() }, archive, progress, signal));
+}
+
+function costWords({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, evaluation_seconds: measuring, memory_bytes: memory, disk_bytes: disk }) {
   const sets = inversions > 0 ? `${duration(imaging)} for ${plural(images, "image", "images")} of ${plural(inversions, "adapter", "adapters")}` : "the images are there already";
-  return `About ${duration(seconds)} on ${plural(threads, "thread", "threads")} (${sets}; ${duration(training)} of training), ${bytes(memory)} of memory, ${bytes(disk)} on the disk.`;
+  return `About ${duration(seconds)} on ${plural(threads, "thread", "threads")} (${sets}; ${duration(training)} of training${measuring > 0 ? `, ${duration(measuring)} to see what it is worth` : ""}), ${bytes(memory)} of memory, ${bytes(disk)} on the disk.`;
 }
 
 async function start(event) {

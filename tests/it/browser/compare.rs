@@ -50,6 +50,13 @@ fn report(count: usize) -> Value {
         "backbone": "tiny", "backbone_digest": "0".repeat(64), "pool": ["first:1", "second:1"],
         "against": METHODS[count - 1].0,
         "methods": methods.collect::<Vec<_>>(), "pairwise": pairwise.collect::<Vec<_>>(),
+        "leave_one_out": {
+            "accuracy": 0.58, "ci95": 0.015, "tasks": 200, "merge": {"factor": 0.33, "factor_from": "synthetic_tasks", "rank": 8},
+            "adapters": [
+                {"adapter": "first:1", "accuracy_without": 0.6, "effect": {"mean": -0.02, "ci95": 0.01}},
+                {"adapter": "second:1", "accuracy_without": 0.5, "effect": {"mean": 0.08, "ci95": 0.01}},
+            ],
+        },
     })
 }
 
@@ -164,6 +171,17 @@ async fn a_comparison_shows_the_best_first_and_differences_to_what_is_chosen() {
         )
         .await;
     assert_eq!(files, json!(["csv", "json"]));
+
+    let adds = page
+        .value("[...document.querySelectorAll('#left-out tr')].map((row) => [...row.children].map((cell) => cell.textContent))")
+        .await;
+    assert_eq!(
+        adds,
+        json!([
+            ["second:1", "50.0 %", "+8.0 ± 1.0 points", "it helps"],
+            ["first:1", "60.0 %", "−2.0 ± 1.0 points", "it harms"],
+        ])
+    );
 
     open(&page, &format!("/admin/jobs/{id}")).await;
     assert_eq!(page.text("#result").await, "See the comparison");
@@ -289,6 +307,14 @@ async fn two_adapters_are_compared_on_a_folder_from_the_form_to_the_table() {
     ))
     .await;
     open_details(&page).await;
+    page.click("#compare-leave-out").await;
+    page.click("#compare-start").await;
+    page.wait_for(&says(
+        "compare-failure",
+        "takes two or more that are merged",
+    ))
+    .await;
+    page.click("#compare-leave-out").await;
     page.click("#compare-average").await;
     page.click("#compare-start").await;
     page.wait_for(&says("compare-failure", "No adapters to merge are chosen"))

@@ -56,6 +56,37 @@ async fn start_inversion(page: &Session, steps: &str) {
     follow(page).await;
 }
 
+/// On the page of a pool: it is measured, then compared with `files` and one that is no picture.
+async fn compare_with_real_pictures(page: &Session, mut files: Vec<NamedFile>) {
+    page.click("#measure").await;
+    page.wait_for("!document.getElementById('quality').hidden")
+        .await;
+    page.click("#real-start").await;
+    page.wait_for(&says("real-failure", "No pictures are chosen yet"))
+        .await;
+    files.push(NamedFile::new("fish/notes.png", b"no picture"));
+    let zip = page.folder.path().join("real.zip");
+    fs::write(&zip, zip_of(&files)).unwrap();
+    page.pick("#real-zip", &[zip]).await;
+    page.wait_for(&says("real-chosen", "real.zip")).await;
+    page.click("#real-start").await;
+    wait_long(page, &says("real-words", "Compared with 4 real pictures")).await;
+    let facts = page.text("#real-facts").await;
+    for words in [
+        "Fréchet distance",
+        "Precision",
+        "of the real pictures are covered",
+    ] {
+        assert!(facts.contains(words), "{facts}");
+    }
+    let left_out = page.text("#real-left-out").await;
+    assert!(
+        left_out.starts_with("Left out: fish/notes.png: "),
+        "{left_out}"
+    );
+    assert_eq!(page.text("#real-failure").await, "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adapter_is_tuned_from_a_zip_and_inverted_while_somebody_watches() {
     let Some(mut page) = Session::start().await else {
@@ -121,6 +152,7 @@ async fn an_adapter_is_tuned_from_a_zip_and_inverted_while_somebody_watches() {
     )
     .await;
     assert_eq!(page.text("h1").await, "Images of two-classes:1");
+    compare_with_real_pictures(&page, files).await;
 
     start_inversion(&page, "100000").await;
     wait_long(&page, &says("state", "Running")).await;

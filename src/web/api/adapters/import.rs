@@ -5,7 +5,7 @@ use super::{RegistryProblems, check_text, name, tags};
 use crate::adapter::{ImportReport, NamedFile, Package};
 use crate::app::registry::ImportOptions;
 use crate::app::{App, AppError};
-use crate::web::api::images::{BodyKind, receive_files};
+use crate::web::api::images::{receive_files, require_form};
 use crate::web::api::parameters::Parameters;
 use crate::web::api::schemas::form_schema;
 use crate::web::limits::Admission;
@@ -80,12 +80,7 @@ async fn import(
     admission: Admission,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if let BodyKind::Json = BodyKind::of(request.headers())? {
-        return Err(ApiError::UnsupportedMediaType {
-            found: Some("application/json".into()),
-            wanted: "multipart/form-data",
-        });
-    }
+    require_form(request.headers())?;
     let registry = app.registry()?;
     let options = ImportOptions {
         backbone: parameters

@@ -1,10 +1,10 @@
 //! Asking for jobs.
 
 use super::{JobProblems, queue};
-use crate::jobs::{ARCHIVE_LIMITS, JobRequest, Jobs, LabelledImage, labelled_images};
+use crate::jobs::{JobRequest, Jobs};
 use crate::store::{JobRecord, Submitted};
-use crate::web::api::classify::LONGEST_LABEL;
 use crate::web::api::images::{BodyKind, Part, receive_form, receive_json};
+use crate::web::api::labelled_parts::LabelledParts;
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::Json;
@@ -133,16 +133,10 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
         kind: DEFAULT_FORM_KIND.into(),
         ..JobRequest::default()
     };
-    let mut archived = Vec::new();
+    let mut pictures = LabelledParts::default();
     for (index, part) in parts.into_iter().enumerate() {
-        if let Some(label) = part.place.strip_prefix(SUPPORT) {
-            let class = checked_label(label)?;
-            let image = part.named(index);
-            request.images.push(LabelledImage {
-                class,
-                file_name: image.name,
-                bytes: image.bytes,
-            });
+        if LabelledParts::has(&part.place) {
+            pictures.take(index, part)?;
             continue;
         }
         let (name, bytes) = part.into_place_and_bytes();
@@ -154,7 +148,6 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             String::from_utf8(bytes).map_err(|_| invalid("the part is no UTF-8 text".into()))
         };
         match name.as_str() {
-            "archive" => archived = labelled_images(&bytes, &ARCHIVE_LIMITS)?,
             "kind" => request.kind = text(bytes)?,
             "batch_norm" | "token_statistics" | "validation" => {
                 request.files.insert(name, bytes);
@@ -171,26 +164,8 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
             }
         }
     }
-    request.images.extend(archived);
-    // By class, in the order they were sent.
-    request.images.sort_by(|a, b| a.class.cmp(&b.class));
+    request.images = pictures.into_pictures();
     Ok(request)
-}
-
-/// What the parts of labelled pictures are called, before their label; as in a request to classify.
-const SUPPORT: &str = "support/";
-
-fn checked_label(label: &str) -> Result<String, ApiError> {
-    let label = label.trim();
-    if label.is_empty() || label.len() > LONGEST_LABEL || label.chars().any(char::is_control) {
-        return Err(ApiError::InvalidParameter {
-            parameter: SUPPORT.into(),
-            detail: format!(
-                "a class needs a name of 1 to {LONGEST_LABEL} bytes without control characters: part {SUPPORT}NAME"
-            ),
-        });
-    }
-    Ok(label.to_owned())
 }
 
 fn accepted(submitted: Vec<Submitted>) -> Response {

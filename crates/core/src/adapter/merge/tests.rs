@@ -77,9 +77,11 @@ fn set(method: MergeMethod, rank: Option<usize>, density: Option<f64>) -> MergeO
     }
 }
 
-/// TIES by its definition on whole matrices: trim, elect by the sum, mean of what agrees.
-fn plain_ties(changes: &[Mat<f64>], weights: &[f32], density: f64) -> Mat<f64> {
+/// TIES by its definition on whole matrices: trim, elect by the sum, mean of what agrees. `None` where a value so close to being
+/// trimmed, or a sum so close to 0, is among them that rounding decides.
+fn plain_ties(changes: &[Mat<f64>], weights: &[f32], density: f64) -> Option<Mat<f64>> {
     let (rows, columns) = (changes[0].nrows(), changes[0].ncols());
+    let mut least_margin = f64::INFINITY;
     let trimmed: Vec<Mat<f64>> = changes
         .iter()
         .map(|change| {
@@ -89,21 +91,28 @@ fn plain_ties(changes: &[Mat<f64>], weights: &[f32], density: f64) -> Mat<f64> {
             magnitudes.sort_by(|a, b| b.total_cmp(a));
             let kept = ((density * (rows * columns) as f64) as usize).max(1);
             let least = magnitudes[kept - 1];
+            if let Some(dropped) = magnitudes.get(kept) {
+                least_margin = least_margin.min(least - dropped);
+            }
             Mat::from_fn(rows, columns, |i, j| {
                 let value = change[(i, j)];
                 if value.abs() >= least { value } else { 0.0 }
             })
         })
         .collect();
-    Mat::from_fn(rows, columns, |i, j| {
+    let merged = Mat::from_fn(rows, columns, |i, j| {
         let total: f64 = trimmed.iter().map(|own| own[(i, j)]).sum();
+        if trimmed.iter().any(|own| own[(i, j)] != 0.0) {
+            least_margin = least_margin.min(total.abs());
+        }
         let agreeing = trimmed.iter().zip(weights);
         let agreeing = agreeing.filter(|(own, _)| own[(i, j)] * total > 0.0);
         let values: Vec<f64> = agreeing
             .map(|(own, weight)| own[(i, j)] * f64::from(*weight))
             .collect();
         values.iter().sum::<f64>() / values.len().max(1) as f64
-    })
+    });
+    (least_margin > TOLERANCE).then_some(merged)
 }
 
 fn beside(matrices: &[Mat<f64>]) -> Mat<f64> {
@@ -134,17 +143,23 @@ fn stored(adapter: &Adapter) -> (Mat<f64>, Mat<f64>) {
     (b, a.transpose().to_owned())
 }
 
-fn dense(method: MergeMethod, adapters: &[Adapter], weights: &[f32], density: f64) -> Mat<f64> {
+/// `None` as in [`plain_ties`].
+fn dense(
+    method: MergeMethod,
+    adapters: &[Adapter],
+    weights: &[f32],
+    density: f64,
+) -> Option<Mat<f64>> {
     let changes: Vec<Mat<f64>> = adapters.iter().map(change).collect();
     let ranks = adapters.iter().map(|own| own.factors[&SITE].rank());
     let ranks: Vec<usize> = ranks.collect();
     let total: usize = ranks.iter().sum();
-    match method {
-        MergeMethod::TiesChanges => plain_ties(&changes, weights, density),
+    Some(match method {
+        MergeMethod::TiesChanges => plain_ties(&changes, weights, density)?,
         MergeMethod::Knots => {
             let u = left_vectors(&beside(&changes), total.min(OUTPUTS));
             let right: Vec<Mat<f64>> = changes.iter().map(|own| u.transpose() * own).collect();
-            &u * plain_ties(&right, weights, density)
+            &u * plain_ties(&right, weights, density)?
         }
         MergeMethod::Tsv => {
             let svds = changes.iter().zip(&ranks).map(|(own, &rank)| {
@@ -178,7 +193,7 @@ fn dense(method: MergeMethod, adapters: &[Adapter], weights: &[f32], density: f6
                 .iter()
                 .map(|own| left.transpose() * own * &right)
                 .collect();
-            &left * plain_ties(&cores, weights, density) * right.transpose()
+            &left * plain_ties(&cores, weights, density)? * right.transpose()
         }
         MergeMethod::CompressThenMerge => {
             let rank = ranks.iter().copied().max().unwrap();
@@ -192,7 +207,7 @@ fn dense(method: MergeMethod, adapters: &[Adapter], weights: &[f32], density: f6
                 .iter()
                 .map(|own| left.transpose() * own * &right)
                 .collect();
-            &left * plain_ties(&cores, weights, density) * right.transpose()
+            &left * plain_ties(&cores, weights, density)? * right.transpose()
         }
         _ => {
             let mut sum = Mat::zeros(OUTPUTS, INPUTS);
@@ -201,7 +216,7 @@ fn dense(method: MergeMethod, adapters: &[Adapter], weights: &[f32], density: f6
             }
             sum
         }
-    }
+    })
 }
 
 proptest! {
@@ -216,7 +231,7 @@ proptest! {
             for density in [0.5, 1.0] {
                 let options = set(method, None, takes_density.then_some(density));
                 let found = change(&merged(&adapters, weights, &options));
-                let expected = dense(method, &adapters, weights, density);
+                let Some(expected) = dense(method, &adapters, weights, density) else { continue };
                 let difference = (&found - &expected).norm_max();
                 prop_assert!(difference < TOLERANCE, "{} {density}: {difference}", method.name());
             }
@@ -231,8 +246,12 @@ proptest! {
             let whole = change(&merged(&adapters, &weights, &set(method, None, None)));
             let small = merged(&adapters, &weights, &set(method, Some(2), None));
             prop_assert_eq!(small.largest_rank(), 2);
+            let values = whole.thin_svd().unwrap();
+            let values = values.S().column_vector();
+            // Rounding turns the kept vectors towards the dropped ones the more, the closer their values are (Wedin).
+            let allowed = TOLERANCE * (1.0 + values[1] / (values[1] - values[2]));
             let difference = (change(&small) - nearest_of_rank(&whole, 2)).norm_max();
-            prop_assert!(difference < TOLERANCE, "{}: {difference}", method.name());
+            prop_assert!(difference < allowed, "{}: {difference} of {allowed}", method.name());
         }
     }
 

@@ -1,0 +1,96 @@
+//! How long an evaluation will take, from one pass over a few of its pictures.
+
+use super::merging::{FACTORS, merged};
+use super::tuning::tune_recipe;
+use super::{CHUNK, Evaluation, EvaluationError, MethodKind, Pass};
+use crate::adapter::MergeMethod;
+use crate::app::App;
+use crate::engine::session::SessionOptions;
+use crate::recycle::episode::draw_episodes;
+use crate::recycle::evaluate::tuned_accuracy;
+use crate::recycle::labelled_images::LabelledImages;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Steps of the tuning that is timed.
+const TIMED_STEPS: u64 = 3;
+
+impl App {
+    /// Seconds of the evaluation on `images`, where factors are chosen on as many `synthetic_images`. Every pass counts as one with the
+    /// sum of the pool, which is the largest change.
+    ///
+    /// # Errors
+    /// [`EvaluationError`]
+    pub async fn evaluation_seconds(
+        &self,
+        images: &LabelledImages,
+        request: &Evaluation,
+        synthetic_images: usize,
+    ) -> Result<f64, EvaluationError> {
+        request.check()?;
+        let recipe = &request.recipe;
+        let positions = images.by_class();
+        let few: Vec<usize> = positions.iter().flatten().copied().take(CHUNK).collect();
+        let pool = self.found(&request.pool).await?;
+        let pool: Vec<_> = pool.iter().collect();
+        let sum = match pool.is_empty() {
+            true => None,
+            false => Some(Arc::new(merged(&pool, MergeMethod::Sum, None)?)),
+        };
+        let levels = (images.all_levels(), images.image_size());
+        let taken = [few];
+        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), Pass::UNTOLD);
+        // The first warms up.
+        pass().await?;
+        let start = Instant::now();
+        pass().await?;
+        let an_image = start.elapsed().as_secs_f64() / taken[0].len() as f64;
+
+        let methods = request.methods();
+        let choices = methods.iter().filter(|own| recipe.chooses_factor(**own));
+        let choices = choices.count() + usize::from(recipe.leave_one_out);
+        let lines = methods.iter().map(|method| match method.kind {
+            MethodKind::Adapter => request.adapters.len() + request.candidates.len(),
+            MethodKind::Pixels | MethodKind::Tune => 0,
+            _ => 1,
+        });
+        let left_out = match recipe.leave_one_out {
+            true => 1 + pool.len(),
+            false => 0,
+        };
+        let passes = (lines.sum::<usize>() + left_out) * images.len();
+        let tried = choices * FACTORS.len() * synthetic_images;
+        let mut seconds = (passes + tried) as f64 * an_image;
+        if methods.iter().any(|own| own.kind == MethodKind::Tune) {
+            seconds += self.tuning_seconds(images, &positions, request)?;
+        }
+        Ok(seconds)
+    }
+
+    fn tuning_seconds(
+        &self,
+        images: &LabelledImages,
+        positions: &[Vec<usize>],
+        request: &Evaluation,
+    ) -> Result<f64, EvaluationError> {
+        let recipe = &request.recipe;
+        let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
+        let episodes = draw_episodes(&sizes, recipe.shape(), 1, recipe.seed)?;
+        let options = SessionOptions {
+            threads: request.threads,
+            ..SessionOptions::default()
+        };
+        let time = |steps: u64| {
+            let recipe = tune_recipe(recipe, steps, None);
+            let start = Instant::now();
+            for episode in &episodes {
+                tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options)?;
+            }
+            Ok::<f64, EvaluationError>(start.elapsed().as_secs_f64())
+        };
+        let (one, more) = (time(1)?, time(1 + TIMED_STEPS)?);
+        let step = ((more - one) / TIMED_STEPS as f64).max(0.0);
+        let tasks = recipe.tune_tasks.min(recipe.tasks) as f64;
+        Ok(tasks * (one + recipe.tune_steps.saturating_sub(1) as f64 * step))
+    }
+}
