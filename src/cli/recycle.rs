@@ -100,6 +100,9 @@ pub struct Recycle {
     /// Write the recipe file, from which the same meta-LoRA can be rebuilt
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     save_recipe: Option<PathBuf>,
+    /// Control: learn from the pictures in this folder, one sub-folder for each class of the adapters, in place of synthetic images
+    #[arg(long, value_name = "DIR")]
+    real: Option<PathBuf>,
     /// Folder of pictures of classes that no adapter has seen, one sub-folder a class, to choose the best state on; not those of
     /// --evaluate (default: held-out synthetic images)
     #[arg(long, value_name = "DIR")]
@@ -176,9 +179,12 @@ impl Recycle {
             parameters.insert("evaluation".into(), json!(recipe));
         }
         let mut files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
-        if let Some(folder) = &self.validation {
-            let pictures = images::labelled_files(folder, &[])?;
-            files.insert("validation".into(), images::zip_of(pictures)?);
+        let folders = [("validation", &self.validation), ("real", &self.real)];
+        for (part, folder) in folders {
+            if let Some(folder) = folder {
+                let pictures = images::labelled_files(folder, &[])?;
+                files.insert(part.into(), images::zip_of(pictures)?);
+            }
         }
         let request = JobRequest {
             kind: "recycle".into(),

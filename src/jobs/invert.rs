@@ -1,12 +1,17 @@
 //! Inversion as a job: from an adapter with its head to a pool of synthetic images.
 
+use super::pictures::read_pictures;
 use super::pool::{PoolSummary, stored_files};
+use super::real_images::{REAL, of_classes, real_input};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
 use crate::engine::loss::TokenStatistics;
 use crate::engine::resnet::ResNet;
 use crate::engine::session::SessionOptions;
-use crate::recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData};
+use crate::recycle::inversion::{
+    Inversion, InversionError, InversionRecipe, PriorData, class_label,
+};
+use crate::recycle::labelled_images::LabelledImages;
 use crate::recycle::pool::{Pool, Provenance, preview};
 use crate::store::{
     AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
@@ -80,7 +85,9 @@ impl Job for Invert {
                 .map_err(|error| bad_recipe(error.to_string()))?,
         };
         let mut inputs = Vec::new();
-        for (part, bytes) in request.files {
+        let mut files = request.files;
+        let real = files.remove(REAL);
+        for (part, bytes) in files {
             let digest = Digest::of(&bytes).to_string();
             match part.as_str() {
                 BATCH_NORM => recipe.priors.batch_norm_file = Some(digest),
@@ -88,12 +95,13 @@ impl Job for Invert {
                 _ => {
                     return Err(RequestError::invalid(
                         part,
-                        format!("files may be called {BATCH_NORM} and {TOKEN_STATISTICS}"),
+                        format!("files may be called {BATCH_NORM}, {TOKEN_STATISTICS} and {REAL}"),
                     ));
                 }
             }
             inputs.push(prior_input(&part, bytes));
         }
+        let mut pictures = None;
         let mut planned = Vec::with_capacity(references.len());
         for reference in references {
             let registry = services.registry();
@@ -110,9 +118,31 @@ impl Job for Invert {
                 .map(|input| (input.role.as_str(), input.bytes.as_slice()));
             prior_data(files, candidate.config.width)
                 .map_err(|(part, error)| RequestError::invalid(part, error))?;
-            recipe
+            let chosen = recipe
                 .validate(&candidate.config, &adapter)
                 .map_err(|error| bad_recipe(format!("{}: {error}", record.label())))?;
+            if let Some(zip) = &real {
+                if pictures.is_none() {
+                    pictures = Some(read_real(zip, &record, services).await?);
+                }
+                let labels = adapter.head.iter();
+                let labels =
+                    labels.flat_map(|head| chosen.iter().map(|&own| class_label(head, own)));
+                let labels: Vec<String> = labels.collect();
+                if let Some((input, images)) = &pictures {
+                    of_classes(images, &labels, recipe.images_per_class).map_err(|error| {
+                        RequestError::invalid(REAL, format!("{}: {error}", record.label()))
+                    })?;
+                    let digest = Digest::of(&input.bytes).to_string();
+                    if recipe.real.as_ref().is_some_and(|wanted| *wanted != digest) {
+                        return Err(other_pictures());
+                    }
+                    recipe.real = Some(digest);
+                    inputs.push(input.clone());
+                }
+            } else if recipe.real.is_some() {
+                return Err(other_pictures());
+            }
             planned.push(Planned {
                 job: Self::of(&record, retention, recipe),
                 inputs,
@@ -196,13 +226,21 @@ impl Invert {
             ..SessionOptions::default()
         };
         let recipe = self.recipe.clone();
+        let images = recipe.real.as_ref().map(|_| read_pictures(context, REAL));
         let mut inversion = match context.load_checkpoint()? {
+            _ if images.is_some() => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
             Some(state) => {
                 context.log(LogLevel::Info, "going on from the last checkpoint")?;
                 Inversion::resume(&backbone, adapter, data()?, recipe, options, &state)?
             }
             None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
         };
+        if let Some(images) = images.transpose()? {
+            let count = self.recipe.images_per_class;
+            let (levels, labels) = of_classes(&images, &inversion.class_labels(), count)
+                .map_err(|error| JobError::abort("real", error))?;
+            inversion = inversion.with_given_images(levels, labels)?;
+        }
         let mut shown: Option<Instant> = None;
         context.drive_and(&mut inversion, |inversion| {
             if shown.is_none_or(|shown| shown.elapsed() >= PREVIEW_EVERY) {
@@ -225,6 +263,26 @@ impl Invert {
         };
         Pool::new(outcome, from).map_err(|error| JobError::failure("pool", error.to_string()))
     }
+}
+
+/// Real pictures, as the backbone of `record` sees them.
+async fn read_real(
+    zip: &[u8],
+    record: &AdapterRecord,
+    services: &Services,
+) -> Result<(NewInput, LabelledImages), RequestError> {
+    let backbone = services.backbone(&record.backbone_digest).await?;
+    let (zip, preprocess) = (zip.to_vec(), backbone.preprocess.clone());
+    tokio::task::spawn_blocking(move || real_input(&zip, &preprocess))
+        .await
+        .map_err(|error| RequestError::Registry(error.into()))?
+}
+
+fn other_pictures() -> RequestError {
+    RequestError::invalid(
+        REAL,
+        "the recipe is for certain real pictures in place of synthetic ones; give the same pictures with --real, or the part real of a form",
+    )
 }
 
 /// The priors' data that a job was given.

@@ -13,6 +13,7 @@ pub(crate) mod pictures;
 pub mod pool;
 mod previews;
 mod progress;
+mod real_images;
 mod recycle;
 mod request;
 mod runner;

@@ -282,6 +282,51 @@ fn a_dry_run_says_time_memory_and_disk_and_makes_nothing() {
 }
 
 #[test]
+fn real_pictures_of_the_adapters_classes_stand_in_for_synthetic_ones_as_a_control() {
+    let home = two_adapters();
+    let (file, pictures) = (home.text("meta.json"), home.text("pictures"));
+    let run = quickly(&["--real", &pictures, "--save-recipe", &file]);
+    home.succeeds(&run);
+    let first = digest(&home, "meta:1");
+    let pools = home.pools();
+    assert_eq!(pools.len(), 2);
+    for pool in &pools {
+        assert_eq!(pool["summary"]["images"], 8, "{pool}");
+        assert_eq!(pool["recipe"]["real"].as_str().map(str::len), Some(64));
+    }
+    // A row a class, four pictures of 28 pixels each: those of the folder, not made ones.
+    let sheet = home.text("sheet.png");
+    let id = pools[0]["id"].as_str().unwrap();
+    home.succeeds(&["pool", "sheet", id, "--out", &sheet]);
+    let sheet = image::open(sheet).unwrap().to_rgb8();
+    for (row, class) in [(0, "blue"), (30, "red")] {
+        let real = image::open(home.path(&format!("pictures/{class}/0.png")))
+            .unwrap()
+            .to_rgb8();
+        let equal = real
+            .enumerate_pixels()
+            .all(|(x, y, pixel)| sheet.get_pixel(x, row + y) == pixel);
+        assert!(equal, "{class}");
+    }
+    home.succeeds(&quickly(&[]));
+    assert_ne!(digest(&home, "meta:2"), first);
+
+    let again = ["recycle", "--from-recipe", &file];
+    home.fails(&again, "give the same pictures");
+    home.succeeds(&[again.as_slice(), &["--real", &pictures]].concat());
+    assert_eq!(digest(&home, "meta:3"), first);
+    fs::remove_file(home.path("pictures/red/0.png")).unwrap();
+    home.fails(
+        &[again.as_slice(), &["--real", &pictures]].concat(),
+        "give the same pictures",
+    );
+    for place in 1..3 {
+        fs::remove_file(home.path(&format!("pictures/red/{place}.png"))).unwrap();
+    }
+    home.fails(&run, "3 pictures of the class");
+}
+
+#[test]
 fn pictures_for_validation_that_cannot_be_used_are_named_in_the_log() {
     let home = two_adapters();
     let pictures = home.text("pictures");

@@ -90,11 +90,11 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, Job
     let is_reset = reset_peak();
     tell(context, 0)?;
     let inversion_seconds = match missing.first() {
-        Some(&first) => {
+        Some(&first) if job.inversion.real.is_none() => {
             let each = inversion(job, context, &backbone, &adapters[first])?;
             each * missing_images as f64 / counts[first] as f64
         }
-        None => 0.0,
+        _ => 0.0,
     };
     tell(context, 1)?;
     let training = training(job, context, &backbone, &adapters, &counts)?;

@@ -71,6 +71,10 @@ struct SubmitForm {
     /// place of held-out synthetic images.
     #[schema(format = Binary)]
     validation: Option<String>,
+    /// For `invert` and `recycle`: a zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic
+    /// images, as a control.
+    #[schema(format = Binary)]
+    real: Option<String>,
     /// For `invert` and `recycle`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
     #[schema(format = Binary)]
     batch_norm: Option<String>,
@@ -149,7 +153,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
         };
         match name.as_str() {
             "kind" => request.kind = text(bytes)?,
-            "batch_norm" | "token_statistics" | "validation" => {
+            "batch_norm" | "token_statistics" | "validation" | "real" => {
                 request.files.insert(name, bytes);
             }
             "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file"

@@ -18,7 +18,7 @@ pub use augmentation::ImageAugmentation;
 pub use finish::{ClassQuality, Quality};
 pub use prior::PriorData;
 pub(super) use prior::{moments, site};
-pub use recipe::{HardInversion, InversionEarlyStop, InversionRecipe, PriorWeights};
+pub use recipe::{HardInversion, InversionEarlyStop, InversionRecipe, PriorWeights, class_label};
 
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
@@ -144,7 +144,7 @@ impl Inversion {
             .ok_or_else(|| RecipeError::Problems(vec!["the adapter has no head".into()]))?;
         let classes: Vec<(usize, String)> = chosen
             .iter()
-            .map(|&class| (class, recipe::label(&head, class)))
+            .map(|&class| (class, class_label(&head, class)))
             .collect();
         let mut session = Session::new(backbone, options)?;
         session.published_residual(recipe.published_residual);
@@ -211,6 +211,28 @@ impl Inversion {
     pub fn with_given_draws(mut self, given: GivenDraws) -> Result<Self, InversionError> {
         self.batch.set_parameters(given.start)?;
         self.given = given.augmentation;
+        Ok(self)
+    }
+
+    /// Takes given images in place of optimised ones, so that only the look at them is left: levels `[images, 3, side, side]`, and
+    /// labels that count the chosen classes.
+    ///
+    /// # Errors
+    /// [`InversionError::Given`] for images of another size.
+    pub fn with_given_images(
+        mut self,
+        levels: Vec<u8>,
+        labels: Vec<u32>,
+    ) -> Result<Self, InversionError> {
+        let expected = labels.len() * 3 * self.side * self.side;
+        if levels.len() != expected {
+            return Err(InversionError::Given {
+                found: levels.len(),
+                expected,
+            });
+        }
+        (self.finished, self.labels) = (levels, labels);
+        self.part = self.parts.len();
         Ok(self)
     }
 

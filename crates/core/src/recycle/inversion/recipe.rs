@@ -52,6 +52,9 @@ pub struct InversionRecipe {
     pub judge_every: Option<u64>,
     pub early_stop: Option<InversionEarlyStop>,
     pub seed: u64,
+    /// SHA-256 of real pictures that stand in for the images, as a control: nothing is optimised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real: Option<String>,
     /// Puts a defect of the published code back in, for measurements:
     /// [`crate::engine::session::Session::published_residual`].
     #[doc(hidden)]
@@ -116,7 +119,7 @@ impl Default for InversionEarlyStop {
 }
 
 /// What class `class` of `head` is called: its number, where the head names none.
-pub(super) fn label(head: &Head, class: usize) -> String {
+pub fn class_label(head: &Head, class: usize) -> String {
     let label = head.labels.get(class);
     label.cloned().unwrap_or_else(|| class.to_string())
 }
@@ -173,6 +176,7 @@ impl InversionRecipe {
             judge_every: None,
             early_stop: None,
             seed: 0,
+            real: None,
             published_residual: false,
         }
     }
@@ -227,7 +231,10 @@ impl InversionRecipe {
                     .into(),
             ),
             Some(head) => self.choose(head, backbone).and_then(|chosen| {
-                let labels: Vec<String> = chosen.iter().map(|&class| label(head, class)).collect();
+                let labels: Vec<String> = chosen
+                    .iter()
+                    .map(|&class| class_label(head, class))
+                    .collect();
                 let usable = check_classes(&labels, 1).map(|()| chosen);
                 usable.map_err(|error| format!("the classes of the head: {error}"))
             }),
