@@ -3,7 +3,7 @@
 LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test browser check fmt bench cargo
+.PHONY: help run setup test browser check fmt bench experiments-smoke cargo
 .NOTPARALLEL:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make check   formatting and clippy, without tests'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
+	@echo 'make experiments-smoke   a small version of each experiment of docs/METHOD.md (needs Pillow and fonts)'
 
 run: setup cargo
 	cargo run --release --locked -- serve --listen $(LISTEN)
@@ -35,6 +36,10 @@ fmt: cargo
 
 bench: setup cargo
 	cargo bench --workspace --locked
+
+experiments-smoke: setup cargo
+	cargo build --release --locked
+	python3 docs/experiments/glyphs.py target/experiments-smoke --small
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \
