@@ -2,7 +2,7 @@
 
 use super::merging::{FACTORS, merged};
 use super::tuning::tune_recipe;
-use super::{CHUNK, Evaluation, EvaluationError, MethodKind, Pass};
+use super::{CHUNK, Evaluation, EvaluationError, Method, MethodKind, Pass};
 use crate::adapter::MergeMethod;
 use crate::app::App;
 use crate::engine::session::SessionOptions;
@@ -48,14 +48,16 @@ impl App {
 
         let methods = request.methods();
         let choices = methods.iter().filter(|own| recipe.chooses_factor(**own));
-        let choices = choices.count() + usize::from(recipe.leave_one_out);
+        let is_chosen_sum = |own: &Method| own.kind == MethodKind::Sum && own.factor.is_none();
+        let sums_anew = recipe.leave_one_out && !methods.iter().any(is_chosen_sum);
+        let choices = choices.count() + usize::from(sums_anew);
         let lines = methods.iter().map(|method| match method.kind {
             MethodKind::Adapter => request.adapters.len() + request.candidates.len(),
             MethodKind::Pixels | MethodKind::Tune => 0,
             _ => 1,
         });
         let left_out = match recipe.leave_one_out {
-            true => 1 + pool.len(),
+            true => usize::from(sums_anew) + pool.len(),
             false => 0,
         };
         let passes = (lines.sum::<usize>() + left_out) * images.len();

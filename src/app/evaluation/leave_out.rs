@@ -1,8 +1,10 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, MergeReport};
-use super::{Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Tasks};
+use super::report::{Difference, MergeReport, Run};
+use super::{
+    Entry, Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Sources, Tasks,
+};
 use crate::adapter::MergeMethod;
 use crate::app::App;
 use crate::recycle::episode::draw_episodes;
@@ -60,37 +62,58 @@ impl App {
             positions: &positions,
             episodes: &episodes,
         };
-        let kind = MethodKind::Sum;
-        let method = Method { kind, factor };
+        let method = Method {
+            kind: MethodKind::Sum,
+            factor,
+        };
         let sources = self.pool_of(request, recipe.chooses_factor(method)).await?;
-        let (all, merge) = self
-            .merged_pool(request, &sources, method, MergeMethod::Sum, progress)
+        let sum = Entry {
+            method,
+            adapter: None,
+        };
+        let mut passes = Passes::new(std::slice::from_ref(&sum), progress);
+        let sum = self
+            .run(&sum, &tasks, request, &sources, &mut None, &mut passes)
             .await?;
-        let all = Arc::new(all);
-        let mut passes = Passes::of(1 + sources.pool.len(), progress);
-        let with = self
-            .by_prototypes(&tasks, recipe.distance, &all, passes.next())
-            .await?;
+        self.left_out(&tasks, request, &sources, &sum, progress)
+            .await
+    }
+
+    /// As [`Self::leave_one_out`], where the `sum` of all has run.
+    pub(super) async fn left_out(
+        &self,
+        tasks: &Tasks<'_>,
+        request: &Evaluation,
+        sources: &Sources,
+        sum: &Run,
+        progress: &dyn Progress,
+    ) -> Result<LeaveOneOut, EvaluationError> {
+        let recipe = &request.recipe;
+        let merge = sum.merge.clone().ok_or_else(|| {
+            EvaluationError::Request("leaving one adapter out needs a merge of all".into())
+        })?;
+        let with = &sum.accuracies;
+        let mut passes = Passes::of(sources.pool.len(), progress);
         let mut adapters = Vec::with_capacity(sources.pool.len());
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
             let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
             let sum = Arc::new(times(&sum, merge.factor));
             let without = self
-                .by_prototypes(&tasks, recipe.distance, &sum, passes.next())
+                .by_prototypes(tasks, recipe.distance, &sum, passes.next())
                 .await?;
-            let Accuracy { mean, ci95 } = paired_difference(&with, &without);
+            let Accuracy { mean, ci95 } = paired_difference(with, &without);
             adapters.push(LeftOut {
                 adapter: own.record.label(),
                 accuracy_without: accuracy(&without).mean,
                 effect: Difference { mean, ci95 },
             });
         }
-        let Accuracy { mean, ci95 } = accuracy(&with);
+        let Accuracy { mean, ci95 } = accuracy(with);
         Ok(LeaveOneOut {
             accuracy: mean,
             ci95,
-            tasks: episodes.len(),
+            tasks: tasks.episodes.len(),
             merge,
             adapters,
         })

@@ -153,7 +153,18 @@ impl App {
             progress.keep(&runs);
         }
         let leave_one_out = match recipe.leave_one_out {
-            true => Some(self.leave_one_out(images, request, None, progress).await?),
+            true => {
+                // Choosing the factor takes longest, so it is not done again where the sum is compared.
+                Some(
+                    match runs.iter().find(|run| run.is_sum_of_chosen_factor()) {
+                        Some(sum) => {
+                            self.left_out(&tasks, request, &sources, sum, progress)
+                                .await?
+                        }
+                        None => self.leave_one_out(images, request, None, progress).await?,
+                    },
+                )
+            }
             false => None,
         };
         let against = recipe.against.unwrap_or(MethodKind::Bare);
