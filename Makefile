@@ -30,6 +30,7 @@ browser:
 check: cargo
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@python3 docs/experiments/tables.py --check
 
 fmt: cargo
 	cargo fmt --all
@@ -40,6 +41,8 @@ bench: setup cargo
 experiments-smoke: setup cargo
 	cargo build --release --locked
 	python3 docs/experiments/glyphs.py target/experiments-smoke --small
+	python3 docs/experiments/ablations.py target/experiments-smoke --small
+	python3 docs/experiments/domains.py target/experiments-smoke --small
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \

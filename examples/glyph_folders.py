@@ -6,7 +6,7 @@ Each picture has a random typeface, ink and paper colour, size, place and tilt. 
 
 Picture k of a class depends on --seed, the class, k and the list of typefaces alone, so more pictures a class leave the
 first ones as they are. The list (one file a family, by family name) stands in OUT/fonts.txt with the SHA-256 of each file:
-the same fonts and the same Pillow give the same pixels.
+the same fonts and the same Pillow give the same pixels. With --split NAME=CHARACTERS other characters are drawn instead, into OUT/NAME.
 
 Needs Pillow and fonts; on Debian any of the `fonts-*` packages. Typefaces that lack a character, draw two characters
 alike, have capitals for small letters, or do not open are passed over.
@@ -24,7 +24,6 @@ except ImportError:
     sys.exit("Pillow is missing\nhint: python3 -m pip install pillow, or apt install python3-pil")
 
 SPLITS = {"base": "abcdefghijklmnopqrstuvwxyz", "novel": "ABCDEFGHJKLMNPQRTUVYZ0123456789"}
-CHARACTERS = "".join(SPLITS.values())
 NO_CHARACTER = "\uf8ff\u0378"  # private use, unassigned: what a font draws for a character that it lacks
 PLAIN_STYLES = ["Regular", "Roman", "Book", "Normal", "Medium"]
 # Drawn twice as large as stored, so that turning and scaling smooth the edges.
@@ -51,22 +50,22 @@ def has_small_letters(font):
     return sum(map(difference, "adegqr")) / 6 > 0.22
 
 
-def is_usable(path):
+def is_usable(path, characters):
     """Whether the font draws every character, no two alike, none sprawling, and small letters of their own."""
     try:
         font = load(path, 48)
-        masks = [font.getmask(character) for character in CHARACTERS + NO_CHARACTER]
-        load(path, 140).getmask(CHARACTERS)
+        masks = [font.getmask(character) for character in characters + NO_CHARACTER]
+        load(path, 140).getmask(characters)
         sprawls = any(max(mask.size) > 1.3 * 48 for mask in masks)
         drawn = [(mask.size, bytes(mask)) for mask in masks]
-        present, missing = drawn[: len(CHARACTERS)], drawn[len(CHARACTERS) :]
+        present, missing = drawn[: len(characters)], drawn[len(characters) :]
         distinct = len(set(present)) == len(present) and set(missing).isdisjoint(present)
         return distinct and not sprawls and all(any(pixels) for _, pixels in present) and has_small_letters(font)
     except (OSError, ValueError):
         return False
 
 
-def find_families(roots, exclude, limit):
+def find_families(roots, exclude, limit, characters):
     """Family name -> font file, in the order of the names; the plainest style of each family."""
     files = {}
     for path in sorted(path for root in roots for path in root.rglob("*") if path.suffix.lower() in (".ttf", ".otf")):
@@ -82,7 +81,7 @@ def find_families(roots, exclude, limit):
         if len(families) == limit:
             break
         path = min(files[family])[2]
-        if is_usable(path):
+        if is_usable(path, characters):
             families[family] = path
     return families
 
@@ -120,14 +119,17 @@ def main():
     parser.add_argument("--fonts", type=pathlib.Path, nargs="+", default=[pathlib.Path("/usr/share/fonts")], metavar="DIR")
     parser.add_argument("--exclude", type=re.compile, help="typefaces not to take, as a regular expression on their names",
                         default=re.compile(r"(?i)symbol|dingbat|ding|ornament|icon|barcode|emoji|braille|phonetic|math|D050000L|Initials|Futhark|Alfa-beta|Ell(h|th)nikh|Kanji|Keyboard"))
+    parser.add_argument("--split", action="append", metavar="NAME=CHARACTERS", help="characters to draw, and their folder (default: base and novel)")
     arguments = parser.parse_args()
 
-    families = find_families(arguments.fonts, arguments.exclude, arguments.families)
+    splits = dict(split.split("=", 1) for split in arguments.split) if arguments.split else SPLITS
+    characters = "".join(splits.values())
+    families = find_families(arguments.fonts, arguments.exclude, arguments.families, characters)
     if len(families) < 2:
         sys.exit("fewer than 2 usable typefaces found\nhint: install some fonts-* packages, or name a folder with --fonts")
     paths = list(families.values())
-    for split, characters in SPLITS.items():
-        for character in characters:
+    for split, own in splits.items():
+        for character in own:
             folder = arguments.out / split / character
             folder.mkdir(parents=True, exist_ok=True)
             for index in range(arguments.per_class):
@@ -137,7 +139,7 @@ def main():
     with open(arguments.out / "fonts.txt", "w", encoding="utf-8") as listing:
         for family, path in families.items():
             listing.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {family}  {path.name}\n")
-    print(f"{len(CHARACTERS)} classes of {arguments.per_class} pictures in {len(families)} typefaces, seed {arguments.seed}: {arguments.out}")
+    print(f"{len(characters)} classes of {arguments.per_class} pictures in {len(families)} typefaces, seed {arguments.seed}: {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ Examples:
   lora-recycle invert task-0000 task-0001 --images-per-class 8 --prune 4:0.75
   lora-recycle invert pets --recipe paper --batch-norm resnet50.safetensors
   lora-recycle invert pets --token-statistics shipped
+  lora-recycle invert task-0000 task-0001 --against meta
   lora-recycle pool list                       what was made
   lora-recycle pool sheet ID --out sheet.png   look at it"
 )]
@@ -51,9 +52,12 @@ pub struct Invert {
     /// Side of the images in pixels (default: the backbone's own)
     #[arg(long, value_name = "PIXELS")]
     side: Option<usize>,
-    /// The same seed gives the same images
-    #[arg(long, env = "LORA_RECYCLE_SEED", default_value_t = 0)]
-    seed: u64,
+    /// Make images that this adapter, such as a merge or an earlier meta-LoRA, does not tell apart, in place of the bare backbone
+    #[arg(long, value_name = "REF")]
+    against: Option<String>,
+    /// The same seed gives the same images (default: 0)
+    #[arg(long, env = "LORA_RECYCLE_SEED")]
+    seed: Option<u64>,
     /// Weight of the total variation prior
     #[arg(long, value_name = "WEIGHT")]
     total_variation: Option<f64>,
@@ -106,7 +110,8 @@ impl Invert {
                 recipe.insert(name.into(), value);
             }
         };
-        set("seed", Some(json!(self.seed)));
+        set("seed", self.seed.map(Value::from));
+        set("against", self.against.clone().map(Value::from));
         set("images_per_class", self.images_per_class.map(Value::from));
         set("steps", self.steps.map(Value::from));
         set(

@@ -2,8 +2,9 @@
 
 use super::pictures::read_pictures;
 use super::pool::{PoolSummary, stored_files};
-use super::real_images::{REAL, of_classes, real_input};
+use super::real_images::{REAL, RealImages, of_classes};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use crate::app::registry::check_backbone;
 use crate::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
 use crate::engine::loss::TokenStatistics;
 use crate::engine::resnet::ResNet;
@@ -11,13 +12,14 @@ use crate::engine::session::SessionOptions;
 use crate::recycle::inversion::{
     Inversion, InversionError, InversionRecipe, PriorData, class_label,
 };
-use crate::recycle::labelled_images::LabelledImages;
 use crate::recycle::pool::{Pool, Provenance, preview};
 use crate::store::{
     AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -101,13 +103,22 @@ impl Job for Invert {
             }
             inputs.push(prior_input(&part, bytes));
         }
-        let mut pictures = None;
+        let opponent = match &recipe.against {
+            None => None,
+            Some(reference) => Some(services.registry().resolve(reference).await?),
+        };
+        // Its name may come to mean another one.
+        recipe.against = opponent.as_ref().map(|own| own.digest.to_string());
+        let mut pictures: BTreeMap<Digest, RealImages> = BTreeMap::new();
         let mut planned = Vec::with_capacity(references.len());
         for reference in references {
             let registry = services.registry();
             let record = registry.resolve(&reference).await?;
             let candidate = registry.candidate_of(&record).await?;
             let adapter = registry.load(&record).await?;
+            if let Some(opponent) = &opponent {
+                check_backbone(opponent, &record)?;
+            }
             let (mut recipe, mut inputs) = (recipe.clone(), inputs.clone());
             if record.backbone_digest.as_str() == EMBEDDED_DIGEST {
                 add_shipped_statistics(&mut recipe, &mut inputs);
@@ -122,24 +133,23 @@ impl Job for Invert {
                 .validate(&candidate.config, &adapter)
                 .map_err(|error| bad_recipe(format!("{}: {error}", record.label())))?;
             if let Some(zip) = &real {
-                if pictures.is_none() {
-                    pictures = Some(read_real(zip, &record, services).await?);
-                }
                 let labels = adapter.head.iter();
                 let labels =
                     labels.flat_map(|head| chosen.iter().map(|&own| class_label(head, own)));
                 let labels: Vec<String> = labels.collect();
-                if let Some((input, images)) = &pictures {
-                    of_classes(images, &labels, recipe.images_per_class).map_err(|error| {
-                        RequestError::invalid(REAL, format!("{}: {error}", record.label()))
-                    })?;
-                    let digest = Digest::of(&input.bytes).to_string();
-                    if recipe.real.as_ref().is_some_and(|wanted| *wanted != digest) {
-                        return Err(other_pictures());
-                    }
-                    recipe.real = Some(digest);
-                    inputs.push(input.clone());
+                let real = match pictures.entry(record.backbone_digest.clone()) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => place.insert(read_real(zip, &record, services).await?),
+                };
+                inputs.push(real.input(&record.label(), &labels, recipe.images_per_class)?);
+                if recipe
+                    .real
+                    .as_ref()
+                    .is_some_and(|wanted| *wanted != real.digest)
+                {
+                    return Err(other_pictures());
                 }
+                recipe.real = Some(real.digest.clone());
             } else if recipe.real.is_some() {
                 return Err(other_pictures());
             }
@@ -220,6 +230,13 @@ impl Invert {
             let record = registry.resolve(&self.adapter_id.to_string()).await?;
             registry.load(&record).await
         })?;
+        let opponent = match &self.recipe.against {
+            None => None,
+            Some(digest) => Some(
+                context
+                    .block_on(async { registry.load(&registry.resolve(digest).await?).await })?,
+            ),
+        };
         let data = || prior_data_of(context, backbone.config.width);
         let options = SessionOptions {
             threads: context.threads(),
@@ -235,6 +252,9 @@ impl Invert {
             }
             None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
         };
+        if let Some(opponent) = opponent {
+            inversion = inversion.with_opponent(opponent);
+        }
         if let Some(images) = images.transpose()? {
             let count = self.recipe.images_per_class;
             let (levels, labels) = of_classes(&images, &inversion.class_labels(), count)
@@ -270,10 +290,10 @@ async fn read_real(
     zip: &[u8],
     record: &AdapterRecord,
     services: &Services,
-) -> Result<(NewInput, LabelledImages), RequestError> {
+) -> Result<RealImages, RequestError> {
     let backbone = services.backbone(&record.backbone_digest).await?;
     let (zip, preprocess) = (zip.to_vec(), backbone.preprocess.clone());
-    tokio::task::spawn_blocking(move || real_input(&zip, &preprocess))
+    tokio::task::spawn_blocking(move || RealImages::read(&zip, &preprocess))
         .await
         .map_err(|error| RequestError::Registry(error.into()))?
 }

@@ -1,28 +1,67 @@
 //! Real pictures in place of synthetic ones: the control that says what the data itself would give.
 
 use super::RequestError;
-use super::pictures::{picture_input, prepare};
+use super::pictures::{picture_input, pictures_error, prepare};
 use crate::backbone::Preprocess;
 use crate::jobs::{ARCHIVE_LIMITS, labelled_images};
 use crate::recycle::labelled_images::LabelledImages;
-use crate::store::NewInput;
+use crate::store::{Digest, NewInput};
 
 /// The part of a request with these pictures, and the role of the job's input.
 pub(super) const REAL: &str = "real";
 
-/// The pictures of a zip whose folders are classes, as an input.
-///
-/// # Errors
-/// [`RequestError::Invalid`]
-pub(super) fn real_input(
-    zip: &[u8],
-    preprocess: &Preprocess,
-) -> Result<(NewInput, LabelledImages), RequestError> {
-    let pictures = labelled_images(zip, &ARCHIVE_LIMITS)
-        .map_err(|error| RequestError::invalid(REAL, error.to_string()))?;
-    let prepared = prepare(pictures, None, preprocess).map_err(|error| error.told_of(REAL))?;
-    let input = picture_input(REAL, &prepared.images)?;
-    Ok((input, prepared.images))
+/// Real pictures as a backbone sees them.
+pub(super) struct RealImages {
+    /// Over all of them, as the recipe names them.
+    pub digest: String,
+    images: LabelledImages,
+}
+
+impl RealImages {
+    /// The pictures of a zip whose folders are classes.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`]
+    pub fn read(zip: &[u8], preprocess: &Preprocess) -> Result<Self, RequestError> {
+        let pictures = labelled_images(zip, &ARCHIVE_LIMITS)
+            .map_err(|error| RequestError::invalid(REAL, error.to_string()))?;
+        let images = prepare(pictures, None, preprocess)
+            .map_err(|error| error.told_of(REAL))?
+            .images;
+        let bytes = images
+            .to_bytes()
+            .map_err(|error| pictures_error(error).told_of(REAL))?;
+        Ok(Self {
+            digest: Digest::of(&bytes).to_string(),
+            images,
+        })
+    }
+
+    /// The pictures of the `classes` of `adapter` as an input of its job, `count` of each at least.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] names the class with too few.
+    pub fn input(
+        &self,
+        adapter: &str,
+        classes: &[String],
+        count: usize,
+    ) -> Result<NewInput, RequestError> {
+        of_classes(&self.images, classes, count)
+            .map_err(|error| RequestError::invalid(REAL, format!("{adapter}: {error}")))?;
+        let all = self.images.classes().iter().enumerate();
+        let mut own: Vec<usize> = all
+            .filter(|(_, name)| classes.contains(name))
+            .map(|(index, _)| index)
+            .collect();
+        // A set has two classes at least; an adapter may have one.
+        if let [only] = own[..] {
+            own.push(usize::from(only == 0));
+        }
+        let own = self.images.subset(&own).map_err(pictures_error);
+        own.and_then(|own| picture_input(REAL, &own))
+            .map_err(|error| error.told_of(REAL))
+    }
 }
 
 /// The first `count` pictures of each of `classes`: levels `[images, 3, side, side]` and labels that count `classes`, one of each class

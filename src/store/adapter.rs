@@ -250,6 +250,23 @@ impl Store {
             .ok_or_else(|| unknown_id(id))
     }
 
+    /// The newest of the adapters with this digest.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownAdapter`].
+    pub async fn adapter_by_digest(&self, digest: &Digest) -> Result<AdapterRecord, StoreError> {
+        sqlx::query_as(select_adapters!(
+            "WHERE adapters.digest = ? ORDER BY adapters.id DESC LIMIT 1"
+        ))
+        .bind(digest.as_str())
+        .fetch_optional(self.inner.database.readers())
+        .await?
+        .ok_or_else(|| StoreError::UnknownAdapter {
+            reference: digest.to_string(),
+            near: Vec::new(),
+        })
+    }
+
     /// The adapter that `backbone` uses where none is named; `None` is the bare backbone.
     ///
     /// # Errors

@@ -195,7 +195,7 @@ fn alone_jobs_are_listed_shown_cancelled_run_and_tried_again() {
         "{stdout}"
     );
     assert!(
-        stderr.contains("socks: running") && stderr.contains("\"knit\""),
+        stderr.contains("socks: failed") && stderr.contains("\"knit\""),
         "{stderr}"
     );
     let retried = home.json(&["jobs", "retry", &socks.to_string()]);

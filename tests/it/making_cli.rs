@@ -200,6 +200,18 @@ fn what_cannot_be_tuned_or_inverted_is_refused_with_what_to_do() {
         "the backbone has 4 layers",
     );
     home.fails(&["invert", "colours", "--prune", "x"], "LAYER:RATIO");
+    home.fails(&["invert", "colours", "--against", "nobody"], "nobody");
+    home.fails(
+        &[
+            "invert",
+            "colours",
+            "--recipe",
+            "fast",
+            "--against",
+            "colours",
+        ],
+        "without hard nothing is mixed up",
+    );
     home.fails(
         &["invert", "colours", "--recipe", "paper"],
         "the BatchNorm prior has a weight but no ResNet",
@@ -209,6 +221,21 @@ fn what_cannot_be_tuned_or_inverted_is_refused_with_what_to_do() {
         "would be gone",
     );
     home.fails(&["pool", "show", "77"], "there is no pool");
+}
+
+#[test]
+fn images_against_an_adapter_are_found_again_by_its_digest() {
+    let home = Home::new();
+    home.succeeds(&words(&home.tune("2")));
+    let command = [&invert("2")[..], &["--against"]].concat();
+    home.succeeds(&[&command[..], &["colours"]].concat());
+    let pools = home.pools();
+    let digest = pools[0]["recipe"]["against"].as_str().unwrap();
+    assert_eq!(pools[0]["adapter_digest"], digest);
+    home.succeeds(&[&command[..], &[digest]].concat());
+    assert_eq!(home.pools().len(), 1);
+    home.succeeds(&invert("2"));
+    assert_eq!(home.pools().len(), 2);
 }
 
 /// Two images of each class.

@@ -2,7 +2,9 @@
 
 use crate::engine::reference::{MODELS, adapter, backbone};
 use lora_recycle::adapter::Adapter;
-use lora_recycle::engine::loss::{TokenStatisticsCollector, cross_entropy};
+use lora_recycle::engine::loss::{
+    LeaveOneOut, Metric, Scoring, TokenStatisticsCollector, cross_entropy,
+};
 use lora_recycle::engine::resnet::ResNet;
 use lora_recycle::engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
 use lora_recycle::recycle::head_pass::HeadPass;
@@ -127,6 +129,51 @@ fn hard_inversion_raises_the_bare_backbones_cross_entropy() {
             .map(|name| figure(report, name).unwrap());
         assert!((total - (loss + prior - bare.min(2.0))).abs() < 1e-9);
     }
+}
+
+/// How badly features with `adapter` tell the classes of these images apart.
+fn leave_one_out(model: &str, outcome: &InversionOutcome, adapter: Option<&Adapter>) -> f32 {
+    let mut session = Session::new(&backbone(model), OPTIONS).unwrap();
+    let pixels = pixels(model, outcome);
+    let input = Input {
+        adapter,
+        ..Input::pixels(&pixels)
+    };
+    let output = session.forward(&input, Wanted::default()).unwrap();
+    let scoring = Scoring {
+        metric: Metric::SquaredEuclidean,
+        temperature: 0.05,
+        unit_features: true,
+    };
+    let labels: Vec<usize> = outcome.labels.iter().map(|&own| own as usize).collect();
+    let widths = [outcome.classes.len(), output.features.shape()[1]];
+    LeaveOneOut::new(scoring)
+        .loss(output.features.data(), &labels, widths, None, None)
+        .unwrap()
+}
+
+#[test]
+fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
+    let model = "dinov2-tiny";
+    let recipe = InversionRecipe {
+        images_per_class: 3,
+        hard: Some(HardInversion::default()),
+        ..quick()
+    };
+    let mut opponent = teacher(model);
+    let factors = opponent.factors.values_mut();
+    factors.for_each(|factors| factors.scale *= -3.0);
+    let (_, against_bare) = invert(model, recipe.clone());
+    let (_, against_it) = finish(start(model, recipe).with_opponent(opponent.clone()));
+    opponent.head = None;
+    let losses = [&against_bare, &against_it].map(|outcome| {
+        let opponent = leave_one_out(model, outcome, Some(&opponent));
+        [leave_one_out(model, outcome, None), opponent]
+    });
+    println!("against the bare backbone, against the adapter: {losses:?}");
+    let [[bare, other], [easy_bare, hard_other]] = losses;
+    assert!(hard_other > other + 0.1 && easy_bare < bare - 0.1);
+    assert_eq!(against_it.quality.teacher_accuracy, 1.0);
 }
 
 #[test]

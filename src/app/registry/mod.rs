@@ -133,13 +133,16 @@ impl Registry {
         }
     }
 
-    /// The adapter that `reference` means: `name`, `name:version`, `name@alias` or an id.
+    /// The adapter that `reference` means: `name`, `name:version`, `name@alias`, an id or a digest.
     ///
     /// # Errors
     /// [`RegistryError::Name`]; [`RegistryError::Store`] with near names.
     pub async fn resolve(&self, reference: &str) -> Result<AdapterRecord, RegistryError> {
         if let Ok(id) = Uuid::parse_str(reference) {
             return Ok(self.store.adapter(id).await?);
+        }
+        if let Ok(digest) = reference.parse::<Digest>() {
+            return Ok(self.store.adapter_by_digest(&digest).await?);
         }
         let reference: AdapterReference = reference.parse()?;
         Ok(self.store.resolve(&reference).await?)

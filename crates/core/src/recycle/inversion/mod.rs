@@ -156,6 +156,7 @@ impl Inversion {
         let objective = Objective {
             session,
             adapter,
+            opponent: None,
             head,
             priors: Priors::new(&recipe, data, backbone)?,
             hard: recipe.hard,
@@ -212,6 +213,13 @@ impl Inversion {
         self.batch.set_parameters(given.start)?;
         self.given = given.augmentation;
         Ok(self)
+    }
+
+    /// Makes images that are hard for `opponent` in place of the bare backbone ([`InversionRecipe::against`]).
+    pub fn with_opponent(mut self, mut opponent: Adapter) -> Self {
+        opponent.head = None;
+        self.objective.opponent = Some(opponent);
+        self
     }
 
     /// Takes given images in place of optimised ones, so that only the look at them is left: levels `[images, 3, side, side]`, and

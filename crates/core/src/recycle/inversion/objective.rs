@@ -28,7 +28,7 @@ pub(super) struct Terms {
     pub cross_entropy: f64,
     /// Weighted.
     pub prior: f64,
-    /// Not capped; absent where it is not part of the loss.
+    /// Of the opponent where there is one; not capped, absent where it is not part of the loss.
     pub bare_cross_entropy: Option<f64>,
     pub correct: usize,
 }
@@ -36,6 +36,8 @@ pub(super) struct Terms {
 pub(super) struct Objective {
     pub session: Session,
     pub adapter: Adapter,
+    /// Whose classes are mixed up; without it those of the bare backbone.
+    pub opponent: Option<Adapter>,
     pub head: Head,
     pub priors: Priors,
     pub hard: Option<HardInversion>,
@@ -102,7 +104,7 @@ impl Objective {
         let bare = match self.hard {
             None => None,
             Some(_) => {
-                let input = Input::pixels(images);
+                let input = opponent_input(images, self.opponent.as_ref());
                 let output = self.session.forward(&input, Wanted::default())?;
                 let features = output.features.data();
                 let widths = [labels.chosen, output.features.shape()[1]];
@@ -173,7 +175,7 @@ impl Objective {
         Ok((part.loss, correct, prior))
     }
 
-    /// The bare backbone's cross-entropy; takes its weighted gradient away from `dimages`, where it is below the cap.
+    /// The cross-entropy of the bare backbone, or the opponent; takes its weighted gradient away from `dimages`, where it is below the cap.
     fn bare_gradient(
         &mut self,
         images: &Tensor,
@@ -181,7 +183,7 @@ impl Objective {
         hard: HardInversion,
         dimages: &mut [f32],
     ) -> Result<f64, OperationError> {
-        let input = Input::pixels(images);
+        let input = opponent_input(images, self.opponent.as_ref());
         let output = self
             .session
             .forward_for(&input, Wanted::default(), PIXELS)?;
@@ -218,6 +220,13 @@ pub(super) fn teacher_input<'a>(
         adapter: Some(adapter),
         pruning,
         read,
+        ..Input::pixels(images)
+    }
+}
+
+fn opponent_input<'a>(images: &'a Tensor, opponent: Option<&'a Adapter>) -> Input<'a> {
+    Input {
+        adapter: opponent,
         ..Input::pixels(images)
     }
 }

@@ -40,6 +40,9 @@ pub struct InversionRecipe {
     pub priors: PriorWeights,
     /// Images that the bare backbone does not separate by itself.
     pub hard: Option<HardInversion>,
+    /// SHA-256 of the adapter whose classes `hard` mixes up; left out, the bare backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// Share of the patches that goes inside a layer, by 0-based layer.
     #[schema(value_type = BTreeMap<String, f64>)]
     pub pruning: BTreeMap<usize, f64>,
@@ -177,6 +180,7 @@ impl InversionRecipe {
             early_stop: None,
             seed: 0,
             real: None,
+            against: None,
             published_residual: false,
         }
     }
@@ -296,6 +300,10 @@ impl InversionRecipe {
                 "from 0 to 1000000",
             );
         }
+        problems.check(self.against.is_none() || self.hard.is_some(), || {
+            "against names an adapter, but without hard nothing is mixed up; give the weight and cap of hard, or leave against out"
+                .into()
+        });
         if let Some(hard) = self.hard {
             problems.positive("hard.weight", hard.weight);
             problems.positive("hard.cap", hard.cap);

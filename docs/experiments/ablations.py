@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""One thing at a time: what each part of recycling is worth, on the adapters of `glyphs.py` (which is run first, at least `--only ours`).
+
+    python docs/experiments/ablations.py WORK --seed 0
+    python docs/experiments/ablations.py WORK --seed 0 --groups sparsity rank
+
+Every line differs from `base`, the recipe `ours` cut to 300 episodes, in what it names. Groups about kinds of images and numbers of adapters take
+fewer adapters, and have a base of their own. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
+minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
+"""
+
+import argparse
+import pathlib
+
+from glyphs import OURS
+from recycled import HARD, PLAIN, ROOT, Full, Program, Small, Table, evaluate, glyphs, recycle, tune_letters
+
+BASE = {**OURS, "episodes": 300}
+FEW = 5
+
+# Fields of an inversion recipe over its preset.
+IMAGES = {
+    "hard": HARD,
+    "plain": PLAIN,
+    "hard-tv": {**HARD, "prior_weight": 1.0, "priors": {"total_variation": 0.1}},
+    "hard-tokens": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1, "token_statistics_file": "shipped"}},
+    "hard-pixels": {**HARD, "parametrisation": "pixels", "learning_rate": 0.25},
+    # A rate so small that the images stay the noise they begin as.
+    "noise": {"preset": "fast", "steps": 1, "learning_rate": 1e-9},
+    "hard-weak": {**HARD, "hard": {"weight": 0.5, "cap": 2.0, "score_scale": 20.0}},
+    "pruned-2": {**HARD, "pruning": {"2": 0.75}},
+    "pruned-4": {**HARD, "pruning": {"4": 0.75}},
+    "pruned-6": {**HARD, "pruning": {"6": 0.75}},
+    "pruned-4-half": {**HARD, "pruning": {"4": 0.5}},
+}
+
+
+class Line:
+    def __init__(self, name, fields=None, images="hard", adapters=None, per_class=None, untuned=False):
+        self.name, self.fields, self.images = name, fields or {}, images
+        self.adapters, self.per_class, self.untuned = adapters, per_class, untuned
+
+
+# The first of a group is what the others are compared with.
+GROUPS = {
+    "objective": [Line("base"), Line("teacher-only", {"share_of_mixed_episodes": 0.0}), Line("mixed-only", {"share_of_mixed_episodes": 1.0})],
+    "start": [
+        Line("base"),
+        Line("from-zero", {"start": "zero", "learning_rate": 1e-3}),
+        Line("factors-first", {"factors": {"steps": 60}}),
+        Line("factors-first-own-task-kept", {"factors": {"steps": 60, "leave_one_out": False}}),
+        Line("factors-alone", {"factors": {"steps": 120}, "episodes": 0}),
+    ],
+    "augmentation": [
+        Line("base"),
+        Line("no-augmentation", {"colour": False, "affine": False}),
+        Line("colour-alone", {"affine": False}),
+        Line("affine-alone", {"colour": False}),
+        Line("inverted-besides", {"inversion_probability": 0.5}),
+    ],
+    "sparsity": [Line("base"), *(Line(f"sparsity-{share}", {"sparsity": share / 100}) for share in (0, 25, 50, 90))],
+    "rank": [Line("base"), *(Line(f"rank-{rank}", {"rank": rank}) for rank in (1, 2, 4, 8))],
+    "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
+    "scale": [Line("base"), *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20))],
+    "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10))],
+    "images": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-{kind}", images=kind, adapters=FEW) for kind in IMAGES if kind not in ("hard",))],
+    "per-class": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-with-{count}-images", adapters=FEW, per_class=count) for count in (4, 20, 40))],
+    "controls": [Line(f"{FEW}-adapters", adapters=FEW), Line(f"{FEW}-noise", images="noise", adapters=FEW), Line(f"{FEW}-untuned", adapters=FEW, untuned=True)],
+}
+
+
+def untuned_letters(program, base, count, seed):
+    """Adapters after one step that changes nothing: heads and factors as they begin."""
+    program.run("tune", base, "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", 1, "--learning-rate", 1e-9, "--seed", seed, "--name", "untuned")
+    return [f"untuned-{index:04}" for index in range(count)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=pathlib.Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    size, seed = (Small if asked.small else Full), asked.seed
+    base, validation, test = glyphs(asked.work, size)
+    program = Program(asked.program, asked.work / f"data-{seed}")
+    table = Table(asked.work / "ablations.csv", "seed split shot name asked_rank")
+    runs = Table(asked.work / "ablations-runs.csv", "seed name")
+    pool = tune_letters(program, base, size, seed)
+    for group in asked.groups:
+        lines = GROUPS[group]
+        for line in lines:
+            own = untuned_letters(program, base, min(line.adapters, size.adapters), seed) if line.untuned else pool[: line.adapters]
+            per_class = None if asked.small else line.per_class
+            recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
+        for split, folder in (("validation", validation), ("test", test)):
+            for shot in (1, 5):
+                evaluate(program, table, folder, split, shot, size, seed, [line.name for line in lines])
+    print(table.path)
+
+
+if __name__ == "__main__":
+    main()

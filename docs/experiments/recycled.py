@@ -1,0 +1,167 @@
+"""What the experiments share: the program on a data folder, tables that grow line by line, and the glyphs with their three kinds of classes."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VALIDATION = "cfkpty"
+TUNED = "abdeghijlmnoqrsuvwxz"
+# Fields of inversion recipes over their presets.
+HARD = {"preset": "hard", "steps": 20}
+PLAIN = {"preset": "fast", "steps": 24}
+
+
+class Program:
+    """The program on one data folder."""
+
+    def __init__(self, path, data):
+        self.path, self.data = path.resolve(), data
+
+    def run(self, *words):
+        return self.measured(*words)[0]
+
+    def measured(self, *words):
+        """Output, seconds of wall time, seconds of processor time and peak memory in MiB."""
+        command = [str(self.path), "--data-dir", str(self.data), *map(str, words)]
+        print("+ lora-recycle", " ".join(command[3:])[:200], file=sys.stderr, flush=True)
+        start = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"the command above ended with {process.returncode}")
+        return output, time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+    def json(self, *words):
+        return json.loads(self.run(*words, "--json"))
+
+
+class Table:
+    """A CSV file; `key` names the columns that tell its lines apart, so that what was measured is not measured again."""
+
+    def __init__(self, path, key):
+        self.path, self.key, self.rows = path, key, []
+        if path.exists():
+            with open(path, newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def find(self, **key):
+        wanted = {name: str(value) for name, value in key.items()}
+        return [row for row in self.rows if all(row[name] == value for name, value in wanted.items())]
+
+    def add(self, row):
+        row = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append(row)
+
+
+class Full:
+    pictures, adapters, tune_steps, tasks, queries, per_class = 40, 20, 60, 600, 15, 8
+    recipe = {}
+
+
+class Small:
+    """Says that everything runs, and nothing of how good it is."""
+
+    pictures, adapters, tune_steps, tasks, queries, per_class = 8, 3, 3, 10, 2, 4
+    recipe = {"episodes": 4, "queries": 2}
+
+
+def glyphs(work, size):
+    """Base letters, validation letters as links into them, test letters."""
+    drawn = work / "glyphs"
+    if not (drawn / "novel").exists():
+        command = [sys.executable, ROOT / "examples/glyph_folders.py", drawn, "--per-class", size.pictures]
+        subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
+    validation = work / "validation"
+    validation.mkdir(exist_ok=True)
+    for letter in VALIDATION:
+        link = validation / letter
+        if not link.exists():
+            os.symlink(os.path.relpath(drawn / "base" / letter, validation), link)
+    return drawn / "base", validation, drawn / "novel"
+
+
+def tune_letters(program, base, size, seed, adapters=None):
+    """Adapters on five random letters each; their names."""
+    count = adapters or size.adapters
+    program.run("tune", base, "--classes", ",".join(TUNED), "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", size.tune_steps, "--seed", seed, "--name", "letters")
+    return [f"letters-{index:04}" for index in range(count)]
+
+
+def recycle(program, runs, work, name, pool, fields, images, size, seed, per_class=None, real=None):
+    """Makes the meta-LoRA `name` with meta-training `fields` and inversion fields `images`; writes what it took and what held-out synthetic tasks say.
+
+    With `real`, a folder, its pictures stand in for synthetic images.
+    """
+    if runs.find(seed=seed, name=name):
+        return
+    recipes = work / "recipes"
+    recipes.mkdir(exist_ok=True)
+    learning, inversion = recipes / f"{name}-{seed}.json", recipes / f"{name}-{seed}-images.json"
+    learning.write_text(json.dumps({"preset": "fast", **fields, **size.recipe, "seed": seed}))
+    shortened = {"steps": 2} if size is Small else {}
+    inversion.write_text(json.dumps({**images, **shortened, "seed": seed, "images_per_class": per_class or size.per_class}))
+    flags = ["--recipe", learning, "--inversion", inversion] + (["--real", real] if real else [])
+    _, wall, processor, peak = program.measured("recycle", *pool, "--name", name, *flags)
+    figures = json.loads(program.run("adapter", "show", name, "--json"))["lineage"]["recipe"]["figures"]
+    kept = [state for state in figures["validations"] if state["episode"] == figures["kept_episode"]] or figures["validations"][-1:]
+    runs.add({
+        "seed": seed, "name": name, "adapters": len(pool), "episodes": figures["episodes"], "kept_episode": figures["kept_episode"],
+        "synthetic_accuracy": 100 * kept[0]["accuracy"] if kept else "", "synthetic_loss": kept[0]["loss"] if kept else "",
+        "wall_seconds": round(wall), "processor_seconds": round(processor), "peak_mebibytes": round(peak),
+    })
+
+
+def evaluate(program, table, folder, split, shot, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of=""):
+    """Adds the lines that are missing. Differences are paired: line minus the first adapter where there is one, or minus a method.
+
+    `of` tells the merges of one pool from those of another.
+    """
+    key = {"seed": seed, "split": split, "shot": shot}
+    names = {merge: merge if merge == "bare" else merge + of for merge in merges}
+    missing = [name for name in adapters if not table.find(**key, name=name)]
+    merges = [merge for merge in merges if not table.find(**key, name=names[merge], asked_rank=rank or "exact")]
+    if not missing and not merges:
+        return
+    # What others are compared with is measured anew.
+    if against != "adapter":
+        merges = [against, *(merge for merge in merges if merge != against)]
+    elif adapters:
+        missing = adapters[:1] + [name for name in missing if name != adapters[0]]
+    words = ["evaluate", folder, "--shot", shot, "--queries", size.queries, "--tasks", size.tasks]
+    words += ["--methods", ",".join((["adapter"] if missing else []) + merges)]
+    for adapter in missing:
+        words += ["--adapter", adapter]
+    compared = against if against != "adapter" or missing else ""
+    words += ["--against", compared] if compared else []
+    words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
+    words += ["--merge-rank", rank] if rank and any(merge not in ("bare", "average") for merge in merges) else []
+    report = program.json(*words)
+    assert len(report["methods"]) == len(missing) + len(merges)
+    for name, method in zip([*missing, *(names[merge] for merge in merges)], report["methods"]):
+        asked_rank = "" if name in missing else rank or "exact"
+        if table.find(**key, name=name, asked_rank=asked_rank):
+            continue
+        difference = method["difference"] if compared else None
+        table.add({
+            **key, "name": name, "asked_rank": asked_rank, "rank": (method.get("merge") or {}).get("rank", ""),
+            "tasks": method["tasks"], "accuracy": 100 * method["accuracy"], "ci95": 100 * method["ci95"],
+            "against": (missing[0] if compared == "adapter" else compared) if difference else "",
+            "difference": 100 * difference["mean"] if difference else "", "difference_ci95": 100 * difference["ci95"] if difference else "",
+        })
+
+
+def mean_accuracy(table, **key):
+    rows = table.find(**key)
+    return sum(float(row["accuracy"]) for row in rows) / len(rows)

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Writes the tables of docs/METHOD.md from the CSV files in docs/experiments/results, between marks like `<!-- table glyphs-16 -->`.
+
+    python3 docs/experiments/tables.py             rewrites docs/METHOD.md
+    python3 docs/experiments/tables.py --check     says with its exit status whether it is up to date
+
+The CSV files are what the other scripts here write into WORK, copied. Needs the standard library only.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+
+from ablations import GROUPS
+from domains import POOLS
+from glyphs import BOUND, MERGES, RECIPES
+from recycled import ROOT, Table
+
+RESULTS, METHOD = ROOT / "docs/experiments/results", ROOT / "docs/METHOD.md"
+MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+CHOSEN = "ours"
+
+
+def number(value, ci):
+    return f"{float(value):.2f} ± {float(ci):.2f}"
+
+
+def markdown(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def table_of(name):
+    return Table(RESULTS / f"{name}.csv", "")
+
+
+def cells(rows):
+    """Accuracy of the one row there is, and its difference."""
+    if not rows:
+        return ["", ""]
+    row = rows[0]
+    return [number(row["accuracy"], row["ci95"]), number(row["difference"], row["difference_ci95"]) if row["difference"] else ""]
+
+
+def methods(asked_rank):
+    """Names of one method's rows: the merges with the factors that validation chose, which differ from seed to seed."""
+    table = table_of("glyphs")
+    seeds = sorted({row["seed"] for row in table.rows})
+    ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
+    others = [("bare", ["bare"], "exact"), ("average", ["average"], "exact")]
+    merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
+    head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to ours", "5 shots", "to ours")]
+    rows = []
+    for label, names, rank in [*ours, *others, *merges]:
+        found = {(row["seed"], row["shot"]): row for name in names for row in table.find(split="test", name=name, asked_rank=rank)}
+        if not found:
+            continue
+        row = [label]
+        for seed in seeds:
+            for shot in ("1", "5"):
+                own = found.get((seed, shot))
+                accuracy, difference = cells([own] if own else [])
+                if own and ":" in own["name"]:
+                    accuracy += f" (× {own['name'].split(':')[1]})"
+                row += [accuracy, difference]
+        rows.append(row)
+    return markdown(head, rows)
+
+
+def distance_to_bound():
+    """How much of the way from the bare backbone to real pictures the meta-LoRA goes."""
+    table = table_of("glyphs")
+    rows = []
+    for seed in sorted({row["seed"] for row in table.rows}):
+        for shot in (1, 5):
+            bare, ours, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split="test", shot=shot, name=name)] for name in ("bare", CHOSEN, "real"))
+            if bare and ours and real:
+                rows.append([seed, str(shot), f"{bare[0]:.2f}", f"{ours[0]:.2f}", f"{real[0]:.2f}", f"{100 * (ours[0] - bare[0]) / (real[0] - bare[0]):.0f} %"])
+    return markdown(["seed", "shots", "bare", "meta-LoRA", "real pictures", "of the distance"], rows)
+
+
+def ablation(group):
+    table, runs = table_of("ablations"), table_of("ablations-runs")
+    rows = []
+    for line in GROUPS[group]:
+        for run in runs.find(name=line.name):
+            row = [line.name, f"{float(run['synthetic_accuracy']):.1f}" if run["synthetic_accuracy"] else ""]
+            for split in ("validation", "test"):
+                for shot in (1, 5):
+                    accuracy, difference = cells(table.find(seed=run["seed"], split=split, shot=shot, name=line.name))
+                    row += [accuracy] if split == "validation" else [accuracy, difference]
+            rows.append([*row, run["processor_seconds"], run["peak_mebibytes"]])
+    head = ["", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", "processor s", "peak MiB"]
+    return markdown(head, rows)
+
+
+def domains():
+    table = table_of("domains")
+    splits = list(dict.fromkeys(row["split"] for row in table.rows))
+    rows = []
+    lines = [("bare backbone", "bare")]
+    for pool in POOLS:
+        lines.append((f"meta-LoRA of {pool}", "ours" if pool == "letters" else f"pool-{pool}"))
+        lines += [(f"sum of {pool}", name) for name in dict.fromkeys(row["name"] for row in table.rows) if name.endswith(f" of {pool}")]
+    for shot in (1, 5):
+        for label, name in lines:
+            found = [cells(table.find(split=split, shot=shot, name=name)) for split in splits]
+            if any(accuracy for accuracy, _ in found):
+                rows.append([label, str(shot), *(f"{accuracy} ({difference})" if difference else accuracy for accuracy, difference in found)])
+    return markdown(["", "shots", *splits], rows)
+
+
+TABLES = {
+    "glyphs-16": lambda: methods("16"),
+    "glyphs-exact": lambda: methods("exact"),
+    "distance": distance_to_bound,
+    "domains": domains,
+    **{f"ablation-{group}": lambda group=group: ablation(group) for group in GROUPS},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    text = METHOD.read_text(encoding="utf-8")
+    written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+    if asked.check and written != text:
+        sys.exit(f"{METHOD.relative_to(ROOT)} does not show what stands in {RESULTS.relative_to(ROOT)}\nhint: run python3 docs/experiments/tables.py")
+    METHOD.write_text(written, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
