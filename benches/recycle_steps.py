@@ -38,7 +38,9 @@ def resident_mebibytes(process):
 
 
 def run(name, asked, folder):
-    recipe = {"preset": "fast", "held_out": 0, "keep": "last", "moving_average": None, "episodes": EPISODES, **RECIPES[name]}
+    recipe = {"preset": "fast", "held_out": 0, "keep": "last", "moving_average": None, "episodes": EPISODES,
+              # So that only what the names say differs, and later layers alone can be cached.
+              "rank": 4, "colour": False, "affine": False, **RECIPES[name]}
     path = pathlib.Path(folder) / f"{name}.json"
     path.write_text(json.dumps(recipe))
     # A name of its own each time: the same work is not done twice.

@@ -1,7 +1,7 @@
 //! Options that every command takes.
 
 use super::CliError;
-use crate::app::registry::Registry;
+use crate::app::registry::{Registry, RegistryError, Shipped};
 use crate::app::{App, AppOptions};
 use crate::backbone::EMBEDDED_NAME;
 use crate::image_input::ImageLimits;
@@ -62,6 +62,15 @@ pub struct Common {
         default_value_t
     )]
     pub encoder: EncoderChoice,
+    /// What a new data folder begins with: the adapter that comes with the program
+    #[arg(
+        long,
+        global = true,
+        env = "LORA_RECYCLE_SHIPPED_ADAPTER",
+        value_enum,
+        default_value_t
+    )]
+    pub shipped_adapter: Shipped,
     /// Print machine-readable JSON on stdout
     #[arg(long, global = true, env = "LORA_RECYCLE_JSON")]
     pub json: bool,
@@ -113,6 +122,15 @@ impl Common {
             CliError::user("there is no home folder to keep data in")
                 .hint("give one with --data-dir DIR")
         })
+    }
+
+    /// Opens the registry for changes, alone.
+    ///
+    /// # Errors
+    /// Outside where there is no data folder; inside where it cannot be opened.
+    pub async fn open_registry(&self) -> Result<Result<Registry, RegistryError>, CliError> {
+        let folder = self.data_folder()?;
+        Ok(Registry::open_or_begin(&folder, self.shipped_adapter).await)
     }
 
     /// Opens the backbone and its encoder, and the registry for reading where there is one.

@@ -8,7 +8,7 @@ use crate::app::registry::Registry;
 use crate::image_input::{Levels, encode_png};
 use crate::jobs::pool::PoolSummary;
 use crate::recycle::pool::Pool;
-use crate::store::{Access, PoolRecord, Store, StoreError};
+use crate::store::{PoolRecord, Store, StoreError};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -255,7 +255,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 }
 
 async fn remove(common: &Common, which: &Which) -> Result<(), CliError> {
-    let registry = match Registry::open(&common.data_folder()?, Access::Exclusive).await {
+    let registry = match common.open_registry().await? {
         Ok(registry) => registry,
         Err(error) => {
             return Err(CliError::user(error.to_string())

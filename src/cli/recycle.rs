@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 #[command(
     after_help = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
 
-Recipes: fast (the default) starts from the sum of the adapters' changes and takes minutes; paper is the published recipe, 240000
+Recipes: fast (the default) starts from the sum of the adapters' changes, sees a quarter of each image's tokens, and takes minutes; paper is the published recipe, 240000
 episodes from zero, with the published inversion unless --inversion says otherwise.
 
 Examples:
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --dry-run      what it will cost
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --save-recipe meta.json
-  lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --sparsity 0.75 --episodes 500
+  lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --episodes 300
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --evaluate new-classes/
                                                                               and what it is worth on classes that none has seen
   lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again"
@@ -43,13 +43,13 @@ pub struct Recycle {
     /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
     inversion: Option<String>,
-    /// Tasks to learn from, one optimiser step each
+    /// Tasks to learn from, one optimiser step each (default: 600, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
     /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<String>,
-    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0)
+    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.75, in paper 0)
     #[arg(long, value_name = "SHARE")]
     sparsity: Option<String>,
     /// Classes of a task (default: 5)
@@ -58,7 +58,7 @@ pub struct Recycle {
     /// Support images of a class, a number or a range such as 1-5 (default: 1)
     #[arg(long, value_name = "K")]
     shots: Option<String>,
-    /// Rank of the factors (default: 4)
+    /// Rank of the factors (default: 16, in paper 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
     /// zero, or merge: from the sum of the adapters' changes
@@ -73,7 +73,7 @@ pub struct Recycle {
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
     mixed: Option<f64>,
-    /// Highest learning rate of each cycle
+    /// Highest learning rate of each cycle (default: 0.0003, in paper 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Synthetic images of each class (default: 8)

@@ -3,9 +3,7 @@
 use super::CliError;
 use super::jobs::RunnerArguments;
 use super::options::{Common, block_on};
-use crate::app::registry::Registry;
 use crate::jobs::{Jobs, Services, product_kinds};
-use crate::store::Access;
 use crate::web::{self, ServeError, ServeOptions};
 use clap::Args;
 use std::sync::Arc;
@@ -45,7 +43,7 @@ impl Serve {
     }
 
     async fn serve(&self, common: &Common) -> Result<(), CliError> {
-        let registry = Registry::open(&common.data_folder()?, Access::Exclusive).await?;
+        let registry = common.open_registry().await??;
         let app = common.open_app_with(Some(registry.clone())).await?;
         let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
         let jobs = Jobs::new(services, product_kinds(), self.runner.options());

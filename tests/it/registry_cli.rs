@@ -88,6 +88,32 @@ fn reading_commands_make_no_data_folder() {
 }
 
 #[test]
+fn a_new_data_folder_begins_with_the_adapter_that_comes_with_the_program() {
+    for (begins_with, expected) in [("default", true), ("present", false)] {
+        let home = Home::new();
+        home.succeeds(&["adapter", "gc", "--shipped-adapter", begins_with]);
+        let list = home.json(&["adapter", "list"]);
+        assert_eq!(list.as_array().unwrap().len(), 1);
+        assert_eq!(list[0]["name"], "signs-and-shapes");
+        assert_eq!(list[0]["is_default"], expected);
+        // It is not brought back.
+        if expected {
+            home.succeeds(&["adapter", "alias", "rm", "default"]);
+        }
+        home.succeeds(&["adapter", "rm", "signs-and-shapes", "--yes"]);
+        home.succeeds(&["adapter", "gc", "--shipped-adapter", begins_with]);
+        assert_eq!(home.json(&["adapter", "list"]), json!([]));
+        home.succeeds(&["adapter", "import", "shipped", "--name", "mine"]);
+        let again = home.json(&["adapter", "list"]);
+        assert_eq!(again[0]["digest"], list[0]["digest"]);
+        assert_eq!(again[0]["is_default"], false);
+    }
+    let home = Home::new();
+    home.succeeds(&["adapter", "gc", "--shipped-adapter", "none"]);
+    assert_eq!(home.json(&["adapter", "list"]), json!([]));
+}
+
+#[test]
 fn an_adapter_goes_in_and_comes_out_the_same() {
     let home = Home::with_adapters();
     let list = home.json(&["adapter", "list"]);

@@ -20,6 +20,7 @@ pub fn program(home: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("HOME", home)
         .env("LORA_RECYCLE_DATA_DIR", home.join("data"))
+        .env("LORA_RECYCLE_SHIPPED_ADAPTER", "none")
         .env_remove("XDG_CONFIG_HOME")
         .stdin(Stdio::null());
     command

@@ -7,12 +7,14 @@ mod import;
 mod merge;
 mod pool;
 mod serve;
+mod shipped;
 
 pub use error::RegistryError;
 pub use export::ExportFormat;
 pub use import::{ImportOptions, Stored, check, check_name};
 pub use merge::{MergePart, MergedAndStored, check_backbone};
 pub use serve::{BARE, ServedAdapter};
+pub use shipped::{SHIPPED_NAME, SHIPPED_WORD, Shipped, shipped_package};
 
 use crate::adapter::{Adapter, Candidate, NamedFile, import};
 use crate::backbone::{
@@ -52,6 +54,23 @@ impl Registry {
             store,
             loaded: Arc::default(),
         })
+    }
+
+    /// Opens the registry for changes, alone. Where there was none it begins with the meta-LoRA that comes with the program, as `shipped`
+    /// says.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: the folder is in use or unusable.
+    pub async fn open_or_begin(
+        data_folder: &Path,
+        shipped: Shipped,
+    ) -> Result<Self, RegistryError> {
+        let is_new = !data_folder.join(DATABASE_FILE).is_file();
+        let registry = Self::open(data_folder, Access::Exclusive).await?;
+        if is_new {
+            registry.begin_with(shipped).await?;
+        }
+        Ok(registry)
     }
 
     /// Opens the registry for reading where there is one; another process may have it open.

@@ -2,7 +2,9 @@
 
 use super::{CliError, Common, change, read};
 use crate::adapter::{FileLimits, ImportReport, Package, TensorStatus};
-use crate::app::registry::{ImportOptions, RegistryError, check, embedded_candidate};
+use crate::app::registry::{
+    ImportOptions, RegistryError, SHIPPED_WORD, check, embedded_candidate, shipped_package,
+};
 use crate::cli::options::{print_json, print_line};
 use crate::store::Name;
 use clap::Args;
@@ -16,10 +18,11 @@ use std::path::PathBuf;
 Examples:
   lora-recycle adapter import my-lora/ --name pets --tag demo
   lora-recycle adapter import pets.zip --name pets --notes \"from the lab\"
-  lora-recycle adapter import my-lora/ --dry-run        only look, store nothing"
+  lora-recycle adapter import my-lora/ --dry-run        only look, store nothing
+  lora-recycle adapter import shipped --name signs-and-shapes"
 )]
 pub struct Import {
-    /// A PEFT folder, a published .safetensors, a zip or a bundle
+    /// A PEFT folder, a published .safetensors, a zip or a bundle; or the word shipped for the one that comes with the program
     path: PathBuf,
     /// Name of the adapter; it becomes the next version
     #[arg(long, value_name = "NAME", required_unless_present = "dry_run")]
@@ -37,8 +40,11 @@ pub struct Import {
 
 impl Import {
     pub fn run(&self, common: &Common, backbone: Option<&str>) -> Result<(), CliError> {
-        let package =
-            Package::read(&self.path, &FileLimits::default()).map_err(RegistryError::from)?;
+        let package = if self.path.as_os_str() == SHIPPED_WORD {
+            shipped_package()
+        } else {
+            Package::read(&self.path, &FileLimits::default()).map_err(RegistryError::from)?
+        };
         let backbone: Option<Name> = backbone
             .map(str::parse)
             .transpose()

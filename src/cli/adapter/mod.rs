@@ -9,7 +9,7 @@ use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::adapter::NameStyle;
 use crate::app::registry::{ExportFormat, Registry, RegistryError};
-use crate::store::{Access, Attribution, StoreError};
+use crate::store::{Attribution, StoreError};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::fs;
@@ -110,9 +110,8 @@ pub fn change<T>(
     common: &Common,
     work: impl AsyncFnOnce(&Registry) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let folder = common.data_folder()?;
     block_on(async {
-        let registry = Registry::open(&folder, Access::Exclusive).await?;
+        let registry = common.open_registry().await??;
         let done = work(&registry).await;
         registry.store().clone().close().await;
         done

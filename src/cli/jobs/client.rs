@@ -67,11 +67,10 @@ pub async fn is_free(common: &Common) -> Result<bool, CliError> {
 impl Client {
     /// Takes the lock, or finds the server that holds it.
     pub async fn open(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
-        let folder = common.data_folder()?;
-        match Registry::open(&folder, Access::Exclusive).await {
+        match common.open_registry().await? {
             Ok(registry) => Ok(Self::Alone(alone(registry, options))),
             Err(RegistryError::Store(StoreError::InUse { holder, .. })) => {
-                Self::beside(&folder, holder).await
+                Self::beside(&common.data_folder()?, holder).await
             }
             Err(error) => Err(error.into()),
         }
@@ -79,7 +78,7 @@ impl Client {
 
     /// Takes the lock.
     pub async fn alone(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
-        match Registry::open(&common.data_folder()?, Access::Exclusive).await {
+        match common.open_registry().await? {
             Ok(registry) => Ok(Self::Alone(alone(registry, options))),
             Err(error @ RegistryError::Store(StoreError::InUse { .. })) => Err(CliError::user(
                 error.to_string(),
