@@ -23,11 +23,14 @@ IMAGES = {
     "hard": HARD,
     "plain": PLAIN,
     "hard-tv": {**HARD, "prior_weight": 1.0, "priors": {"total_variation": 0.1}},
-    "hard-tokens": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1, "token_statistics_file": "shipped"}},
+    "hard-tokens": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1}},
     "hard-pixels": {**HARD, "parametrisation": "pixels", "learning_rate": 0.25},
     # A rate so small that the images stay the noise they begin as.
     "noise": {"preset": "fast", "steps": 1, "learning_rate": 1e-9},
     "hard-weak": {**HARD, "hard": {"weight": 0.5, "cap": 2.0, "score_scale": 20.0}},
+    # Hard for where meta-training starts, and for what it made of images that were hard for the bare backbone.
+    "against-sum": {**HARD, "against": f"sum-of-{FEW}"},
+    "against-meta": {**HARD, "against": f"{FEW}-adapters"},
     "pruned-2": {**HARD, "pruning": {"2": 0.75}},
     "pruned-4": {**HARD, "pruning": {"4": 0.75}},
     "pruned-6": {**HARD, "pruning": {"6": 0.75}},
@@ -91,6 +94,9 @@ def main():
     pool = tune_letters(program, base, size, seed)
     for group in asked.groups:
         lines = GROUPS[group]
+        if group == "images":
+            few = pool[:FEW]
+            program.run("adapter", "merge", *few, "--method", "sum", "--factor", min(1, 4 / len(few)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
         for line in lines:
             own = untuned_letters(program, base, min(line.adapters, size.adapters), seed) if line.untuned else pool[: line.adapters]
             per_class = None if asked.small else line.per_class

@@ -95,8 +95,11 @@ def glyphs(work, size):
 def tune_letters(program, base, size, seed, adapters=None):
     """Adapters on five random letters each; their names."""
     count = adapters or size.adapters
+    names = [f"letters-{index:04}" for index in range(count)]
+    if {adapter["name"] for adapter in program.json("adapter", "list")}.issuperset(names):
+        return names
     program.run("tune", base, "--classes", ",".join(TUNED), "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", size.tune_steps, "--seed", seed, "--name", "letters")
-    return [f"letters-{index:04}" for index in range(count)]
+    return names
 
 
 def recycle(program, runs, work, name, pool, fields, images, size, seed, per_class=None, real=None):

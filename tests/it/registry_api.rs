@@ -235,7 +235,9 @@ async fn a_dry_run_needs_no_name_and_stores_nothing() {
 async fn names_that_mean_something_else_are_refused() {
     let fresh = fresh(&["vit-tiny"]).await;
     let files = golden("vit-tiny", "adapter-peft-v4");
-    for name in ["none", "merge", "01890000-0000-7000-8000-000000000000"] {
+    let digest = "0123456789abcdef".repeat(4);
+    let names = ["none", "merge", "01890000-0000-7000-8000-000000000000"];
+    for name in names.into_iter().chain([digest.as_str()]) {
         let answer = fresh.post_files(&format!("?name={name}"), &files).await;
         assert_problem(&answer, 422, "reserved_name");
     }

@@ -134,12 +134,14 @@ impl Registry {
     }
 }
 
-/// Refuses names that mean something else where an adapter is named, ids among them.
+/// Refuses names that mean something else where an adapter is named, ids and digests among them.
 ///
 /// # Errors
 /// [`RegistryError::ReservedName`]
 pub fn check_name(name: &Name) -> Result<(), RegistryError> {
-    if RESERVED.contains(&name.as_str()) || Uuid::parse_str(name.as_str()).is_ok() {
+    let text = name.as_str();
+    let is_identity = Uuid::parse_str(text).is_ok() || text.parse::<Digest>().is_ok();
+    if RESERVED.contains(&text) || is_identity {
         return Err(RegistryError::ReservedName(name.clone()));
     }
     Ok(())
