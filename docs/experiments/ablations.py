@@ -9,11 +9,9 @@ fewer adapters, and have a base of their own. Writes WORK/ablations.csv (600 tas
 minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
 """
 
-import argparse
-import pathlib
 
 from glyphs import OURS
-from recycled import HARD, PLAIN, ROOT, Full, Program, Small, Table, evaluate, glyphs, recycle, tune_letters
+from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
 
 BASE = {**OURS, "episodes": 300}
 FEW = 5
@@ -79,12 +77,8 @@ def untuned_letters(program, base, count, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=pathlib.Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = common_options(__doc__)
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
-    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
-    parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
     base, validation, test = glyphs(asked.work, size)

@@ -13,14 +13,12 @@ and 5 shots; differences are paired, line minus bare backbone) and WORK/domains-
 examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose data is not there are left out.
 """
 
-import argparse
 import os
-import pathlib
 import subprocess
 import sys
 
 from glyphs import OURS
-from recycled import HARD, ROOT, Full, Program, Small, Table, evaluate, glyphs, recycle, tune_letters
+from recycled import HARD, ROOT, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
 
 GREEK = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπρσφχψω"
 # Classes that adapters are tuned on; the others test.
@@ -87,12 +85,8 @@ def with_fewer_queries(size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=pathlib.Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = common_options(__doc__)
     parser.add_argument("--pools", nargs="+", choices=POOLS, default=list(POOLS))
-    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
-    parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
     program = Program(asked.program, work / f"data-{seed}")

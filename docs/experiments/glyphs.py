@@ -11,10 +11,8 @@ number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; wh
 paired and to the chosen meta-LoRA. Needs Pillow and fonts (see examples/glyph_folders.py).
 """
 
-import argparse
-import pathlib
 
-from recycled import HARD, PLAIN, ROOT, Full, Program, Small, Table, evaluate, glyphs, mean_accuracy, recycle, tune_letters
+from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, mean_accuracy, recycle, tune_letters
 
 OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "learning_rate": 3e-4}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
@@ -38,13 +36,9 @@ RANK = 16
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=pathlib.Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = common_options(__doc__)
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="recipes to choose among")
     parser.add_argument("--ranks", nargs="+", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
-    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
-    parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What the experiments share: the program on a data folder, tables that grow line by line, and the glyphs with their three kinds of classes."""
 
+import argparse
 import csv
 import json
 import os
@@ -14,6 +15,16 @@ TUNED = "abdeghijlmnoqrsuvwxz"
 # Fields of inversion recipes over their presets.
 HARD = {"preset": "hard", "steps": 20}
 PLAIN = {"preset": "fast", "steps": 24}
+
+
+def common_options(description):
+    """A parser of what all experiments take."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=pathlib.Path, help="folder for pictures, adapters and tables")
+    parser.add_argument("--seed", type=int, default=0, help="of the whole pipeline")
+    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
+    parser.add_argument("--small", action="store_true", help="says that everything runs, in minutes, and nothing of how good it is")
+    return parser
 
 
 class Program:
