@@ -21,8 +21,8 @@ RECIPES = {
     "ours-inverted": ({**OURS, "inversion_probability": 0.5}, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
-# Learns from the tuned letters' own pictures, all that an adapter may have seen and more: the upper bound.
-BOUND = {"real": {**OURS, "episodes": 1800}}
+# Learns from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow: the upper bound.
+BOUND = {"real": {**OURS, "episodes": 1800, "queries": 5}}
 # Without factors of their own these are merges as published.
 MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],

@@ -95,27 +95,31 @@ def ablation(group):
     return markdown(head, rows)
 
 
-def domains():
+def domains(of_choice):
+    """On test domains, or on those that chose the factor of the meta-LoRA in the box."""
     table = table_of("domains")
-    splits = list(dict.fromkeys(row["split"] for row in table.rows))
-    rows = []
+    splits = [split for split in dict.fromkeys(row["split"] for row in table.rows) if split.startswith("validation ") == of_choice]
+    names = list(dict.fromkeys(row["name"] for row in table.rows))
     lines = [("bare backbone", "bare")]
     for pool in POOLS:
         lines.append((f"meta-LoRA of {pool}", "ours" if pool == "letters" else f"pool-{pool}"))
-        lines += [(f"sum of {pool}", name) for name in dict.fromkeys(row["name"] for row in table.rows) if name.endswith(f" of {pool}")]
+        lines += [(f"sum of {pool} × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {pool}")]
+    lines += [(f"meta-LoRA of letters × {name.split()[0][4:]}", name) for name in names if name.endswith(" of ours")]
+    rows = []
     for shot in (1, 5):
         for label, name in lines:
             found = [cells(table.find(split=split, shot=shot, name=name)) for split in splits]
             if any(accuracy for accuracy, _ in found):
                 rows.append([label, str(shot), *(f"{accuracy} ({difference})" if difference else accuracy for accuracy, difference in found)])
-    return markdown(["", "shots", *splits], rows)
+    return markdown(["", "shots", *(split.removeprefix("validation ") for split in splits)], rows)
 
 
 TABLES = {
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
     "distance": distance_to_bound,
-    "domains": domains,
+    "domains": lambda: domains(False),
+    "domains-choice": lambda: domains(True),
     **{f"ablation-{group}": lambda group=group: ablation(group) for group in GROUPS},
 }
 

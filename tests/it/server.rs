@@ -130,6 +130,8 @@ async fn the_program_serves_survives_abuse_and_starts_again_after_a_kill() {
 
     let answer = classify(&client, &server).await;
     assert_eq!(answer["backbone"]["name"], "dinov2-s8");
+    // A new data folder begins with it.
+    assert_eq!(answer["adapter"]["label"], "signs-and-shapes:1");
     assert_eq!(answer["results"][0]["label"], "red");
     assert_eq!(answer["results"][0]["image"], "new one.png");
     let ready = client.get(server.url("/readyz")).send().await.unwrap();

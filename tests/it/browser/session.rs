@@ -47,7 +47,8 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
         command
             .args(["serve", "--listen", listen, "--data-dir"])
-            .arg(data_folder);
+            .arg(data_folder)
+            .env("LORA_RECYCLE_SHIPPED_ADAPTER", "none");
         let (process, address) = start_until(command, |line| {
             let rest = &line[line.find("http://127.0.0.1:")?..];
             let port = rest["http://127.0.0.1:".len()..]
