@@ -39,7 +39,9 @@ def main():
     parser = common_options(__doc__)
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES), help="recipes to choose among")
     parser.add_argument("--ranks", nargs="+", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
+    parser.add_argument("--without-bound", action="store_true", help="leave out the meta-training on real pictures, which takes longest")
     asked = parser.parse_args()
+    bound = {} if asked.without_bound else BOUND
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)
     base, validation, test = glyphs(asked.work, size)
@@ -52,7 +54,7 @@ def main():
     for name in asked.only:
         fields, images = RECIPES[name]
         recycle(program, runs, asked.work, name, pool, fields, images, size, seed)
-    for name, fields in BOUND.items():
+    for name, fields in bound.items():
         recycle(program, runs, asked.work, name, pool, fields, HARD, size, seed, size.pictures, base)
 
     def choose(names, **key):
@@ -60,13 +62,13 @@ def main():
 
     grid = [merge for factors in MERGES.values() for merge in factors]
     for shot in (1, 5):
-        evaluate(program, table, validation, "validation", shot, size, seed, [*asked.only, *BOUND])
+        evaluate(program, table, validation, "validation", shot, size, seed, [*asked.only, *bound])
     evaluate(program, table, validation, "validation", 1, size, seed, [], pool, ["bare"])
     for rank in ranks:
         evaluate(program, table, validation, "validation", 1, size, seed, [], pool, grid, rank)
     best = choose(asked.only)
     for shot in (1, 5):
-        names = [best, *(name for name in [*asked.only, *BOUND] if name != best)]
+        names = [best, *(name for name in [*asked.only, *bound] if name != best)]
         evaluate(program, table, test, "test", shot, size, seed, names, pool, ["bare", "average"])
         for rank in ranks:
             merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
