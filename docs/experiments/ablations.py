@@ -87,7 +87,7 @@ def main():
     runs = Table(asked.work / "ablations-runs.csv", "seed name")
     pool = tune_letters(program, base, size, seed)
     for group in asked.groups:
-        lines = GROUPS[group]
+        lines = GROUPS[group][:2] if asked.small else GROUPS[group]
         if group == "images":
             few = pool[:FEW]
             program.run("adapter", "merge", *few, "--method", "sum", "--factor", min(1, 4 / len(few)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
@@ -96,7 +96,7 @@ def main():
             per_class = None if asked.small else line.per_class
             recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
         for split, folder in (("validation", validation), ("test", test)):
-            for shot in (1, 5):
+            for shot in size.shots:
                 evaluate(program, table, folder, split, shot, size, seed, [line.name for line in lines])
     print(table.path)
 

@@ -87,25 +87,26 @@ def with_fewer_queries(size):
 
 def main():
     parser = common_options(__doc__)
-    parser.add_argument("--pools", nargs="+", choices=POOLS, default=list(POOLS))
+    parser.add_argument("--pools", nargs="+", choices=POOLS, help="default: all; with --small one of each kind")
     asked = parser.parse_args()
+    asked.pools = asked.pools or (["letters", "letters-and-textures"] if asked.small else list(POOLS))
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
     program = Program(asked.program, work / f"data-{seed}")
     table, runs = Table(work / "domains.csv", "seed split shot name asked_rank"), Table(work / "glyphs-runs.csv", "seed name")
 
     base, letters, capitals = glyphs(work, size)
-    tests, validation = {"capitals": (capitals, (1, 5))}, {"letters": (letters, (1, 5))}
+    tests, validation = {"capitals": (capitals, size.shots)}, {"letters": (letters, size.shots)}
     if drawn(work, size, "glyph_folders.py", work / "scripts", "--split", f"greek={GREEK}"):
-        tests["greek"] = (work / "scripts/greek", (1, 5))
+        tests["greek"] = (work / "scripts/greek", size.shots)
     folders = {}
     if drawn(work, size, "drawn_folders.py", work / "drawn"):
-        tests["shapes"] = (work / "drawn/shapes", (1, 5))
+        tests["shapes"] = (work / "drawn/shapes", size.shots)
         folders["textures"] = work / "drawn/textures"
     if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
         folders["clothes"] = work / "clothes"
     for domain, folder in folders.items():
-        tests[domain] = (some(work / f"{domain}-held-out", folder, lambda name: name not in TUNED[domain]), (1, 5))
-        validation[domain] = (some(work / f"{domain}-lent", folder, lambda name: name in TUNED[domain]), (1, 5))
+        tests[domain] = (some(work / f"{domain}-held-out", folder, lambda name: name not in TUNED[domain]), size.shots)
+        validation[domain] = (some(work / f"{domain}-lent", folder, lambda name: name in TUNED[domain]), size.shots)
     if drawn(work, size, "photo_folders.py", work / "photographs"):
         tests["photographs"] = (work / "photographs", (1,))
 

@@ -61,13 +61,13 @@ def main():
         return max(names, key=lambda name: mean_accuracy(table, seed=seed, split="validation", name=name, **key))
 
     grid = [merge for factors in MERGES.values() for merge in factors]
-    for shot in (1, 5):
+    for shot in size.shots:
         evaluate(program, table, validation, "validation", shot, size, seed, [*asked.only, *bound])
     evaluate(program, table, validation, "validation", 1, size, seed, [], pool, ["bare"])
     for rank in ranks:
         evaluate(program, table, validation, "validation", 1, size, seed, [], pool, grid, rank)
     best = choose(asked.only)
-    for shot in (1, 5):
+    for shot in size.shots:
         names = [best, *(name for name in [*asked.only, *bound] if name != best)]
         evaluate(program, table, test, "test", shot, size, seed, names, pool, ["bare", "average"])
         for rank in ranks:

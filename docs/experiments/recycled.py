@@ -78,6 +78,7 @@ class Table:
 
 class Full:
     pictures, adapters, tune_steps, tasks, queries, per_class = 40, 20, 60, 600, 15, 8
+    shots = (1, 5)
     recipe = {}
 
 
@@ -85,6 +86,7 @@ class Small:
     """Says that everything runs, and nothing of how good it is."""
 
     pictures, adapters, tune_steps, tasks, queries, per_class = 8, 3, 3, 10, 2, 4
+    shots = (1,)
     recipe = {"episodes": 4, "queries": 2}
 
 
