@@ -4,19 +4,12 @@
 Each picture has random colours, size, place and tilt; shapes are filled or outlined. Picture k of a class depends on --seed, the class and k alone:
 the same Pillow gives the same pixels. Needs Pillow.
 """
-import argparse
 import math
-import pathlib
 import random
-import sys
 
-try:
-    from PIL import Image, ImageDraw
-except ImportError:
-    sys.exit("Pillow is missing\nhint: python3 -m pip install pillow, or apt install python3-pil")
-
-# Drawn twice as large as stored, so that turning and scaling smooth the edges.
-OVERSAMPLING = 2
+# Says so where Pillow is missing.
+from glyph_folders import OVERSAMPLING, colours, drawing_options
+from PIL import Image, ImageDraw
 
 
 def polygon(corners, inner=None, turn=-90.0):
@@ -163,13 +156,6 @@ TEXTURES = {function.__name__: function for function in (
     bricks, checks, dots, hatch, lattice, rays, rings, scales, speckles, spiral, stripes, triangles, waves, zigzag)}
 
 
-def colours(generator):
-    """Two colours, one light and one dark, three times in ten the other way round."""
-    light = tuple(generator.randint(150, 255) for _ in range(3))
-    dark = tuple(generator.randint(0, 110) for _ in range(3))
-    return (dark, light) if generator.random() < 0.3 else (light, dark)
-
-
 def shape(name, size, generator):
     side = OVERSAMPLING * size
     paper, ink = colours(generator)
@@ -202,11 +188,7 @@ def texture(name, size, generator):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path, help="folder to write; shapes/ and textures/ are made inside")
-    parser.add_argument("--per-class", type=int, default=40, help="pictures of each class (default: 40)")
-    parser.add_argument("--size", type=int, default=98, help="side of a picture in pixels (default: 98)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser = drawing_options(__doc__, "folder to write; shapes/ and textures/ are made inside")
     arguments = parser.parse_args()
     for world, classes, draw in (("shapes", SHAPES, shape), ("textures", TEXTURES, texture)):
         for name in classes:

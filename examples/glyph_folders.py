@@ -109,12 +109,18 @@ def draw(path, character, size, generator):
     return picture.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path, help="folder to write; base/ and novel/ are made inside")
+def drawing_options(description, out_help):
+    """A parser of what all drawn folders take."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path, help=out_help)
     parser.add_argument("--per-class", type=int, default=40, help="pictures of each class (default: 40)")
     parser.add_argument("--size", type=int, default=98, help="side of a picture in pixels (default: 98)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    return parser
+
+
+def main():
+    parser = drawing_options(__doc__, "folder to write; base/ and novel/ are made inside")
     parser.add_argument("--families", type=int, help="take the first N typefaces only (default: all)")
     parser.add_argument("--fonts", type=pathlib.Path, nargs="+", default=[pathlib.Path("/usr/share/fonts")], metavar="DIR")
     parser.add_argument("--exclude", type=re.compile, help="typefaces not to take, as a regular expression on their names",

@@ -9,7 +9,6 @@ fewer adapters, and have a base of their own. Writes WORK/ablations.csv (600 tas
 minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
 """
 
-
 from glyphs import OURS
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
 
@@ -64,7 +63,7 @@ GROUPS = {
     "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
     "scale": [Line("base"), *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20))],
     "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10))],
-    "images": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-{kind}", images=kind, adapters=FEW) for kind in IMAGES if kind not in ("hard",))],
+    "images": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-{kind}", images=kind, adapters=FEW) for kind in IMAGES if kind != "hard")],
     "per-class": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-with-{count}-images", adapters=FEW, per_class=count) for count in (4, 20, 40))],
     "controls": [Line(f"{FEW}-adapters", adapters=FEW), Line(f"{FEW}-noise", images="noise", adapters=FEW), Line(f"{FEW}-untuned", adapters=FEW, untuned=True)],
 }

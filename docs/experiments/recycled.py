@@ -105,9 +105,9 @@ def glyphs(work, size):
     return drawn / "base", validation, drawn / "novel"
 
 
-def tune_letters(program, base, size, seed, adapters=None):
+def tune_letters(program, base, size, seed):
     """Adapters on five random letters each; their names."""
-    count = adapters or size.adapters
+    count = size.adapters
     names = [f"letters-{index:04}" for index in range(count)]
     if {adapter["name"] for adapter in program.json("adapter", "list")}.issuperset(names):
         return names
