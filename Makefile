@@ -42,6 +42,7 @@ experiments-smoke: setup cargo
 	cargo build --release --locked
 	python3 docs/experiments/glyphs.py target/experiments-smoke --small
 	python3 docs/experiments/ablations.py target/experiments-smoke --small
+	python3 docs/experiments/quality.py target/experiments-smoke --small
 	python3 docs/experiments/domains.py target/experiments-smoke --small
 
 cargo:

@@ -5,10 +5,11 @@ Each picture has a random typeface, ink and paper colour, size, place and tilt. 
 `novel` is for testing alone. Letters that look the same in both (capital I, O, S, W, X) are left out of `novel`.
 
 Picture k of a class depends on --seed, the class, k and the list of typefaces alone, so more pictures a class leave the
-first ones as they are. The list (one file a family, by family name) stands in OUT/fonts.txt with the SHA-256 of each file:
-the same fonts and the same Pillow give the same pixels. With --split NAME=CHARACTERS other characters are drawn instead, into OUT/NAME.
+first ones as they are. The list (one file a family, by family name) stands in OUT/fonts.txt with the SHA-256 of each file and
+Pillow's version: the same fonts and the same Pillow give the same pixels. With --split NAME=CHARACTERS other characters are drawn instead, into OUT/NAME.
 
-Needs Pillow and fonts; on Debian any of the `fonts-*` packages. Typefaces that lack a character, draw two characters
+Needs Pillow and fonts; on Debian any of the `fonts-*` packages, for the experiments of docs/METHOD.md those of
+docs/experiments/typefaces.txt. Typefaces that lack a character, draw two characters
 alike, have capitals for small letters, or do not open are passed over.
 """
 import argparse
@@ -19,7 +20,7 @@ import re
 import sys
 
 try:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont, __version__ as pillow_version
 except ImportError:
     sys.exit("Pillow is missing\nhint: python3 -m pip install pillow, or apt install python3-pil")
 
@@ -143,6 +144,7 @@ def main():
                 path = generator.choice(paths)
                 draw(path, character, arguments.size, generator).save(folder / f"{index:04}.png")
     with open(arguments.out / "fonts.txt", "w", encoding="utf-8") as listing:
+        listing.write(f"Pillow {pillow_version}\n")
         for family, path in families.items():
             listing.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {family}  {path.name}\n")
     print(f"{len(characters)} classes of {arguments.per_class} pictures in {len(families)} typefaces, seed {arguments.seed}: {arguments.out}")

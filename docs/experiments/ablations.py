@@ -14,6 +14,8 @@ from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, e
 
 BASE = {**OURS, "episodes": 300}
 FEW = 5
+# Tasks of further adapters are drawn with a seed of their own.
+OTHER_SEED = 1000
 
 # Fields of an inversion recipe over its preset.
 IMAGES = {
@@ -28,6 +30,7 @@ IMAGES = {
     # Hard for where meta-training starts, and for what it made of images that were hard for the bare backbone.
     "against-sum": {**HARD, "against": f"sum-of-{FEW}"},
     "against-meta": {**HARD, "against": f"{FEW}-adapters"},
+    "against-meta-again": {**HARD, "against": f"{FEW}-against-meta"},
     "pruned-2": {**HARD, "pruning": {"2": 0.75}},
     "pruned-4": {**HARD, "pruning": {"4": 0.75}},
     "pruned-6": {**HARD, "pruning": {"6": 0.75}},
@@ -62,11 +65,25 @@ GROUPS = {
     "rank": [Line("base"), *(Line(f"rank-{rank}", {"rank": rank}) for rank in (1, 2, 4, 8))],
     "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
     "scale": [Line("base"), *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20))],
-    "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10))],
+    "goals": [
+        Line("base"),
+        *(Line(f"temperature-{temperature}", {"temperature": float(temperature)}) for temperature in (2, 4)),
+        Line("up-to-5-shots", {"shots": [1, 5]}),
+        Line("no-average", {"moving_average": None}),
+        Line("last-state", {"keep": "last"}),
+    ],
+    "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10, 40))],
     "images": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-{kind}", images=kind, adapters=FEW) for kind in IMAGES if kind != "hard")],
     "per-class": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-with-{count}-images", adapters=FEW, per_class=count) for count in (4, 20, 40))],
     "controls": [Line(f"{FEW}-adapters", adapters=FEW), Line(f"{FEW}-noise", images="noise", adapters=FEW), Line(f"{FEW}-untuned", adapters=FEW, untuned=True)],
 }
+
+
+def first(pool, program, base, size, seed, count):
+    """The first adapters; more than there are begin with all of them and go on with others, tuned likewise on other tasks."""
+    more = 0 if count is None or size is Small else count - len(pool)
+    others = tune_letters(program, base, size, seed + OTHER_SEED, "others", more) if more > 0 else []
+    return [*pool, *others][:count]
 
 
 def untuned_letters(program, base, count, seed):
@@ -81,7 +98,7 @@ def main():
     asked = parser.parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
     base, validation, test = glyphs(asked.work, size)
-    program = Program(asked.program, asked.work / f"data-{seed}")
+    program = Program(asked)
     table = Table(asked.work / "ablations.csv", "seed split shot name asked_rank")
     runs = Table(asked.work / "ablations-runs.csv", "seed name")
     pool = tune_letters(program, base, size, seed)
@@ -91,7 +108,10 @@ def main():
             few = pool[:FEW]
             program.run("adapter", "merge", *few, "--method", "sum", "--factor", min(1, 4 / len(few)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
         for line in lines:
-            own = untuned_letters(program, base, min(line.adapters, size.adapters), seed) if line.untuned else pool[: line.adapters]
+            if line.untuned:
+                own = untuned_letters(program, base, min(line.adapters, size.adapters), seed)
+            else:
+                own = first(pool, program, base, size, seed, line.adapters)
             per_class = None if asked.small else line.per_class
             recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
         for split, folder in (("validation", validation), ("test", test)):

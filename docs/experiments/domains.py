@@ -91,7 +91,7 @@ def main():
     asked = parser.parse_args()
     asked.pools = asked.pools or (["letters", "letters-and-textures"] if asked.small else list(POOLS))
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
-    program = Program(asked.program, work / f"data-{seed}")
+    program = Program(asked)
     table, runs = Table(work / "domains.csv", "seed split shot name asked_rank"), Table(work / "glyphs-runs.csv", "seed name")
 
     base, letters, capitals = glyphs(work, size)

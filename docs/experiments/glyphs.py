@@ -8,7 +8,7 @@
 Classes: adapters are tuned on 20 small letters; the other six (c f k p t y) choose the recipe and each merge's factor; capitals and digits
 test. Recipes are chosen by the mean of 1 and 5 shots, factors by 1 shot. A seed is that of the whole pipeline: adapters, images, meta-training. WORK/glyphs.csv gets a line for each method, kind of classes and
 number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what stands there is not done again. Differences are
-paired and to the chosen meta-LoRA. Needs Pillow and fonts (see examples/glyph_folders.py).
+paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt install $(cat docs/experiments/typefaces.txt)`, and no others for the same pictures.
 """
 
 
@@ -45,7 +45,7 @@ def main():
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)
     base, validation, test = glyphs(asked.work, size)
-    program = Program(asked.program, asked.work / f"data-{seed}")
+    program = Program(asked)
     table = Table(asked.work / "glyphs.csv", "seed split shot name asked_rank")
     runs = Table(asked.work / "glyphs-runs.csv", "seed name")
     ranks = [None if rank == "exact" else RANK for rank in asked.ranks]

@@ -23,6 +23,7 @@ def common_options(description):
     parser.add_argument("work", type=pathlib.Path, help="folder for pictures, adapters and tables")
     parser.add_argument("--seed", type=int, default=0, help="of the whole pipeline")
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/lora-recycle")
+    parser.add_argument("--threads", type=int, help="of the program (default: all processors); for two seeds at once on two processors, one each")
     parser.add_argument("--small", action="store_true", help="says that everything runs, in minutes, and nothing of how good it is")
     return parser
 
@@ -30,16 +31,18 @@ def common_options(description):
 class Program:
     """The program on one data folder."""
 
-    def __init__(self, path, data):
-        self.path, self.data = path.resolve(), data
+    def __init__(self, asked):
+        self.path, self.data = asked.program.resolve(), asked.work / f"data-{asked.seed}"
+        self.threads = ["--threads", asked.threads] if asked.threads else []
 
     def run(self, *words):
         return self.measured(*words)[0]
 
     def measured(self, *words):
         """Output, seconds of wall time, seconds of processor time and peak memory in MiB."""
-        command = [str(self.path), "--data-dir", str(self.data), *map(str, words)]
-        print("+ lora-recycle", " ".join(command[3:])[:200], file=sys.stderr, flush=True)
+        words = [str(word) for word in words]
+        command = [str(self.path), "--data-dir", str(self.data), *map(str, self.threads), *words]
+        print("+ lora-recycle", " ".join(words)[:200], file=sys.stderr, flush=True)
         start = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         output = process.stdout.read()
@@ -105,13 +108,13 @@ def glyphs(work, size):
     return drawn / "base", validation, drawn / "novel"
 
 
-def tune_letters(program, base, size, seed):
+def tune_letters(program, base, size, seed, name="letters", count=None):
     """Adapters on five random letters each; their names."""
-    count = size.adapters
-    names = [f"letters-{index:04}" for index in range(count)]
+    count = count or size.adapters
+    names = [f"{name}-{index:04}" for index in range(count)]
     if {adapter["name"] for adapter in program.json("adapter", "list")}.issuperset(names):
         return names
-    program.run("tune", base, "--classes", ",".join(TUNED), "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", size.tune_steps, "--seed", seed, "--name", "letters")
+    program.run("tune", base, "--classes", ",".join(TUNED), "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", size.tune_steps, "--seed", seed, "--name", name)
     return names
 
 

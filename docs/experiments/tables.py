@@ -10,11 +10,13 @@ The CSV files are what the other scripts here write into WORK, copied. Needs the
 import argparse
 import pathlib
 import re
+import statistics
 import sys
 
 from ablations import GROUPS
 from domains import POOLS
 from glyphs import BOUND, MERGES, RECIPES
+from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table
 
 RESULTS, METHOD = ROOT / "docs/experiments/results", ROOT / "docs/METHOD.md"
@@ -114,12 +116,41 @@ def domains(of_choice):
     return markdown(["", "shots", *(split.removeprefix("validation ") for split in splits)], rows)
 
 
+def ranks(values):
+    """Places in ascending order; equal values share the middle of theirs."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+
+
+def quality():
+    """Figures of the images of each kind beside what the meta-LoRA made of them reaches, and how far the two go together."""
+    table, accuracies = table_of("quality"), table_of("ablations")
+    figures = [*FIGURES, *OF_REAL]
+    digits = {name: 1 if name == "frechet_distance" else 3 for name in figures}
+    rows, found = [], []
+    for own in table.rows:
+        reached = accuracies.find(seed=own["seed"], split="test", shot=1, name=own["name"])
+        if reached:
+            found.append((own, reached[0]))
+            rows.append([own["name"], *(f"{float(own[name]):.{digits[name]}f}" if own[name] else "" for name in figures), number(reached[0]["accuracy"], reached[0]["ci95"])])
+    if len(found) > 2:
+        accuracy = ranks([float(reached["accuracy"]) for _, reached in found])
+        row = ["rank correlation with the accuracy"]
+        for name in figures:
+            values = [own[name] for own, _ in found]
+            places = ranks([float(value) for value in values]) if "" not in values else []
+            row.append(f"{statistics.correlation(places, accuracy):.2f}" if len(set(places)) > 1 else "")
+        rows.append([*row, ""])
+    return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot"], rows)
+
+
 TABLES = {
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
     "distance": distance_to_bound,
     "domains": lambda: domains(False),
     "domains-choice": lambda: domains(True),
+    "quality": quality,
     **{f"ablation-{group}": lambda group=group: ablation(group) for group in GROUPS},
 }
 

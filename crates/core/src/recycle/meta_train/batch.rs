@@ -10,6 +10,7 @@ use crate::engine::session::{Entry, Input};
 use crate::recycle::random::{Purpose, generator};
 use crate::tensor::Tensor;
 use rand::RngExt;
+use rayon::prelude::*;
 
 /// Images of one side and number of tokens.
 pub(super) struct Batch {
@@ -113,10 +114,10 @@ impl Batch {
         }
         let side = first.side();
         let mut values = Tensor::zeros([images, 3, side, side]);
-        let targets = values.data_mut().chunks_exact_mut(3 * side * side);
-        for (own, target) in taken.iter().zip(targets) {
+        let targets = values.data_mut().par_chunks_exact_mut(3 * side * side);
+        targets.zip(taken).for_each(|(target, own)| {
             sources[own.source].read(own.image, own.is_mirrored, table, target);
-        }
+        });
         let tokens = taken
             .iter()
             .map(|own| sources[own.source].tokens(own.image, own.is_mirrored))

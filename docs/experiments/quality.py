@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""What synthetic images of each kind look like beside real ones, and whether that tells how good a meta-LoRA they make.
+
+    python docs/experiments/quality.py WORK --seed 0
+
+Follows `ablations.py --groups images controls` on the same WORK: measures the images that each of its lines was learned from against the real pictures
+of all tuned letters (`pool quality --real`). Writes WORK/quality.csv, means over the adapters; what stands there is not measured again.
+"""
+
+import statistics
+
+from ablations import GROUPS
+from recycled import Full, Program, Small, Table, common_options, glyphs
+
+FIGURES = ["teacher_accuracy", "teacher_cross_entropy", "bare_cross_entropy", "diversity"]
+OF_REAL = ["frechet_distance", "precision", "recall"]
+
+
+def main():
+    asked = common_options(__doc__).parse_args()
+    size, seed = (Small if asked.small else Full), asked.seed
+    base, _, _ = glyphs(asked.work, size)
+    program = Program(asked)
+    table = Table(asked.work / "quality.csv", "seed name")
+    pools = {pool["digest"]: pool["id"] for pool in program.json("pool", "list")}
+    made = {adapter["name"] for adapter in program.json("adapter", "list")}
+    for line in [*GROUPS["images"], *(line for line in GROUPS["controls"] if line not in GROUPS["images"])]:
+        if line.name not in made or table.find(seed=seed, name=line.name):
+            continue
+        recipe = program.json("adapter", "show", line.name)["lineage"]["recipe"]
+        own = [pools[adapter["pool_digest"]] for adapter in recipe["adapters"]]
+        measured = program.json("pool", "quality", *own, "--real", base)["pools"]
+
+        def mean(name, of=lambda pool: pool):
+            values = [of(pool)[name] for pool in measured]
+            return statistics.mean(values) if None not in values else ""
+
+        table.add({"seed": seed, "name": line.name, "pools": len(own), "images": sum(pool["images"] for pool in measured), **{name: mean(name) for name in FIGURES}, **{name: mean(name, lambda pool: pool["real"]) for name in OF_REAL}})
+    print(table.path)
+
+
+if __name__ == "__main__":
+    main()
