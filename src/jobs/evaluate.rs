@@ -1,6 +1,6 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
-use super::evaluation::{Pictures, compared_on, evaluate};
+use super::evaluation::{Pictures, compared_on, evaluate, going_on_behind};
 use super::pictures::{PICTURES, read_pictures};
 use super::request::resolve_once;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
@@ -154,8 +154,7 @@ impl Job for Evaluate {
                 context.log(LogLevel::Warning, sentence)?;
             }
         } else {
-            let sentence = format!("going on behind the {} finished methods", finished.len());
-            context.log(LogLevel::Info, &sentence)?;
+            context.log(LogLevel::Info, &going_on_behind(&finished))?;
         }
         let ids = |compared: &[Compared]| {
             let ids = compared.iter().map(|own| own.adapter_id.to_string());

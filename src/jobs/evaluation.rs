@@ -105,6 +105,11 @@ impl Progress for JobProgress<'_> {
     }
 }
 
+/// What the log says of a comparison that does not begin anew.
+pub(super) fn going_on_behind(finished: &[Run]) -> String {
+    format!("going on behind the {} finished methods", finished.len())
+}
+
 /// Compares on this job's thread, with the engine at the job's priority. `finished` is given each time all lines of the report that are
 /// finished.
 ///

@@ -47,7 +47,7 @@ impl RealImages {
         classes: &[String],
         count: usize,
     ) -> Result<NewInput, RequestError> {
-        of_classes(&self.images, classes, count)
+        enough(&self.images, &self.images.by_class(), classes, count)
             .map_err(|error| RequestError::invalid(REAL, format!("{adapter}: {error}")))?;
         let all = self.images.classes().iter().enumerate();
         let mut own: Vec<usize> = all
@@ -75,18 +75,7 @@ pub(super) fn of_classes(
     count: usize,
 ) -> Result<(Vec<u8>, Vec<u32>), String> {
     let positions = images.by_class();
-    let mut own = Vec::with_capacity(classes.len());
-    for class in classes {
-        let found = images.classes().iter().position(|name| name == class);
-        let found = found.map_or(&[][..], |place| &positions[place]);
-        if found.len() < count {
-            return Err(format!(
-                "there are {} pictures of the class \"{class}\", and {count} are needed; add some, or ask for fewer with images_per_class",
-                found.len()
-            ));
-        }
-        own.push(found);
-    }
+    let own = enough(images, &positions, classes, count)?;
     let (mut levels, mut labels) = (Vec::new(), Vec::new());
     for place in 0..count {
         for (label, found) in own.iter().enumerate() {
@@ -95,4 +84,25 @@ pub(super) fn of_classes(
         }
     }
     Ok((levels, labels))
+}
+
+/// Of `positions`, those of each of `classes`, `count` at least.
+fn enough<'a>(
+    images: &LabelledImages,
+    positions: &'a [Vec<usize>],
+    classes: &[String],
+    count: usize,
+) -> Result<Vec<&'a [usize]>, String> {
+    let of_class = |class: &String| {
+        let found = images.classes().iter().position(|name| name == class);
+        let found = found.map_or(&[][..], |place| &positions[place]);
+        if found.len() < count {
+            return Err(format!(
+                "there are {} pictures of the class \"{class}\", and {count} are needed; add some, or ask for fewer with images_per_class",
+                found.len()
+            ));
+        }
+        Ok(found)
+    };
+    classes.iter().map(of_class).collect()
 }

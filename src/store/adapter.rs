@@ -247,7 +247,7 @@ impl Store {
             .bind(id.to_string())
             .fetch_optional(self.inner.database.readers())
             .await?
-            .ok_or_else(|| unknown_id(id))
+            .ok_or_else(|| unknown_adapter(id))
     }
 
     /// The newest of the adapters with this digest.
@@ -261,10 +261,7 @@ impl Store {
         .bind(digest.as_str())
         .fetch_optional(self.inner.database.readers())
         .await?
-        .ok_or_else(|| StoreError::UnknownAdapter {
-            reference: digest.to_string(),
-            near: Vec::new(),
-        })
+        .ok_or_else(|| unknown_adapter(digest))
     }
 
     /// The adapter that `backbone` uses where none is named; `None` is the bare backbone.
@@ -292,7 +289,7 @@ impl Store {
             .bind(id.to_string())
             .fetch_optional(self.inner.database.readers())
             .await?;
-        Ok(parse_json(&report.ok_or_else(|| unknown_id(id))?)?)
+        Ok(parse_json(&report.ok_or_else(|| unknown_adapter(id))?)?)
     }
 
     /// The content of a file of `adapter`, verified against its digest.
@@ -328,7 +325,7 @@ impl Store {
             .execute(self.inner.database.writer()?)
             .await?;
         if done.rows_affected() == 0 {
-            return Err(unknown_id(id));
+            return Err(unknown_adapter(id));
         }
         Ok(())
     }
@@ -354,7 +351,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await
                 .map_err(|error| match error {
-                    error if is_foreign_key_violation(&error) => unknown_id(id),
+                    error if is_foreign_key_violation(&error) => unknown_adapter(id),
                     error => error.into(),
                 })?;
         }
@@ -458,9 +455,9 @@ impl Store {
     }
 }
 
-pub(super) fn unknown_id(id: Uuid) -> StoreError {
+pub(super) fn unknown_adapter(reference: impl ToString) -> StoreError {
     StoreError::UnknownAdapter {
-        reference: id.to_string(),
+        reference: reference.to_string(),
         near: Vec::new(),
     }
 }

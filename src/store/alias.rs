@@ -1,6 +1,6 @@
 //! Names that move: `name@alias`, and the default adapter of each backbone. Every move is kept and can be taken back.
 
-use super::adapter::unknown_id;
+use super::adapter::unknown_adapter;
 use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation};
 use super::name::Name;
@@ -254,7 +254,7 @@ async fn target(
             .bind(id.to_string())
             .fetch_optional(connection)
             .await?
-            .ok_or_else(|| unknown_id(id))?;
+            .ok_or_else(|| unknown_adapter(id))?;
     let label = format!("{name}:{version}");
     let mismatch = match key {
         AliasKey::Alias { adapter, .. } if adapter.as_str() != name => {

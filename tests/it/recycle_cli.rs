@@ -161,10 +161,15 @@ fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
         "meta-training",
         "meta-training",
         "encoding pictures",
+        "choosing a factor",
     ] {
         killed_in(&broken, &words, phase);
     }
-    broken.succeeds(&words);
+    let log = broken.tells(&words);
+    assert!(
+        log.contains("going on behind the 3 finished methods"),
+        "{log}"
+    );
     let figures = |home: &Home| job(home)["result"]["figures"].clone();
     assert_eq!(figures(&broken), figures(&unbroken));
     assert_eq!(digest(&broken, "meta"), digest(&unbroken, "meta"));

@@ -11,6 +11,7 @@ use clap::Parser;
 use lora_recycle_core::adapter::{Candidate, FileLimits, import, read_folder};
 use lora_recycle_core::backbone::{EMBEDDED_NAME, embedded};
 use lora_recycle_core::engine::session::{Input, Session, SessionOptions, Wanted};
+use lora_recycle_core::recycle::kept_tokens::most_attended;
 use lora_recycle_core::recycle::labelled_images::normalise;
 use lora_recycle_core::recycle::pool::Pool;
 use lora_recycle_core::recycle::prototype::Distance;
@@ -114,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let (tokens, width) = (hidden.shape()[1], hidden.shape()[2]);
         let patches = attention.shape()[1];
-        let kept = patches - (patches as f64 * arguments.sparsity) as usize;
+        let dropped = (patches as f64 * arguments.sparsity) as usize;
         let tokens_of_all = hidden.data().chunks_exact(width);
         let unit: Vec<f32> = tokens_of_all
             .flat_map(|token| Distance::Cosine.prepare(token.to_vec()))
@@ -139,12 +140,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             for (image, &label) in labels.iter().enumerate() {
                 let prototypes = prototypes(sums, labels, classes, image);
                 let attention = &attention.data()[image * patches..][..patches];
-                let mut order: Vec<usize> = (0..patches).collect();
-                order.sort_by(|&a, &b| attention[b].total_cmp(&attention[a]).then(a.cmp(&b)));
-                for (place, &patch) in order.iter().enumerate() {
-                    let token = of_image(image).nth(tokens - patches + patch);
-                    let token = token.ok_or("a patch without its token")?;
-                    likeness[usize::from(place >= kept)].add(token, label as usize, &prototypes);
+                let kept = most_attended(attention, dropped);
+                let own = of_image(image).skip(tokens - patches);
+                for (patch, token) in own.enumerate() {
+                    let is_pruned = !kept.contains(&(patch as u32 + 1));
+                    likeness[usize::from(is_pruned)].add(token, label as usize, &prototypes);
                 }
             }
             let [kept, pruned] = likeness.map(|own| own.report());

@@ -51,7 +51,10 @@ impl App {
         let is_chosen_sum = |own: &Method| own.kind == MethodKind::Sum && own.factor.is_none();
         let sums_anew = recipe.leave_one_out && !methods.iter().any(is_chosen_sum);
         let choices = choices.count() + usize::from(sums_anew);
+        let has_bare = methods.iter().any(|own| own.kind == MethodKind::Bare);
         let lines = methods.iter().map(|method| match method.kind {
+            // It reads the features of `bare`.
+            MethodKind::Linear if has_bare => 0,
             MethodKind::Adapter => request.adapters.len() + request.candidates.len(),
             MethodKind::Pixels | MethodKind::Tune => 0,
             _ => 1,

@@ -1,13 +1,14 @@
 //! Recycling as a job: from adapters with their heads to one meta-LoRA in the registry. The images that it still needs are made by
 //! inversion jobs that it waits for.
 
+mod checkpoint;
 mod estimate;
 mod plan;
 mod recipe_file;
 
 pub use recipe_file::RecipeFile;
 
-use super::evaluation;
+use super::evaluation::{self, going_on_behind};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
@@ -19,9 +20,11 @@ use crate::recycle::meta_train::{
     Keep, Member, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining,
 };
 use crate::recycle::pool::preview;
+use crate::recycle::steps::Steps;
 use crate::store::{
     AdapterRecord, Digest, Lineage, LogLevel, Name, Parent, PoolRecord, Retention, StoreError,
 };
+use checkpoint::Checkpoint;
 use recipe_file::{Ingredient, Named, pool_digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -107,8 +110,8 @@ impl Job for Recycle {
             return Ok(result(&made));
         }
         let pools = self.pools(context)?;
-        let outcome = self.train(context, &pools)?;
-        let report = self.evaluate(context, &outcome)?;
+        let (outcome, behind) = self.train(context, &pools)?;
+        let report = self.evaluate(context, &outcome, behind)?;
         let record = self.store(context, &pools, &outcome, report.as_ref())?;
         self.delete_used_pools(context)?;
         Ok(result(&record))
@@ -168,20 +171,24 @@ impl Recycle {
         Ok(members)
     }
 
+    /// What meta-training gives, and where an evaluation behind it begins.
     fn train(
         &self,
         context: &JobContext,
         pools: &[PoolRecord],
-    ) -> Result<MetaTrainOutcome, JobError> {
+    ) -> Result<(MetaTrainOutcome, Checkpoint), JobError> {
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
         let members = self.members(context, pools)?;
         let options = session_options(context);
         let recipe = self.meta_training.clone();
+        let mut finished = Vec::new();
         let mut training = match context.load_checkpoint()? {
-            Some(state) => {
+            Some(stored) => {
                 context.log(LogLevel::Info, "going on from the last checkpoint")?;
-                MetaTraining::resume(&backbone, members, recipe, options, &state)?
+                let checkpoint = Checkpoint::of(stored);
+                finished = checkpoint.finished;
+                MetaTraining::resume(&backbone, members, recipe, options, &checkpoint.state)?
             }
             None => {
                 for sentence in &self.left_out {
@@ -201,27 +208,36 @@ impl Recycle {
             }
             Ok(())
         })?;
-        training.outcome().ok_or_else(|| {
+        let outcome = training.outcome().ok_or_else(|| {
             JobError::failure(
                 "recycle",
                 "meta-training ended without a result, which is a defect",
             )
-        })
+        })?;
+        let state = training.state()?;
+        Ok((outcome, Checkpoint { state, finished }))
     }
 
-    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters.
+    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters; `behind` is what comes before.
     fn evaluate(
         &self,
         context: &JobContext,
         outcome: &MetaTrainOutcome,
+        behind: Checkpoint,
     ) -> Result<Option<EvaluationReport>, JobError> {
         let chosen = outcome.chosen(self.meta_training.keep).clone();
-        let Some(request) = self.evaluation_of(chosen, context) else {
+        let Some(mut request) = self.evaluation_of(chosen, context) else {
             return Ok(None);
         };
+        let Checkpoint { state, finished } = behind;
+        if !finished.is_empty() {
+            context.log(LogLevel::Info, &going_on_behind(&finished))?;
+        }
+        request.finished = finished;
         let images = read_pictures(context, PICTURES)?;
-        // The one checkpoint of this job is that of meta-training, which takes longer.
-        let keep = |_: &[Run]| Ok(());
+        let keep =
+            |finished: &[Run]| context.save_checkpoint(&Checkpoint::to_store(&state, finished)?);
+        keep(&request.finished)?;
         evaluation::evaluate(context, &self.backbone_digest, &images, &request, keep).map(Some)
     }
 

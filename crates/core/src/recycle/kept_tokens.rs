@@ -1,7 +1,7 @@
 //! Which tokens of an image enter the network: positions ascending, 0 the class token, patch p = p + 1.
 
 /// The class token and all patches but the `dropped` with the least of `attention` `[patches]`; of equals the first is kept.
-pub(super) fn most_attended(attention: &[f32], dropped: usize) -> Vec<u32> {
+pub fn most_attended(attention: &[f32], dropped: usize) -> Vec<u32> {
     let mut order: Vec<usize> = (0..attention.len()).collect();
     order.sort_by(|&a, &b| attention[b].total_cmp(&attention[a]).then(a.cmp(&b)));
     order.truncate(attention.len().saturating_sub(dropped));

@@ -6,7 +6,7 @@ pub mod evaluate;
 mod fresh_adapter;
 pub mod head_pass;
 pub mod inversion;
-mod kept_tokens;
+pub mod kept_tokens;
 pub mod labelled_images;
 pub mod layers;
 pub mod meta_train;
