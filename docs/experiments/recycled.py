@@ -33,7 +33,8 @@ class Program:
 
     def __init__(self, asked):
         self.path, self.data = asked.program.resolve(), asked.work / f"data-{asked.seed}"
-        self.threads = ["--threads", asked.threads] if asked.threads else []
+        threads = {"LORA_RECYCLE_THREADS": str(asked.threads)} if asked.threads else {}
+        self.environment = {**os.environ, **threads}
 
     def run(self, *words):
         return self.measured(*words)[0]
@@ -41,10 +42,10 @@ class Program:
     def measured(self, *words):
         """Output, seconds of wall time, seconds of processor time and peak memory in MiB."""
         words = [str(word) for word in words]
-        command = [str(self.path), "--data-dir", str(self.data), *map(str, self.threads), *words]
+        command = [str(self.path), "--data-dir", str(self.data), *words]
         print("+ lora-recycle", " ".join(words)[:200], file=sys.stderr, flush=True)
         start = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -100,7 +100,7 @@ impl Invert {
             files,
             ..JobRequest::default()
         };
-        submit_and_watch(common, request, self.runner.options()).map(|_| ())
+        submit_and_watch(common, request, self.runner.options(common)).map(|_| ())
     }
 
     fn recipe(&self) -> Result<Map<String, Value>, CliError> {

@@ -140,7 +140,7 @@ pub struct Recycle {
 
 impl Recycle {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let mut runner = self.runner.options();
+        let mut runner = self.runner.options(common);
         let mut parameters = match &self.from_recipe {
             Some(path) => {
                 let file = recipe_file(path)?;

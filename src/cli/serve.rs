@@ -46,7 +46,7 @@ impl Serve {
         let registry = common.open_registry().await??;
         let app = common.open_app_with(Some(registry.clone())).await?;
         let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
-        let jobs = Jobs::new(services, product_kinds(), self.runner.options());
+        let jobs = Jobs::new(services, product_kinds(), self.runner.options(common));
         let info = app.encoder_info();
         eprintln!(
             "{} on {} {}, {} ({} threads)",

@@ -77,7 +77,7 @@ impl Tune {
             images: images::labelled_files(&self.folder, &self.classes)?,
             ..JobRequest::default()
         };
-        submit_and_watch(common, request, self.runner.options()).map(|_| ())
+        submit_and_watch(common, request, self.runner.options(common)).map(|_| ())
     }
 
     fn parameters(&self, backbone: Option<&str>) -> Result<Map<String, Value>, CliError> {

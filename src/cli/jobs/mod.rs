@@ -72,14 +72,9 @@ pub struct Run {
 /// How jobs are run, wherever they are.
 #[derive(Debug, Clone, Args)]
 pub struct RunnerArguments {
-    /// Processor threads of one job; 0 takes one a core. They give way to those that answer requests
-    #[arg(
-        long,
-        value_name = "N",
-        env = "LORA_RECYCLE_JOB_THREADS",
-        default_value_t = 0
-    )]
-    job_threads: usize,
+    /// Processor threads of one job; 0 takes one a core. They give way to those that answer requests [default: as --threads]
+    #[arg(long, value_name = "N", env = "LORA_RECYCLE_JOB_THREADS")]
+    job_threads: Option<usize>,
     /// Seconds of work that an interruption of a job may cost
     #[arg(
         long,
@@ -92,10 +87,10 @@ pub struct RunnerArguments {
 }
 
 impl RunnerArguments {
-    pub fn options(&self) -> RunnerOptions {
+    pub fn options(&self, common: &Common) -> RunnerOptions {
         let defaults = RunnerOptions::default();
         RunnerOptions {
-            threads: self.job_threads,
+            threads: self.job_threads.unwrap_or(common.threads),
             checkpoint_every: Duration::try_from_secs_f64(self.checkpoint_seconds)
                 .unwrap_or(defaults.checkpoint_every),
             ..defaults
@@ -152,7 +147,7 @@ impl List {
 
 impl Run {
     async fn run(&self, common: &Common) -> Result<(), CliError> {
-        let client = Client::alone(common, self.runner.options()).await?;
+        let client = Client::alone(common, self.runner.options(common)).await?;
         let mut ids = Vec::new();
         for id in &self.ids {
             ids.push(find(client.store(), id).await?.id);
