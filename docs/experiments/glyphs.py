@@ -28,9 +28,9 @@ MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],
     "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4"],
     "ties": ["ties:0.7", "ties:1", "ties:1.4"],
-    "knots": ["knots:0.7", "knots:1", "knots:1.4", "knots:2"],
+    "knots": ["knots:0.7", "knots:1", "knots:1.4", "knots:2", "knots:2.8"],
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
-    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8"],
+    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],
 }
 RANK = 16
 
