@@ -2,11 +2,12 @@
 
 use lora_recycle::store::{
     Access, AdapterRecord, AdapterReference, AliasKey, Attribution, Digest, FileRole, Lineage,
-    Name, NewAdapter, NewFile, Store,
+    Name, NewAdapter, NewFile, Store, StoreError,
 };
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub fn name(text: &str) -> Name {
     text.parse().expect(text)
@@ -64,7 +65,16 @@ pub fn new_adapter(adapter: &str, files: &[(&str, &[u8])]) -> NewAdapter {
 
 /// Opens `folder` alone, with the backbone that [`new_adapter`] names.
 pub async fn open(folder: &Path) -> Store {
-    let store = Store::open(folder, Access::Exclusive).await.expect("open");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let store = loop {
+        match Store::open(folder, Access::Exclusive).await {
+            // A program that another test starts has the lock of this process, too, until it is itself.
+            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::task::yield_now().await;
+            }
+            opened => break opened.expect("open"),
+        }
+    };
     store
         .add_backbone(&name("tiny"), &backbone_digest(), "embedded")
         .await
