@@ -26,7 +26,7 @@ BOUND = {"real": {**OURS, "episodes": 1800, "queries": 5}}
 # Factors to choose among; 1 is what the authors of ties, knots, core and ctm write.
 MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],
-    "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4"],
+    "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4", "tsv:2"],
     "ties": ["ties:0.7", "ties:1", "ties:1.4"],
     "knots": ["knots:0.7", "knots:1", "knots:1.4", "knots:2", "knots:2.8"],
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
