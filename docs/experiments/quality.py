@@ -22,13 +22,11 @@ def main():
     base, _, _ = glyphs(asked.work, size)
     program = Program(asked)
     table = Table(asked.work / "quality.csv", "seed name")
-    pools = {pool["digest"]: pool["id"] for pool in program.json("pool", "list")}
     made = {adapter["name"] for adapter in program.json("adapter", "list")}
-    for line in [*GROUPS["images"], *(line for line in GROUPS["controls"] if line not in GROUPS["images"])]:
+    for line in [*GROUPS["images"], *GROUPS["controls"]]:
         if line.name not in made or table.find(seed=seed, name=line.name):
             continue
-        recipe = program.json("adapter", "show", line.name)["lineage"]["recipe"]
-        own = [pools[adapter["pool_digest"]] for adapter in recipe["adapters"]]
+        own = program.json("adapter", "show", line.name)["lineage"]["recipe"]["pools"]
         measured = program.json("pool", "quality", *own, "--real", base)["pools"]
 
         def mean(name, of=lambda pool: pool):

@@ -48,7 +48,8 @@ def cells(rows):
 def methods(asked_rank):
     """Names of one method's rows: the merges with the factors that validation chose, which differ from seed to seed."""
     table = table_of("glyphs")
-    seeds = sorted({row["seed"] for row in table.rows})
+    factors_of = [name for factors in MERGES.values() for name in factors]
+    seeds = sorted({row["seed"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of})
     ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
     others = [("bare", ["bare"], "exact"), ("average", ["average"], "exact")]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
