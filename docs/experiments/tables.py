@@ -127,13 +127,12 @@ def quality():
     """Figures of the images of each kind beside what the meta-LoRA made of them reaches, and how far the two go together."""
     table, accuracies = table_of("quality"), table_of("ablations")
     figures = [*FIGURES, *OF_REAL]
-    digits = {name: 1 if name == "frechet_distance" else 3 for name in figures}
     rows, found = [], []
     for own in table.rows:
         reached = accuracies.find(seed=own["seed"], split="test", shot=1, name=own["name"])
         if reached:
             found.append((own, reached[0]))
-            rows.append([own["name"], *(f"{float(own[name]):.{digits[name]}f}" if own[name] else "" for name in figures), number(reached[0]["accuracy"], reached[0]["ci95"])])
+            rows.append([own["name"], *(f"{float(own[name]):.3f}" if own[name] else "" for name in figures), number(reached[0]["accuracy"], reached[0]["ci95"])])
     if len(found) > 2:
         accuracy = ranks([float(reached["accuracy"]) for _, reached in found])
         row = ["rank correlation with the accuracy"]
