@@ -1,7 +1,7 @@
 //! Random operations on the queue against a model in memory, with restarts. A failure prints the seed and one line a step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
-use crate::store_support::files_on_disk;
+use crate::store_support::{files_on_disk, open_alone};
 use lora_recycle::store::{
     Access, Claim, Digest, Finish, JobFault, JobFilter, JobRecord, JobState, NewInput, NewJob,
     Store, StoreError,
@@ -391,9 +391,7 @@ impl Run {
         self.store = Store::open(self.folder.path(), Access::Shared)
             .await
             .expect("reader");
-        self.store = Store::open(self.folder.path(), Access::Exclusive)
-            .await
-            .expect("open");
+        self.store = open_alone(self.folder.path()).await;
         if let Some(id) = self.running() {
             let job = self.model.edit(id);
             job.state = JobState::Queued;

@@ -1,6 +1,7 @@
 //! A kind of job for tests: it counts, and where a test holds its gate, each step waits to be let on.
 
-use lora_recycle::app::registry::Registry;
+use crate::store_support::when_free;
+use lora_recycle::app::registry::{Registry, RegistryError};
 use lora_recycle::jobs::{
     Job, JobContext, JobError, JobRequest, Jobs, Kinds, Planned, RequestError, RunnerOptions,
     Services,
@@ -270,17 +271,10 @@ pub async fn open_jobs(folder: &Path) -> Jobs {
 }
 
 pub async fn open_jobs_with(folder: &Path, options: RunnerOptions) -> Jobs {
-    let registry = loop {
-        match Registry::open(folder, Access::Exclusive).await {
-            // The lock goes with the last handle, which a task that ends may still hold.
-            Err(lora_recycle::app::registry::RegistryError::Store(StoreError::InUse {
-                ..
-            })) => {
-                tokio::task::yield_now().await;
-            }
-            opened => break opened.expect("open"),
-        }
-    };
+    let open = async || Registry::open(folder, Access::Exclusive).await;
+    let is_in_use =
+        |error: &RegistryError| matches!(error, RegistryError::Store(StoreError::InUse { .. }));
+    let registry = when_free(open, is_in_use).await;
     Jobs::new(Services::new(registry, None), kinds(), options)
 }
 

@@ -1,14 +1,12 @@
 //! The data folder from outside: who may open it, and what damaged, foreign, full and read-only folders give.
 
-use crate::store_support::{files_of, files_on_disk, import, name, new_adapter, open, reference};
+use crate::store_support::{
+    files_of, files_on_disk, import, name, new_adapter, open, open_alone, reference,
+};
 use lora_recycle::store::{Access, AdapterFilter, DATABASE_FILE, Store, StoreError};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-async fn open_existing(folder: &Path) -> Store {
-    Store::open(folder, Access::Exclusive).await.expect("open")
-}
 
 #[tokio::test]
 async fn a_second_process_is_refused_and_a_reader_is_not() {
@@ -244,7 +242,7 @@ async fn a_full_disk_is_named_and_costs_nothing_that_was_stored() {
     let filled = fs::write(&filler, vec![0; 4 << 20]);
     assert!(filled.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull));
     for count in 1..=2 {
-        let store = open_existing(&disk.0).await;
+        let store = open_alone(&disk.0).await;
         let deleted = stored.remove(0);
         store
             .delete_adapter(deleted.id)
@@ -257,7 +255,7 @@ async fn a_full_disk_is_named_and_costs_nothing_that_was_stored() {
         );
         store.close().await;
     }
-    let store = open_existing(&disk.0).await;
+    let store = open_alone(&disk.0).await;
     stored.push(import(&store, "small", b"small").await);
     store.close().await;
     fs::remove_file(filler).expect("filler");

@@ -5,6 +5,7 @@ use lora_recycle::store::{
     Name, NewAdapter, NewFile, Store, StoreError,
 };
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -63,18 +64,32 @@ pub fn new_adapter(adapter: &str, files: &[(&str, &[u8])]) -> NewAdapter {
     }
 }
 
-/// Opens `folder` alone, with the backbone that [`new_adapter`] names.
-pub async fn open(folder: &Path) -> Store {
+/// What `open` opens as soon as nobody has the lock: a task that ends may still hold it, or a program that another test starts, until
+/// it is itself.
+pub async fn when_free<T, E: Debug>(
+    open: impl AsyncFn() -> Result<T, E>,
+    is_in_use: impl Fn(&E) -> bool,
+) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let store = loop {
-        match Store::open(folder, Access::Exclusive).await {
-            // A program that another test starts has the lock of this process, too, until it is itself.
-            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+    loop {
+        match open().await {
+            Err(error) if is_in_use(&error) && Instant::now() < deadline => {
                 tokio::task::yield_now().await;
             }
             opened => break opened.expect("open"),
         }
-    };
+    }
+}
+
+/// Opens `folder` alone.
+pub async fn open_alone(folder: &Path) -> Store {
+    let open = async || Store::open(folder, Access::Exclusive).await;
+    when_free(open, |error| matches!(error, StoreError::InUse { .. })).await
+}
+
+/// Opens `folder` alone, with the backbone that [`new_adapter`] names.
+pub async fn open(folder: &Path) -> Store {
+    let store = open_alone(folder).await;
     store
         .add_backbone(&name("tiny"), &backbone_digest(), "embedded")
         .await
