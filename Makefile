@@ -44,6 +44,7 @@ experiments-smoke: setup cargo
 	python3 docs/experiments/ablations.py target/experiments-smoke --small
 	python3 docs/experiments/quality.py target/experiments-smoke --small
 	python3 docs/experiments/domains.py target/experiments-smoke --small
+	python3 docs/experiments/pruned.py target/experiments-smoke --small
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \

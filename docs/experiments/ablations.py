@@ -4,8 +4,8 @@
     python docs/experiments/ablations.py WORK --seed 0
     python docs/experiments/ablations.py WORK --seed 0 --groups sparsity rank
 
-Every line differs from `base`, the recipe `ours` cut to 300 episodes, in what it names. Groups about kinds of images and numbers of adapters take
-fewer adapters, and have a base of their own. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
+Every line differs from the first of its group in what it names. That is `base`, the recipe `ours` cut to 300 episodes; where images are made anew for
+every line it is `few`, 200 episodes on the first three adapters. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
 minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
 """
 
@@ -13,7 +13,7 @@ from glyphs import OURS
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
 
 BASE = {**OURS, "episodes": 300}
-FEW = 5
+FEW, FEW_EPISODES = 3, 200
 # Tasks of further adapters are drawn with a seed of their own.
 OTHER_SEED = 1000
 
@@ -21,20 +21,20 @@ OTHER_SEED = 1000
 IMAGES = {
     "hard": HARD,
     "plain": PLAIN,
-    "hard-tv": {**HARD, "prior_weight": 1.0, "priors": {"total_variation": 0.1}},
-    "hard-tokens": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1}},
-    "hard-pixels": {**HARD, "parametrisation": "pixels", "learning_rate": 0.25},
-    # A rate so small that the images stay the noise they begin as.
-    "noise": {"preset": "fast", "steps": 1, "learning_rate": 1e-9},
-    "hard-weak": {**HARD, "hard": {"weight": 0.5, "cap": 2.0, "score_scale": 20.0}},
+    "weak": {**HARD, "hard": {"weight": 0.5, "cap": 2.0, "score_scale": 20.0}},
     # Hard for where meta-training starts, and for what it made of images that were hard for the bare backbone.
     "against-sum": {**HARD, "against": f"sum-of-{FEW}"},
-    "against-meta": {**HARD, "against": f"{FEW}-adapters"},
-    "against-meta-again": {**HARD, "against": f"{FEW}-against-meta"},
-    "pruned-2": {**HARD, "pruning": {"2": 0.75}},
-    "pruned-4": {**HARD, "pruning": {"4": 0.75}},
-    "pruned-6": {**HARD, "pruning": {"6": 0.75}},
-    "pruned-4-half": {**HARD, "pruning": {"4": 0.5}},
+    "against-meta": {**HARD, "against": "few"},
+    "against-meta-again": {**HARD, "against": "few-against-meta"},
+    "total-variation": {**HARD, "prior_weight": 1.0, "priors": {"total_variation": 0.1}},
+    "token-statistics": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1}},
+    "pixels": {**HARD, "parametrisation": "pixels", "learning_rate": 0.25},
+    "pruned-at-2": {**HARD, "pruning": {"2": 0.75}},
+    "pruned-at-4": {**HARD, "pruning": {"4": 0.75}},
+    "pruned-at-6": {**HARD, "pruning": {"6": 0.75}},
+    "half-pruned-at-4": {**HARD, "pruning": {"4": 0.5}},
+    # A rate so small that the images stay the noise they begin as.
+    "noise": {"preset": "fast", "steps": 1, "learning_rate": 1e-9},
 }
 
 
@@ -42,6 +42,14 @@ class Line:
     def __init__(self, name, fields=None, images="hard", adapters=None, per_class=None, untuned=False):
         self.name, self.fields, self.images = name, fields or {}, images
         self.adapters, self.per_class, self.untuned = adapters, per_class, untuned
+
+
+def few(name="", **own):
+    return Line(f"few-{name}" if name else "few", {"episodes": FEW_EPISODES}, adapters=FEW, **own)
+
+
+def few_on(*kinds):
+    return [few(), *(few(kind, images=kind) for kind in kinds)]
 
 
 # The first of a group is what the others are compared with.
@@ -65,6 +73,7 @@ GROUPS = {
     "rank": [Line("base"), *(Line(f"rank-{rank}", {"rank": rank}) for rank in (1, 2, 4, 8))],
     "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
     "scale": [Line("base"), *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20))],
+    "rate": [Line("base"), *(Line(f"rate-{rate}", {"learning_rate": float(rate)}) for rate in ("1e-4", "6e-4", "1e-3"))],
     "goals": [
         Line("base"),
         *(Line(f"temperature-{temperature}", {"temperature": float(temperature)}) for temperature in (2, 4)),
@@ -73,10 +82,14 @@ GROUPS = {
         Line("last-state", {"keep": "last"}),
     ],
     "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10, 40))],
-    "images": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-{kind}", images=kind, adapters=FEW) for kind in IMAGES if kind != "hard")],
-    "per-class": [Line(f"{FEW}-adapters", adapters=FEW), *(Line(f"{FEW}-with-{count}-images", adapters=FEW, per_class=count) for count in (4, 20, 40))],
-    "controls": [Line(f"{FEW}-adapters", adapters=FEW), Line(f"{FEW}-noise", images="noise", adapters=FEW), Line(f"{FEW}-untuned", adapters=FEW, untuned=True)],
+    "hardness": few_on("plain", "weak", "against-sum", "against-meta", "against-meta-again"),
+    "priors": few_on("total-variation", "token-statistics", "pixels"),
+    "pruning": few_on("pruned-at-2", "pruned-at-4", "pruned-at-6", "half-pruned-at-4"),
+    "per-class": [few(), *(few(f"{count}-images", per_class=count) for count in (4, 20, 40))],
+    "controls": [*few_on("noise"), few("untuned", untuned=True)],
 }
+# Those whose lines differ in the images themselves.
+OF_IMAGES = ["hardness", "priors", "pruning", "controls"]
 
 
 def first(pool, program, base, size, seed, count):
@@ -95,6 +108,7 @@ def untuned_letters(program, base, count, seed):
 def main():
     parser = common_options(__doc__)
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--without", nargs="+", default=[], metavar="LINE", help="lines to leave out, such as 40-adapters, which tunes 20 more")
     asked = parser.parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
     base, validation, test = glyphs(asked.work, size)
@@ -103,10 +117,11 @@ def main():
     runs = Table(asked.work / "ablations-runs.csv", "seed name")
     pool = tune_letters(program, base, size, seed)
     for group in asked.groups:
-        lines = GROUPS[group][:2] if asked.small else GROUPS[group]
-        if group == "images":
-            few = pool[:FEW]
-            program.run("adapter", "merge", *few, "--method", "sum", "--factor", min(1, 4 / len(few)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
+        lines = [line for line in GROUPS[group] if line.name not in asked.without]
+        lines = lines[:2] if asked.small else lines
+        if any("against-sum" == line.images for line in lines):
+            start = pool[:FEW]
+            program.run("adapter", "merge", *start, "--method", "sum", "--factor", min(1, 4 / len(start)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
         for line in lines:
             if line.untuned:
                 own = untuned_letters(program, base, min(line.adapters, size.adapters), seed)
@@ -115,8 +130,7 @@ def main():
             per_class = None if asked.small else line.per_class
             recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
         for split, folder in (("validation", validation), ("test", test)):
-            for shot in size.shots:
-                evaluate(program, table, folder, split, shot, size, seed, [line.name for line in lines])
+            evaluate(program, table, folder, split, size.shots, size, seed, [line.name for line in lines])
     print(table.path)
 
 

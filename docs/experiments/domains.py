@@ -65,9 +65,8 @@ def damped(program, table, seed, size, validation, tests):
 
     def measure(folders, split, factors):
         for domain, (folder, shots) in folders.items():
-            for shot in shots:
-                own = with_fewer_queries(size) if domain == "photographs" else size
-                evaluate(program, table, folder, f"{split}{domain}", shot, own, seed, [], ["ours"], ["bare", *(f"sum:{factor}" for factor in factors)], OURS["rank"], "bare", " of ours")
+            own = with_fewer_queries(size) if domain == "photographs" else size
+            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], ["ours"], ["bare", *(f"sum:{factor}" for factor in factors)], OURS["rank"], "bare", " of ours")
 
     measure(validation, "validation ", FACTORS)
 
@@ -123,10 +122,9 @@ def main():
         made = "ours" if name == "letters" else f"pool-{name}"
         recycle(program, runs, work, made, pool, OURS, HARD, size, seed)
         for domain, (folder, shots) in tests.items():
-            for shot in shots:
-                own = with_fewer_queries(size) if domain == "photographs" else size
-                # The factor is that of the recipe, 4 through the number of adapters.
-                evaluate(program, table, folder, domain, shot, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], OURS["rank"], "bare", f" of {name}")
+            own = with_fewer_queries(size) if domain == "photographs" else size
+            # The factor is that of the recipe, 4 through the number of adapters.
+            evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], OURS["rank"], "bare", f" of {name}")
         if name == "letters":
             print(f"ours harms nothing of validation up to the factor {damped(program, table, seed, size, validation, tests)}")
     print(table.path)

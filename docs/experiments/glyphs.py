@@ -15,10 +15,12 @@ paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt insta
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, mean_accuracy, recycle, tune_letters
 
 OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "learning_rate": 3e-4}
+LONGER = {"episodes": 1200, "inversion_probability": 0.5}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
 RECIPES = {
     "ours": (OURS, HARD),
-    "ours-inverted": ({**OURS, "inversion_probability": 0.5}, HARD),
+    "longer": ({**OURS, **LONGER}, HARD),
+    "longer-teacher": ({**OURS, **LONGER, "share_of_mixed_episodes": 0.0}, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
 # Learns from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow: the upper bound.
@@ -61,18 +63,16 @@ def main():
         return max(names, key=lambda name: mean_accuracy(table, seed=seed, split="validation", name=name, **key))
 
     grid = [merge for factors in MERGES.values() for merge in factors]
-    for shot in size.shots:
-        evaluate(program, table, validation, "validation", shot, size, seed, [*asked.only, *bound])
-    evaluate(program, table, validation, "validation", 1, size, seed, [], pool, ["bare"])
+    evaluate(program, table, validation, "validation", size.shots, size, seed, [*asked.only, *bound])
+    evaluate(program, table, validation, "validation", [1], size, seed, [], pool, ["bare"])
     for rank in ranks:
-        evaluate(program, table, validation, "validation", 1, size, seed, [], pool, grid, rank)
+        evaluate(program, table, validation, "validation", [1], size, seed, [], pool, grid, rank)
     best = choose(asked.only)
-    for shot in size.shots:
-        names = [best, *(name for name in [*asked.only, *bound] if name != best)]
-        evaluate(program, table, test, "test", shot, size, seed, names, pool, ["bare", "average"])
-        for rank in ranks:
-            merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
-            evaluate(program, table, test, "test", shot, size, seed, [best], pool, merges, rank)
+    names = [best, *(name for name in [*asked.only, *bound] if name != best)]
+    evaluate(program, table, test, "test", size.shots, size, seed, names, pool, ["bare", "average"])
+    for rank in ranks:
+        merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
+        evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, merges, rank)
     print(f"chosen on validation letters: {best}")
     print(table.path)
 

@@ -3,13 +3,13 @@
 
     python docs/experiments/quality.py WORK --seed 0
 
-Follows `ablations.py --groups images controls` on the same WORK: measures the images that each of its lines was learned from against the real pictures
+Follows `ablations.py --groups hardness priors pruning controls` on the same WORK: measures the images that each of its lines was learned from against the real pictures
 of all small letters (`pool quality --real`). Writes WORK/quality.csv, means over the adapters; what stands there is not measured again.
 """
 
 import statistics
 
-from ablations import GROUPS
+from ablations import GROUPS, OF_IMAGES
 from recycled import Full, Program, Small, Table, common_options, glyphs
 
 FIGURES = ["teacher_accuracy", "teacher_cross_entropy", "bare_cross_entropy", "diversity"]
@@ -23,7 +23,7 @@ def main():
     program = Program(asked)
     table = Table(asked.work / "quality.csv", "seed name")
     made = {adapter["name"] for adapter in program.json("adapter", "list")}
-    for line in [*GROUPS["images"], *GROUPS["controls"]]:
+    for line in [line for group in OF_IMAGES for line in GROUPS[group]]:
         if line.name not in made or table.find(seed=seed, name=line.name):
             continue
         own = program.json("adapter", "show", line.name)["lineage"]["recipe"]["pools"]

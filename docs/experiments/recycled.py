@@ -143,15 +143,18 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     })
 
 
-def evaluate(program, table, folder, split, shot, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of=""):
+def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of=""):
     """Adds the lines that are missing. Differences are paired: line minus the first adapter where there is one, or minus a method.
 
     `of` tells the merges of one pool from those of another.
     """
-    key = {"seed": seed, "split": split, "shot": shot}
     names = {merge: merge if merge == "bare" else merge + of for merge in merges}
-    missing = [name for name in adapters if not table.find(**key, name=name)]
-    merges = [merge for merge in merges if not table.find(**key, name=names[merge], asked_rank=rank or "exact")]
+
+    def is_missing(**key):
+        return any(not table.find(seed=seed, split=split, shot=shot, **key) for shot in shots)
+
+    missing = [name for name in adapters if is_missing(name=name)]
+    merges = [merge for merge in merges if is_missing(name=names[merge], asked_rank=rank or "exact")]
     if not missing and not merges:
         return
     # What others are compared with is measured anew.
@@ -159,7 +162,7 @@ def evaluate(program, table, folder, split, shot, size, seed, adapters, pool=(),
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
-    words = ["evaluate", folder, "--shot", shot, "--queries", size.queries, "--tasks", size.tasks]
+    words = ["evaluate", folder, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
     words += ["--methods", ",".join((["adapter"] if missing else []) + merges)]
     for adapter in missing:
         words += ["--adapter", adapter]
@@ -167,10 +170,13 @@ def evaluate(program, table, folder, split, shot, size, seed, adapters, pool=(),
     words += ["--against", compared] if compared else []
     words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
     words += ["--merge-rank", rank] if rank and any(merge not in ("bare", "average") for merge in merges) else []
-    report = program.json(*words)
-    assert len(report["methods"]) == len(missing) + len(merges)
-    for name, method in zip([*missing, *(names[merge] for merge in merges)], report["methods"]):
+    answer = program.json(*words)
+    reports = answer if len(shots) > 1 else [answer]
+    assert all(len(report["methods"]) == len(missing) + len(merges) for report in reports)
+    lines = [*missing, *(names[merge] for merge in merges)]
+    for name, method, shot in [(*line, report["shot"]) for report in reports for line in zip(lines, report["methods"])]:
         asked_rank = "" if name in missing else rank or "exact"
+        key = {"seed": seed, "split": split, "shot": shot}
         if table.find(**key, name=name, asked_rank=asked_rank):
             continue
         difference = method["difference"] if compared else None

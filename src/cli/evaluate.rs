@@ -3,8 +3,8 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, LeaveOneOut,
-    Method, MethodKind, MethodReport,
+    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, KnownFeatures,
+    LeaveOneOut, Method, MethodKind, MethodReport,
 };
 use crate::recycle::episode::{EpisodeShape, draw_episodes};
 use crate::recycle::prototype::Distance;
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 Examples:
   lora-recycle evaluate pictures/ --way 5 --shot 1
-  lora-recycle evaluate pictures/ --shot 5 --tasks 600 --seed 0 --json
+  lora-recycle evaluate pictures/ --shot 1,5 --tasks 600 --seed 0 --json
   lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6")]
 pub struct Evaluate {
     /// Folder whose sub-folders are the classes
@@ -32,6 +32,14 @@ pub struct Evaluate {
     folder: PathBuf,
     #[command(flatten)]
     shape: TaskShape,
+    /// Labelled examples a class; several (1,5) take hardly longer than one, and are reported one after the other
+    #[arg(
+        long,
+        env = "LORA_RECYCLE_SHOT",
+        value_delimiter = ',',
+        default_value = "1"
+    )]
+    shot: Vec<usize>,
     /// Number of random tasks
     #[arg(long, env = "LORA_RECYCLE_TASKS", default_value_t = EvaluationRecipe::default().tasks)]
     tasks: usize,
@@ -92,38 +100,56 @@ impl Evaluate {
         if self.csv && common.json {
             return Err(CliError::usage("--csv and --json exclude each other"));
         }
-        let mut request = self.request(common);
-        request.check()?;
+        let mut requests: Vec<Evaluation> = self.requests(common);
+        for request in &requests {
+            request.check()?;
+        }
         let classes = images::class_folders(&self.folder)?;
         // Say that there are too few pictures before they are all read.
         let sizes: Vec<usize> = classes.iter().map(|(_, paths)| paths.len()).collect();
-        draw_episodes(&sizes, request.recipe.shape(), 1, self.seed)
-            .map_err(EvaluationError::from)?;
+        for request in &requests {
+            draw_episodes(&sizes, request.recipe.shape(), 1, self.seed)
+                .map_err(EvaluationError::from)?;
+        }
         let validation = self.validation.as_deref().map(images::class_folders);
         let validation = validation.transpose()?;
         let bar = progress_bar();
         let progress = |phase: &'static str, done, total| show(&bar, phase, done, total);
-        let report = block_on(async {
+        let reports = block_on(async {
             let app = common.open_app().await?;
             let preprocess = &app.backbone.preprocess;
-            if let Some(validation) = &validation {
-                request.validation = Some(images::labelled(validation, preprocess)?);
-            }
+            let validation = validation.as_deref();
+            let validation = validation.map(|own| images::labelled(own, preprocess));
+            let validation = validation.transpose()?;
             let pictures = images::labelled(&classes, preprocess)?;
-            Ok::<_, CliError>(app.evaluate(&pictures, &request, &progress).await?)
+            let mut reports = Vec::with_capacity(requests.len());
+            for request in &mut requests {
+                request.validation.clone_from(&validation);
+                reports.push(app.evaluate(&pictures, request, &progress).await?);
+            }
+            Ok::<_, CliError>(reports)
         })??;
         bar.finish_and_clear();
-        if common.json {
-            print_json(&report)
-        } else if self.csv {
-            print_csv(&report)
-        } else {
-            print_table(&report)
+        match &reports[..] {
+            [report] if common.json => print_json(report),
+            several if common.json => print_json(&several),
+            reports if self.csv => print_csv(reports),
+            reports => reports.iter().try_for_each(print_table),
         }
     }
 
-    fn request(&self, common: &Common) -> Evaluation {
-        let EpisodeShape { way, shot, queries } = EpisodeShape::from(&self.shape);
+    /// One for each number of examples.
+    fn requests(&self, common: &Common) -> Vec<Evaluation> {
+        let known = (self.shot.len() > 1).then(KnownFeatures::default);
+        let request = |&shot| Evaluation {
+            known: known.clone(),
+            ..self.request(common, shot)
+        };
+        self.shot.iter().map(request).collect()
+    }
+
+    fn request(&self, common: &Common, shot: usize) -> Evaluation {
+        let EpisodeShape { way, shot, queries } = self.shape.with_shot(shot);
         Evaluation {
             recipe: EvaluationRecipe {
                 methods: self.methods.clone(),
@@ -236,11 +262,14 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
     remarks
 }
 
-fn print_csv(report: &EvaluationReport) -> Result<(), CliError> {
+fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
-        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,factor,rank",
+        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,factor,rank,shot",
     )?;
-    for method in &report.methods {
+    let lines = reports
+        .iter()
+        .flat_map(|report| report.methods.iter().map(move |method| (report, method)));
+    for (report, method) in lines {
         let number = |value: Option<f64>| value.map_or_else(String::new, |own| own.to_string());
         let merge = method.merge.as_ref();
         let fields = [
@@ -254,6 +283,7 @@ fn print_csv(report: &EvaluationReport) -> Result<(), CliError> {
             report.against.name().to_owned(),
             merge.map_or_else(String::new, |own| own.factor.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
+            report.shape.shot.to_string(),
         ];
         print_line(&fields.join(","))?;
     }

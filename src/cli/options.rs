@@ -85,26 +85,23 @@ pub struct Common {
     pub log: String,
 }
 
-/// What a few-shot task is made of.
+/// What a few-shot task is made of besides its examples.
 #[derive(Debug, Args)]
 pub struct TaskShape {
     /// Classes in a task
     #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
     way: usize,
-    /// Labelled examples a class
-    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
-    shot: usize,
     /// Pictures a class to classify
     #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
     queries: usize,
 }
 
-impl From<&TaskShape> for EpisodeShape {
-    fn from(own: &TaskShape) -> Self {
-        Self {
-            way: own.way,
-            shot: own.shot,
-            queries: own.queries,
+impl TaskShape {
+    pub fn with_shot(&self, shot: usize) -> EpisodeShape {
+        EpisodeShape {
+            way: self.way,
+            shot,
+            queries: self.queries,
         }
     }
 }

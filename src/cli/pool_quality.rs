@@ -25,6 +25,9 @@ pub struct QualityOptions {
     factor: Option<f64>,
     #[command(flatten)]
     shape: TaskShape,
+    /// Labelled examples a class
+    #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
+    shot: usize,
     /// Number of random tasks on --validation
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
@@ -85,7 +88,7 @@ impl QualityOptions {
                 adapters.push(id);
             }
         }
-        let EpisodeShape { way, shot, queries } = EpisodeShape::from(&self.shape);
+        let EpisodeShape { way, shot, queries } = self.shape.with_shot(self.shot);
         Evaluation {
             recipe: EvaluationRecipe {
                 way,

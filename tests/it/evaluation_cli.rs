@@ -139,6 +139,30 @@ fn every_merge_of_one_adapter_classifies_as_that_adapter() {
 }
 
 #[test]
+fn several_numbers_of_examples_give_what_each_gives_alone() {
+    let home = home_with_adapters();
+    let pictures = home.text("pictures");
+    let of = |shot: &str, form: &str| {
+        let pool = ["--adapter", "a", "--pool", "a", "b"];
+        let methods = ["--methods", "adapter,bare,tsv,linear"];
+        let options = [&["--shot", shot, form], &methods[..], &pool].concat();
+        home.succeeds(&evaluate(&pictures, &options))
+    };
+    let json = |shot: &str| serde_json::from_str::<Value>(&of(shot, "--json")).unwrap();
+    let (one, three) = (json("1"), json("3"));
+    assert_eq!((&one["shot"], &three["shot"]), (&json!(1), &json!(3)));
+    assert_eq!(json("3,1"), json!([three, one]));
+    let shots: Vec<String> = of("1,3", "--csv")
+        .lines()
+        .map(|row| row.rsplit(',').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        shots,
+        ["shot", "1", "1", "1", "1", "3", "3", "3", "3"].map(str::to_owned)
+    );
+}
+
+#[test]
 fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
     let home = Home::new();
     let nowhere = home.text("nowhere");

@@ -1,7 +1,7 @@
 //! What token pruning does to inversion: the same adapters inverted without it, with it, and with it and the residual where the
 //! published code takes it by mistake. The three runs take their steps in turns, so that what else the machine does meets all alike.
 //!
-//!     cargo run --release -p lora-recycle-core --example pruned_inversion -- [--layer 4] [--ratio 0.75] [--threads 2] FOLDER…
+//!     cargo run --release -p lora-recycle-core --example pruned_inversion -- [--layer 4] [--ratio 0.75] [--steps 60] [--threads 2] FOLDER…
 //!
 //! A FOLDER is an adapter with a head on the embedded backbone, as `lora-recycle adapter export` writes it. A line of JSON for
 //! each adapter and mode.
@@ -25,6 +25,9 @@ struct Arguments {
     /// Share of the patches that is dropped
     #[arg(long, default_value_t = 0.75)]
     ratio: f64,
+    /// Of the recipe `fast`, whose own number is the default
+    #[arg(long, default_value_t = InversionRecipe::fast().steps)]
+    steps: u64,
     #[arg(long, default_value_t = 2)]
     threads: usize,
     #[arg(long, default_value_t = 0)]
@@ -61,6 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ] {
             let mut recipe = InversionRecipe {
                 seed: arguments.seed,
+                steps: arguments.steps,
                 published_residual,
                 ..InversionRecipe::fast()
             };

@@ -95,6 +95,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let imported = import(&files, std::slice::from_ref(&candidate));
         let adapter = imported.map_err(|report| report.errors.join("; "))?.adapter;
         let pool = Pool::from_files(&read_folder(pool, &FileLimits::default())?)?;
+        if pool.manifest().adapter_digest != adapter.digest() {
+            return Err("the images are not those of the adapter before them".into());
+        }
         let (labels, side) = (pool.labels(), pool.manifest().image_size);
         let classes = pool.classes().count();
         let mut pixels = Tensor::zeros([labels.len(), 3, side, side]);

@@ -61,6 +61,7 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
+            known: None,
         };
         let method = Method {
             kind: MethodKind::Sum,

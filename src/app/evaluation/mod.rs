@@ -2,6 +2,7 @@
 //! picture are computed once for each method.
 
 mod cost;
+mod known;
 mod leave_out;
 mod merging;
 mod method;
@@ -11,6 +12,7 @@ mod report;
 mod request;
 mod tuning;
 
+pub use known::KnownFeatures;
 pub use leave_out::{LeaveOneOut, LeftOut};
 pub use method::{Method, MethodKind};
 pub(super) use progress::Pass;
@@ -33,6 +35,7 @@ use crate::recycle::evaluate::{
 use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
+use known::ByClass;
 use progress::Passes;
 use report::pairwise;
 use std::sync::Arc;
@@ -54,6 +57,8 @@ pub struct Evaluation {
     pub threads: usize,
     /// What an interrupted run of the same evaluation has [kept](Progress::keep).
     pub finished: Vec<Run>,
+    /// Of an earlier evaluation of the same pictures; this one leaves its own here, too. For a single one, none.
+    pub known: Option<KnownFeatures>,
 }
 
 /// An adapter that is not in the registry.
@@ -141,6 +146,7 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
+            known: request.known.as_ref(),
         };
         let mut runs = request.finished.clone();
         runs.truncate(entries.len());
@@ -221,7 +227,7 @@ impl App {
         tasks: &Tasks<'_>,
         request: &Evaluation,
         sources: &Sources,
-        bare: &mut Option<Vec<Vec<Vec<f32>>>>,
+        bare: &mut Option<Arc<ByClass>>,
         passes: &mut Passes<'_>,
     ) -> Result<Run, EvaluationError> {
         let Entry { method, adapter } = entry;
@@ -254,7 +260,7 @@ impl App {
                 if bare.is_none() {
                     *bare = Some(self.features_of(tasks, None, passes.next()).await?);
                 }
-                let features = bare.as_deref().unwrap_or_default();
+                let features = bare.as_deref().map(Vec::as_slice).unwrap_or_default();
                 if kind == MethodKind::Linear {
                     linear_probe_accuracies(features, tasks.episodes)?
                 } else {
@@ -311,10 +317,21 @@ impl App {
         tasks: &Tasks<'_>,
         adapter: Option<&Arc<Adapter>>,
         pass: Pass<'_>,
-    ) -> Result<Vec<Vec<Vec<f32>>>, AppError> {
+    ) -> Result<Arc<ByClass>, AppError> {
+        let known = tasks.known;
+        if let Some(features) = known.and_then(|own| own.find(adapter.map(Arc::as_ref))) {
+            pass.told(tasks.images.len(), tasks.images.len())?;
+            return Ok(features);
+        }
         let levels = (tasks.images.all_levels(), tasks.images.image_size());
-        self.features_by_class(levels, tasks.positions, adapter, pass)
-            .await
+        let features = self
+            .features_by_class(levels, tasks.positions, adapter, pass)
+            .await?;
+        let features = Arc::new(features);
+        if let Some(known) = known {
+            known.add(adapter.map(Arc::as_ref), features.clone());
+        }
+        Ok(features)
     }
 
     /// `features[class][image]` of the pictures at `positions` among `levels` `[N, 3, side, side]`.
@@ -324,7 +341,7 @@ impl App {
         positions: &[Vec<usize>],
         adapter: Option<&Arc<Adapter>>,
         pass: Pass<'_>,
-    ) -> Result<Vec<Vec<Vec<f32>>>, AppError> {
+    ) -> Result<ByClass, AppError> {
         let order: Vec<usize> = positions.iter().flatten().copied().collect();
         let table = self.backbone.preprocess.normalised_levels();
         let length = 3 * side * side;
@@ -356,4 +373,5 @@ struct Tasks<'a> {
     images: &'a LabelledImages,
     positions: &'a [Vec<usize>],
     episodes: &'a [Episode],
+    known: Option<&'a KnownFeatures>,
 }

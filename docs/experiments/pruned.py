@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Token pruning in inversion by layer and ratio, with and without the published residual; and what the tokens hold that are left out.
+
+    python docs/experiments/pruned.py WORK --seed 0
+
+Follows `glyphs.py` on the same WORK: exports its first adapters with their images and gives both to the examples `pruned_inversion` and
+`token_contents` of the core crate, which it builds. Writes WORK/pruned.csv, a line for each adapter, place of pruning and mode, and WORK/tokens.csv, a
+line for each share of patches that is left out, means over the adapters; what stands there is not done again.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+from recycled import ROOT, Full, Program, Small, Table, common_options, glyphs, tune_letters
+
+PLACES = [(2, 0.75), (4, 0.75), (6, 0.75), (4, 0.5)]
+SHARES = [0.25, 0.5, 0.75, 0.9]
+
+
+def example(name, *words):
+    """Lines of JSON that the example prints."""
+    command = ["cargo", "run", "--release", "--locked", "--quiet", "--package", "lora-recycle-core", "--example", name, "--", *(str(word) for word in words)]
+    print("+", " ".join(command)[:200], file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def exported(program, out, kind, name):
+    """An adapter or a pool as a folder."""
+    if not out.exists():
+        out.parent.mkdir(exist_ok=True)
+        program.run(kind, "export", name, "--out", out)
+    return out.resolve()
+
+
+def main():
+    asked = common_options(__doc__).parse_args()
+    size, seed = (Small if asked.small else Full), asked.seed
+    adapters, steps, places = (1, 4, PLACES[:1]) if asked.small else (2, 24, PLACES)
+    base, _, _ = glyphs(asked.work, size)
+    program = Program(asked)
+    letters = tune_letters(program, base, size, seed)
+    folder = asked.work / f"exported-{seed}"
+    folders = {name: exported(program, folder / name, "adapter", name) for name in letters}
+
+    pruned = Table(asked.work / "pruned.csv", "seed adapter layer ratio mode")
+    for layer, ratio in places:
+        missing = [name for name in letters[:adapters] if not pruned.find(seed=seed, adapter=name, layer=layer, ratio=f"{ratio:.4f}")]
+        if missing:
+            options = ["--layer", layer, "--ratio", ratio, "--steps", steps, "--threads", asked.threads or os.cpu_count(), "--seed", seed]
+            for line in example("pruned_inversion", *options, *(folders[name] for name in missing)):
+                pruned.add({"seed": seed, "adapter": line.pop("adapter"), "layer": layer, "ratio": ratio, **line})
+
+    tokens = Table(asked.work / "tokens.csv", "seed sparsity prototypes tokens")
+    # Those that meta-training of `ours` learned from.
+    pools = program.json("adapter", "show", "ours")["lineage"]["recipe"]["pools"]
+    pairs = [exported(program, folder / f"images-of-{name}", "pool", pool) for name, pool in zip(letters, pools)]
+    pairs = [path for name, images in zip(letters, pairs) for path in (folders[name], images)]
+    for share in SHARES[:1] if asked.small else SHARES:
+        if tokens.find(seed=seed, sparsity=f"{share:.4f}"):
+            continue
+        lines = example("token_contents", "--sparsity", share, *pairs)
+        for prototypes in ("class_token", "patches"):
+            for kind in ("kept", "pruned"):
+                own = [line["of"][prototypes][kind] for line in lines]
+                means = {figure: statistics.mean(line[figure] for line in own) for figure in ("own_class", "other_class", "nearest_to_own")}
+                tokens.add({"seed": seed, "sparsity": share, "prototypes": prototypes, "tokens": kind, "adapters": len(own), **means})
+    print(pruned.path, tokens.path)
+
+
+if __name__ == "__main__":
+    main()
