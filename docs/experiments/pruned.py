@@ -10,6 +10,7 @@ line for each share of patches that is left out, means over the adapters; what s
 
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -20,11 +21,21 @@ PLACES = [(2, 0.75), (4, 0.75), (6, 0.75), (4, 0.5)]
 SHARES = [0.25, 0.5, 0.75, 0.9]
 
 
-def example(name, *words):
-    """Lines of JSON that the example prints."""
-    command = ["cargo", "run", "--release", "--locked", "--quiet", "--package", "lora-recycle-core", "--example", name, "--", *(str(word) for word in words)]
+EXAMPLES = ["pruned_inversion", "token_contents"]
+
+
+def build():
+    """The folder of the examples."""
+    names = [word for name in EXAMPLES for word in ("--example", name)]
+    subprocess.run(["cargo", "build", "--release", "--locked", "--workspace", *names], check=True, cwd=ROOT)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples"
+
+
+def lines_of(command):
+    """What an example prints."""
+    command = [str(word) for word in command]
     print("+", " ".join(command)[:200], file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -41,18 +52,10 @@ def main():
     size, seed = (Small if asked.small else Full), asked.seed
     adapters, steps, places = (1, 4, PLACES[:1]) if asked.small else (2, 24, PLACES)
     base, _, _ = glyphs(asked.work, size)
-    program = Program(asked)
+    program, examples = Program(asked), build()
     letters = tune_letters(program, base, size, seed)
     folder = asked.work / f"exported-{seed}"
     folders = {name: exported(program, folder / name, "adapter", name) for name in letters}
-
-    pruned = Table(asked.work / "pruned.csv", "seed adapter layer ratio mode")
-    for layer, ratio in places:
-        missing = [name for name in letters[:adapters] if not pruned.find(seed=seed, adapter=name, layer=layer, ratio=f"{ratio:.4f}")]
-        if missing:
-            options = ["--layer", layer, "--ratio", ratio, "--steps", steps, "--threads", asked.threads or os.cpu_count(), "--seed", seed]
-            for line in example("pruned_inversion", *options, *(folders[name] for name in missing)):
-                pruned.add({"seed": seed, "adapter": line.pop("adapter"), "layer": layer, "ratio": ratio, **line})
 
     tokens = Table(asked.work / "tokens.csv", "seed sparsity prototypes tokens")
     # Those that meta-training of `ours` learned from.
@@ -62,12 +65,20 @@ def main():
     for share in SHARES[:1] if asked.small else SHARES:
         if tokens.find(seed=seed, sparsity=f"{share:.4f}"):
             continue
-        lines = example("token_contents", "--sparsity", share, *pairs)
+        lines = lines_of([examples / "token_contents", "--sparsity", share, *pairs])
         for prototypes in ("class_token", "patches"):
             for kind in ("kept", "pruned"):
                 own = [line["of"][prototypes][kind] for line in lines]
                 means = {figure: statistics.mean(line[figure] for line in own) for figure in ("own_class", "other_class", "nearest_to_own")}
                 tokens.add({"seed": seed, "sparsity": share, "prototypes": prototypes, "tokens": kind, "adapters": len(own), **means})
+
+    pruned = Table(asked.work / "pruned.csv", "seed adapter layer ratio mode")
+    for layer, ratio in places:
+        missing = [name for name in letters[:adapters] if not pruned.find(seed=seed, adapter=name, layer=layer, ratio=f"{ratio:.4f}")]
+        if missing:
+            options = ["--layer", layer, "--ratio", ratio, "--steps", steps, "--threads", asked.threads or os.cpu_count(), "--seed", seed]
+            for line in lines_of([examples / "pruned_inversion", *options, *(folders[name] for name in missing)]):
+                pruned.add({"seed": seed, "adapter": line.pop("adapter"), "layer": layer, "ratio": ratio, **line})
     print(pruned.path, tokens.path)
 
 

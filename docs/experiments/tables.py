@@ -21,7 +21,6 @@ from recycled import ROOT, Table
 
 RESULTS, METHOD = ROOT / "docs/experiments/results", ROOT / "docs/METHOD.md"
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-CHOSEN = "ours"
 
 
 def number(value, ci):
@@ -53,7 +52,7 @@ def methods(asked_rank):
     ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
     others = [("bare", ["bare"], "exact"), ("average", ["average"], "exact")]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
-    head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to ours", "5 shots", "to ours")]
+    head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
     for label, names, rank in [*ours, *others, *merges]:
         found = {(row["seed"], row["shot"]): row for name in names for row in table.find(split="test", name=name, asked_rank=rank)}
@@ -72,29 +71,58 @@ def methods(asked_rank):
 
 
 def distance_to_bound():
-    """How much of the way from the bare backbone to real pictures the meta-LoRA goes."""
+    """How much of the way from the bare backbone to real pictures each meta-LoRA goes."""
     table = table_of("glyphs")
     rows = []
-    for seed in sorted({row["seed"] for row in table.rows}):
-        for shot in (1, 5):
-            bare, ours, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split="test", shot=shot, name=name)] for name in ("bare", CHOSEN, "real"))
-            if bare and ours and real:
-                rows.append([seed, str(shot), f"{bare[0]:.2f}", f"{ours[0]:.2f}", f"{real[0]:.2f}", f"{100 * (ours[0] - bare[0]) / (real[0] - bare[0]):.0f} %"])
-    return markdown(["seed", "shots", "bare", "meta-LoRA", "real pictures", "of the distance"], rows)
+    for recipe in RECIPES:
+        for seed in sorted({row["seed"] for row in table.rows}):
+            for shot in (1, 5):
+                bare, own, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split="test", shot=shot, name=name)] for name in ("bare", recipe, "real"))
+                if bare and own and real:
+                    rows.append([recipe, seed, str(shot), f"{bare[0]:.2f}", f"{own[0]:.2f}", f"{real[0]:.2f}", f"{100 * (own[0] - bare[0]) / (real[0] - bare[0]):.1f} %"])
+    return markdown(["meta-LoRA", "seed", "shots", "bare", "meta-LoRA", "real pictures", "of the distance"], rows)
+
+
+def pruned():
+    """Inversion with pruning by layer, ratio and mode, means over the adapters; cross-entropies and times beside those of the same run without pruning."""
+    table = table_of("pruned")
+    rows = []
+    for layer, ratio in dict.fromkeys((row["layer"], row["ratio"]) for row in table.rows):
+        modes = dict.fromkeys(row["mode"] for row in table.rows)
+        own = {mode: table.find(layer=layer, ratio=ratio, mode=mode) for mode in modes}
+        for mode in modes:
+
+            def mean(name, mode=mode):
+                return statistics.mean(float(row[name]) for row in own[mode])
+
+            faster = mean("milliseconds_a_step", "dense") / mean("milliseconds_a_step")
+            rows.append([f"layer {layer}, {float(ratio):.2f}", mode, f"{faster:.2f}", f"{100 * mean('teacher_accuracy'):.1f}", f"{mean('teacher_cross_entropy'):.3f}", f"{mean('bare_cross_entropy'):.3f}"])
+    return markdown(["pruned", "", "× steps a second", "teacher accuracy %", "teacher cross-entropy", "bare cross-entropy"], rows)
+
+
+def tokens():
+    """What patches hold that stay, and those that are left out."""
+    rows = []
+    for row in table_of("tokens").rows:
+        if row["prototypes"] == "patches":
+            share = f"{100 * float(row['sparsity']):.0f} %"
+            rows.append([share, "stay" if row["tokens"] == "kept" else "left out", *(f"{float(row[figure]):.3f}" for figure in ("own_class", "other_class")), f"{100 * float(row['nearest_to_own']):.1f} %"])
+    return markdown(["left out", "patches", "cosine to their class", "to the nearest other", "nearest to their class"], rows)
 
 
 def ablation(group):
     table, runs = table_of("ablations"), table_of("ablations-runs")
     rows = []
-    for line in GROUPS[group]:
-        for run in runs.find(name=line.name):
-            row = [line.name, f"{float(run['synthetic_accuracy']):.1f}" if run["synthetic_accuracy"] else ""]
+    first, *others = GROUPS[group]
+    for seed in sorted({run["seed"] for line in others for run in runs.find(name=line.name)}):
+        for run in [run for line in [first, *others] for run in runs.find(seed=seed, name=line.name)]:
+            row = [seed, run["name"], f"{float(run['synthetic_accuracy']):.1f}" if run["synthetic_accuracy"] else ""]
             for split in ("validation", "test"):
                 for shot in (1, 5):
-                    accuracy, difference = cells(table.find(seed=run["seed"], split=split, shot=shot, name=line.name))
+                    accuracy, difference = cells(table.find(seed=seed, split=split, shot=shot, name=run["name"]))
                     row += [accuracy] if split == "validation" else [accuracy, difference]
             rows.append([*row, run["processor_seconds"], run["peak_mebibytes"]])
-    head = ["", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", "processor s", "peak MiB"]
+    head = ["seed", "", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", "processor s", "peak MiB"]
     return markdown(head, rows)
 
 
@@ -151,6 +179,8 @@ TABLES = {
     "domains": lambda: domains(False),
     "domains-choice": lambda: domains(True),
     "quality": quality,
+    "pruned": pruned,
+    "tokens": tokens,
     **{f"ablation-{group}": lambda group=group: ablation(group) for group in GROUPS},
 }
 

@@ -43,7 +43,7 @@ pub struct Recycle {
     /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
     inversion: Option<String>,
-    /// Tasks to learn from, one optimiser step each (default: 600, in paper 240000)
+    /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
     /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)

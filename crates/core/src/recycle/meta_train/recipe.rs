@@ -169,18 +169,19 @@ impl Default for MetaTrainRecipe {
 }
 
 impl MetaTrainRecipe {
-    /// Minutes on a processor: from the scaled sum of the pool's changes, a quarter of the tokens, changed colours and places, the best
+    /// Minutes on a processor: from the scaled sum of the pool's changes, a quarter of the tokens, changed and inverted colours, changed places, the best
     /// validated state.
     pub fn fast() -> Self {
         Self {
             rank: 16,
             start: Start::Merge { factor: None },
-            episodes: 600,
+            episodes: 1200,
             unit_features: true,
             score_scale: 5.0,
             sparsity: Sparsity::Share(0.75),
             affine: true,
             colour: true,
+            inversion_probability: 0.5,
             learning_rate: 3e-4,
             lowest_learning_rate: 1e-6,
             cycle_steps: 200,
