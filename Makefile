@@ -40,6 +40,9 @@ bench: setup cargo
 
 experiments-smoke: setup cargo
 	cargo build --release --locked
+	python3 docs/experiments/distance.py target/experiments-smoke --small
+	if [ -d target/experiments-smoke/all-clothes ]; then \
+	  python3 docs/experiments/temperature.py target/release/lora-recycle target/experiments-smoke/all-clothes target/experiments-smoke/glyphs --small; fi
 	python3 docs/experiments/glyphs.py target/experiments-smoke --small
 	python3 docs/experiments/ablations.py target/experiments-smoke --small
 	python3 docs/experiments/quality.py target/experiments-smoke --small

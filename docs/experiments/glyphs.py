@@ -32,6 +32,7 @@ MERGES = {
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
     "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],
 }
+WITHOUT_FACTOR = ["bare", "average", "linear", "pixels"]
 RANK = 16
 
 
@@ -67,7 +68,7 @@ def main():
         evaluate(program, table, validation, "validation", [1], size, seed, [], pool, grid, rank)
     best = choose(asked.only)
     names = [best, *(name for name in [*asked.only, *bound] if name != best)]
-    evaluate(program, table, test, "test", size.shots, size, seed, names, pool, ["bare", "average"])
+    evaluate(program, table, test, "test", size.shots, size, seed, names, pool, WITHOUT_FACTOR)
     for rank in ranks:
         merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
         evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, merges, rank)

@@ -14,8 +14,9 @@ import statistics
 import sys
 
 from ablations import GROUPS
+from distance import DISTANCES
 from domains import POOLS
-from glyphs import BOUND, MERGES, RECIPES
+from glyphs import BOUND, MERGES, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table
 
@@ -41,7 +42,7 @@ def cells(rows):
     if not rows:
         return ["", ""]
     row = rows[0]
-    return [number(row["accuracy"], row["ci95"]), number(row["difference"], row["difference_ci95"]) if row["difference"] else ""]
+    return [number(row["accuracy"], row["ci95"]), number(row["difference"], row["difference_ci95"]) if row.get("difference") else ""]
 
 
 def methods(asked_rank):
@@ -50,7 +51,7 @@ def methods(asked_rank):
     factors_of = [name for factors in MERGES.values() for name in factors]
     seeds = sorted({row["seed"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of})
     ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
-    others = [("bare", ["bare"], "exact"), ("average", ["average"], "exact")]
+    others = [(name, [name], "exact") for name in WITHOUT_FACTOR]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
@@ -172,7 +173,18 @@ def quality():
     return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot"], rows)
 
 
+def distances():
+    """The bare backbone with each distance."""
+    table = table_of("distance")
+    rows = []
+    for pictures, classes, shot in dict.fromkeys((row["pictures"], row["classes"], row["shot"]) for row in table.rows):
+        own = [cells(table.find(pictures=pictures, shot=shot, distance=distance))[0] for distance in DISTANCES]
+        rows.append([f"{pictures}, {classes} classes", shot, *own])
+    return markdown(["pictures", "shots", "cosine", "squared Euclidean"], rows)
+
+
 TABLES = {
+    "distance-of-features": distances,
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
     "distance": distance_to_bound,

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
 """Chooses the temperature of the probabilities, and measures how far they can be trusted.
 
-    python3 docs/experiments/temperature.py LORA_RECYCLE fashion/ glyphs/
+    python3 docs/experiments/temperature.py LORA_RECYCLE fashion/ glyphs/ [--small]
 
 Features come from `LORA_RECYCLE embed --json`. How hard a person's task is, is not known beforehand: a low temperature suits classes that the
 backbone tells apart, a high one those that it does not. So that temperature of a fixed grid is taken which loses least to the best
 one of each validation set (the first five classes of Fashion-MNIST by name; base letters), in negative log-likelihood, the worse set
 counting. The table then shows it on classes that had no part in the choice. 200 tasks a row, 15 queries a class, seed 0.
-Needs numpy.
+Needs numpy. --small says that everything runs.
 """
+import argparse
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy
 
 GRID = [0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3]
 TASKS, QUERIES, WAY = 200, 15, 5
+FEW_TASKS, FEW_QUERIES = 5, 2
 
 
 def features(program, folder):
@@ -31,14 +32,14 @@ def features(program, folder):
     return {name: numpy.array(vectors) for name, vectors in sorted(classes.items())}
 
 
-def distances(classes, shot, seed):
+def distances(classes, shot, seed, tasks, queries):
     """Cosine distances [tasks·queries, way] of queries to prototypes; the right class is column 0."""
     random = numpy.random.default_rng(seed)
     names = list(classes)
     rows = []
-    for _ in range(TASKS):
+    for _ in range(tasks):
         chosen = random.choice(len(names), WAY, replace=False)
-        pictures = [random.permutation(len(classes[names[c]]))[: shot + QUERIES] for c in chosen]
+        pictures = [random.permutation(len(classes[names[c]]))[: shot + queries] for c in chosen]
         prototypes = numpy.array([classes[names[c]][p[:shot]].mean(0) for c, p in zip(chosen, pictures)])
         prototypes /= numpy.linalg.norm(prototypes, axis=1, keepdims=True)
         for place, (c, p) in enumerate(zip(chosen, pictures)):
@@ -70,19 +71,26 @@ def calibration_error(distance, temperature, bins=15):
 
 
 def main():
-    program, fashion_folder, glyph_folder = sys.argv[1:4]
-    fashion = features(program, fashion_folder)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("fashion", type=Path)
+    parser.add_argument("glyphs", type=Path)
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    program, glyph_folder = asked.program, asked.glyphs
+    size = (FEW_TASKS, FEW_QUERIES) if asked.small else (TASKS, QUERIES)
+    fashion = features(program, asked.fashion)
     names = list(fashion)
     sets = {
         "fashion, first five classes": {name: fashion[name] for name in names[:5]},
-        "glyphs, base": features(program, Path(glyph_folder) / "base"),
+        "glyphs, base": features(program, glyph_folder / "base"),
     }
     held_out = {
         "fashion, other five classes": {name: fashion[name] for name in names[5:]},
-        "glyphs, novel": features(program, Path(glyph_folder) / "novel"),
+        "glyphs, novel": features(program, glyph_folder / "novel"),
     }
     loss = {
-        name: {t: numpy.mean([likelihood(distances(classes, shot, 0), t) for shot in (1, 5)]) for t in GRID}
+        name: {t: numpy.mean([likelihood(distances(classes, shot, 0, *size), t) for shot in (1, 5)]) for t in GRID}
         for name, classes in sets.items()
     }
     excess = {t: max(of_set[t] - min(of_set.values()) for of_set in loss.values()) for t in GRID}
@@ -95,7 +103,7 @@ def main():
     print("|---|---|---|---|---|")
     for name, classes in {**sets, **held_out}.items():
         for shot in (1, 5):
-            d = distances(classes, shot, 0)
+            d = distances(classes, shot, 0, *size)
             accuracy = 100 * (d.argmin(1) == 0).mean()
             print(f"| {name} | {shot} | {accuracy:.1f} | {likelihood(d, best):.3f} | {calibration_error(d, best):.3f} |")
 
