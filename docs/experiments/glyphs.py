@@ -19,6 +19,7 @@ OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine":
 RECIPES = {
     "ours": (OURS, HARD),
     "longer": ({**OURS, "episodes": 1200, "inversion_probability": 0.5}, HARD),
+    "factors-first": ({**OURS, "episodes": 1200, "inversion_probability": 0.5, "factors": {"steps": 60}}, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
 # Learns from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow: the upper bound.
