@@ -15,11 +15,12 @@ paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt insta
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, mean_accuracy, recycle, tune_letters
 
 OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4}
+LONGER = {**OURS, "episodes": 1200, "inversion_probability": 0.5}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
 RECIPES = {
     "ours": (OURS, HARD),
-    "longer": ({**OURS, "episodes": 1200, "inversion_probability": 0.5}, HARD),
-    "factors-first": ({**OURS, "episodes": 1200, "inversion_probability": 0.5, "factors": {"steps": 60}}, HARD),
+    "longer": (LONGER, HARD),
+    "factors-first": ({**LONGER, "factors": {"steps": 60}}, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
 # Learns from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow: the upper bound.
