@@ -44,8 +44,8 @@ class Line:
         self.adapters, self.per_class, self.untuned = adapters, per_class, untuned
 
 
-def few(name="", **own):
-    return Line(f"few-{name}" if name else "few", {"episodes": FEW_EPISODES}, adapters=FEW, **own)
+def few(name="", fields=None, **own):
+    return Line(f"few-{name}" if name else "few", {"episodes": FEW_EPISODES, **(fields or {})}, adapters=FEW, **own)
 
 
 def few_on(*kinds):
@@ -62,6 +62,7 @@ GROUPS = {
         Line("factors-first-own-task-kept", {"factors": {"steps": 60, "leave_one_out": False}}),
         Line("factors-alone", {"factors": {"steps": 120}, "episodes": 0}),
     ],
+    "start-of-few": [few(), few("factors-first", {"factors": {"steps": 60}})],
     "augmentation": [
         Line("base"),
         Line("no-augmentation", {"colour": False, "affine": False}),

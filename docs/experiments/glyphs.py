@@ -14,7 +14,7 @@ paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt insta
 
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, mean_accuracy, recycle, tune_letters
 
-OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4}
+OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "factors": None}
 LONGER = {**OURS, "episodes": 1200, "inversion_probability": 0.5}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
 RECIPES = {

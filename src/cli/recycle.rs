@@ -67,7 +67,7 @@ pub struct Recycle {
     /// Factor of that sum
     #[arg(long, value_name = "FACTOR")]
     factor: Option<f64>,
-    /// First learn a factor for each adapter and layer of that sum, in so many steps
+    /// First learn a factor for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
     #[arg(long, value_name = "STEPS")]
     learn_factors: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
@@ -247,7 +247,10 @@ impl Recycle {
         set("start", self.start()?);
         set(
             "factors",
-            self.learn_factors.map(|steps| json!({"steps": steps})),
+            self.learn_factors.map(|steps| match steps {
+                0 => Value::Null,
+                steps => json!({ "steps": steps }),
+            }),
         );
         Ok(recipe)
     }

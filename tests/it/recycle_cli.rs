@@ -161,6 +161,7 @@ fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
     for phase in [
         "inverting",
         "inverting",
+        "learning the factors",
         "meta-training",
         "meta-training",
         "encoding pictures",

@@ -169,12 +169,13 @@ impl Default for MetaTrainRecipe {
 }
 
 impl MetaTrainRecipe {
-    /// Minutes on a processor: from the scaled sum of the pool's changes, a quarter of the tokens, changed and inverted colours, changed places, the best
-    /// validated state.
+    /// Minutes on a processor: from the sum of the pool's changes by learned factors, a quarter of the tokens, changed and inverted
+    /// colours, changed places, the best validated state.
     pub fn fast() -> Self {
         Self {
             rank: 16,
             start: Start::Merge { factor: None },
+            factors: Some(FactorRecipe::default()),
             episodes: 1200,
             unit_features: true,
             score_scale: 5.0,
@@ -233,12 +234,17 @@ impl MetaTrainRecipe {
         }
     }
 
-    /// Reads a recipe from JSON: its fields laid over the preset that it names.
+    /// Reads a recipe from JSON: its fields laid over the preset that it names. A start from zero has no sum, and with it goes the
+    /// preset's learning of its factors.
     ///
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        recipe::read(json, &[("fast", Self::fast), ("paper", Self::paper)])
+        let mut own: Self = recipe::read(json, &[("fast", Self::fast), ("paper", Self::paper)])?;
+        if own.start == Start::Zero && json.get("factors").is_none() {
+            own.factors = None;
+        }
+        Ok(own)
     }
 
     /// Checks everything that does not depend on the pools.
@@ -442,6 +448,13 @@ mod tests {
             read(json!({"sparsity": 0.75})).sparsity,
             Sparsity::Share(0.75)
         );
+        let from_zero = MetaTrainRecipe {
+            start: Start::Zero,
+            factors: None,
+            ..MetaTrainRecipe::fast()
+        };
+        assert_eq!(read(json!({"start": "zero"})), from_zero);
+        assert_eq!(read(json!({"factors": null})).factors, None);
         let refused = MetaTrainRecipe::from_json(&json!({"shot": 1})).unwrap_err();
         assert!(refused.to_string().contains("unknown field `shot`"));
     }
