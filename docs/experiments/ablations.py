@@ -73,7 +73,11 @@ GROUPS = {
     "sparsity": [Line("base"), *(Line(f"sparsity-{share}", {"sparsity": share / 100}) for share in (0, 25, 50, 90))],
     "rank": [Line("base"), *(Line(f"rank-{rank}", {"rank": rank}) for rank in (1, 2, 4, 8))],
     "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
-    "scale": [Line("base"), *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20))],
+    "scale": [
+        Line("base"),
+        *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20)),
+        Line("plain-features", {"unit_features": False, "score_scale": 1.0}),
+    ],
     "rate": [Line("base"), *(Line(f"rate-{rate}", {"learning_rate": float(rate)}) for rate in ("1e-4", "6e-4", "1e-3"))],
     "goals": [
         Line("base"),
@@ -86,7 +90,7 @@ GROUPS = {
     "hardness": few_on("plain", "weak", "against-sum", "against-meta", "against-meta-again"),
     "priors": few_on("total-variation", "token-statistics", "pixels"),
     "pruning": few_on("pruned-at-2", "pruned-at-4", "pruned-at-6", "half-pruned-at-4"),
-    "per-class": [few(), *(few(f"{count}-images", per_class=count) for count in (4, 20, 40))],
+    "per-class": [few(), *(few(f"{count}-images", per_class=count) for count in (5, 10, 20, 40))],
     "controls": [*few_on("noise"), few("untuned", untuned=True)],
 }
 # Those whose lines differ in the images themselves.

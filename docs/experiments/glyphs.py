@@ -74,6 +74,9 @@ def main():
     for rank in ranks:
         merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
         evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, merges, rank)
+    # A LoRA tuned for each task knows no pool and no seed: once is enough, on the few tasks that the program takes.
+    if not table.find(split="test", name="tune"):
+        evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, ["tune"], validation=validation)
     print(f"chosen on validation letters: {best}")
     print(table.path)
 

@@ -143,10 +143,10 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     })
 
 
-def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of=""):
+def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of="", validation=None):
     """Adds the lines that are missing. Differences are paired: line minus the first adapter where there is one, or minus a method.
 
-    `of` tells the merges of one pool from those of another.
+    `of` tells the merges of one pool from those of another; `tune` chooses its learning rate on `validation`.
     """
     names = {merge: merge if merge == "bare" else merge + of for merge in merges}
 
@@ -169,6 +169,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     compared = against if against != "adapter" or missing else ""
     words += ["--against", compared] if compared else []
     words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
+    words += ["--validation", validation] if validation else []
     words += ["--merge-rank", rank] if rank and any(merge not in ("bare", "average") for merge in merges) else []
     answer = program.json(*words)
     reports = answer if len(shots) > 1 else [answer]

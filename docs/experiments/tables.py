@@ -51,7 +51,7 @@ def methods(asked_rank):
     factors_of = [name for factors in MERGES.values() for name in factors]
     seeds = sorted({row["seed"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of})
     ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
-    others = [(name, [name], "exact") for name in WITHOUT_FACTOR]
+    others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
