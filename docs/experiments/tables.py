@@ -127,11 +127,12 @@ def ablation(group):
     return markdown(head, rows)
 
 
-def domains(of_choice):
+def domains(seed, of_choice=False):
     """On test domains, or on those that chose the factor of the meta-LoRA in the box."""
     table = table_of("domains")
-    splits = [split for split in dict.fromkeys(row["split"] for row in table.rows) if split.startswith("validation ") == of_choice]
-    names = list(dict.fromkeys(row["name"] for row in table.rows))
+    own = table.find(seed=seed)
+    splits = [split for split in dict.fromkeys(row["split"] for row in own) if split.startswith("validation ") == of_choice]
+    names = list(dict.fromkeys(row["name"] for row in own))
     lines = [("bare backbone", "bare")]
     for pool in POOLS:
         lines.append((f"meta-LoRA of {pool}", "ours" if pool == "letters" else f"pool-{pool}"))
@@ -140,7 +141,7 @@ def domains(of_choice):
     rows = []
     for shot in (1, 5):
         for label, name in lines:
-            found = [cells(table.find(split=split, shot=shot, name=name)) for split in splits]
+            found = [cells(table.find(seed=seed, split=split, shot=shot, name=name)) for split in splits]
             if any(accuracy for accuracy, _ in found):
                 rows.append([label, str(shot), *(f"{accuracy} ({difference})" if difference else accuracy for accuracy, difference in found)])
     return markdown(["", "shots", *(split.removeprefix("validation ") for split in splits)], rows)
@@ -188,8 +189,9 @@ TABLES = {
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
     "distance": distance_to_bound,
-    "domains": lambda: domains(False),
-    "domains-choice": lambda: domains(True),
+    "domains": lambda: domains(0),
+    "domains-choice": lambda: domains(0, of_choice=True),
+    "pools": lambda: domains(1),
     "quality": quality,
     "pruned": pruned,
     "tokens": tokens,
