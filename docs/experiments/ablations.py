@@ -20,6 +20,8 @@ OTHER_SEED = 1000
 # Fields of an inversion recipe over its preset.
 IMAGES = {
     "hard": HARD,
+    # How much the noise that images begin as is worth by itself.
+    "other-noise": {**HARD, "seed": OTHER_SEED},
     "plain": PLAIN,
     "weak": {**HARD, "hard": {"weight": 0.5, "cap": 2.0, "score_scale": 20.0}},
     # Hard for where meta-training starts, and for what it made of images that were hard for the bare backbone.
@@ -87,7 +89,7 @@ GROUPS = {
         Line("last-state", {"keep": "last"}),
     ],
     "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10, 40))],
-    "hardness": few_on("plain", "weak", "against-sum", "against-meta", "against-meta-again"),
+    "hardness": few_on("other-noise", "plain", "weak", "against-sum", "against-meta", "against-meta-again"),
     "priors": few_on("total-variation", "token-statistics", "pixels"),
     "pruning": few_on("pruned-at-2", "pruned-at-4", "pruned-at-6", "half-pruned-at-4"),
     "per-class": [few(), *(few(f"{count}-images", per_class=count) for count in (5, 10, 20, 40))],

@@ -131,7 +131,7 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     learning, inversion = recipes / f"{name}-{seed}.json", recipes / f"{name}-{seed}-images.json"
     learning.write_text(json.dumps({"preset": "fast", **fields, **size.recipe, "seed": seed}))
     shortened = {"steps": 2} if size is Small else {}
-    inversion.write_text(json.dumps({**images, **shortened, "seed": seed, "images_per_class": per_class or size.per_class}))
+    inversion.write_text(json.dumps({"seed": seed, **images, **shortened, "images_per_class": per_class or size.per_class}))
     flags = ["--recipe", learning, "--inversion", inversion] + (["--real", real] if real else [])
     _, wall, processor, peak = program.measured("recycle", *pool, "--name", name, *flags)
     figures = json.loads(program.run("adapter", "show", name, "--json"))["lineage"]["recipe"]["figures"]
