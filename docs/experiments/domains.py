@@ -9,7 +9,7 @@ Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA `ours` it tak
 keep the others for the test; shapes, Greek letters and photographs are for the test alone. All meta-LoRAs have the recipe `ours`. The one in the box is
 `ours` times the largest factor with which it is not worse than the bare backbone (paired CI) on validation letters and on the lent clothes and textures,
 which no adapter of its pool has seen. Writes WORK/domains.csv (600 tasks, 5-way, 1
-and 5 shots; differences are paired, line minus bare backbone) and WORK/domains-runs.csv. Needs Pillow, fonts, and the data of
+and 5 shots; differences are paired, line minus bare backbone) and a line of WORK/glyphs-runs.csv for each pool. Needs Pillow, fonts, and the data of
 examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose data is not there are left out.
 """
 

@@ -119,6 +119,18 @@ fn two_adapters_become_one_and_its_recipe_file_gives_the_same_digest_again() {
     home.fails(&["recycle", "--from-recipe", &file], "import it first");
 }
 
+#[test]
+fn a_start_from_zero_needs_no_word_about_factors_and_refuses_steps_for_them() {
+    let home = two_adapters();
+    let from_zero = quickly(&["--dry-run", "--start", "zero"]);
+    home.succeeds(&from_zero);
+    home.succeeds(&[&from_zero[..], &["--learn-factors", "0"]].concat());
+    home.fails(
+        &[&from_zero[..], &["--learn-factors", "5"]].concat(),
+        "but start is zero",
+    );
+}
+
 /// Runs `command` until it says that it is in `phase`, and kills it.
 pub fn killed_in(home: &Home, command: &[&str], phase: &str) {
     let mut command = home.command(command);
