@@ -58,13 +58,13 @@ def main():
     folders = {name: exported(program, folder / name, "adapter", name) for name in letters}
 
     tokens = Table(asked.work / "tokens.csv", "seed sparsity prototypes tokens")
-    # Those that meta-training of `ours` learned from.
-    pools = program.json("adapter", "show", "ours")["lineage"]["recipe"]["pools"]
-    pairs = [exported(program, folder / f"images-of-{name}", "pool", pool) for name, pool in zip(letters, pools)]
-    pairs = [path for name, images in zip(letters, pairs) for path in (folders[name], images)]
-    for share in SHARES[:1] if asked.small else SHARES:
-        if tokens.find(seed=seed, sparsity=f"{share:.4f}"):
-            continue
+    missing = [share for share in (SHARES[:1] if asked.small else SHARES) if not tokens.find(seed=seed, sparsity=f"{share:.4f}")]
+    if missing:
+        # Those that meta-training of `ours` learned from.
+        pools = program.json("adapter", "show", "ours")["lineage"]["recipe"]["pools"]
+        pairs = [exported(program, folder / f"images-of-{name}", "pool", pool) for name, pool in zip(letters, pools)]
+        pairs = [path for name, images in zip(letters, pairs) for path in (folders[name], images)]
+    for share in missing:
         lines = lines_of([examples / "token_contents", "--sparsity", share, *pairs])
         for prototypes in ("class_token", "patches"):
             for kind in ("kept", "pruned"):

@@ -49,7 +49,8 @@ def methods(asked_rank):
     """Names of one method's rows: the merges with the factors that validation chose, which differ from seed to seed."""
     table = table_of("glyphs")
     factors_of = [name for factors in MERGES.values() for name in factors]
-    seeds = sorted({row["seed"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of})
+    chosen = {row["seed"]: row["against"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of}
+    seeds = sorted(chosen)
     ours = [(name, [name], "") for name in [*RECIPES, *BOUND]]
     others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
@@ -64,6 +65,9 @@ def methods(asked_rank):
             for shot in ("1", "5"):
                 own = found.get((seed, shot))
                 accuracy, difference = cells([own] if own else [])
+                # A recipe that was measured by itself has no pairs.
+                if own and own["against"] != chosen[seed]:
+                    difference = ""
                 if own and ":" in own["name"]:
                     accuracy += f" (× {own['name'].split(':')[1]})"
                 row += [accuracy, difference]
