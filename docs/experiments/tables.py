@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the tables of docs/METHOD.md from the CSV files in docs/experiments/results, between marks like `<!-- table glyphs-16 -->`.
+"""Writes the tables of docs/METHOD.md, between marks like `<!-- table glyphs-16 -->`: from the CSV files in docs/experiments/results, and the equations with their
+lines of code.
 
     python3 docs/experiments/tables.py             rewrites docs/METHOD.md
     python3 docs/experiments/tables.py --check     says with its exit status whether it is up to date
@@ -16,6 +17,8 @@ import sys
 from ablations import GROUPS
 from distance import DISTANCES
 from domains import POOLS
+from equations import CORE
+from equations import rows as lines_of_equations
 from glyphs import BOUND, MERGES, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table
@@ -189,6 +192,7 @@ def distances():
 
 
 TABLES = {
+    "equations": lambda: markdown(["equation", "line", f"file in {CORE}"], lines_of_equations(ROOT)),
     "distance-of-features": distances,
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
@@ -208,7 +212,10 @@ def main():
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
     text = METHOD.read_text(encoding="utf-8")
-    written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+    try:
+        written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+    except ValueError as problem:
+        sys.exit(f"{problem}\nhint: name the line that does it now in docs/experiments/equations.py")
     if asked.check and written != text:
         sys.exit(f"{METHOD.relative_to(ROOT)} does not show what stands in {RESULTS.relative_to(ROOT)}\nhint: run python3 docs/experiments/tables.py")
     METHOD.write_text(written, encoding="utf-8")
