@@ -46,6 +46,7 @@ def main():
     parser = common_options(__doc__)
     parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="recipes to choose among")
     parser.add_argument("--bounds", nargs="*", choices=BOUNDS, default=list(BOUNDS), help="of meta-training on real pictures, which takes longest")
+    parser.add_argument("--without-tune", action="store_true", help="leave out the LoRA that is tuned for each task")
     parser.add_argument("--ranks", nargs="+", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
     asked = parser.parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
@@ -78,7 +79,7 @@ def main():
         merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
         evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, merges, rank)
     # A LoRA tuned for each task knows no pool and no seed: once is enough, on the few tasks that the program takes.
-    if not table.find(split="test", name="tune"):
+    if not asked.without_tune and not table.find(split="test", name="tune"):
         evaluate(program, table, test, "test", size.shots, size, seed, [best], pool, ["tune"], validation=validation)
     print(f"chosen on validation letters: {best}")
     print(table.path)
