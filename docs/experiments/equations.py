@@ -5,10 +5,10 @@ CORE = "crates/core/src"
 # Equation, file below CORE, line.
 EQUATIONS = [
     ("**Classification**",),
-    ("`g(v) = v / \\|v\\|`", "recycle/prototype.rs", "*value /= length;"),
+    ("`g(v) = v / |v|`", "recycle/prototype.rs", "*value /= length;"),
     ("`p_c = mean of g(f(x))`", "recycle/prototype.rs", "let mean = sum.into_iter().map(|sum| (sum / count) as f32).collect();"),
     ("`d_c = 1 − p_c · g(f(q))`", "recycle/prototype.rs", "Self::Cosine => (1.0 - dot(a, b)).max(0.0),"),
-    ("`d_c = \\|p_c − f(q)\\|²`", "recycle/prototype.rs", "Self::SquaredEuclidean => a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>(),"),
+    ("`d_c = |p_c − f(q)|²`", "recycle/prototype.rs", "Self::SquaredEuclidean => a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>(),"),
     ("`P(c) = exp(−d_c / T) / Σ_k exp(−d_k / T)`", "recycle/prototype.rs", ".map(|distance| (-(distance - nearest) / temperature).exp())"),
     ("interval `1.96·s/√n`", "recycle/evaluate/mod.rs", "1.96 * (squares / (count - 1.0)).sqrt() / count.sqrt()"),
     ("**Adapters and merges**",),
@@ -25,10 +25,10 @@ EQUATIONS = [
     ("Compress-then-Merge: the shared spaces", "adapter/merge/subspace.rs", "Ok(u.subcols(0, rank.min(u.ncols())).to_owned())"),
     ("**Quality of images**",),
     ("`diversity = mean of 1 − cos`", "recycle/quality.rs", "sum += f64::from(Distance::Cosine.between(a, b));"),
-    ("`\\|μ − μ'\\|²`", "recycle/quality.rs", "let between: f64 = means.map(|(a, b)| (a - b) * (a - b)).sum();"),
+    ("`|μ − μ'|²`", "recycle/quality.rs", "let between: f64 = means.map(|(a, b)| (a - b) * (a - b)).sum();"),
     ("`tr(Σ + Σ' − 2 (Σ Σ')^½)`", "recycle/quality.rs", "let spread = a.squared_norm_l2() + b.squared_norm_l2() - 2.0 * root;"),
     ("precision and recall: within a sphere", "recycle/quality.rs", "spheres.any(|(centre, radius)| distance(point, centre) <= *radius)"),
-    ("`⟨ΔW, ΔW'⟩ / (\\|ΔW\\|·\\|ΔW'\\|)`", "adapter/similarity.rs", "let cosine = inner_product(self, other) / lengths.sqrt();"),
+    ("`⟨ΔW, ΔW'⟩ / (|ΔW|·|ΔW'|)`", "adapter/similarity.rs", "let cosine = inner_product(self, other) / lengths.sqrt();"),
     ("**Tuning**",),
     ("`A` uniform to `1/√inputs`", "recycle/fresh_adapter.rs", "let bound = (1.0 / (inputs as f64).sqrt()) as f32;"),
     ("the head reads `f(x)·20/R`", "recycle/tune/mod.rs", "(FEATURE_LENGTH / mean) as f32"),
@@ -39,10 +39,10 @@ EQUATIONS = [
     ("`hard = β·min(CE of bare features, cap)`", "recycle/inversion/objective.rs", "(Some(hard), Some(bare)) => hard.weight * bare.min(hard.cap),"),
     ("leave-one-out mean of a class", "engine/loss/leave_one_out.rs", "*slot = (total - own) * share;"),
     ("total variation", "engine/loss/pixels.rs", "sum += pair.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();"),
-    ("statistics of tokens, BatchNorm: `\\|μ − μ'\\| + \\|σ² − σ'²\\|`", "engine/loss/statistics.rs", "self.loss = mean_norm + variance_norm;"),
+    ("statistics of tokens, BatchNorm: `|μ − μ'| + |σ² − σ'²|`", "engine/loss/statistics.rs", "self.loss = mean_norm + variance_norm;"),
     ("spectrum scaled by 1/f", "engine/image_parameters/fourier.rs", ".map(|frequency| (AMPLITUDE / frequency.max(lowest) / normalisation) as f32)"),
     ("**Meta-training**",),
-    ("score `−\\|f(q) − p_c\\|²`", "engine/loss/prototype.rs", "Metric::SquaredEuclidean => -squared_distance(query, prototype),"),
+    ("score `−|f(q) − p_c|²`", "engine/loss/prototype.rs", "Metric::SquaredEuclidean => -squared_distance(query, prototype),"),
     ("`· σ`, which is 1 / temperature", "engine/loss/prototype.rs", "score / f64::from(self.temperature)"),
     ("`KL(softmax(t / T) ‖ softmax(score / T))`", "engine/loss/classification.rs", "loss += log_t.exp() * (log_t - log_s);"),
     ("learning rate: half a cosine", "engine/optimise/schedule.rs", "(1.0 + (PI * done).cos()) / 2.0"),
@@ -56,7 +56,7 @@ EQUATIONS = [
 ]
 
 
-def rows(root):
+def lines_of_equations(root):
     """A row for each equation, with a link to its file as seen from docs/.
 
     Raises ValueError, which names it, for a line that is not there, or there more than once.
@@ -70,6 +70,6 @@ def rows(root):
         lines = [own.strip() for own in (root / CORE / file).read_text(encoding="utf-8").splitlines()]
         if lines.count(line) != 1:
             raise ValueError(f"{CORE}/{file} has {lines.count(line)} lines `{line}`; it should be the one of {equation}")
-        cell = line.replace("|", "\\|")
-        found.append([equation, f"`{cell}`", f"[{file}](../{CORE}/{file})"])
-    return found
+        found.append([equation, f"`{line}`", f"[{file}](../{CORE}/{file})"])
+    # A bar would end a cell.
+    return [[cell.replace("|", "\\|") for cell in row] for row in found]

@@ -58,13 +58,13 @@ def main():
     folders = {name: exported(program, folder / name, "adapter", name) for name in letters}
 
     tokens = Table(asked.work / "tokens.csv", "seed sparsity prototypes tokens")
-    missing = [share for share in (SHARES[:1] if asked.small else SHARES) if not tokens.find(seed=seed, sparsity=f"{share:.4f}")]
-    if missing:
+    missing_shares = [share for share in (SHARES[:1] if asked.small else SHARES) if not tokens.find(seed=seed, sparsity=f"{share:.4f}")]
+    if missing_shares:
         # Those that meta-training of `ours` learned from.
         pools = program.json("adapter", "show", "ours")["lineage"]["recipe"]["pools"]
         pairs = [exported(program, folder / f"images-of-{name}", "pool", pool) for name, pool in zip(letters, pools)]
         pairs = [path for name, images in zip(letters, pairs) for path in (folders[name], images)]
-    for share in missing:
+    for share in missing_shares:
         lines = lines_of([examples / "token_contents", "--sparsity", share, *pairs])
         for prototypes in ("class_token", "patches"):
             for kind in ("kept", "pruned"):

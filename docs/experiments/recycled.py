@@ -190,6 +190,5 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
 
 
 def mean_accuracy(table, **key):
-    """Of the lines with `key`; 0 where there are none."""
     rows = table.find(**key)
-    return sum(float(row["accuracy"]) for row in rows) / max(1, len(rows))
+    return sum(float(row["accuracy"]) for row in rows) / len(rows)
