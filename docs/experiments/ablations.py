@@ -5,14 +5,15 @@
     python docs/experiments/ablations.py WORK --seed 0 --groups sparsity rank
 
 Every line differs from the first of its group in what it names. That is `base`, the recipe `ours` cut to 300 episodes; where images are made anew for
-every line it is `few`, 200 episodes on the first three adapters. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
+every line it is `few`, 200 episodes on the first three adapters; and in `around` it is `together` with 600 episodes. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
 minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
 """
 
-from glyphs import OURS
+from glyphs import OURS, TOGETHER
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
 
 BASE = {**OURS, "episodes": 300}
+AROUND = {**TOGETHER, "episodes": 600}
 FEW, FEW_EPISODES = 3, 200
 # Tasks of further adapters are drawn with a seed of their own.
 OTHER_SEED = 1000
@@ -87,6 +88,14 @@ GROUPS = {
         Line("up-to-5-shots", {"shots": [1, 5]}),
         Line("no-average", {"moving_average": None}),
         Line("last-state", {"keep": "last"}),
+    ],
+    "around": [
+        Line("together-600", AROUND),
+        Line("way-10", {**AROUND, "way": 10}),
+        Line("half-the-rate", {**AROUND, "learning_rate": 3e-4}),
+        Line("unmirrored", {**AROUND, "flip_probability": 0.0}),
+        Line("unmirrored-all-images", {**AROUND, "flip_probability": 0.0, "held_out": 0.0, "keep": "last"}),
+        Line("unmirrored-2-queries", {**AROUND, "flip_probability": 0.0, "queries": 2}),
     ],
     "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10, 40))],
     "hardness": few_on("other-noise", "plain", "weak", "against-sum", "against-meta", "against-meta-again"),
