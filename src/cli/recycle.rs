@@ -46,10 +46,10 @@ pub struct Recycle {
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
-    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
+    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: last-6, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<String>,
-    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.75, in paper 0)
+    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
     #[arg(long, value_name = "SHARE")]
     sparsity: Option<String>,
     /// Classes of a task (default: 5)
@@ -73,7 +73,7 @@ pub struct Recycle {
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
     mixed: Option<f64>,
-    /// Highest learning rate of each cycle (default: 0.0003, in paper 0.001)
+    /// Highest learning rate of each cycle (default: 0.0006, in paper 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Synthetic images of each class (default: 8)

@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub enum Layers {
     #[default]
     All,
-    /// The last so many.
+    /// The last so many; all where there are no more.
     Last(usize),
     /// By 0-based number.
     List(Vec<usize>),
@@ -85,10 +85,8 @@ impl Layers {
     pub fn resolve(&self, count: usize) -> Result<Vec<usize>, String> {
         match self {
             Self::All => Ok((0..count).collect()),
-            Self::Last(last) if (1..=count).contains(last) => Ok((count - last..count).collect()),
-            Self::Last(last) => Err(format!(
-                "layers is last-{last}; the backbone has {count} layers"
-            )),
+            Self::Last(0) => Err("layers is last-0; choose at least one".into()),
+            Self::Last(last) => Ok((count.saturating_sub(*last)..count).collect()),
             Self::List(list) => {
                 let mut sorted = list.clone();
                 sorted.sort_unstable();
@@ -114,6 +112,7 @@ mod tests {
         for (text, layers, resolved) in [
             ("\"all\"", Layers::All, vec![0, 1, 2, 3]),
             ("\"last-2\"", Layers::Last(2), vec![2, 3]),
+            ("\"last-6\"", Layers::Last(6), vec![0, 1, 2, 3]),
             ("[3,0]", Layers::List(vec![3, 0]), vec![0, 3]),
         ] {
             let read: Layers = serde_json::from_str(text).unwrap();
@@ -131,14 +130,13 @@ mod tests {
             "layers is \"first-2\"; it must be all, last-N or numbers such as 0,1,2"
         );
         assert_eq!(
-            Layers::Last(5).resolve(4).unwrap_err(),
-            "layers is last-5; the backbone has 4 layers"
+            Layers::Last(0).resolve(4).unwrap_err(),
+            "layers is last-0; choose at least one"
         );
         assert_eq!(
             Layers::List(vec![4]).resolve(4).unwrap_err(),
             "layers has 4; the backbone has 4 layers, counted from 0"
         );
-        assert!(Layers::Last(0).resolve(4).is_err());
         assert!(Layers::List(vec![]).resolve(4).is_err());
     }
 }

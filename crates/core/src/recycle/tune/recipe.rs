@@ -201,7 +201,7 @@ mod tests {
     fn all_problems_of_a_recipe_are_named_at_once() {
         let recipe = TuneRecipe {
             rank: 0,
-            layers: Layers::Last(9),
+            layers: Layers::List(vec![9]),
             targets: vec![],
             steps: Some(0),
             epochs: Some(1.0),
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the recipe cannot be used: rank is 0; it must lie from 1 to 384; \
-             layers is last-9; the backbone has 8 layers; \
+             layers has 9; the backbone has 8 layers, counted from 0; \
              targets is empty; name at least one, such as query and value; \
              steps and epochs are both given; leave one out; \
              steps is 0; it must lie from 1 to 10000000; \
