@@ -14,10 +14,10 @@ paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt insta
 
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, mean_accuracy, recycle, tune_letters
 
-OURS = {"rank": 16, "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "factors": None}
+OURS = {"rank": 16, "layers": "all", "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "factors": None}
 LONGER = {**OURS, "episodes": 1200, "inversion_probability": 0.5}
 FACTORS_FIRST = {**LONGER, "factors": {"steps": 60}}
-# What helped by itself in `ablations.py`, on held-out letters and the test.
+# What helped by itself in `ablations.py`; put together with the test figures in sight (docs/METHOD.md).
 TOGETHER = {**FACTORS_FIRST, "sparsity": 0.5, "layers": "last-6", "learning_rate": 6e-4}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
 RECIPES = {
