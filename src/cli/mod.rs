@@ -126,7 +126,7 @@ fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
     name.filter(|_| is_typed).map(String::as_str)
 }
 
-/// `all`, `last-6` as they are; `0,1,2` as a list of numbers.
+/// `all`, `last-6` and the like as they are; `0,1,2` as a list of numbers.
 fn number_list(text: &str) -> serde_json::Value {
     let numbers: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
     numbers.map_or_else(|_| text.into(), serde_json::Value::from)

@@ -46,7 +46,7 @@ pub struct Recycle {
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
-    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: last-6, in paper all)
+    /// Layers that get factors: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<String>,
     /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)

@@ -377,7 +377,10 @@ fn what_cannot_be_recycled_is_refused_before_any_work() {
     fails(&["first", "nobody"], "nobody");
     fails(&["first", "first"], "named twice");
     fails(&["first", "--images-per-class", "3"], "needs at least 4");
-    fails(&["first", "--layers", "2,9"], "the backbone has 4 layers");
+    fails(
+        &["first", "--layers", "last-9"],
+        "the backbone has 4 layers",
+    );
     fails(&["first", "--shots", "x"], "no range");
     fails(&["first", "--start", "one"], "zero or merge");
     fails(&["first", "--recipe", "nothing.json"], "nothing.json");

@@ -1,4 +1,4 @@
-//! Which layers of a backbone carry a LoRA: `all`, `last-6`, or a list.
+//! Which layers of a backbone carry a LoRA: `all`, `last-6`, `last-6-at-most`, or a list.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,8 +10,10 @@ use std::str::FromStr;
 pub enum Layers {
     #[default]
     All,
-    /// The last so many; all where there are no more.
+    /// The last so many.
     Last(usize),
+    /// The last so many; all of a backbone that has fewer. What a preset names, which must suit every backbone.
+    LastAtMost(usize),
     /// By 0-based number.
     List(Vec<usize>),
 }
@@ -39,7 +41,7 @@ impl From<Layers> for Written {
     fn from(layers: Layers) -> Self {
         match layers {
             Layers::List(list) => Self::List(list),
-            Layers::All | Layers::Last(_) => Self::Word(layers.to_string()),
+            Layers::All | Layers::Last(_) | Layers::LastAtMost(_) => Self::Word(layers.to_string()),
         }
     }
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Layers {
         match self {
             Self::All => formatter.write_str("all"),
             Self::Last(count) => write!(formatter, "last-{count}"),
+            Self::LastAtMost(count) => write!(formatter, "last-{count}-at-most"),
             Self::List(list) => {
                 let numbers: Vec<String> = list.iter().map(usize::to_string).collect();
                 formatter.write_str(&numbers.join(","))
@@ -61,13 +64,20 @@ impl FromStr for Layers {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let problem =
-            || format!("layers is \"{text}\"; it must be all, last-N or numbers such as 0,1,2");
+        let problem = || {
+            format!(
+                "layers is \"{text}\"; it must be all, last-N, last-N-at-most or numbers such as 0,1,2"
+            )
+        };
         if text == "all" {
             return Ok(Self::All);
         }
         if let Some(count) = text.strip_prefix("last-") {
-            return count.parse().map(Self::Last).map_err(|_| problem());
+            let layers = match count.strip_suffix("-at-most") {
+                Some(most) => most.parse().map(Self::LastAtMost),
+                None => count.parse().map(Self::Last),
+            };
+            return layers.map_err(|_| problem());
         }
         let numbers = text.split(',').map(|number| number.trim().parse());
         numbers
@@ -85,8 +95,10 @@ impl Layers {
     pub fn resolve(&self, count: usize) -> Result<Vec<usize>, String> {
         match self {
             Self::All => Ok((0..count).collect()),
-            Self::Last(0) => Err("layers is last-0; choose at least one".into()),
-            Self::Last(last) => Ok((count.saturating_sub(*last)..count).collect()),
+            Self::LastAtMost(0) => Err(format!("layers is {self}; choose at least one")),
+            Self::LastAtMost(most) => Ok((count.saturating_sub(*most)..count).collect()),
+            Self::Last(last) if (1..=count).contains(last) => Ok((count - last..count).collect()),
+            Self::Last(_) => Err(format!("layers is {self}; the backbone has {count} layers")),
             Self::List(list) => {
                 let mut sorted = list.clone();
                 sorted.sort_unstable();
@@ -112,7 +124,12 @@ mod tests {
         for (text, layers, resolved) in [
             ("\"all\"", Layers::All, vec![0, 1, 2, 3]),
             ("\"last-2\"", Layers::Last(2), vec![2, 3]),
-            ("\"last-6\"", Layers::Last(6), vec![0, 1, 2, 3]),
+            ("\"last-2-at-most\"", Layers::LastAtMost(2), vec![2, 3]),
+            (
+                "\"last-6-at-most\"",
+                Layers::LastAtMost(6),
+                vec![0, 1, 2, 3],
+            ),
             ("[3,0]", Layers::List(vec![3, 0]), vec![0, 3]),
         ] {
             let read: Layers = serde_json::from_str(text).unwrap();
@@ -127,16 +144,22 @@ mod tests {
     fn what_is_not_there_is_refused_with_the_number_of_layers() {
         assert_eq!(
             "first-2".parse::<Layers>().unwrap_err(),
-            "layers is \"first-2\"; it must be all, last-N or numbers such as 0,1,2"
+            "layers is \"first-2\"; it must be all, last-N, last-N-at-most or numbers such as 0,1,2"
+        );
+        assert!("last-2-at-least".parse::<Layers>().is_err());
+        assert_eq!(
+            Layers::Last(5).resolve(4).unwrap_err(),
+            "layers is last-5; the backbone has 4 layers"
         );
         assert_eq!(
-            Layers::Last(0).resolve(4).unwrap_err(),
-            "layers is last-0; choose at least one"
+            Layers::LastAtMost(0).resolve(4).unwrap_err(),
+            "layers is last-0-at-most; choose at least one"
         );
         assert_eq!(
             Layers::List(vec![4]).resolve(4).unwrap_err(),
             "layers has 4; the backbone has 4 layers, counted from 0"
         );
+        assert!(Layers::Last(0).resolve(4).is_err());
         assert!(Layers::List(vec![]).resolve(4).is_err());
     }
 }

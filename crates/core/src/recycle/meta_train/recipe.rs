@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 pub struct MetaTrainRecipe {
     /// Rank of each pair of factors.
     pub rank: usize,
-    /// `"all"`, `"last-6"` or a list of 0-based numbers.
+    /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
     #[schema(value_type = String)]
     pub layers: Layers,
     /// Linear maps of a layer that get factors.
@@ -174,7 +174,7 @@ impl MetaTrainRecipe {
     pub fn fast() -> Self {
         Self {
             rank: 16,
-            layers: Layers::Last(6),
+            layers: Layers::LastAtMost(6),
             start: Start::Merge { factor: None },
             factors: Some(FactorRecipe::default()),
             episodes: 1200,
@@ -433,13 +433,13 @@ mod tests {
         let read = |json| MetaTrainRecipe::from_json(&json).unwrap();
         assert_eq!(read(json!({})), MetaTrainRecipe::fast());
         let changed = read(json!({
-            "preset": "paper", "shots": [1, 5], "sparsity": "stored", "layers": "last-4",
+            "preset": "paper", "shots": [1, 5], "sparsity": "stored", "layers": "last-6",
             "start": {"merge": {"factor": 0.25}},
         }));
         let expected = MetaTrainRecipe {
             shots: Shots::Between([1, 5]),
             sparsity: Sparsity::STORED,
-            layers: Layers::Last(4),
+            layers: Layers::Last(6),
             start: Start::Merge { factor: Some(0.25) },
             ..MetaTrainRecipe::paper()
         };
@@ -478,7 +478,7 @@ mod tests {
     fn all_problems_of_a_recipe_are_named_at_once() {
         let recipe = MetaTrainRecipe {
             rank: 0,
-            layers: Layers::List(vec![9]),
+            layers: Layers::Last(9),
             way: 1,
             shots: Shots::Between([5, 1]),
             sparsity: Sparsity::Share(1.0),
@@ -490,7 +490,7 @@ mod tests {
         let config = embedded_config().unwrap();
         assert_eq!(
             recipe.validate(&config).unwrap_err().to_string(),
-            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; layers has 9; the backbone has 8 layers, counted from 0; \
+            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; layers is last-9; the backbone has 8 layers; \
              way is 1; it must lie from 2 to 1000; \
              shots are 5 to 1; they must lie from 1 to 1000, the smaller number first; \
              sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \

@@ -15,7 +15,7 @@ pub struct TuneRecipe {
     pub rank: usize,
     /// The change is scaled by `alpha / rank`; left out, `alpha` is the rank.
     pub alpha: Option<f64>,
-    /// `"all"`, `"last-6"` or a list of 0-based numbers.
+    /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
     #[schema(value_type = String)]
     pub layers: Layers,
     /// Linear maps of a layer that get factors.
@@ -201,7 +201,7 @@ mod tests {
     fn all_problems_of_a_recipe_are_named_at_once() {
         let recipe = TuneRecipe {
             rank: 0,
-            layers: Layers::List(vec![9]),
+            layers: Layers::Last(9),
             targets: vec![],
             steps: Some(0),
             epochs: Some(1.0),
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the recipe cannot be used: rank is 0; it must lie from 1 to 384; \
-             layers has 9; the backbone has 8 layers, counted from 0; \
+             layers is last-9; the backbone has 8 layers; \
              targets is empty; name at least one, such as query and value; \
              steps and epochs are both given; leave one out; \
              steps is 0; it must lie from 1 to 10000000; \
