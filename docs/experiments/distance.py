@@ -8,8 +8,7 @@ Writes WORK/distance.csv; what stands there is not measured again. Needs Pillow,
 out where their data is not there.
 """
 
-from domains import drawn
-from recycled import Full, Program, Small, Table, common_options, glyphs
+from recycled import Full, Program, Small, Table, common_options, drawn, glyphs
 
 DISTANCES = ["cosine", "squared-euclidean"]
 

@@ -13,14 +13,9 @@ and 5 shots; differences are paired, line minus bare backbone) and a line of WOR
 examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose data is not there are left out.
 """
 
-import os
-import subprocess
-import sys
-
 from glyphs import OURS
-from recycled import HARD, ROOT, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
+from recycled import HARD, Full, Program, Small, Table, common_options, drawn, evaluate, glyphs, greek, recycle, some, tune_letters
 
-GREEK = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπρσφχψω"
 # Classes that adapters are tuned on; the others test.
 TUNED = {
     "clothes": ["bag", "dress", "pullover", "sandal", "t-shirt"],
@@ -40,24 +35,6 @@ POOLS = {
 FACTORS = [0.15, 0.3, 0.5, 0.7, 1.0]
 # Some classes of photographs have 5 pictures.
 FEWER_QUERIES = 4
-
-
-def drawn(work, size, script, out, *more):
-    if not out.exists():
-        command = [sys.executable, ROOT / "examples" / script, out, "--per-class", size.pictures, *more]
-        done = subprocess.run([str(word) for word in command], stdout=sys.stderr)
-        return done.returncode == 0
-    return True
-
-
-def some(out, folder, wanted):
-    """A folder of links to the classes of `folder` that are wanted."""
-    out.mkdir(exist_ok=True)
-    for own in sorted(folder.iterdir()):
-        link = out / own.name
-        if own.is_dir() and wanted(own.name) and not link.exists():
-            os.symlink(os.path.relpath(own, out), link)
-    return out
 
 
 def damped(program, table, seed, size, validation, tests):
@@ -96,8 +73,8 @@ def main():
 
     base, letters, capitals = glyphs(work, size)
     tests, validation = {"capitals": (capitals, size.shots)}, {"letters": (letters, size.shots)}
-    if drawn(work, size, "glyph_folders.py", work / "scripts", "--split", f"greek={GREEK}"):
-        tests["greek"] = (work / "scripts/greek", size.shots)
+    if other_script := greek(work, size):
+        tests["greek"] = (other_script, size.shots)
     folders = {}
     if drawn(work, size, "drawn_folders.py", work / "drawn"):
         tests["shapes"] = (work / "drawn/shapes", size.shots)
@@ -105,8 +82,8 @@ def main():
     if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
         folders["clothes"] = work / "clothes"
     for domain, folder in folders.items():
-        tests[domain] = (some(work / f"{domain}-held-out", folder, lambda name: name not in TUNED[domain]), size.shots)
-        validation[domain] = (some(work / f"{domain}-lent", folder, lambda name: name in TUNED[domain]), size.shots)
+        tests[domain] = (some(work / f"{domain}-held-out", [folder], lambda name: name not in TUNED[domain]), size.shots)
+        validation[domain] = (some(work / f"{domain}-lent", [folder], lambda name: name in TUNED[domain]), size.shots)
     if drawn(work, size, "photo_folders.py", work / "photographs"):
         tests["photographs"] = (work / "photographs", (1,))
 

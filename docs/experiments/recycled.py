@@ -12,6 +12,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VALIDATION = "cfkpty"
 TUNED = "abdeghijlmnoqrsuvwxz"
+GREEK = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπρσφχψω"
 # Fields of inversion recipes over their presets.
 HARD = {"preset": "hard", "steps": 20}
 PLAIN = {"preset": "fast", "steps": 24}
@@ -94,19 +95,37 @@ class Small:
     recipe = {"episodes": 4, "queries": 2}
 
 
+def drawn(work, size, script, out, *more):
+    """Whether the pictures that a script of examples/ makes are in `out`."""
+    if not out.exists():
+        command = [sys.executable, ROOT / "examples" / script, out, "--per-class", size.pictures, *more]
+        return subprocess.run([str(word) for word in command], stdout=sys.stderr).returncode == 0
+    return True
+
+
+def some(out, folders, wanted=lambda name: True):
+    """A folder of links to the classes of `folders` that are wanted."""
+    out.mkdir(exist_ok=True)
+    for own in sorted(own for folder in folders for own in folder.iterdir()):
+        link = out / own.name
+        if own.is_dir() and wanted(own.name) and not link.exists():
+            os.symlink(os.path.relpath(own, out), link)
+    return out
+
+
 def glyphs(work, size):
     """Base letters, validation letters as links into them, test letters."""
-    drawn = work / "glyphs"
-    if not (drawn / "novel").exists():
-        command = [sys.executable, ROOT / "examples/glyph_folders.py", drawn, "--per-class", size.pictures]
-        subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
-    validation = work / "validation"
-    validation.mkdir(exist_ok=True)
-    for letter in VALIDATION:
-        link = validation / letter
-        if not link.exists():
-            os.symlink(os.path.relpath(drawn / "base" / letter, validation), link)
-    return drawn / "base", validation, drawn / "novel"
+    if not drawn(work, size, "glyph_folders.py", work / "glyphs"):
+        sys.exit("there are no letters to go on with")
+    base = work / "glyphs/base"
+    return base, some(work / "validation", [base], lambda letter: letter in VALIDATION), work / "glyphs/novel"
+
+
+def greek(work, size):
+    """Greek letters, which are for the test alone; None where no typeface has them."""
+    if drawn(work, size, "glyph_folders.py", work / "scripts", "--split", f"greek={GREEK}"):
+        return work / "scripts/greek"
+    return None
 
 
 def tune_letters(program, base, size, seed, name="letters", count=None):

@@ -47,11 +47,11 @@ def cells(rows):
     return [number(row["accuracy"], row["ci95"]), number(row["difference"], row["difference_ci95"]) if row.get("difference") else ""]
 
 
-def methods(asked_rank):
-    """Names of one method's rows: the merges with the factors that validation chose, which differ from seed to seed."""
+def methods(asked_rank, split="test"):
+    """A line for each method; a merge has the factor that validation chose, which differs from seed to seed."""
     table = table_of("glyphs")
     factors_of = [name for factors in MERGES.values() for name in factors]
-    chosen = {row["seed"]: row["against"] for row in table.find(split="test", asked_rank=asked_rank) if row["name"] in factors_of}
+    chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in factors_of}
     seeds = sorted(chosen)
     ours = [(name, [name], "") for name in [*RECIPES, *BOUNDS]]
     others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
@@ -59,7 +59,7 @@ def methods(asked_rank):
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
     for label, names, rank in [*ours, *others, *merges]:
-        found = {(row["seed"], row["shot"]): row for name in names for row in table.find(split="test", name=name, asked_rank=rank)}
+        found = {(row["seed"], row["shot"]): row for name in names for row in table.find(split=split, name=name, asked_rank=rank)}
         if not found:
             continue
         row = [label]
@@ -77,7 +77,7 @@ def methods(asked_rank):
     return markdown(head, rows)
 
 
-def distance_to_bound():
+def distance_to_bound(split="test"):
     """How much of the way from the bare backbone to real pictures each meta-LoRA goes; to the bound that validation letters choose."""
     table = table_of("glyphs")
     seeds = sorted({row["seed"] for row in table.rows})
@@ -89,7 +89,7 @@ def distance_to_bound():
     for recipe in RECIPES:
         for seed in seeds:
             for shot in (1, 5):
-                bare, own, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split="test", shot=shot, name=name)] for name in ("bare", recipe, bounds[seed]))
+                bare, own, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split=split, shot=shot, name=name)] for name in ("bare", recipe, bounds[seed]))
                 if bare and own and real:
                     rows.append([recipe, seed, str(shot), bounds[seed], f"{bare[0]:.2f}", f"{own[0]:.2f}", f"{real[0]:.2f}", f"{100 * (own[0] - bare[0]) / (real[0] - bare[0]):.1f} %"])
     return markdown(["meta-LoRA", "seed", "shots", "bound", "bare", "meta-LoRA", "real pictures", "of the distance"], rows)
@@ -133,8 +133,11 @@ def ablation(group):
                 for shot in (1, 5):
                     accuracy, difference = cells(table.find(seed=seed, split=split, shot=shot, name=run["name"]))
                     row += [accuracy] if split == "validation" else [accuracy, difference]
-            rows.append([*row, run["processor_seconds"], run["peak_mebibytes"]])
-    head = ["seed", "", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", "processor s", "peak MiB"]
+            # Where images are made for each line, they are most of the time.
+            speed = [f"{int(run['episodes']) / int(run['processor_seconds']):.2f}"] if group == "sparsity" else []
+            rows.append([*row, *speed, run["processor_seconds"], run["peak_mebibytes"]])
+    speed = ["episodes a second"] if group == "sparsity" else []
+    head = ["seed", "", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", *speed, "processor s", "peak MiB"]
     return markdown(head, rows)
 
 
@@ -200,7 +203,10 @@ TABLES = {
     "distance-of-features": distances,
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
+    "signs-16": lambda: methods("16", "signs"),
     "distance": distance_to_bound,
+    "distance-greek": lambda: distance_to_bound("greek"),
+    "distance-signs": lambda: distance_to_bound("signs"),
     "domains": lambda: domains(0),
     "domains-choice": lambda: domains(0, of_choice=True),
     "pools": lambda: domains(1),

@@ -3,7 +3,7 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, KnownFeatures,
+    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Known,
     LeaveOneOut, Method, MethodKind, MethodReport,
 };
 use crate::recycle::episode::{EpisodeShape, draw_episodes};
@@ -140,7 +140,7 @@ impl Evaluate {
 
     /// One for each number of examples.
     fn requests(&self, common: &Common) -> Vec<Evaluation> {
-        let known = (self.shot.len() > 1).then(KnownFeatures::default);
+        let known = (self.shot.len() > 1).then(Known::default);
         let request = |&shot| Evaluation {
             known: known.clone(),
             ..self.request(common, shot)

@@ -163,6 +163,26 @@ fn several_numbers_of_examples_give_what_each_gives_alone() {
 }
 
 #[test]
+fn several_factors_of_one_merge_give_what_each_gives_alone() {
+    let home = home_with_adapters();
+    let pictures = home.text("pictures");
+    let of = |methods: &str| {
+        let options = ["--methods", methods, "--pool", "a", "b", "--json"];
+        let answer = home.succeeds(&evaluate(&pictures, &options));
+        let report: Value = serde_json::from_str(&answer).unwrap();
+        let lines = report["methods"].as_array().unwrap().iter();
+        lines
+            .map(|line| (line["accuracy"].clone(), line["merge"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let together = of("tsv:0.5,sum:0.5,tsv:2");
+    assert_eq!(together[0].1["factor"], json!(0.5));
+    assert_eq!(together[2].1["factor"], json!(2.0));
+    let alone = ["tsv:0.5", "sum:0.5", "tsv:2"].map(|method| of(method).remove(0));
+    assert_eq!(together, alone);
+}
+
+#[test]
 fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
     let home = Home::new();
     let nowhere = home.text("nowhere");

@@ -1,31 +1,65 @@
-//! Features that outlive one evaluation: other tasks from the same pictures need no second pass.
+//! What outlives one evaluation: other tasks from the same pictures need no second pass, and other factors or tasks no second merge.
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, MergeMethod};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// `features[class][image]`
 pub(super) type ByClass = Vec<Vec<Vec<f32>>>;
 
-/// Features of one set of pictures; clones share them. Evaluations of other pictures must not be given the same.
+/// Features of one set of pictures and merges of one pool; clones share them. Evaluations of others must not be given the same.
 #[derive(Debug, Clone, Default)]
-pub struct KnownFeatures(Arc<Mutex<HashMap<String, Arc<ByClass>>>>);
+pub struct Known {
+    /// By the adapter's digest; the bare backbone's by "".
+    features: Shared<String, ByClass>,
+    pub(super) merges: KnownMerges,
+}
 
-impl KnownFeatures {
+/// Merges of one pool with the factor 1, by method and rank.
+pub(super) type KnownMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
+
+impl Known {
     /// With `adapter`, or with the bare backbone.
-    pub(super) fn find(&self, adapter: Option<&Adapter>) -> Option<Arc<ByClass>> {
-        self.features().get(&key(adapter)).cloned()
+    pub(super) fn features(&self, adapter: Option<&Adapter>) -> Option<Arc<ByClass>> {
+        self.features.find(&key(adapter))
     }
 
-    pub(super) fn add(&self, adapter: Option<&Adapter>, features: Arc<ByClass>) {
-        self.features().insert(key(adapter), features);
-    }
-
-    fn features(&self) -> MutexGuard<'_, HashMap<String, Arc<ByClass>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn add_features(&self, adapter: Option<&Adapter>, features: Arc<ByClass>) {
+        self.features.add(key(adapter), features);
     }
 }
 
 fn key(adapter: Option<&Adapter>) -> String {
     adapter.map(Adapter::digest).unwrap_or_default()
+}
+
+/// Values that clones share.
+#[derive(Debug)]
+pub(super) struct Shared<K, V>(Arc<Mutex<HashMap<K, Arc<V>>>>);
+
+impl<K: Eq + Hash, V> Shared<K, V> {
+    pub(super) fn find(&self, key: &K) -> Option<Arc<V>> {
+        self.values().get(key).cloned()
+    }
+
+    pub(super) fn add(&self, key: K, value: Arc<V>) {
+        self.values().insert(key, value);
+    }
+
+    fn values(&self) -> MutexGuard<'_, HashMap<K, Arc<V>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> Clone for Shared<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, V> Default for Shared<K, V> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
 }

@@ -53,6 +53,23 @@ pub(super) fn times(adapter: &Adapter, factor: f64) -> Adapter {
     scaled
 }
 
+impl Sources {
+    /// The merge of the whole pool with the factor 1, made once.
+    fn merge(
+        &self,
+        method: MergeMethod,
+        rank: Option<usize>,
+    ) -> Result<Arc<Adapter>, EvaluationError> {
+        if let Some(known) = self.merges.find(&(method, rank)) {
+            return Ok(known);
+        }
+        let pool: Vec<&ServedAdapter> = self.pool.iter().collect();
+        let own = Arc::new(merged(&pool, method, rank)?);
+        self.merges.add((method, rank), own.clone());
+        Ok(own)
+    }
+}
+
 impl App {
     /// The merge of the pool by `method`, with the factor that is given, defined, or the best on synthetic tasks.
     pub(super) async fn merged_pool(
@@ -74,9 +91,8 @@ impl App {
             }
             None => (1.0, FactorSource::Definition),
         };
-        let pool: Vec<&ServedAdapter> = sources.pool.iter().collect();
         let adapter = times(
-            &merged(&pool, definition, request.recipe.merge_rank)?,
+            &*sources.merge(definition, request.recipe.merge_rank)?,
             factor,
         );
         let report = MergeReport {

@@ -12,7 +12,7 @@ mod report;
 mod request;
 mod tuning;
 
-pub use known::KnownFeatures;
+pub use known::Known;
 pub use leave_out::{LeaveOneOut, LeftOut};
 pub use method::{Method, MethodKind};
 pub(super) use progress::Pass;
@@ -35,7 +35,7 @@ use crate::recycle::evaluate::{
 use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use crate::recycle::prototype::Distance;
 use crate::tensor::Tensor;
-use known::ByClass;
+use known::{ByClass, KnownMerges};
 use progress::Passes;
 use report::pairwise;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ pub struct Evaluation {
     pub threads: usize,
     /// What an interrupted run of the same evaluation has [kept](Progress::keep).
     pub finished: Vec<Run>,
-    /// Of an earlier evaluation of the same pictures; this one leaves its own here, too. For a single one, none.
-    pub known: Option<KnownFeatures>,
+    /// Of an earlier evaluation of the same pictures and pool; this one leaves its own here, too. For a single one, none.
+    pub known: Option<Known>,
 }
 
 /// An adapter that is not in the registry.
@@ -103,6 +103,8 @@ struct Sources {
     pool: Vec<ServedAdapter>,
     /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
     synthetic: Vec<LabelledImages>,
+    /// Those of the whole pool that have been made.
+    merges: KnownMerges,
 }
 
 impl Sources {
@@ -283,7 +285,12 @@ impl App {
             true => self.synthetic_images(&pool).await?,
             false => Vec::new(),
         };
-        Ok(Sources { pool, synthetic })
+        let merges = request.known.as_ref().map(|own| own.merges.clone());
+        Ok(Sources {
+            pool,
+            synthetic,
+            merges: merges.unwrap_or_default(),
+        })
     }
 
     async fn found(&self, references: &[String]) -> Result<Vec<ServedAdapter>, EvaluationError> {
@@ -319,7 +326,7 @@ impl App {
         pass: Pass<'_>,
     ) -> Result<Arc<ByClass>, AppError> {
         let known = tasks.known;
-        if let Some(features) = known.and_then(|own| own.find(adapter.map(Arc::as_ref))) {
+        if let Some(features) = known.and_then(|own| own.features(adapter.map(Arc::as_ref))) {
             pass.told(tasks.images.len(), tasks.images.len())?;
             return Ok(features);
         }
@@ -329,7 +336,7 @@ impl App {
             .await?;
         let features = Arc::new(features);
         if let Some(known) = known {
-            known.add(adapter.map(Arc::as_ref), features.clone());
+            known.add_features(adapter.map(Arc::as_ref), features.clone());
         }
         Ok(features)
     }
@@ -373,5 +380,5 @@ struct Tasks<'a> {
     images: &'a LabelledImages,
     positions: &'a [Vec<usize>],
     episodes: &'a [Episode],
-    known: Option<&'a KnownFeatures>,
+    known: Option<&'a Known>,
 }
