@@ -2,7 +2,7 @@
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
 import { fromTemplate, part, setText } from "../dom.js";
-import { figure, figureName } from "./words.js";
+import { figure, figureName, sentenceCase } from "./words.js";
 
 const HEIGHT_PX = 150;
 const AXIS_WIDTH_PX = 56;
@@ -46,10 +46,14 @@ export class Curves {
 
   #make(phase, name) {
     const item = fromTemplate("curve");
-    setText(part(item, "name"), figureName(name));
     const place = part(item, "plot");
     this.#list.append(item);
     const curve = { item, phase, name, steps: [], values: [], pointed: null, describedAt: 0 };
+    // Phases that report a figure of the same name are told apart.
+    const namesakes = [...this.#curves.values(), curve].filter((own) => own.name === name);
+    for (const own of namesakes) {
+      setText(part(own.item, "name"), namesakes.length > 1 ? `${sentenceCase(own.phase)}: ${figureName(name)}` : figureName(name));
+    }
     const axis = { stroke: colour("--soft-ink"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     curve.plot = new uPlot(
       {

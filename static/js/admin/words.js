@@ -46,7 +46,7 @@ export function attemptWords({ attempts, most_attempts: most }) {
   return attempts > 1 ? `attempt ${attempts} of ${most}` : null;
 }
 
-const sentenceCase = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const sentenceCase = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // `learning_rate` is "Learning rate".
 const named = (key) => sentenceCase(key.replaceAll("_", " "));
@@ -97,8 +97,11 @@ function recipeValue(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (!Array.isArray(value)) return typeof value === "object" ? "none" : String(value);
   if (value.length === 0) return "none";
-  return value.map((each) => (each !== null && typeof each === "object" ? recipeFacts(each).map((pair) => pair.join(": ")).join(", ") : recipeValue(each))).join(", ");
+  return value.map((each) => (each !== null && typeof each === "object" ? objectWords(each) : recipeValue(each))).join(", ");
 }
+
+// Digests and keys of adapters stand in the recipe file.
+const objectWords = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
   keep: "They are kept until somebody deletes them.",

@@ -41,7 +41,7 @@ impl History {
         let new = NewJob {
             kind: kind.into(),
             title: title.into(),
-            recipe: json!({"name": "letters", "recipe": {"steps": 60, "learning_rate": 0.001, "early_stop": null}}),
+            recipe: json!({"name": "letters", "recipe": {"steps": 60, "learning_rate": 0.001, "early_stop": null}, "adapters": [{"adapter": "a:1", "adapter_digest": "0f"}]}),
             deduplication_key: Digest::of(title.as_bytes()),
             priority: 0,
             most_attempts: 3,
@@ -81,23 +81,27 @@ impl History {
         job
     }
 
-    /// A job that told three steps and a line.
+    /// A job that told three steps, one of another phase, and a line.
     async fn curves(&self, title: &str) -> JobRecord {
         let job = self.job("tune", title, &[]).await;
         self.claim(job.id).await;
-        for step in 1..=3_u32 {
-            let progress = Progress {
-                phase: "tuning".into(),
-                step: step.into(),
-                total: 3,
-                rate_per_second: Some(2.0),
-                eta_seconds: Some(f64::from(3 - step) / 2.0),
-                figures: [
-                    ("cross_entropy".into(), 3.0 / f64::from(step)),
-                    ("accuracy".into(), f64::from(step) / 3.0),
-                ]
-                .into(),
-            };
+        let tell = |phase: &str, step: u32, figures: &[(&str, f64)]| Progress {
+            phase: phase.into(),
+            step: step.into(),
+            total: 3,
+            rate_per_second: Some(2.0),
+            eta_seconds: Some(f64::from(3 - step) / 2.0),
+            figures: figures
+                .iter()
+                .map(|&(name, value)| (name.into(), value))
+                .collect(),
+        };
+        let tuning = (1..=3_u32).map(|step| {
+            let (cross_entropy, accuracy) = (3.0 / f64::from(step), f64::from(step) / 3.0);
+            let figures = [("cross_entropy", cross_entropy), ("accuracy", accuracy)];
+            tell("tuning", step, &figures)
+        });
+        for progress in tuning.chain([tell("checking", 1, &[("accuracy", 0.5)])]) {
             self.store
                 .add_job_progress(job.id, &progress)
                 .await
@@ -267,14 +271,18 @@ async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
         return;
     };
     open(&page, &format!("/admin/jobs/{}", job.id)).await;
-    page.wait_for(&count(".curve canvas", 2)).await;
+    page.wait_for(&count(".curve canvas", 3)).await;
     page.wait_for(&count(".log li", 1)).await;
     let values = page
         .value("[...document.querySelectorAll('.curve-head')].map((head) => head.textContent)")
         .await;
     assert_eq!(
         values,
-        json!(["Accuracy 100 % at step 3", "Cross-entropy 1 at step 3"])
+        json!([
+            "Tuning: Accuracy 100 % at step 3",
+            "Cross-entropy 1 at step 3",
+            "Checking: Accuracy 50 % at step 1"
+        ])
     );
     let drawn = page
         .value(
@@ -291,6 +299,8 @@ async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
     let recipe = page.text("#recipe").await;
     assert!(recipe.contains("Learning rate\n0.001"), "{recipe}");
     assert!(!recipe.contains("Early stop"), "{recipe}");
+    assert!(recipe.contains("Adapters\na:1"), "{recipe}");
+    assert!(!recipe.contains("igest"), "{recipe}");
     assert_eq!(page.text("#result").await, "Open letters:1");
     assert_eq!(page.text("#state").await, "Done");
     page.wait_for("document.getElementById('connection').hidden")
