@@ -39,7 +39,7 @@ bench: setup cargo
 	cargo bench --workspace --locked
 
 experiments-smoke: setup cargo
-	cargo build --release --locked
+	cargo build --release --locked --workspace --bins --example pruned_inversion --example token_contents
 	python3 docs/experiments/distance.py target/experiments-smoke --small
 	if [ -d target/experiments-smoke/all-clothes ]; then \
 	  python3 docs/experiments/temperature.py target/release/lora-recycle target/experiments-smoke/all-clothes target/experiments-smoke/glyphs --small; fi

@@ -90,7 +90,7 @@ class Full:
 class Small:
     """Says that everything runs, and nothing of how good it is."""
 
-    pictures, adapters, tune_steps, tasks, queries, per_class = 8, 3, 3, 10, 2, 4
+    pictures, adapters, tune_steps, tasks, queries, per_class = 4, 3, 3, 10, 2, 4
     shots = (1,)
     recipe = {"episodes": 4, "queries": 2}
 
