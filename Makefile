@@ -13,7 +13,7 @@ help:
 	@echo 'make check   formatting and clippy, without tests'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
-	@echo 'make experiments-smoke   a small version of each experiment of docs/METHOD.md (needs Pillow and fonts)'
+	@echo 'make experiments-smoke   a small version of each experiment of docs/METHOD.md (needs Pillow, numpy and fonts)'
 
 run: setup cargo
 	cargo run --release --locked -- serve --listen $(LISTEN)
@@ -40,6 +40,7 @@ bench: setup cargo
 
 experiments-smoke: setup cargo
 	cargo build --release --locked --workspace --bins --example pruned_inversion --example token_contents
+	rm -rf target/experiments-smoke
 	python3 docs/experiments/distance.py target/experiments-smoke --small
 	if [ -d target/experiments-smoke/all-clothes ]; then \
 	  python3 docs/experiments/temperature.py target/release/lora-recycle target/experiments-smoke/all-clothes target/experiments-smoke/glyphs --small; fi
@@ -48,6 +49,7 @@ experiments-smoke: setup cargo
 	python3 docs/experiments/quality.py target/experiments-smoke --small
 	python3 docs/experiments/domains.py target/experiments-smoke --small
 	python3 docs/experiments/pruned.py target/experiments-smoke --small
+	python3 docs/experiments/tables.py --results target/experiments-smoke --out target/experiments-smoke/METHOD.md
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \

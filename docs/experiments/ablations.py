@@ -75,13 +75,13 @@ GROUPS = {
     ],
     "sparsity": [Line("base"), *(Line(f"sparsity-{share}", {"sparsity": share / 100}) for share in (0, 25, 50, 90))],
     "rank": [Line("base"), *(Line(f"rank-{rank}", {"rank": rank}) for rank in (1, 2, 4, 8))],
-    "layers": [Line("base"), Line("last-6", {"layers": "last-6"}), Line("last-4", {"layers": "last-4"})],
+    "layers": [Line("base"), Line("last-6", {"layers": "last-6"})],
     "scale": [
         Line("base"),
         *(Line(f"scale-{scale}", {"score_scale": float(scale)}) for scale in (2, 10, 20)),
         Line("plain-features", {"unit_features": False, "score_scale": 1.0}),
     ],
-    "rate": [Line("base"), *(Line(f"rate-{rate}", {"learning_rate": float(rate)}) for rate in ("1e-4", "6e-4", "1e-3"))],
+    "rate": [Line("base"), *(Line(f"rate-{rate}", {"learning_rate": float(rate)}) for rate in ("6e-4", "1e-3"))],
     "goals": [
         Line("base"),
         *(Line(f"temperature-{temperature}", {"temperature": float(temperature)}) for temperature in (2, 4)),
@@ -110,7 +110,9 @@ OF_IMAGES = ["hardness", "priors", "pruning", "controls"]
 
 def first(pool, program, base, size, seed, count):
     """The first adapters; more than there are begin with all of them and go on with others, tuned likewise on other tasks."""
-    more = 0 if count is None or size is Small else count - len(pool)
+    if size is Small:
+        return pool[: count and min(count, len(pool) - 1)]
+    more = count - len(pool) if count else 0
     others = tune_letters(program, base, size, seed + OTHER_SEED, "others", more) if more > 0 else []
     return [*pool, *others][:count]
 
@@ -143,7 +145,7 @@ def main():
                 own = untuned_letters(program, base, min(line.adapters, size.adapters), seed)
             else:
                 own = first(pool, program, base, size, seed, line.adapters)
-            per_class = None if asked.small else line.per_class
+            per_class = line.per_class and min(line.per_class, size.most_per_class)
             recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
         for split, folder in (("validation", validation), ("test", test)):
             evaluate(program, table, folder, split, size.shots, size, seed, [line.name for line in lines])

@@ -83,6 +83,7 @@ class Table:
 
 class Full:
     pictures, adapters, tune_steps, tasks, queries, per_class = 40, 20, 60, 600, 15, 8
+    most_per_class = 40
     shots = (1, 5)
     recipe = {}
 
@@ -90,7 +91,8 @@ class Full:
 class Small:
     """Says that everything runs, and nothing of how good it is."""
 
-    pictures, adapters, tune_steps, tasks, queries, per_class = 4, 3, 3, 10, 2, 4
+    pictures, adapters, tune_steps, tasks, queries, per_class = 6, 3, 3, 10, 2, 4
+    most_per_class = 5
     shots = (1,)
     recipe = {"episodes": 4, "queries": 2}
 

@@ -4,6 +4,7 @@ lines of code.
 
     python3 docs/experiments/tables.py             rewrites docs/METHOD.md
     python3 docs/experiments/tables.py --check     says with its exit status whether it is up to date
+    python3 docs/experiments/tables.py --results WORK --out FILE     the same text with the tables of other results
 
 The CSV files are what the other scripts here write into WORK, copied. Needs the standard library only.
 """
@@ -218,17 +219,22 @@ TABLES = {
 
 
 def main():
+    global RESULTS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=METHOD)
     asked = parser.parse_args()
+    RESULTS = asked.results
     text = METHOD.read_text(encoding="utf-8")
     try:
         written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
     except ValueError as problem:
         sys.exit(f"{problem}\nhint: name the line that does it now in docs/experiments/equations.py")
-    if asked.check and written != text:
-        sys.exit(f"{METHOD.relative_to(ROOT)} does not show what stands in {RESULTS.relative_to(ROOT)}\nhint: run python3 docs/experiments/tables.py")
-    METHOD.write_text(written, encoding="utf-8")
+    if not asked.check:
+        asked.out.write_text(written, encoding="utf-8")
+    elif written != text:
+        sys.exit(f"{METHOD.relative_to(ROOT)} does not show what stands in {RESULTS}\nhint: run python3 docs/experiments/tables.py")
 
 
 if __name__ == "__main__":
