@@ -1,7 +1,7 @@
 //! The pages that compare adapters and publish one of them.
 
 use super::accessibility;
-use super::jobs::{History, choose, count, open, says};
+use super::jobs::{History, READY, choose, count, open, says};
 use super::jobs_live::wait_long;
 use super::session::Session;
 use crate::making_cli::Home;
@@ -291,7 +291,11 @@ async fn two_adapters_are_compared_on_a_folder_from_the_form_to_the_table() {
     let Some(page) = Session::start_with(folder).await else {
         return;
     };
-    open(&page, "/admin/compare").await;
+    open(&page, "/").await;
+    page.click("nav a[href='/admin/compare']").await;
+    page.wait_for("document.getElementById('compare-start')")
+        .await;
+    page.wait_for(READY).await;
     page.click("#compare-start").await;
     page.wait_for(&says("compare-failure", "No pictures are chosen yet"))
         .await;
