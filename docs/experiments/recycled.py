@@ -84,6 +84,7 @@ class Table:
 class Full:
     pictures, adapters, tune_steps, tasks, queries, per_class = 40, 20, 60, 600, 15, 8
     most_per_class = 40
+    tune_method = []
     shots = (1, 5)
     recipe = {}
 
@@ -93,6 +94,7 @@ class Small:
 
     pictures, adapters, tune_steps, tasks, queries, per_class = 6, 3, 3, 10, 2, 4
     most_per_class = 5
+    tune_method = ["--tune-tasks", 2, "--tune-steps", 3]
     shots = (1,)
     recipe = {"episodes": 4, "queries": 2}
 
@@ -191,6 +193,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     words += ["--against", compared] if compared else []
     words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
     words += ["--validation", validation] if validation else []
+    words += size.tune_method if "tune" in merges else []
     words += ["--merge-rank", rank] if rank and any(merge not in ("bare", "average") for merge in merges) else []
     answer = program.json(*words)
     reports = answer if len(shots) > 1 else [answer]
