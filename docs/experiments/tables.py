@@ -205,6 +205,7 @@ TABLES = {
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
     "signs-16": lambda: methods("16", "signs"),
+    "greek-16": lambda: methods("16", "greek"),
     "distance": distance_to_bound,
     "distance-greek": lambda: distance_to_bound("greek"),
     "distance-signs": lambda: distance_to_bound("signs"),
