@@ -39,7 +39,7 @@ bench: setup cargo
 	cargo bench --workspace --locked
 
 experiments-smoke: setup cargo
-	cargo build --release --locked --workspace --bins --example pruned_inversion --example token_contents
+	cargo build --release --locked --workspace --bins --examples
 	rm -rf target/experiments-smoke
 	python3 docs/experiments/distance.py target/experiments-smoke --small
 	if [ -d target/experiments-smoke/all-clothes ]; then \

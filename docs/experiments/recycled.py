@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -100,10 +101,14 @@ class Small:
 
 
 def drawn(work, size, script, out, *more):
-    """Whether the pictures that a script of examples/ makes are in `out`."""
+    """Whether the pictures that a script of examples/ makes are in `out`, which appears when they are all there."""
     if not out.exists():
-        command = [sys.executable, ROOT / "examples" / script, out, "--per-class", size.pictures, *more]
-        return subprocess.run([str(word) for word in command], stdout=sys.stderr).returncode == 0
+        part = out.with_name(f"{out.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        command = [sys.executable, ROOT / "examples" / script, part, "--per-class", size.pictures, *more]
+        if subprocess.run([str(word) for word in command], stdout=sys.stderr).returncode:
+            return False
+        part.rename(out)
     return True
 
 

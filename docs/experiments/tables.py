@@ -125,6 +125,8 @@ def tokens():
 
 def ablation(group):
     table, runs = table_of("ablations"), table_of("ablations-runs")
+    # Where images are made for each line, they are most of the time.
+    with_speed = group == "sparsity"
     rows = []
     first, *others = GROUPS[group]
     for seed in sorted({run["seed"] for line in others for run in runs.find(name=line.name)}):
@@ -134,10 +136,9 @@ def ablation(group):
                 for shot in (1, 5):
                     accuracy, difference = cells(table.find(seed=seed, split=split, shot=shot, name=run["name"]))
                     row += [accuracy] if split == "validation" else [accuracy, difference]
-            # Where images are made for each line, they are most of the time.
-            speed = [f"{int(run['episodes']) / int(run['processor_seconds']):.2f}"] if group == "sparsity" else []
+            speed = [f"{int(run['episodes']) / int(run['processor_seconds']):.2f}"] if with_speed else []
             rows.append([*row, *speed, run["processor_seconds"], run["peak_mebibytes"]])
-    speed = ["episodes a second"] if group == "sparsity" else []
+    speed = ["episodes a second"] if with_speed else []
     head = ["seed", "", "synthetic tasks", "validation: 1 shot", "5 shots", "test: 1 shot", "to the first", "5 shots", "to the first", *speed, "processor s", "peak MiB"]
     return markdown(head, rows)
 
