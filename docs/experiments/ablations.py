@@ -9,8 +9,13 @@ every line it is `few`, 200 episodes on the first three adapters; and in `around
 minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
 """
 
+import json
+import shutil
+import subprocess
+import sys
+
 from glyphs import OURS, TOGETHER
-from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, recycle, tune_letters
+from recycled import HARD, PLAIN, ROOT, Full, Program, Small, Table, common_options, drawn, evaluate, exported, glyphs, recycle, tune_letters
 
 BASE = {**OURS, "episodes": 300}
 AROUND = {**TOGETHER, "episodes": 600}
@@ -31,6 +36,8 @@ IMAGES = {
     "against-meta-again": {**HARD, "against": "few-against-meta"},
     "total-variation": {**HARD, "prior_weight": 1.0, "priors": {"total_variation": 0.1}},
     "token-statistics": {**HARD, "prior_weight": 1.0, "priors": {"token_statistics": 0.1}},
+    # Of filters that were never trained.
+    "batch-norm": {**HARD, "prior_weight": 1.0, "priors": {"batch_norm": 0.01}},
     "pixels": {**HARD, "parametrisation": "pixels", "learning_rate": 0.25},
     "pruned-at-2": {**HARD, "pruning": {"2": 0.75}},
     "pruned-at-4": {**HARD, "pruning": {"4": 0.75}},
@@ -42,9 +49,11 @@ IMAGES = {
 
 
 class Line:
-    def __init__(self, name, fields=None, images="hard", adapters=None, per_class=None, untuned=False):
+    def __init__(self, name, fields=None, images="hard", adapters=None, per_class=None, untuned=False, by_left_out=False):
         self.name, self.fields, self.images = name, fields or {}, images
         self.adapters, self.per_class, self.untuned = adapters, per_class, untuned
+        # Validated on the images of the adapters behind `adapters`.
+        self.by_left_out = by_left_out
 
 
 def few(name="", fields=None, **own):
@@ -97,9 +106,10 @@ GROUPS = {
         Line("unmirrored-all-images", {**AROUND, "flip_probability": 0.0, "held_out": 0.0, "keep": "last"}),
         Line("unmirrored-2-queries", {**AROUND, "flip_probability": 0.0, "queries": 2}),
     ],
+    "stopping": [Line("sixteen", AROUND, adapters=16), Line("sixteen-by-four-left-out", AROUND, adapters=16, by_left_out=True)],
     "adapters": [Line("base"), *(Line(f"{count}-adapters", adapters=count) for count in (5, 10, 40))],
     "hardness": few_on("other-noise", "plain", "weak", "against-sum", "against-meta", "against-meta-again"),
-    "priors": few_on("total-variation", "token-statistics", "pixels"),
+    "priors": few_on("batch-norm", "total-variation", "token-statistics", "pixels"),
     "pruning": few_on("pruned-at-2", "pruned-at-4", "pruned-at-6", "half-pruned-at-4"),
     "per-class": [few(), *(few(f"{count}-images", per_class=count) for count in (5, 10, 20, 40))],
     "controls": [*few_on("noise"), few("untuned", untuned=True)],
@@ -115,6 +125,31 @@ def first(pool, program, base, size, seed, count):
     more = count - len(pool) if count else 0
     others = tune_letters(program, base, size, seed + OTHER_SEED, "others", more) if more > 0 else []
     return [*pool, *others][:count]
+
+
+def images_of(program, work, indices, seed):
+    """The images that `base` was learned from, of the adapters at `indices`, with a folder for each class."""
+    out = work / f"images-of-left-out-{seed}"
+    pools = program.json("adapter", "show", "base")["lineage"]["recipe"]["pools"]
+    for index in indices:
+        pool = exported(program, out / "pools" / str(index), "pool", pools[index])
+        manifest = json.loads((pool / "manifest.json").read_text())
+        classes = len(manifest["classes"])
+        # Images take their classes in turns.
+        for image in range(manifest["images"]):
+            folder = out / "classes" / f"{index}-{image % classes}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(pool / f"preview-{image:04}.png", folder)
+    return out / "classes"
+
+
+def resnet_of(work):
+    """The ResNet of random filters for the BatchNorm prior, with statistics of the photographs."""
+    out = work / "random-resnet.safetensors"
+    if not out.exists():
+        command = [sys.executable, ROOT / "docs/experiments/random_resnet.py", work / "photographs", out]
+        subprocess.run([str(word) for word in command], check=True)
+    return out
 
 
 def untuned_letters(program, base, count, seed):
@@ -146,9 +181,17 @@ def main():
             else:
                 own = first(pool, program, base, size, seed, line.adapters)
             per_class = line.per_class and min(line.per_class, size.most_per_class)
-            recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class)
+            more = []
+            if line.by_left_out:
+                more = ["--validation", images_of(program, asked.work, range(len(own), len(pool)), seed)]
+            if line.images == "batch-norm":
+                if not drawn(asked.work, size, "photo_folders.py", asked.work / "photographs"):
+                    continue
+                more = ["--batch-norm", resnet_of(asked.work)]
+            recycle(program, runs, asked.work, line.name, own, {**BASE, **line.fields}, IMAGES[line.images], size, seed, per_class, more=more)
+        made = [line.name for line in lines if runs.find(seed=seed, name=line.name)]
         for split, folder in (("validation", validation), ("test", test)):
-            evaluate(program, table, folder, split, size.shots, size, seed, [line.name for line in lines])
+            evaluate(program, table, folder, split, size.shots, size, seed, made)
     print(table.path)
 
 

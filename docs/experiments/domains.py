@@ -2,19 +2,19 @@
 """Meta-LoRAs away from home: on other scripts, drawn shapes and textures, clothes and photographs; pools of adapters from several of these; and the
 one in the box.
 
-    python docs/experiments/domains.py WORK --seed 0
+    python docs/experiments/domains.py WORK --seed 0 --recipe together --pools letters
     python docs/experiments/domains.py WORK --seed 1 --without-factor
 
-Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA `ours` it takes. Clothes (Fashion-MNIST) and textures lend some classes to adapters and
-keep the others for the test; shapes, Greek letters and photographs are for the test alone. All meta-LoRAs have the recipe `ours`. The one in the box is
-`ours` times the largest factor with which it is not worse than the bare backbone (paired CI) on validation letters and on the lent clothes and textures,
-which no adapter of its pool has seen. Writes WORK/domains.csv (600 tasks, 5-way, 1
+Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA it takes. Clothes (Fashion-MNIST) and textures lend some classes to adapters and
+keep the others for the test; shapes, Greek letters and photographs are for the test alone. All meta-LoRAs have one recipe of `glyphs.py`. The one in the
+box is that of the letters times the largest factor with which it is not worse than the bare backbone (paired CI) on validation letters and on the lent
+clothes and textures, which no adapter of its pool has seen. Writes WORK/domains.csv (600 tasks, 5-way, 1
 and 5 shots; differences are paired, line minus bare backbone) and a line of WORK/glyphs-runs.csv for each pool. Needs Pillow, fonts, and the data of
 examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose data is not there are left out.
 """
 
-from glyphs import OURS
-from recycled import HARD, Full, Program, Small, Table, common_options, drawn, evaluate, glyphs, greek, recycle, some, tune_letters
+from glyphs import RANK, RECIPES
+from recycled import Full, Program, Small, Table, common_options, drawn, evaluate, glyphs, greek, recycle, some, tune_letters
 
 # Classes that adapters are tuned on; the others test.
 TUNED = {
@@ -37,18 +37,18 @@ FACTORS = [0.15, 0.3, 0.5, 0.7, 1.0]
 FEWER_QUERIES = 4
 
 
-def damped(program, table, seed, size, validation, tests):
-    """The largest factor with which `ours` harms nothing of `validation`; measures that one on the tests."""
+def damped(program, table, seed, size, made, validation, tests):
+    """The largest factor with which the meta-LoRA `made` harms nothing of `validation`; measures that one on the tests."""
 
     def measure(folders, split, factors):
         for domain, (folder, shots) in folders.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
-            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], ["ours"], ["bare", *(f"sum:{factor}" for factor in factors)], OURS["rank"], "bare", " of ours")
+            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], [made], ["bare", *(f"sum:{factor}" for factor in factors)], RANK, "bare", f" of {made}")
 
     measure(validation, "validation ", FACTORS)
 
     def harms(factor):
-        rows = [table.find(seed=seed, split=f"validation {domain}", name=f"sum:{factor} of ours") for domain in validation]
+        rows = [table.find(seed=seed, split=f"validation {domain}", name=f"sum:{factor} of {made}") for domain in validation]
         return any(float(row["difference"]) < -float(row["difference_ci95"]) for own in rows for row in own)
 
     harmless = [factor for factor in FACTORS if not harms(factor)]
@@ -65,6 +65,7 @@ def main():
     parser = common_options(__doc__)
     parser.add_argument("--pools", nargs="+", choices=POOLS, help="default: all; with --small one of each kind")
     parser.add_argument("--without-factor", action="store_true", help="do not choose the factor of the adapter in the box")
+    parser.add_argument("--recipe", choices=RECIPES, default="ours")
     asked = parser.parse_args()
     asked.pools = asked.pools or (["letters", "letters-and-textures"] if asked.small else list(POOLS))
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
@@ -97,14 +98,14 @@ def main():
         if not all(domain in adapters for domain in POOLS[name]):
             continue
         pool = [adapter for domain, count in POOLS[name].items() for adapter in adapters[domain][:count]]
-        made = "ours" if name == "letters" else f"pool-{name}"
-        recycle(program, runs, work, made, pool, OURS, HARD, size, seed)
+        made = asked.recipe if name == "letters" else f"pool-{name}"
+        recycle(program, runs, work, made, pool, *RECIPES[asked.recipe], size, seed)
         for domain, (folder, shots) in tests.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
             # The factor is that of the recipe, 4 through the number of adapters.
-            evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], OURS["rank"], "bare", f" of {name}")
+            evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], RANK, "bare", f" of {name}")
         if name == "letters" and not asked.without_factor:
-            print(f"ours harms nothing of validation up to the factor {damped(program, table, seed, size, validation, tests)}")
+            print(f"{made} harms nothing of validation up to the factor {damped(program, table, seed, size, made, validation, tests)}")
     print(table.path)
 
 

@@ -63,9 +63,10 @@ def main():
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)
     base, validation, capitals = glyphs(asked.work, size)
-    other_script = greek(asked.work, size)
-    tests = {"test": capitals, "greek": other_script, "signs": other_script and some(asked.work / "signs", [capitals, other_script])}
-    tests = {split: tests[split] for split in asked.tests if tests[split]}
+    tests = {"test": capitals} if "test" in asked.tests else {}
+    if (others := [split for split in asked.tests if split != "test"]) and (other_script := greek(asked.work, size)):
+        signs = some(asked.work / "signs", [capitals, other_script])
+        tests |= {split: {"greek": other_script, "signs": signs}[split] for split in others}
     program = Program(asked)
     table = Table(asked.work / "glyphs.csv", "seed split shot name asked_rank")
     runs = Table(asked.work / "glyphs-runs.csv", "seed name")

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from recycled import ROOT, Full, Program, Small, Table, common_options, glyphs, tune_letters
+from recycled import ROOT, Full, Program, Small, Table, common_options, exported, glyphs, tune_letters
 
 PLACES = [(2, 0.75), (4, 0.75), (6, 0.75), (4, 0.5)]
 SHARES = [0.25, 0.5, 0.75, 0.9]
@@ -37,14 +37,6 @@ def lines_of(command):
     print("+", " ".join(command)[:200], file=sys.stderr, flush=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def exported(program, out, kind, name):
-    """An adapter or a pool as a folder."""
-    if not out.exists():
-        out.parent.mkdir(exist_ok=True)
-        program.run(kind, "export", name, "--out", out)
-    return out.resolve()
 
 
 def main():

@@ -147,10 +147,18 @@ def tune_letters(program, base, size, seed, name="letters", count=None):
     return names
 
 
-def recycle(program, runs, work, name, pool, fields, images, size, seed, per_class=None, real=None):
+def exported(program, out, kind, name):
+    """An adapter or a pool as a folder."""
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        program.run(kind, "export", name, "--out", out)
+    return out.resolve()
+
+
+def recycle(program, runs, work, name, pool, fields, images, size, seed, per_class=None, real=None, more=()):
     """Makes the meta-LoRA `name` with meta-training `fields` and inversion fields `images`; writes what it took and what held-out synthetic tasks say.
 
-    With `real`, a folder, its pictures stand in for synthetic images.
+    With `real`, a folder, its pictures stand in for synthetic images; `more` are further words of the command.
     """
     if runs.find(seed=seed, name=name):
         return
@@ -160,7 +168,7 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     learning.write_text(json.dumps({"preset": "fast", **fields, **size.recipe, "seed": seed}))
     shortened = {"steps": 2} if size is Small else {}
     inversion.write_text(json.dumps({"seed": seed, **images, **shortened, "images_per_class": per_class or size.per_class}))
-    flags = ["--recipe", learning, "--inversion", inversion] + (["--real", real] if real else [])
+    flags = ["--recipe", learning, "--inversion", inversion, *more] + (["--real", real] if real else [])
     _, wall, processor, peak = program.measured("recycle", *pool, "--name", name, *flags)
     figures = json.loads(program.run("adapter", "show", name, "--json"))["lineage"]["recipe"]["figures"]
     kept = [state for state in figures["validations"] if state["episode"] == figures["kept_episode"]] or figures["validations"][-1:]

@@ -150,10 +150,11 @@ def domains(seed, of_choice=False):
     splits = [split for split in dict.fromkeys(row["split"] for row in own) if split.startswith("validation ") == of_choice]
     names = list(dict.fromkeys(row["name"] for row in own))
     lines = [("bare backbone", "bare")]
+    recipe = next((name for name in RECIPES if name in names), "ours")
     for pool in POOLS:
-        lines.append((f"meta-LoRA of {pool}", "ours" if pool == "letters" else f"pool-{pool}"))
+        lines.append((f"meta-LoRA of {pool}", recipe if pool == "letters" else f"pool-{pool}"))
         lines += [(f"sum of {pool} × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {pool}")]
-    lines += [(f"meta-LoRA of letters × {name.split()[0][4:]}", name) for name in names if name.endswith(" of ours")]
+    lines += [(f"meta-LoRA of letters × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {recipe}")]
     rows = []
     for shot in (1, 5):
         for label, name in lines:
