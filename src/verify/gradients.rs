@@ -62,6 +62,7 @@ pub(super) fn adapted(
         &mut prototypes,
         episode.labels(),
         episode.teacher(),
+        &[],
     )?;
     for name in names {
         let factor = name
