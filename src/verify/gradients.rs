@@ -62,7 +62,6 @@ pub(super) fn adapted(
         &mut prototypes,
         episode.labels(),
         episode.teacher(),
-        &[],
     )?;
     for name in names {
         let factor = name

@@ -28,7 +28,6 @@ pub(super) struct Episode {
     pub queries: Vec<usize>,
     /// `[queries, classes]`; `None` for a task of several adapters.
     pub teacher_logits: Option<Vec<f32>>,
-    pub own_features: Vec<Vec<f32>>,
 }
 
 impl Episode {
@@ -65,55 +64,11 @@ impl Episode {
                 })
                 .collect()
         });
-        let sigma = super::member::try_value("TRY_ENSEMBLE");
-        let is_wanted = sigma > 0.0
-            && (task.teacher.is_none() || super::member::try_value("TRY_ENSEMBLE_ALL") > 0.0);
-        let of = |own: &Taken| sources[own.source].ensemble.get(own.image);
-        let teacher_logits = if is_wanted && taken.iter().all(|own| of(own).is_some()) {
-            let teachers = sources.len();
-            let count = task.classes.len();
-            let mut sums = vec![0.0f64; queries.len() * count];
-            for k in 0..teachers {
-                let width = of(&taken[0]).map_or(0, |own| own[k].len());
-                let mut prototypes = vec![vec![0.0f64; width]; count];
-                let mut sizes = vec![0.0f64; count];
-                for (own, &label) in taken.iter().zip(&supports) {
-                    if let Some(own) = of(own) {
-                        sizes[label] += 1.0;
-                        for (slot, value) in prototypes[label].iter_mut().zip(&own[k]) {
-                            *slot += f64::from(*value);
-                        }
-                    }
-                }
-                for (own, size) in prototypes.iter_mut().zip(&sizes) {
-                    own.iter_mut().for_each(|v| *v /= size);
-                }
-                for (row, own) in taken[supports.len()..].iter().enumerate() {
-                    let Some(own) = of(own) else { continue };
-                    for (c, prototype) in prototypes.iter().enumerate() {
-                        let d: f64 = prototype
-                            .iter()
-                            .zip(&own[k])
-                            .map(|(p, q)| (p - f64::from(*q)).powi(2))
-                            .sum();
-                        sums[row * count + c] -= sigma * d / teachers as f64;
-                    }
-                }
-            }
-            Some(sums.into_iter().map(|v| v as f32).collect())
-        } else {
-            teacher_logits
-        };
-        let own_features = taken
-            .iter()
-            .filter_map(|own| sources[own.source].own_features.get(own.image).cloned())
-            .collect();
         Self {
             taken,
             supports,
             queries,
             teacher_logits,
-            own_features,
         }
     }
 

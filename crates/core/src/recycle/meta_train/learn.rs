@@ -38,21 +38,7 @@ impl MetaTraining {
 
     pub(super) fn prepare(&mut self) -> Result<StepReport, MetaTrainError> {
         let (source, first) = self.preparations[self.prepared];
-        let all: Vec<Adapter> = if super::member::try_value("TRY_ENSEMBLE") > 0.0 {
-            self.sources
-                .iter()
-                .map(|own| own.member.adapter.clone())
-                .collect()
-        } else {
-            vec![]
-        };
-        self.sources[source].prepare(
-            &mut self.session,
-            &self.table,
-            first,
-            self.first_layer,
-            &all,
-        )?;
+        self.sources[source].prepare(&mut self.session, &self.table, first, self.first_layer)?;
         self.prepared += 1;
         Ok(StepReport {
             phase: "preparing the images",
@@ -189,14 +175,7 @@ fn task_gradients<'s>(
         queries: &episode.queries,
     };
     let goal = validation::goal(episode, recipe);
-    episode_gradients(
-        session,
-        &batch.input(student),
-        prototypes,
-        labels,
-        goal,
-        &episode.own_features,
-    )
+    episode_gradients(session, &batch.input(student), prototypes, labels, goal)
 }
 
 fn figures(

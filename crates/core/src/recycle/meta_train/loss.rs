@@ -97,7 +97,6 @@ pub fn episode_gradients<'s>(
     prototypes: &mut PrototypeScores,
     labels: EpisodeLabels<'_>,
     goal: Goal<'_>,
-    own_features: &[Vec<f32>],
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
     let differentiate = Differentiate {
         pixels: false,
@@ -106,30 +105,6 @@ pub fn episode_gradients<'s>(
     let output = session.forward_for(input, Wanted::default(), differentiate)?;
     let features = output.features.data();
     let mut dfeatures = vec![0.0; features.len()];
-    let mut loss = episode_loss(prototypes, features, labels, goal, Some(&mut dfeatures))?;
-    let weight = super::member::try_value("TRY_FEATURES");
-    let images = labels.supports.len() + labels.queries.len();
-    if weight > 0.0 && own_features.len() == images {
-        if super::member::try_value("TRY_INSTEAD") > 0.0 && matches!(goal, Goal::Teacher { .. }) {
-            dfeatures.fill(0.0);
-        }
-        let width = features.len() / images;
-        for (image, target) in own_features.iter().enumerate() {
-            let f = &features[image * width..][..width];
-            let l = f.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let cos: f64 = f
-                .iter()
-                .zip(target)
-                .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                .sum::<f64>()
-                / l;
-            loss.loss += (weight * (1.0 - cos) / images as f64) as f32;
-            let df = &mut dfeatures[image * width..][..width];
-            for ((slot, a), b) in df.iter_mut().zip(f).zip(target) {
-                *slot -=
-                    (weight / images as f64 * (f64::from(*b) - cos * f64::from(*a) / l) / l) as f32;
-            }
-        }
-    }
+    let loss = episode_loss(prototypes, features, labels, goal, Some(&mut dfeatures))?;
     Ok((loss, session.backward(&dfeatures, None)?))
 }

@@ -36,20 +36,6 @@ pub(super) struct Source {
     tokens: Option<Vec<u32>>,
     /// `[images, kept, width]` before the student's first layer, of the images and of their mirror images.
     prefix: Option<[Tensor; 2]>,
-    pub own_features: Vec<Vec<f32>>,
-    pub ensemble: Vec<Vec<Vec<f32>>>,
-}
-
-pub(super) fn try_value(name: &str) -> f64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0.0)
-}
-
-fn unit(v: &[f32]) -> Vec<f32> {
-    let l = v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    v.iter().map(|x| (f64::from(*x) / l) as f32).collect()
 }
 
 /// One image as a task takes it.
@@ -98,8 +84,6 @@ impl Source {
             kept,
             tokens,
             prefix: None,
-            own_features: vec![],
-            ensemble: vec![],
             member,
         })
     }
@@ -170,7 +154,6 @@ impl Source {
         table: &[[f32; 256]; 3],
         first: usize,
         first_layer: Option<usize>,
-        all: &[Adapter],
     ) -> Result<(), OperationError> {
         let end = (first + IMAGES_AT_ONCE).min(self.images());
         let seen = self.pixels(first..end, false, table);
@@ -191,25 +174,8 @@ impl Source {
                     tokens.extend(most_attended(attention.row(row), dropped));
                 }
             }
-            for row in 0..end - first {
-                self.own_features.push(unit(output.features.row(row)));
-            }
             // Images are prepared in their order.
             self.tokens.get_or_insert_default().extend(tokens);
-        }
-        if try_value("TRY_ENSEMBLE") > 0.0 {
-            let mut each = vec![vec![]; end - first];
-            for adapter in all {
-                let input = Input {
-                    adapter: Some(adapter),
-                    ..Input::pixels(&seen)
-                };
-                let output = session.forward(&input, Wanted::default())?;
-                for (row, each) in each.iter_mut().enumerate() {
-                    each.push(unit(output.features.row(row)));
-                }
-            }
-            self.ensemble.extend(each);
         }
         let Some(layer) = first_layer else {
             return Ok(());
