@@ -150,11 +150,14 @@ def domains(seed, of_choice=False):
     splits = [split for split in dict.fromkeys(row["split"] for row in own) if split.startswith("validation ") == of_choice]
     names = list(dict.fromkeys(row["name"] for row in own))
     lines = [("bare backbone", "bare")]
-    recipe = next((name for name in RECIPES if name in names), "ours")
+    # Those of the letters have the names of their recipes.
+    recipes = [name for name in RECIPES if name in names or any(other.endswith(f" of {name}") for other in names)]
+    of_letters = {recipe: "meta-LoRA of letters" if recipe == "ours" else f"{recipe} of letters" for recipe in recipes}
     for pool in POOLS:
-        lines.append((f"meta-LoRA of {pool}", recipe if pool == "letters" else f"pool-{pool}"))
+        lines += [(label, recipe) for recipe, label in of_letters.items()] if pool == "letters" else [(f"meta-LoRA of {pool}", f"pool-{pool}")]
         lines += [(f"sum of {pool} × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {pool}")]
-    lines += [(f"meta-LoRA of letters × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {recipe}")]
+    for recipe, label in of_letters.items():
+        lines += [(f"{label} × {name.split()[0][4:]}", name) for name in names if name.endswith(f" of {recipe}")]
     rows = []
     for shot in (1, 5):
         for label, name in lines:
@@ -176,19 +179,23 @@ def quality():
     figures = [*FIGURES, *OF_REAL]
     rows, found = [], []
     for own in table.rows:
-        reached = accuracies.find(seed=own["seed"], split="test", shot=1, name=own["name"])
+        reached = [row for shot in (1, 5) for row in accuracies.find(seed=own["seed"], split="test", shot=shot, name=own["name"])]
         if reached:
-            found.append((own, reached[0]))
-            rows.append([own["name"], *(f"{float(own[name]):.3f}" if own[name] else "" for name in figures), number(reached[0]["accuracy"], reached[0]["ci95"])])
-    if len(found) > 2:
-        accuracy = ranks([float(reached["accuracy"]) for _, reached in found])
-        row = ["rank correlation with the accuracy"]
-        for name in figures:
-            values = [own[name] for own, _ in found]
-            places = ranks([float(value) for value in values]) if "" not in values else []
-            row.append(f"{statistics.correlation(places, accuracy):.2f}" if len(set(places)) > 1 else "")
-        rows.append([*row, ""])
-    return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot"], rows)
+            found.append((own, reached))
+            measured = [number(row["accuracy"], row["ci95"]) for row in reached]
+            rows.append([own["name"], *(f"{float(own[name]):.3f}" if own[name] else "" for name in figures), *measured, *[""] * (2 - len(measured))])
+    controls = {line.name for line in GROUPS["controls"][1:]}
+    of_tuned = [(own, reached) for own, reached in found if own["name"] not in controls]
+    for label, kinds, shot in [("all", found, 0), ("without the controls", of_tuned, 0), ("without the controls", of_tuned, 1)]:
+        if len(kinds) > 2 and all(len(reached) > shot for _, reached in kinds):
+            accuracy = ranks([float(reached[shot]["accuracy"]) for _, reached in kinds])
+            row = [f"rank correlation with {['1 shot', '5 shots'][shot]}, {label}"]
+            for name in figures:
+                values = [own[name] for own, _ in kinds]
+                places = ranks([float(value) for value in values]) if "" not in values else []
+                row.append(f"{statistics.correlation(places, accuracy):.2f}" if len(set(places)) > 1 else "")
+            rows.append([*row, "", ""])
+    return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot", "5 shots"], rows)
 
 
 def distances():
