@@ -64,10 +64,14 @@ EQUATIONS = [
 ]
 
 
+class NoSuchLine(Exception):
+    pass
+
+
 def lines_of_equations(root):
     """A row for each equation, with a link to its file as seen from docs/.
 
-    Raises ValueError, which names it, for a line that is not there, or there more than once.
+    Raises NoSuchLine, which names it, for a line that is not there, or there more than once.
     """
     found = []
     for equation, *place in EQUATIONS:
@@ -77,7 +81,7 @@ def lines_of_equations(root):
         file, line = place
         lines = [own.strip() for own in (root / CORE / file).read_text(encoding="utf-8").splitlines()]
         if lines.count(line) != 1:
-            raise ValueError(f"{CORE}/{file} has {lines.count(line)} lines `{line}`; it should be the one of {equation}")
+            raise NoSuchLine(f"{CORE}/{file} has {lines.count(line)} lines `{line}`; it should be the one of {equation}")
         found.append([equation, f"`{line}`", f"[{file}](../{CORE}/{file})"])
     # A bar would end a cell.
     return [[cell.replace("|", "\\|") for cell in row] for row in found]

@@ -42,7 +42,8 @@ def lines_of(command):
 def main():
     asked = common_options(__doc__).parse_args()
     size, seed = (Small if asked.small else Full), asked.seed
-    adapters, steps, places = (1, 4, PLACES[:1]) if asked.small else (2, 24, PLACES)
+    # With fewer steps each one judges the images, and none is timed.
+    adapters, steps, places = (1, 20, PLACES[:1]) if asked.small else (2, 24, PLACES)
     base, _, _ = glyphs(asked.work, size)
     program, examples = Program(asked), build()
     letters = tune_letters(program, base, size, seed)

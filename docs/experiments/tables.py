@@ -18,7 +18,7 @@ import sys
 from ablations import GROUPS
 from distance import DISTANCES
 from domains import POOLS
-from equations import CORE, lines_of_equations
+from equations import CORE, NoSuchLine, lines_of_equations
 from glyphs import BOUNDS, MERGES, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table, mean_accuracy
@@ -167,6 +167,11 @@ def domains(seed, of_choice=False):
     return markdown(["", "shots", *(split.removeprefix("validation ") for split in splits)], rows)
 
 
+def pools():
+    """The seed in which there are meta-LoRAs of several domains."""
+    return domains(next(row["seed"] for row in table_of("domains").rows if row["name"].startswith("pool-")))
+
+
 def ranks(values):
     """Places in ascending order; equal values share the middle of theirs."""
     ordered = sorted(values)
@@ -193,7 +198,7 @@ def quality():
             for name in figures:
                 values = [own[name] for own, _ in kinds]
                 places = ranks([float(value) for value in values]) if "" not in values else []
-                row.append(f"{statistics.correlation(places, accuracy):.2f}" if len(set(places)) > 1 else "")
+                row.append(f"{statistics.correlation(places, accuracy):.2f}" if min(len(set(places)), len(set(accuracy))) > 1 else "")
             rows.append([*row, "", ""])
     return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot", "5 shots"], rows)
 
@@ -220,7 +225,7 @@ TABLES = {
     "distance-signs": lambda: distance_to_bound("signs"),
     "domains": lambda: domains(0),
     "domains-choice": lambda: domains(0, of_choice=True),
-    "pools": lambda: domains(1),
+    "pools": pools,
     "quality": quality,
     "pruned": pruned,
     "tokens": tokens,
@@ -239,7 +244,7 @@ def main():
     text = METHOD.read_text(encoding="utf-8")
     try:
         written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
-    except ValueError as problem:
+    except NoSuchLine as problem:
         sys.exit(f"{problem}\nhint: name the line that does it now in docs/experiments/equations.py")
     if not asked.check:
         asked.out.write_text(written, encoding="utf-8")
