@@ -2,7 +2,8 @@
 """Meta-LoRAs away from home: on other scripts, drawn shapes and textures, clothes and photographs; pools of adapters from several of these; and the
 one in the box.
 
-    python docs/experiments/domains.py WORK --seed 0 --recipe together --pools letters
+    python docs/experiments/domains.py WORK --seed 0 --pools letters                       the one in the box
+    python docs/experiments/domains.py WORK --seed 0 --pools letters --recipe together
     python docs/experiments/domains.py WORK --seed 1 --without-factor
 
 Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA it takes. Clothes (Fashion-MNIST) and textures lend some classes to adapters and
@@ -98,7 +99,7 @@ def main():
         if not all(domain in adapters for domain in POOLS[name]):
             continue
         pool = [adapter for domain, count in POOLS[name].items() for adapter in adapters[domain][:count]]
-        made = asked.recipe if name == "letters" else f"pool-{name}"
+        made = asked.recipe if name == "letters" else f"pool-{name}" + ("" if asked.recipe == "ours" else f"-{asked.recipe}")
         recycle(program, runs, work, made, pool, *RECIPES[asked.recipe], size, seed)
         for domain, (folder, shots) in tests.items():
             own = with_fewer_queries(size) if domain == "photographs" else size

@@ -54,6 +54,7 @@ def main():
     parser = common_options(__doc__)
     parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="recipes to choose among")
     parser.add_argument("--bounds", nargs="*", choices=BOUNDS, default=list(BOUNDS), help="of meta-training on real pictures, which takes longest")
+    parser.add_argument("--last", action="store_true", help="measure the last states of the recipes, too, where the best validated one is another")
     parser.add_argument("--without-tune", action="store_true", help="leave out the LoRA that is tuned for each task")
     parser.add_argument("--tests", nargs="+", choices=TESTS, default=TESTS, help="capitals and digits, Greek letters, all of these")
     parser.add_argument("--ranks", nargs="*", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
@@ -79,16 +80,19 @@ def main():
     for name in asked.bounds:
         recycle(program, runs, asked.work, name, pool, BOUNDS[name], HARD, size, seed, size.pictures, base)
 
+    made = {adapter["name"] for adapter in program.json("adapter", "list")}
+    lasts = [last for name in asked.only if asked.last and (last := f"{name}-last") in made]
+
     def choose(names, **key):
         return max(names, key=lambda name: mean_accuracy(table, seed=seed, split="validation", name=name, **key))
 
     grid = [merge for factors in MERGES.values() for merge in factors]
-    evaluate(program, table, validation, "validation", size.shots, size, seed, [*asked.only, *asked.bounds])
+    evaluate(program, table, validation, "validation", size.shots, size, seed, [*asked.only, *lasts, *asked.bounds])
     evaluate(program, table, validation, "validation", [1], size, seed, [], pool, ["bare"])
     for rank in ranks:
         evaluate(program, table, validation, "validation", [1], size, seed, [], pool, grid, rank)
     best = CHOSEN if CHOSEN in asked.only else choose(asked.only or asked.bounds)
-    names = [best, *(name for name in [*asked.only, *asked.bounds] if name != best)]
+    names = [best, *(name for name in [*asked.only, *lasts, *asked.bounds] if name != best)]
     for split, folder in tests.items():
         evaluate(program, table, folder, split, size.shots, size, seed, names, pool, WITHOUT_FACTOR)
         for rank in ranks:

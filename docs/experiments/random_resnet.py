@@ -11,9 +11,13 @@ import argparse
 import json
 import pathlib
 import struct
+import sys
 
-import numpy
-from PIL import Image
+try:
+    import numpy
+    from PIL import Image
+except ImportError as missing:
+    sys.exit(f"{missing.name} is missing\nhint: python3 -m pip install numpy pillow")
 
 SIDE = 98
 CHANNELS = [32, 64, 128, 256]

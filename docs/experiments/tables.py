@@ -23,6 +23,8 @@ from glyphs import BOUNDS, MERGES, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table, mean_accuracy
 
+# Best validated and last.
+STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
 RESULTS, METHOD = ROOT / "docs/experiments/results", ROOT / "docs/METHOD.md"
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -54,7 +56,7 @@ def methods(asked_rank, split="test"):
     factors_of = [name for factors in MERGES.values() for name in factors]
     chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in factors_of}
     seeds = sorted(chosen)
-    ours = [(name, [name], "") for name in [*RECIPES, *BOUNDS]]
+    ours = [(name, [name], "") for name in [*STATES, *BOUNDS]]
     others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
     merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
@@ -87,7 +89,7 @@ def distance_to_bound(split="test"):
         measured = [name for name in BOUNDS if table.find(seed=seed, split="validation", name=name)]
         bounds[seed] = max(measured, key=lambda name: mean_accuracy(table, seed=seed, split="validation", name=name))
     rows = []
-    for recipe in RECIPES:
+    for recipe in STATES:
         for seed in seeds:
             for shot in (1, 5):
                 bare, own, real = ([float(row["accuracy"]) for row in table.find(seed=seed, split=split, shot=shot, name=name)] for name in ("bare", recipe, bounds[seed]))
@@ -100,17 +102,17 @@ def pruned():
     """Inversion with pruning by layer, ratio and mode, means over the adapters; cross-entropies and times beside those of the same run without pruning."""
     table = table_of("pruned")
     rows = []
-    for layer, ratio in dict.fromkeys((row["layer"], row["ratio"]) for row in table.rows):
+    for seed, layer, ratio in dict.fromkeys((row["seed"], row["layer"], row["ratio"]) for row in table.rows):
         modes = dict.fromkeys(row["mode"] for row in table.rows)
-        own = {mode: table.find(layer=layer, ratio=ratio, mode=mode) for mode in modes}
+        own = {mode: table.find(seed=seed, layer=layer, ratio=ratio, mode=mode) for mode in modes}
         for mode in modes:
 
             def mean(name, mode=mode):
                 return statistics.mean(float(row[name]) for row in own[mode])
 
             faster = mean("milliseconds_a_step", "dense") / mean("milliseconds_a_step")
-            rows.append([f"layer {layer}, {float(ratio):.2f}", mode, f"{faster:.2f}", f"{100 * mean('teacher_accuracy'):.1f}", f"{mean('teacher_cross_entropy'):.3f}", f"{mean('bare_cross_entropy'):.3f}"])
-    return markdown(["pruned", "", "× steps a second", "teacher accuracy %", "teacher cross-entropy", "bare cross-entropy"], rows)
+            rows.append([seed, f"layer {layer}, {float(ratio):.2f}", mode, f"{faster:.2f}", f"{100 * mean('teacher_accuracy'):.1f}", f"{mean('teacher_cross_entropy'):.3f}", f"{mean('bare_cross_entropy'):.3f}"])
+    return markdown(["seed", "pruned", "", "× steps a second", "teacher accuracy %", "teacher cross-entropy", "bare cross-entropy"], rows)
 
 
 def tokens():
@@ -119,8 +121,8 @@ def tokens():
     for row in table_of("tokens").rows:
         if row["prototypes"] == "patches":
             share = f"{100 * float(row['sparsity']):.0f} %"
-            rows.append([share, "stay" if row["tokens"] == "kept" else "left out", *(f"{float(row[figure]):.3f}" for figure in ("own_class", "other_class")), f"{100 * float(row['nearest_to_own']):.1f} %"])
-    return markdown(["left out", "patches", "cosine to their class", "to the nearest other", "nearest to their class"], rows)
+            rows.append([row["seed"], share, "stay" if row["tokens"] == "kept" else "left out", *(f"{float(row[figure]):.3f}" for figure in ("own_class", "other_class")), f"{100 * float(row['nearest_to_own']):.1f} %"])
+    return markdown(["seed", "left out", "patches", "cosine to their class", "to the nearest other", "nearest to their class"], rows)
 
 
 def ablation(group):
@@ -169,7 +171,7 @@ def domains(seed, of_choice=False):
 
 def pools():
     """The seed in which there are meta-LoRAs of several domains."""
-    return domains(next(row["seed"] for row in table_of("domains").rows if row["name"].startswith("pool-")))
+    return domains(next((row["seed"] for row in table_of("domains").rows if row["name"].startswith("pool-")), 1))
 
 
 def ranks(values):
@@ -188,19 +190,19 @@ def quality():
         if reached:
             found.append((own, reached))
             measured = [number(row["accuracy"], row["ci95"]) for row in reached]
-            rows.append([own["name"], *(f"{float(own[name]):.3f}" if own[name] else "" for name in figures), *measured, *[""] * (2 - len(measured))])
+            rows.append([own["seed"], own["name"], *(f"{float(own[name]):.3f}" if own[name] else "" for name in figures), *measured, *[""] * (2 - len(measured))])
     controls = {line.name for line in GROUPS["controls"][1:]}
     of_tuned = [(own, reached) for own, reached in found if own["name"] not in controls]
     for label, kinds, shot in [("all", found, 0), ("without the controls", of_tuned, 0), ("without the controls", of_tuned, 1)]:
         if len(kinds) > 2 and all(len(reached) > shot for _, reached in kinds):
             accuracy = ranks([float(reached[shot]["accuracy"]) for _, reached in kinds])
-            row = [f"rank correlation with {['1 shot', '5 shots'][shot]}, {label}"]
+            row = ["", f"rank correlation with {['1 shot', '5 shots'][shot]}, {label}"]
             for name in figures:
                 values = [own[name] for own, _ in kinds]
                 places = ranks([float(value) for value in values]) if "" not in values else []
                 row.append(f"{statistics.correlation(places, accuracy):.2f}" if min(len(set(places)), len(set(accuracy))) > 1 else "")
             rows.append([*row, "", ""])
-    return markdown(["", *(name.replace("_", " ") for name in figures), "test: 1 shot", "5 shots"], rows)
+    return markdown(["seed", "", *(name.replace("_", " ") for name in figures), "test: 1 shot", "5 shots"], rows)
 
 
 def distances():
