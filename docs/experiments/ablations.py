@@ -12,11 +12,10 @@ minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks)
 
 import json
 import shutil
-import subprocess
 import sys
 
 from glyphs import OURS, TOGETHER
-from recycled import HARD, PLAIN, ROOT, Full, Program, Small, Table, common_options, drawn, evaluate, exported, glyphs, recycle, tune_letters
+from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, drawn, evaluate, exported, glyphs, recycle, tune_letters
 
 BASE = {**OURS, "episodes": 300}
 AROUND = {**TOGETHER, "episodes": 600}
@@ -145,11 +144,11 @@ def images_of(program, work, indices, seed):
 
 def resnet_of(work):
     """The ResNet of random filters for the BatchNorm prior, with statistics of the photographs."""
+    # Needs numpy, which tables.py does without.
+    from random_resnet import random_resnet, write
+
     out = work / "random-resnet.safetensors"
-    if not out.exists():
-        command = [sys.executable, ROOT / "docs/experiments/random_resnet.py", work / "photographs", out]
-        if subprocess.run([str(word) for word in command]).returncode:
-            sys.exit("there is no ResNet for the BatchNorm prior; leave it out with --without few-batch-norm")
+    write(random_resnet(work / "photographs"), out)
     return out
 
 
