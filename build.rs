@@ -1,4 +1,4 @@
-//! Lists the files that the page is made of, so that the binary carries them, and makes cargo notice new migrations.
+//! Lists the files that the page is made of, so that the binary carries them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,6 @@ use std::{env, fs, io};
 const EMBEDDED_FOLDERS: [(&str, &str); 2] = [("static", ""), ("assets/examples", "examples/")];
 
 fn main() -> io::Result<()> {
-    // `sqlx::migrate!` reads the folder while compiling.
-    println!("cargo::rerun-if-changed=migrations");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let mut files = Vec::new();
     for (folder, served_as) in EMBEDDED_FOLDERS {

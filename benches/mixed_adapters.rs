@@ -1,10 +1,10 @@
 //! What adapters cost in a batch on ONNX Runtime: the same images without adapters and with 8 in turns, dinov2-s8 at 98 px.
 //! Rounds alternate, so that a slow moment of the machine meets all; medians and their ratio to the bare batch are printed.
 
-use lora_recycle::adapter::{Adapter, Factors, Site, Target};
-use lora_recycle::backbone::{Backbone, embedded};
 use lora_recycle::inference::{Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs};
-use lora_recycle::tensor::Tensor;
+use model::adapter::{Adapter, Factors, Site, Target};
+use model::backbone::{Backbone, embedded};
+use model::tensor::Tensor;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;

@@ -5,10 +5,5 @@ pub mod app;
 pub mod cli;
 pub mod inference;
 pub mod jobs;
-pub mod store;
 pub mod verify;
 pub mod web;
-
-pub use lora_recycle_core::{
-    adapter, backbone, engine, image_input, process_memory, recycle, tensor, tensor_file,
-};

@@ -11,17 +11,17 @@ pub use answer::{
     RefusedSupport, SupportClass,
 };
 
-use crate::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
-use crate::image_input::{ImageLimits, load_pixels};
 use crate::inference::classify::{Classifier, Metric, Support};
 use crate::inference::{
     Device, EncodeError, EncodeRow, Encoded, EncoderChoice, EncoderInfo, EncoderService,
     OrtOptions, Outputs, ServiceLimits, open_encoder,
 };
-use crate::recycle::prototype::Distance;
-use crate::tensor::Tensor;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use model::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
+use model::image_input::{ImageLimits, load_pixels};
+use model::tensor::Tensor;
 use rayon::prelude::*;
+use recycle::prototype::Distance;
 use registry::{BARE, EMBEDDED_SOURCE, Registry, RegistryError, ServedAdapter};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

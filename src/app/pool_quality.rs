@@ -3,12 +3,12 @@
 use super::evaluation::Pass;
 use super::registry::RegistryError;
 use super::{App, AppError};
-use crate::adapter::Adapter;
-use crate::recycle::labelled_images::{LabelledImages, by_class};
-use crate::recycle::quality::{QualityError, RealComparison, compare_with_real, diversity};
-use crate::store::PoolRecord;
+use model::adapter::Adapter;
+use recycle::labelled_images::{LabelledImages, by_class};
+use recycle::quality::{QualityError, RealComparison, compare_with_real, diversity};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use store::PoolRecord;
 use thiserror::Error;
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -5,11 +5,11 @@ use super::adapter::{change, read};
 use super::options::{Common, print_json, print_line};
 use crate::app::open_backbone;
 use crate::app::registry::{EMBEDDED_SOURCE, RegistryError};
-use crate::backbone::{Backbone, EMBEDDED_NAME};
-use crate::store::Name;
 use clap::{Args, Subcommand};
+use model::backbone::{Backbone, EMBEDDED_NAME};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use store::Name;
 
 #[derive(Debug, Subcommand)]
 pub enum BackboneCommand {

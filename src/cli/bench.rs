@@ -3,12 +3,12 @@
 use super::CliError;
 use super::options::{Common, print_json, print_line};
 use crate::app::open_backbone;
-use crate::engine::measure::{Prepared, SIZES, STEPS, Size, Step};
 use crate::inference::{EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder};
-use crate::process_memory::{peak_mebibytes, reset_peak};
-use crate::tensor::Tensor;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use engine::measure::{Prepared, SIZES, STEPS, Size, Step};
+use engine::process_memory::{peak_mebibytes, reset_peak};
+use model::tensor::Tensor;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;

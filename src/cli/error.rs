@@ -1,14 +1,14 @@
 //! What a command says when it fails: a sentence, what to do next, and an exit code.
 
-use crate::adapter::ExportError;
 use crate::app::AppError;
 use crate::app::evaluation::EvaluationError;
 use crate::app::pool_quality::PoolQualityError;
 use crate::app::registry::RegistryError;
 use crate::inference::EncodeError;
 use crate::jobs::RequestError;
-use crate::store::StoreError;
+use model::adapter::ExportError;
 use std::process::ExitCode;
+use store::StoreError;
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use crate::app::evaluation::{
     Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Known,
     LeaveOneOut, Method, MethodKind, MethodReport,
 };
-use crate::recycle::episode::{EpisodeShape, draw_episodes};
-use crate::recycle::prototype::Distance;
 use clap::Args;
+use recycle::episode::{EpisodeShape, draw_episodes};
+use recycle::prototype::Distance;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]

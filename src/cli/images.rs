@@ -1,13 +1,13 @@
 //! Pictures named on the command line.
 
 use super::CliError;
-use crate::adapter::{NamedFile, write_zip};
 use crate::app::{NamedImage, SupportClass};
-use crate::backbone::Preprocess;
-use crate::image_input::{ImageLimits, load_levels};
 use crate::jobs::LabelledImage;
-use crate::recycle::labelled_images::LabelledImages;
+use model::adapter::{NamedFile, write_zip};
+use model::backbone::Preprocess;
+use model::image_input::{ImageLimits, load_levels};
 use rayon::prelude::*;
+use recycle::labelled_images::LabelledImages;
 use std::path::{Path, PathBuf};
 
 /// Classes of a folder: each sub-folder is a class, its files (at any depth) are the pictures, in the order of their names.

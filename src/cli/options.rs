@@ -3,12 +3,12 @@
 use super::CliError;
 use crate::app::registry::{Registry, RegistryError, Shipped};
 use crate::app::{App, AppOptions};
-use crate::backbone::EMBEDDED_NAME;
-use crate::image_input::ImageLimits;
 use crate::inference::{Device, EncoderChoice};
-use crate::recycle::episode::EpisodeShape;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use model::backbone::EMBEDDED_NAME;
+use model::image_input::ImageLimits;
+use recycle::episode::EpisodeShape;
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;

@@ -3,14 +3,14 @@
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use super::pool_quality::QualityOptions;
-use crate::adapter::NamedFile;
 use crate::app::registry::Registry;
-use crate::image_input::{Levels, encode_png};
 use crate::jobs::pool::PoolSummary;
-use crate::recycle::pool::Pool;
-use crate::store::{PoolRecord, Store, StoreError};
 use clap::{Args, Subcommand};
+use model::adapter::NamedFile;
+use model::image_input::{Levels, encode_png};
+use recycle::pool::Pool;
 use std::path::{Path, PathBuf};
+use store::{PoolRecord, Store, StoreError};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "A pool is named by its id, or by the start of it.

@@ -6,11 +6,11 @@ use super::{CliError, images};
 use crate::app::App;
 use crate::app::evaluation::{Evaluation, EvaluationRecipe};
 use crate::app::pool_quality::PoolQuality;
-use crate::recycle::episode::EpisodeShape;
-use crate::store::PoolRecord;
 use clap::Args;
+use recycle::episode::EpisodeShape;
 use serde_json::json;
 use std::path::PathBuf;
+use store::PoolRecord;
 
 #[derive(Debug, Args)]
 pub struct QualityOptions {

@@ -4,16 +4,16 @@ use super::options::{Common, block_on, print_json, print_line};
 use super::{CliError, images};
 use crate::app::find_backbone;
 use crate::app::registry::Registry;
-use crate::backbone::Backbone;
-use crate::engine::loss::TokenStatisticsCollector;
-use crate::engine::operation::OperationError;
-use crate::engine::session::{Session, SessionOptions};
-use crate::image_input::{ImageLimits, load_pixels};
-use crate::recycle::token_statistics::add_pictures;
-use crate::tensor::Tensor;
 use clap::{Args, Subcommand};
+use engine::loss::TokenStatisticsCollector;
+use engine::operation::OperationError;
+use engine::session::{Session, SessionOptions};
 use indicatif::{ProgressBar, ProgressStyle};
+use model::backbone::Backbone;
+use model::image_input::{ImageLimits, load_pixels};
+use model::tensor::Tensor;
 use rayon::prelude::*;
+use recycle::token_statistics::add_pictures;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl Build {
         write(&self.out, &bytes)?;
         let report = Report {
             file: self.out.display().to_string(),
-            sha256: crate::backbone::hex(&Sha256::digest(&bytes)),
+            sha256: model::digest::hex(&Sha256::digest(&bytes)),
             backbone_digest: backbone.digest,
             pictures,
             left_out: paths.len() - pictures,

@@ -2,9 +2,9 @@
 //! Knows adapters and the names of the graph's inputs; knows no session and computes nothing.
 
 use super::encoder::EncodeRow;
-use crate::adapter::{Adapter, Site};
-use crate::backbone::onnx::factor_inputs;
-use crate::backbone::{BackboneConfig, Target};
+use model::adapter::{Adapter, Site};
+use model::backbone::onnx::factor_inputs;
+use model::backbone::{BackboneConfig, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -284,9 +284,9 @@ pub fn runs(rows: &[EncodeRow]) -> Vec<&[EncodeRow]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::Factors;
-    use crate::backbone::embedded;
-    use crate::tensor::Tensor;
+    use model::adapter::Factors;
+    use model::backbone::embedded;
+    use model::tensor::Tensor;
 
     fn row(config: &BackboneConfig, rank: usize, target: Target) -> EncodeRow {
         let (outputs, inputs) = target.widths(config);

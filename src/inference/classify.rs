@@ -1,6 +1,6 @@
 //! Few-shot classification: support features in, answers with probabilities and nearest support images out.
 
-use crate::recycle::prototype::{Distance, probabilities};
+use recycle::prototype::{Distance, probabilities};
 use serde::{Deserialize, Serialize};
 
 /// Temperature of the probabilities; chosen on validation classes, see docs/METHOD.md.

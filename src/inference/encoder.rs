@@ -1,8 +1,8 @@
 //! The contract between those who have pixels and those who compute features.
 
-use crate::adapter::Adapter;
-use crate::backbone::BackboneConfig;
-use crate::tensor::Tensor;
+use model::adapter::Adapter;
+use model::backbone::BackboneConfig;
+use model::tensor::Tensor;
 use std::sync::Arc;
 use thiserror::Error;
 

@@ -1,8 +1,8 @@
 //! The classification head that an adapter was tuned with, on what an encoder says of an image.
 
 use super::encoder::Encoded;
-use crate::adapter::{Head, HeadInput};
-use crate::backbone::Architecture;
+use model::adapter::{Head, HeadInput};
+use model::backbone::Architecture;
 
 /// `weight·x + bias`, one logit a class; `None` where `encoded` lacks what the head reads: [`HeadInput::Cls`] and
 /// [`HeadInput::ClsMean`] need the last hidden state, which CLIP gives before its final LayerNorm only.

@@ -4,10 +4,10 @@ use super::encoder::{
     EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,
     common_image_size,
 };
-use crate::adapter::Adapter;
-use crate::backbone::Backbone;
-use crate::engine::session::{Input, Session, SessionOptions, Wanted};
-use crate::tensor::Tensor;
+use engine::session::{Input, Session, SessionOptions, Wanted};
+use model::adapter::Adapter;
+use model::backbone::Backbone;
+use model::tensor::Tensor;
 use std::sync::Arc;
 
 /// Runs a backbone through the engine.

@@ -4,7 +4,7 @@ use super::encoder::{EncodeError, Encoder};
 use super::native_encoder::NativeEncoder;
 use super::ort_encoder::{Device, OrtEncoder, OrtOptions};
 use super::ort_library::{OrtLibraryError, load_ort_library};
-use crate::backbone::Backbone;
+use model::backbone::Backbone;
 use std::sync::Arc;
 
 /// Which encoder computes features.

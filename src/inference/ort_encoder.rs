@@ -6,9 +6,10 @@ use super::encoder::{
     common_image_size,
 };
 use super::ort_library::{ORT_VERSION, load_ort_library};
-use crate::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
-use crate::backbone::{Backbone, hex};
-use crate::tensor::Tensor;
+use model::backbone::Backbone;
+use model::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
+use model::digest::hex;
+use model::tensor::Tensor;
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::GraphOptimizationLevel;

@@ -228,7 +228,7 @@ fn guarded(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Tensor;
+    use model::tensor::Tensor;
 
     /// Answers each image with its first value and counts its calls; refuses negative values, panics on infinity.
     struct Echo {

@@ -4,11 +4,11 @@
 use super::previews::Previews;
 use super::progress::Reporter;
 use super::{JobError, Services};
-use crate::recycle::steps::{StepReport, Steps};
-use crate::store::{JobInput, LogLevel, Progress, Store};
+use recycle::steps::{StepReport, Steps};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use store::{JobInput, LogLevel, Progress, Store};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 

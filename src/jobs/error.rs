@@ -2,8 +2,8 @@
 
 use crate::app::AppError;
 use crate::app::registry::RegistryError;
-use crate::store::{JobFault, StoreError};
 use std::time::Duration;
+use store::{JobFault, StoreError};
 use thiserror::Error;
 
 #[derive(Debug, Clone, PartialEq, Error)]

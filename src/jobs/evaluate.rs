@@ -6,9 +6,9 @@ use super::request::resolve_once;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::evaluation::{Evaluation, EvaluationRecipe, Run};
 use crate::app::registry::check_backbone;
-use crate::store::{AdapterRecord, Digest, LogLevel};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use store::{AdapterRecord, Digest, LogLevel};
 use uuid::Uuid;
 
 /// Compares methods on pictures.

@@ -5,12 +5,12 @@ use super::{JobContext, JobError, LabelledImage, RequestError, Services};
 use crate::app::evaluation::{
     Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, Progress, Run,
 };
-use crate::recycle::episode::draw_episodes;
-use crate::recycle::labelled_images::LabelledImages;
-use crate::recycle::steps::StepReport;
-use crate::store::{Digest, NewInput};
+use recycle::episode::draw_episodes;
+use recycle::labelled_images::LabelledImages;
+use recycle::steps::StepReport;
 use std::ops::ControlFlow;
 use std::sync::mpsc;
+use store::{Digest, NewInput};
 
 /// Pictures that tasks are drawn from.
 pub(super) struct Pictures {

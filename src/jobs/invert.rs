@@ -5,22 +5,20 @@ use super::pool::{PoolSummary, stored_files};
 use super::real_images::{REAL, RealImages, of_classes};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::check_backbone;
-use crate::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
-use crate::engine::loss::TokenStatistics;
-use crate::engine::resnet::ResNet;
-use crate::engine::session::SessionOptions;
-use crate::recycle::inversion::{
-    Inversion, InversionError, InversionRecipe, PriorData, class_label,
-};
-use crate::recycle::pool::{Pool, Provenance, preview};
-use crate::store::{
-    AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
-};
+use engine::loss::TokenStatistics;
+use engine::resnet::ResNet;
+use engine::session::SessionOptions;
+use model::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
+use recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData, class_label};
+use recycle::pool::{Pool, Provenance, preview};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
+use store::{
+    AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
+};
 use uuid::Uuid;
 
 /// Time between two looks at the images of a running job.

@@ -4,9 +4,9 @@ use super::{
     Evaluate, Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError,
     Services, Tune,
 };
-use crate::store::{JobRecord, NewJob};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use store::{JobRecord, NewJob};
 
 /// The kinds of jobs that this program does.
 pub fn product_kinds() -> Kinds {

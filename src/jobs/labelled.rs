@@ -1,7 +1,7 @@
 //! Labelled pictures from a zip that may be hostile: each folder is a class, as on the command line.
 
 use super::{LabelledImage, RequestError};
-use crate::adapter::{FileLimits, NamedFile, read_zip};
+use model::adapter::{FileLimits, NamedFile, read_zip};
 
 /// What a zip of labelled pictures may hold. They hardly compress; pictures of letters on one colour do, a little.
 pub const ARCHIVE_LIMITS: FileLimits = FileLimits {
@@ -62,7 +62,7 @@ fn strip_outer_folder(files: &mut [NamedFile]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::write_zip;
+    use model::adapter::write_zip;
 
     fn zip_of(paths: &[&str]) -> Vec<u8> {
         let files: Vec<NamedFile> = paths

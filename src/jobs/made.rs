@@ -1,7 +1,7 @@
 //! Adapters that a job has made, found again by the job's id.
 
 use super::{JobContext, JobError};
-use crate::store::{AdapterFilter, AdapterRecord, Name};
+use store::{AdapterFilter, AdapterRecord, Name};
 
 /// The adapter called `name` that an earlier run of this job stored before it could say so.
 pub(super) fn made_before(

@@ -35,10 +35,10 @@ pub use services::Services;
 pub use tune::Tune;
 
 use crate::app::registry::RegistryError;
-use crate::backbone::Backbone;
-use crate::store::{Digest, NewInput};
+use model::backbone::Backbone;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use store::{Digest, NewInput};
 use uuid::Uuid;
 
 /// A kind of job. Its fields are its recipe: all that decides the result, besides its inputs. It must be idempotent, since it may

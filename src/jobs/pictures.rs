@@ -1,11 +1,11 @@
 //! Labelled pictures from how they were sent to what a job computes with.
 
 use super::{JobContext, JobError, LabelledImage, RequestError};
-use crate::backbone::Preprocess;
-use crate::image_input::{ImageLimits, load_levels};
-use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError};
-use crate::store::NewInput;
+use model::backbone::Preprocess;
+use model::image_input::{ImageLimits, load_levels};
 use rayon::prelude::*;
+use recycle::labelled_images::{LabelledImages, LabelledImagesError};
+use store::NewInput;
 
 /// Usable pictures, and why others are not.
 pub(crate) struct Prepared {

@@ -1,14 +1,14 @@
 //! Pools between `recycle`, which makes them, and the store, which keeps them: what is stored, and what is shown of it.
 
 use super::JobError;
-use crate::recycle::inversion::Quality;
-use crate::recycle::pool::{self, Pool, PoolError, PoolManifest, preview_file};
-use crate::store::{PoolRecord, Store, StoreError};
+use recycle::inversion::Quality;
+use recycle::pool::{self, Pool, PoolError, PoolManifest, preview_file};
 use serde::{Deserialize, Serialize};
+use store::{PoolRecord, Store, StoreError};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-pub use crate::recycle::pool::IMAGES as IMAGES_FILE;
+pub use recycle::pool::IMAGES as IMAGES_FILE;
 
 /// What is in a pool and how well it came out, as its `summary` in the store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -1,9 +1,9 @@
 //! From the reports of single steps to what is told: rate, time left, and not more often than eyes can follow.
 
-use crate::recycle::steps::StepReport;
-use crate::store::Progress;
+use recycle::steps::StepReport;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use store::Progress;
 
 /// Reports that come faster are left out, but for the first and the last of a phase.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);

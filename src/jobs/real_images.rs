@@ -2,10 +2,10 @@
 
 use super::RequestError;
 use super::pictures::{picture_input, pictures_error, prepare};
-use crate::backbone::Preprocess;
 use crate::jobs::{ARCHIVE_LIMITS, labelled_images};
-use crate::recycle::labelled_images::LabelledImages;
-use crate::store::{Digest, NewInput};
+use model::backbone::Preprocess;
+use recycle::labelled_images::LabelledImages;
+use store::{Digest, NewInput};
 
 /// The part of a request with these pictures, and the role of the job's input.
 pub(super) const REAL: &str = "real";

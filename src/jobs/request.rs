@@ -2,9 +2,9 @@
 
 use super::Services;
 use crate::app::registry::RegistryError;
-use crate::store::{AdapterRecord, StoreError};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use store::{AdapterRecord, StoreError};
 use thiserror::Error;
 use uuid::Uuid;
 

@@ -2,11 +2,11 @@
 
 use crate::app::registry::{Registry, RegistryError};
 use crate::app::{App, AppError};
-use crate::backbone::{Backbone, EMBEDDED_NAME};
-use crate::image_input::ImageLimits;
 use crate::inference::{EncoderService, NativeEncoder, ServiceLimits};
-use crate::store::{Digest, Name, Store};
+use model::backbone::{Backbone, EMBEDDED_NAME};
+use model::image_input::ImageLimits;
 use std::sync::Arc;
+use store::{Digest, Name, Store};
 
 /// Clones share everything.
 #[derive(Clone)]

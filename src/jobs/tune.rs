@@ -4,12 +4,12 @@ use super::made::made_before;
 use super::pictures::{PICTURES, Prepared, picture_input, pictures_error, prepare, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::BARE;
-use crate::engine::session::SessionOptions;
-use crate::recycle::labelled_images::LabelledImages;
-use crate::recycle::tune::{TuneError, TuneOutcome, TuneRecipe, Tuning};
-use crate::store::{Digest, Lineage, LogLevel, Name};
+use engine::session::SessionOptions;
+use recycle::labelled_images::LabelledImages;
+use recycle::tune::{TuneError, TuneOutcome, TuneRecipe, Tuning};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
+use store::{Digest, Lineage, LogLevel, Name};
 
 /// Most adapters of one request.
 const MOST_EPISODES: usize = 1000;

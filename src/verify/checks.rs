@@ -1,8 +1,8 @@
 //! One reference file: which of its tensors were compared, which were inputs, and which nobody asked for.
 
 use super::{TensorCheck, Verification, VerifyError};
-use crate::tensor::Tensor;
-use crate::tensor_file::{TensorError, TensorFile};
+use model::tensor::Tensor;
+use model::tensor_file::{TensorError, TensorFile};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -252,7 +252,7 @@ fn largest_difference(pairs: impl Iterator<Item = (usize, (f64, f64))>) -> Diffe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_file;
+    use model::tensor_file;
     use std::collections::BTreeMap;
 
     fn compared(expected: Vec<f32>, computed: &[f32]) -> TensorCheck {

@@ -2,8 +2,8 @@
 
 use super::VerifyError;
 use super::checks::Checks;
-use crate::recycle::meta_train::{EpisodeLabels, Goal};
-use crate::tensor::Tensor;
+use model::tensor::Tensor;
+use recycle::meta_train::{EpisodeLabels, Goal};
 
 pub(super) struct Episode {
     supports: usize,

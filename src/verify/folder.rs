@@ -1,35 +1,20 @@
 //! A folder with reference values: a backbone with adapters in sub-folders, or a ResNet.
 
+use super::adapter_folder::AdapterFolder;
 use super::checks::Checks;
 use super::published::Published;
 use super::{Verification, VerifyError, batch_norm, gradients, serving};
-use crate::adapter::{Adapter, Candidate, FileLimits, Head, HeadInput, import, read_folder};
-use crate::backbone::{Backbone, load_folder};
-use crate::engine::operation::OperationError;
-use crate::engine::resnet::ResNet;
-use crate::engine::session::{Session, SessionOptions};
 use crate::inference::{EncodeError, Encoder};
-use crate::tensor_file::TensorFile;
+use engine::operation::OperationError;
+use engine::resnet::ResNet;
+use engine::session::{Session, SessionOptions};
+use model::adapter::{Adapter, Candidate, FileLimits, Head, HeadInput, import, read_folder};
+use model::backbone::{Backbone, load_folder};
+use model::tensor_file::TensorFile;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const REFERENCE: &str = "reference.safetensors";
-
-/// A sub-folder with an adapter.
-pub(super) struct AdapterFolder {
-    pub name: String,
-    path: PathBuf,
-    pub adapter: Arc<Adapter>,
-    /// `reference.safetensors` beside it; without one the folder's own has its values.
-    own_reference: Option<Vec<u8>>,
-}
-
-impl AdapterFolder {
-    /// Stands before the names of its tensors.
-    pub fn label(&self) -> String {
-        format!("{}/", self.name)
-    }
-}
 
 /// Compares what is computed with every tensor of `folder`'s `reference.safetensors`, and of those beside its adapters.
 /// `open` gives the encoder; gradients take `threads` threads (0: one a core).

@@ -1,17 +1,18 @@
 //! What the engine's backward must give: the gradient of the tuned head's loss at the pixels, and that of an episode at the
 //! adapter's factors.
 
+use super::VerifyError;
+use super::adapter_folder::AdapterFolder;
 use super::checks::Checks;
 use super::episode::Episode;
-use super::folder::AdapterFolder;
-use super::{GRADIENT_TOLERANCE, VerifyError};
-use crate::adapter::{Head, Side, peft_factor};
-use crate::engine::loss::{PrototypeScores, Scoring};
-use crate::engine::session::{Input, Session, Wanted};
-use crate::engine::vit::Differentiate;
-use crate::recycle::head_pass::HeadPass;
-use crate::recycle::meta_train::episode_gradients;
-use crate::tensor::Tensor;
+use engine::loss::{PrototypeScores, Scoring};
+use engine::session::{Input, Session, Wanted};
+use engine::tolerance;
+use engine::vit::Differentiate;
+use model::adapter::{Head, Side, peft_factor};
+use model::tensor::Tensor;
+use recycle::head_pass::HeadPass;
+use recycle::meta_train::episode_gradients;
 
 pub(super) const AT_PIXELS: Differentiate = Differentiate {
     pixels: true,
@@ -81,7 +82,7 @@ pub(super) fn adapted(
                 &name,
                 found.shape(),
                 found.data(),
-                GRADIENT_TOLERANCE,
+                tolerance::GRADIENT,
             )?;
         }
     }
@@ -103,7 +104,7 @@ pub(super) fn compare_pixels(
             name,
             dpixels.shape(),
             dpixels.data(),
-            GRADIENT_TOLERANCE,
+            tolerance::GRADIENT,
         ),
         None => Ok(()),
     }

@@ -1,19 +1,20 @@
 //! The published code's inversion steps (`inversion.…`) through the product's own inversion, with the start and the random
 //! changes that the reference names.
 
+use super::VerifyError;
 use super::checks::Checks;
 use super::gradients::AT_PIXELS;
 use super::published::Published;
-use super::{GRADIENT_TOLERANCE, LOSS_TOLERANCE, VerifyError};
-use crate::adapter::Adapter;
-use crate::backbone::Backbone;
-use crate::engine::augment::RollFlip;
-use crate::engine::operation::OperationError;
-use crate::engine::session::{Input, Session, SessionOptions, Wanted};
-use crate::recycle::head_pass::HeadPass;
-use crate::recycle::inversion::{GivenDraws, Inversion, InversionRecipe, PriorData, PriorWeights};
-use crate::recycle::steps::Steps;
-use crate::tensor::Tensor;
+use engine::augment::RollFlip;
+use engine::operation::OperationError;
+use engine::session::{Input, Session, SessionOptions, Wanted};
+use engine::tolerance;
+use model::adapter::Adapter;
+use model::backbone::Backbone;
+use model::tensor::Tensor;
+use recycle::head_pass::HeadPass;
+use recycle::inversion::{GivenDraws, Inversion, InversionRecipe, PriorData, PriorWeights};
+use recycle::steps::Steps;
 
 const START: &str = "inversion.init";
 const CHANGES: &str = "inversion.augment_dy_dx_flip";
@@ -44,7 +45,7 @@ impl Published<'_> {
             let dpixels = self.gradient(session, &before, change)?;
             let largest = dpixels.iter().fold(0.0f32, |a, b| a.max(b.abs()));
             for (unsure, slope) in unsure.iter_mut().zip(&dpixels) {
-                *unsure |= slope.abs() < GRADIENT_TOLERANCE * largest;
+                *unsure |= slope.abs() < tolerance::GRADIENT * largest;
             }
             let report = inversion.step()?;
             let loss = report
@@ -54,7 +55,7 @@ impl Published<'_> {
             let name = |part: &str| format!("inversion.step{}.{part}", step + 1);
             if let Some((_, loss)) = loss {
                 let loss = *loss as f32;
-                checks.compare(&label, &name("loss"), &[1], &[loss], LOSS_TOLERANCE)?;
+                checks.compare(&label, &name("loss"), &[1], &[loss], tolerance::LOSS)?;
             }
             let mut pixels = inversion.current_pixels()?.data().to_vec();
             checks.compare_where(
@@ -63,7 +64,7 @@ impl Published<'_> {
                 shape,
                 &pixels,
                 |index| !unsure[index],
-                GRADIENT_TOLERANCE,
+                tolerance::GRADIENT,
             )?;
             if checks.shape(&name("pixels")) == Some(shape) {
                 let reference = checks.read(&name("pixels"))?;

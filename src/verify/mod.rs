@@ -2,6 +2,7 @@
 //! gradient goes through the encoder that serves; gradients, pruning, sparse tokens and inversion go through the engine.
 //! Knows encoders, the engine, the method and adapters; knows no terminal and no HTTP.
 
+mod adapter_folder;
 mod batch_norm;
 mod checks;
 mod episode;
@@ -13,27 +14,16 @@ mod serving;
 
 pub use folder::verify_folder;
 
-use crate::adapter::FilesError;
-use crate::backbone::BackboneError;
-use crate::engine::operation::OperationError;
-use crate::engine::resnet::ResNetError;
 use crate::inference::EncodeError;
-use crate::recycle::inversion::InversionError;
-use crate::tensor_file::{TensorError, TensorFileError};
+use engine::operation::OperationError;
+use engine::resnet::ResNetError;
+use model::adapter::FilesError;
+use model::backbone::BackboneError;
+use model::tensor_file::{TensorError, TensorFileError};
+use recycle::inversion::InversionError;
 use serde::Serialize;
 use std::path::PathBuf;
 use thiserror::Error;
-
-/// Allowed error of a forward pass in `f32`, relative to the tensor's largest absolute value: about 160 rounding steps of a
-/// value of that size, what different orders of summation over a few layers cost.
-pub const FORWARD_TOLERANCE: f32 = 2e-5;
-
-/// Allowed relative error of a loss: a mean over images, so that rounding errors of single ones cancel in part.
-pub const LOSS_TOLERANCE: f32 = 1e-5;
-
-/// Allowed error of a gradient, relative to the tensor's largest absolute value: backward passes through what the forward
-/// pass has rounded once more.
-pub const GRADIENT_TOLERANCE: f32 = 1e-4;
 
 /// One compared tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,18 +1,19 @@
 //! Values of the published code for one adapter, in the reference beside it: the whole pass, pruning inside layers, sparse
 //! tokens, total variation.
 
+use super::VerifyError;
+use super::adapter_folder::AdapterFolder;
 use super::checks::Checks;
-use super::folder::AdapterFolder;
 use super::gradients::{AT_PIXELS, compare_pixels};
 use super::serving::{compare_head, encode};
-use super::{FORWARD_TOLERANCE, GRADIENT_TOLERANCE, LOSS_TOLERANCE, VerifyError};
-use crate::adapter::Head;
-use crate::backbone::Backbone;
-use crate::engine::loss::total_variation;
-use crate::engine::session::{Input, Pruning, Session, Wanted};
 use crate::inference::Encoder;
-use crate::recycle::head_pass::HeadPass;
-use crate::tensor::Tensor;
+use engine::loss::total_variation;
+use engine::session::{Input, Pruning, Session, Wanted};
+use engine::tolerance;
+use model::adapter::Head;
+use model::backbone::Backbone;
+use model::tensor::Tensor;
+use recycle::head_pass::HeadPass;
 use std::collections::BTreeSet;
 
 /// What the values were computed with.
@@ -99,7 +100,7 @@ impl Published<'_> {
                 &name("last_cls_attention"),
                 attention.shape(),
                 attention.data(),
-                FORWARD_TOLERANCE,
+                tolerance::FORWARD,
             )?;
         }
         let features = output.features.data();
@@ -109,13 +110,13 @@ impl Published<'_> {
         if case != "full" {
             let shape = [images, self.head.weight.shape()[0]];
             let logits = &head.logits;
-            checks.compare(&label, &name("logits"), &shape, logits, FORWARD_TOLERANCE)?;
+            checks.compare(&label, &name("logits"), &shape, logits, tolerance::FORWARD)?;
             checks.compare(
                 &label,
                 &name("ce"),
                 &[1],
                 &[head.loss as f32],
-                LOSS_TOLERANCE,
+                tolerance::LOSS,
             )?;
         }
         let gradients = session.backward(&dfeatures, None)?;
@@ -132,8 +133,8 @@ impl Published<'_> {
         let mut dpixels = vec![0.0; self.pixels.data().len()];
         let shape = [batch, channels, height, width];
         let loss = total_variation(self.pixels.data(), shape, 1.0, Some(&mut dpixels))?;
-        checks.compare(&label, "tv.loss", &[1], &[loss], LOSS_TOLERANCE)?;
-        checks.compare(&label, "tv.grad", &shape, &dpixels, GRADIENT_TOLERANCE)
+        checks.compare(&label, "tv.loss", &[1], &[loss], tolerance::LOSS)?;
+        checks.compare(&label, "tv.grad", &shape, &dpixels, tolerance::GRADIENT)
     }
 }
 

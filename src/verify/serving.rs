@@ -1,15 +1,16 @@
 //! What the encoder that serves must give: features, attention and hidden states, and the losses that follow from them.
 
+use super::VerifyError;
+use super::adapter_folder::AdapterFolder;
 use super::checks::Checks;
 use super::episode::Episode;
-use super::folder::AdapterFolder;
-use super::{FORWARD_TOLERANCE, LOSS_TOLERANCE, VerifyError};
-use crate::adapter::{Adapter, Head};
-use crate::backbone::Architecture;
-use crate::engine::loss::{PrototypeScores, Scoring, cross_entropy};
 use crate::inference::{EncodeRow, Encoded, Encoder, Outputs, head_logits};
-use crate::recycle::meta_train::{Goal, episode_loss};
-use crate::tensor::Tensor;
+use engine::loss::{PrototypeScores, Scoring, cross_entropy};
+use engine::tolerance;
+use model::adapter::{Adapter, Head};
+use model::backbone::Architecture;
+use model::tensor::Tensor;
+use recycle::meta_train::{Goal, episode_loss};
 use std::sync::Arc;
 
 /// The bare backbone: `features`, `cls_attention` and `last_hidden_state` of `pixel_values`, `cls_SIZE` and `mean_patch_SIZE` of
@@ -29,7 +30,7 @@ pub(super) fn bare(checks: &mut Checks<'_>, encoder: &mut dyn Encoder) -> Result
             compare_rows(checks, "", "cls_attention", &encoded, |one| {
                 &one.cls_attention
             })?;
-            checks.compare("", "last_hidden_state", &shape, &hidden, FORWARD_TOLERANCE)?;
+            checks.compare("", "last_hidden_state", &shape, &hidden, tolerance::FORWARD)?;
         } else if let Some(size) = name.strip_prefix("pixels_") {
             let (pixels, _) = checks.input_pixels(&name)?;
             let encoded = encode(encoder, &pixels, None)?;
@@ -86,13 +87,13 @@ pub(super) fn adapted(
             "episode_scores",
             &shape,
             &divergence.scores,
-            FORWARD_TOLERANCE,
+            tolerance::FORWARD,
         )?;
         for (name, loss) in [
             ("episode_kl", divergence.loss),
             ("episode_ce", cross_entropy.loss),
         ] {
-            checks.compare(&label, name, &[1], &[loss], LOSS_TOLERANCE)?;
+            checks.compare(&label, name, &[1], &[loss], tolerance::LOSS)?;
         }
     }
     Ok(())
@@ -119,7 +120,7 @@ pub(super) fn compare_head(
     compare_rows(checks, &label, logits_name, &logits, |row| row)?;
     if let Some(labels) = labels {
         let loss = cross_entropy(&logits.concat(), labels, head.weight.shape()[0], None)?;
-        checks.compare(&label, loss_name, &[1], &[loss], LOSS_TOLERANCE)?;
+        checks.compare(&label, loss_name, &[1], &[loss], tolerance::LOSS)?;
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ fn compare_rows<'r, R>(
 ) -> Result<(), VerifyError> {
     let shape = [rows.len(), rows.first().map_or(0, |row| part(row).len())];
     let values: Vec<f32> = rows.iter().flat_map(part).copied().collect();
-    checks.compare(label, name, &shape, &values, FORWARD_TOLERANCE)
+    checks.compare(label, name, &shape, &values, tolerance::FORWARD)
 }
 
 /// Runs `pixels` `[batch, 3, size, size]` through the encoder.

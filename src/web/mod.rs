@@ -3,6 +3,7 @@
 
 pub mod api;
 mod envelope;
+mod explanation;
 mod guard;
 mod health;
 mod limits;

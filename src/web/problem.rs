@@ -1,15 +1,16 @@
-//! Errors of the HTTP interface: one type that knows status, words for the client and words for the log,
+//! Errors of the HTTP interface: one type that knows status, what the client is told and what is logged,
 //! and its form on the wire (RFC 9457).
 
+use super::explanation::Explanation;
 use super::registry_problem;
-use crate::adapter::ImportReport;
 use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
 use crate::inference::EncodeError;
-use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::adapter::ImportReport;
 use serde::{Deserialize, Serialize};
+use store::StoreError;
 use utoipa::ToSchema;
 
 /// Media type of a [`Problem`].
@@ -58,7 +59,7 @@ pub enum ApiError {
     UnknownPool(String),
     /// A job or pool has no picture under this index.
     UnknownPicture(String),
-    /// What the registry said; `registry_problem` has the words.
+    /// What the registry said; `registry_problem` has the explanation.
     Registry(RegistryError),
     /// The `Host` header names a host that this server does not answer for.
     ForeignHost(String),
@@ -111,59 +112,17 @@ pub enum ApiError {
     Panicked(String),
 }
 
-/// What a client is told of an [`ApiError`].
-pub(super) struct Words {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
-    detail: String,
-    parameter: Option<String>,
-    hint: Option<String>,
-}
-
-impl Words {
-    pub(super) fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            status,
-            code,
-            title,
-            detail: detail.into(),
-            parameter: None,
-            hint: None,
-        }
-    }
-
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    pub(super) fn parameter(mut self, parameter: impl Into<String>) -> Self {
-        self.parameter = Some(parameter.into());
-        self
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
 impl ApiError {
-    fn words(&self) -> Words {
+    fn explanation(&self) -> Explanation {
         match self {
-            Self::UnknownRoute => Words::new(
+            Self::UnknownRoute => Explanation::new(
                 StatusCode::NOT_FOUND,
                 "unknown_route",
                 "There is nothing at this address",
                 "no resource has this address",
             )
             .hint("/api/docs lists the addresses"),
-            Self::MethodNotAllowed => Words::new(
+            Self::MethodNotAllowed => Explanation::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "The address does not take this method",
@@ -172,15 +131,15 @@ impl ApiError {
             .hint("the header Allow lists the methods"),
             Self::UnknownJob(id) => registry_problem::unknown_job(format!("there is no job \"{id}\"")),
             Self::UnknownPool(id) => registry_problem::unknown_pool(format!("there is no pool \"{id}\"")),
-            Self::UnknownPicture(index) => Words::new(
+            Self::UnknownPicture(index) => Explanation::new(
                 StatusCode::NOT_FOUND,
                 "picture_not_found",
                 "There is no such picture",
                 format!("there is no picture \"{index}\" here"),
             )
             .parameter("index"),
-            Self::Registry(error) => registry_problem::words(error),
-            Self::ForeignHost(host) => Words::new(
+            Self::Registry(error) => registry_problem::explain(error),
+            Self::ForeignHost(host) => Explanation::new(
                 StatusCode::FORBIDDEN,
                 "host_not_allowed",
                 "The server does not answer for this host",
@@ -188,7 +147,7 @@ impl ApiError {
             )
             .parameter("Host")
             .hint("use http://localhost or http://127.0.0.1, or start the server with --allowed-host NAME"),
-            Self::ForeignOrigin => Words::new(
+            Self::ForeignOrigin => Explanation::new(
                 StatusCode::FORBIDDEN,
                 "cross_origin",
                 "Another site may not send this request",
@@ -196,33 +155,33 @@ impl ApiError {
             )
             .parameter("Origin")
             .hint("send it from the server's own page or from a program that is no browser"),
-            Self::Malformed { format, detail } => Words::new(
+            Self::Malformed { format, detail } => Explanation::new(
                 StatusCode::BAD_REQUEST,
                 "malformed_body",
                 "The body is not what its content type says",
                 format!("the body is not valid {format}: {detail}"),
             ),
-            Self::BodyUnreadable(_) => Words::new(
+            Self::BodyUnreadable(_) => Explanation::new(
                 StatusCode::BAD_REQUEST,
                 "body_unreadable",
                 "The body could not be read",
                 "the body ended or broke off before it was complete",
             ),
-            Self::BodyTimeout { limit_seconds } => Words::new(
+            Self::BodyTimeout { limit_seconds } => Explanation::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
                 "The body came too slowly",
                 format!("the body was not complete after {limit_seconds} s"),
             )
             .hint("send fewer or smaller images at once"),
-            Self::BodyTooLarge { limit_bytes } => Words::new(
+            Self::BodyTooLarge { limit_bytes } => Explanation::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 "The body is too large",
                 format!("the body has more than the {limit_bytes} bytes allowed"),
             )
             .hint("send fewer or smaller images at once"),
-            Self::UnsupportedMediaType { found, wanted } => Words::new(
+            Self::UnsupportedMediaType { found, wanted } => Explanation::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "The content type is not supported",
@@ -232,14 +191,14 @@ impl ApiError {
                 },
             )
             .parameter("Content-Type"),
-            Self::InvalidParameter { parameter, detail } => Words::new(
+            Self::InvalidParameter { parameter, detail } => Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid_parameter",
                 "A part of the request is missing or wrong",
                 detail.as_str(),
             )
             .parameter(parameter.as_str()),
-            Self::InvalidBase64 { parameter, detail } => Words::new(
+            Self::InvalidBase64 { parameter, detail } => Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid_base64",
                 "An image is not valid base64",
@@ -252,7 +211,7 @@ impl ApiError {
                 what,
                 found,
                 limit,
-            } => Words::new(
+            } => Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "too_many",
                 "The request asks for too much at once",
@@ -260,7 +219,7 @@ impl ApiError {
             )
             .parameter(*parameter)
             .hint("split the request"),
-            Self::ClassWithoutImages { label, .. } => Words::new(
+            Self::ClassWithoutImages { label, .. } => Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "class_without_images",
                 "A class has no usable image",
@@ -268,35 +227,35 @@ impl ApiError {
             )
             .parameter("classes")
             .hint("give each class at least one image that can be read; refused says what is wrong with the others"),
-            Self::Busy => Words::new(
+            Self::Busy => Explanation::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "busy",
                 "The server is busy",
                 "as many requests as allowed are being answered already",
             )
             .hint(format!("try again in {RETRY_SECONDS} s")),
-            Self::AnswerTimeout { limit_seconds } => Words::new(
+            Self::AnswerTimeout { limit_seconds } => Explanation::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "answer_timeout",
                 "The answer took too long",
                 format!("there was no answer after {limit_seconds} s"),
             )
             .hint("send fewer images at once, or try again when the server is less busy"),
-            Self::NotReady(reason) => Words::new(
+            Self::NotReady(reason) => Explanation::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not_ready",
                 "The server is not ready",
                 format!("the probe inference failed: {reason}"),
             )
             .hint("lora-recycle doctor checks the installation"),
-            Self::EncoderStopped => Words::new(
+            Self::EncoderStopped => Explanation::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "encoder_stopped",
                 "The encoder has stopped",
                 "the encoder has stopped",
             )
             .hint("restart the server; its log says more"),
-            Self::Internal(_) | Self::Panicked(_) => Words::new(
+            Self::Internal(_) | Self::Panicked(_) => Explanation::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "The server failed",
@@ -405,8 +364,8 @@ struct Unfinished {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let words = self.words();
-        let mut response = words.status.into_response();
+        let explanation = self.explanation();
+        let mut response = explanation.status.into_response();
         if let Some(seconds) = self.retry_after_seconds() {
             response
                 .headers_mut()
@@ -420,12 +379,12 @@ impl IntoResponse for ApiError {
         };
         response.extensions_mut().insert(Unfinished {
             problem: Problem {
-                code: words.code.into(),
-                title: words.title.into(),
-                status: words.status.as_u16(),
-                detail: words.detail,
-                parameter: words.parameter,
-                hint: words.hint,
+                code: explanation.code.into(),
+                title: explanation.title.into(),
+                status: explanation.status.as_u16(),
+                detail: explanation.detail,
+                parameter: explanation.parameter,
+                hint: explanation.hint,
                 request_id: String::new(),
                 refused,
                 report,

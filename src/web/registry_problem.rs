@@ -1,18 +1,18 @@
 //! What a client is told of an error of the registry.
 
-use super::problem::Words;
-use crate::adapter::{BundleError, ExportError};
+use super::explanation::Explanation;
 use crate::app::registry::RegistryError;
-use crate::store::StoreError;
 use axum::http::StatusCode;
+use model::adapter::{BundleError, ExportError};
+use store::StoreError;
 
-/// Status, code and words of `error`.
-pub(super) fn words(error: &RegistryError) -> Words {
+/// Status, code and text of `error`.
+pub(super) fn explain(error: &RegistryError) -> Explanation {
     let detail = error.to_string();
     match error {
-        RegistryError::Store(error) => store_words(error),
+        RegistryError::Store(error) => explain_store(error),
         RegistryError::Absent => unknown_adapter(detail),
-        RegistryError::Name(_) => Words::new(
+        RegistryError::Name(_) => Explanation::new(
             StatusCode::NOT_FOUND,
             "adapter_not_found",
             "There is no such adapter",
@@ -20,7 +20,7 @@ pub(super) fn words(error: &RegistryError) -> Words {
         )
         .parameter("adapter")
         .hint("an adapter is named name, name:version or name@alias"),
-        RegistryError::Refused(_) => Words::new(
+        RegistryError::Refused(_) => Explanation::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "adapter_refused",
             "The adapter is refused",
@@ -28,28 +28,28 @@ pub(super) fn words(error: &RegistryError) -> Words {
         )
         .parameter("file")
         .hint("the report says what was found, tensor by tensor; dry_run=true gives it without storing anything"),
-        RegistryError::Files(_) => Words::new(
+        RegistryError::Files(_) => Explanation::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "adapter_unreadable",
             "The files cannot be read",
             detail,
         )
         .parameter("file"),
-        RegistryError::ReservedName(_) => Words::new(
+        RegistryError::ReservedName(_) => Explanation::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "reserved_name",
             "The name is reserved",
             detail,
         )
         .parameter("name"),
-        RegistryError::OtherBackbone { .. } => Words::new(
+        RegistryError::OtherBackbone { .. } => Explanation::new(
             StatusCode::CONFLICT,
             "adapter_for_other_backbone",
             "The adapter was made for another backbone",
             detail,
         )
         .parameter("adapter"),
-        RegistryError::BackboneGone { .. } | RegistryError::Backbone(_) => Words::new(
+        RegistryError::BackboneGone { .. } | RegistryError::Backbone(_) => Explanation::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "backbone_unavailable",
             "The backbone cannot be read",
@@ -61,7 +61,7 @@ pub(super) fn words(error: &RegistryError) -> Words {
             not_representable(detail)
         }
         RegistryError::Onnx(_) => not_representable(detail),
-        RegistryError::Merge(_) => Words::new(
+        RegistryError::Merge(_) => Explanation::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "merge_impossible",
             "The adapters cannot be merged like this",
@@ -75,16 +75,17 @@ pub(super) fn words(error: &RegistryError) -> Words {
 
 /// What is logged and never sent, for the errors that are the server's own.
 pub(super) fn cause(error: &RegistryError) -> Option<String> {
-    let is_own = words(error).status().is_server_error();
+    let is_own = explain(error).status().is_server_error();
     is_own.then(|| error.to_string())
 }
 
-fn store_words(error: &StoreError) -> Words {
+fn explain_store(error: &StoreError) -> Explanation {
     let detail = error.to_string();
-    let conflict = |code, title| Words::new(StatusCode::CONFLICT, code, title, detail.clone());
+    let conflict =
+        |code, title| Explanation::new(StatusCode::CONFLICT, code, title, detail.clone());
     match error {
         StoreError::UnknownAdapter { .. } => unknown_adapter(detail),
-        StoreError::UnknownBackbone { .. } => Words::new(
+        StoreError::UnknownBackbone { .. } => Explanation::new(
             StatusCode::NOT_FOUND,
             "backbone_not_found",
             "There is no such backbone",
@@ -92,13 +93,13 @@ fn store_words(error: &StoreError) -> Words {
         )
         .parameter("backbone")
         .hint("`lora-recycle backbone add DIR --name N` adds one"),
-        StoreError::UnknownFile { .. } => Words::new(
+        StoreError::UnknownFile { .. } => Explanation::new(
             StatusCode::NOT_FOUND,
             "file_not_found",
             "The adapter has no such file",
             detail,
         ),
-        StoreError::UnknownAlias(_) => Words::new(
+        StoreError::UnknownAlias(_) => Explanation::new(
             StatusCode::NOT_FOUND,
             "alias_not_found",
             "There is no such alias",
@@ -133,14 +134,14 @@ fn store_words(error: &StoreError) -> Words {
         StoreError::JobBlocked { .. } => conflict("job_blocked", "The job waits for a lost one")
             .hint("try the job that it waits for again first"),
         StoreError::UnknownPool(_) => unknown_pool(detail),
-        StoreError::UnknownPoolFile { .. } => Words::new(
+        StoreError::UnknownPoolFile { .. } => Explanation::new(
             StatusCode::NOT_FOUND,
             "file_not_found",
             "The pool has no such file",
             detail,
         ),
         StoreError::NoFiles | StoreError::BadFileName(_) | StoreError::DuplicateFile(_) => {
-            Words::new(
+            Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid_files",
                 "The files cannot be stored",
@@ -148,14 +149,14 @@ fn store_words(error: &StoreError) -> Words {
             )
             .parameter("file")
         }
-        StoreError::DiskFull { .. } => Words::new(
+        StoreError::DiskFull { .. } => Explanation::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "disk_full",
             "The disk is full",
             "the disk (or quota) of the data folder is full; nothing was stored",
         )
         .hint("delete adapters, or free space on the server's disk, and try again"),
-        StoreError::DatabaseBusy => Words::new(
+        StoreError::DatabaseBusy => Explanation::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "database_busy",
             "The database is locked",
@@ -183,8 +184,8 @@ fn store_words(error: &StoreError) -> Words {
     }
 }
 
-fn unknown_adapter(detail: String) -> Words {
-    Words::new(
+fn unknown_adapter(detail: String) -> Explanation {
+    Explanation::new(
         StatusCode::NOT_FOUND,
         "adapter_not_found",
         "There is no such adapter",
@@ -194,8 +195,8 @@ fn unknown_adapter(detail: String) -> Words {
     .hint("GET /api/v1/adapters lists what there is; adapter=none asks for the bare backbone")
 }
 
-pub(super) fn unknown_job(detail: String) -> Words {
-    Words::new(
+pub(super) fn unknown_job(detail: String) -> Explanation {
+    Explanation::new(
         StatusCode::NOT_FOUND,
         "job_not_found",
         "There is no such job",
@@ -205,8 +206,8 @@ pub(super) fn unknown_job(detail: String) -> Words {
     .hint("GET /api/v1/jobs lists what there is")
 }
 
-pub(super) fn unknown_pool(detail: String) -> Words {
-    Words::new(
+pub(super) fn unknown_pool(detail: String) -> Explanation {
+    Explanation::new(
         StatusCode::NOT_FOUND,
         "pool_not_found",
         "There is no such pool",
@@ -216,8 +217,8 @@ pub(super) fn unknown_pool(detail: String) -> Words {
     .hint("GET /api/v1/pools lists what there is")
 }
 
-fn not_representable(detail: String) -> Words {
-    Words::new(
+fn not_representable(detail: String) -> Explanation {
+    Explanation::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "not_representable",
         "The format cannot hold this adapter",
@@ -226,8 +227,8 @@ fn not_representable(detail: String) -> Words {
     .parameter("format")
 }
 
-fn damaged() -> Words {
-    Words::new(
+fn damaged() -> Explanation {
+    Explanation::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "adapter_damaged",
         "A stored adapter is damaged",
@@ -236,8 +237,8 @@ fn damaged() -> Words {
     .hint("import the adapter again, or put its files back from a backup; the server's log names them")
 }
 
-fn internal() -> Words {
-    Words::new(
+fn internal() -> Explanation {
+    Explanation::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
         "The server failed",

@@ -137,7 +137,7 @@ async fn one_bad_image_is_reported_and_the_others_are_answered() {
 async fn onnx_runtime_answers_over_rest_and_knows_a_picture_again() {
     let app = TestApp::with_onnx_runtime(None);
     let image =
-        |name| std::fs::read(crate::support::project("tests/golden/images").join(name)).unwrap();
+        |name| std::fs::read(test_support::project("tests/golden/images").join(name)).unwrap();
     let (one, other) = (image("rgb-420.jpg"), image("palette.png"));
     let answered = app
         .post_form(

@@ -1,12 +1,12 @@
 //! The command line through the real program: exit status, stdout and stderr of whole runs.
 
-use crate::reference::change_one_value;
-use crate::support::project;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
+use test_support::project;
+use test_support::reference::change_one_value;
 
 /// A run in its own data folder, without the variables of whoever runs the tests.
 struct Run {
@@ -504,7 +504,7 @@ fn bench_times_the_chosen_steps_and_refuses_unknown_ones_with_the_list() {
 
 #[test]
 fn prior_build_writes_statistics_of_the_usable_pictures() {
-    use lora_recycle::engine::loss::TokenStatistics;
+    use engine::loss::TokenStatistics;
     let pictures = colour_classes(3);
     fs::write(pictures.path().join("red/notes.txt"), "no picture").unwrap();
     let out = pictures.path().join("statistics.safetensors");

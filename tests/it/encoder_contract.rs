@@ -1,15 +1,17 @@
 //! What every encoder promises, as one set of claims that ONNX Runtime and the engine both keep, and their agreement.
 
-use crate::engine::reference::{FORWARD, Reference, adapter as tuned_adapter, assert_close};
-use crate::support::project;
-use lora_recycle::adapter::{Adapter, Factors, Head, HeadInput, Site, Target};
-use lora_recycle::backbone::{Backbone, BackboneConfig, load_folder};
+use engine::tolerance::FORWARD;
 use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, NativeEncoder, OrtEncoder, OrtOptions,
     Outputs,
 };
-use lora_recycle::tensor::Tensor;
+use model::adapter::{Adapter, Factors, Head, HeadInput, Site, Target};
+use model::backbone::{Backbone, BackboneConfig, load_folder};
+use model::tensor::Tensor;
 use std::sync::Arc;
+use test_support::fixtures::adapter as tuned_adapter;
+use test_support::project;
+use test_support::reference::{Reference, assert_close};
 
 const MODELS: [&str; 3] = ["vit-tiny", "dinov2-tiny", "clip-tiny"];
 

@@ -5,12 +5,12 @@ use crate::recycle_cli::{json as printed, killed_in};
 use crate::test_app::{TestApp, form_request};
 use axum::body::Body;
 use axum::http::Request;
-use lora_recycle::adapter::{NamedFile, write_zip};
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::{Jobs, RunnerOptions, Services, product_kinds};
-use lora_recycle::store::Access;
+use model::adapter::{NamedFile, write_zip};
 use serde_json::{Value, json};
 use std::path::Path;
+use store::Access;
 
 const ADAPTERS: [&str; 3] = ["a", "b", "c"];
 

@@ -1,15 +1,15 @@
 //! Checkpoints and reference values: `tests/golden` and the embedded backbone's.
 
-use crate::reference::change_one_value;
-use crate::support::project;
-use lora_recycle::backbone::{EMBEDDED_DIGEST, embedded, embedded_config, load_folder};
 use lora_recycle::inference::{Device, EncoderChoice, OrtOptions, open_encoder};
-use lora_recycle::tensor_file::TensorFile;
 use lora_recycle::verify::{Verification, VerifyError, verify_folder};
+use model::backbone::{EMBEDDED_DIGEST, embedded, embedded_config, load_folder};
+use model::tensor_file::TensorFile;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+use test_support::project;
+use test_support::reference::change_one_value;
 
 const BACKBONES: [&str; 3] = ["vit-tiny", "dinov2-tiny", "clip-tiny"];
 const FOLDERS: [&str; 4] = ["vit-tiny", "dinov2-tiny", "clip-tiny", "resnet-tiny"];

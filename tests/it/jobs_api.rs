@@ -1,21 +1,21 @@
 //! Jobs and pools over HTTP: the real router around a fresh data folder, with a kind of job for tests.
 
 use crate::jobs_support::{Count, End, count, hold, kinds, options, pool_of, step, submit};
-use crate::recycle_pool::pool;
 use crate::registry_api::assert_problem;
-use crate::store_support::files_on_disk;
 use crate::test_app::{TestApp, form_request};
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt;
-use lora_recycle::adapter::{NamedFile, write_zip};
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::pool::PoolSummary;
 use lora_recycle::jobs::{Jobs, Kinds, Services, product_kinds};
-use lora_recycle::store::{Access, JobState, NewPool};
+use model::adapter::{NamedFile, write_zip};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use store::{Access, JobState, NewPool};
 use tempfile::TempDir;
+use test_support::pools::pool;
+use test_support::store::files_on_disk;
 use uuid::Uuid;
 
 struct Fresh {

@@ -2,11 +2,11 @@
 //! another version had made them: what matters here is who may change them, and how.
 
 use crate::support::program;
-use lora_recycle::store::{Access, Digest, JobState, NewInput, NewJob, Store};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use store::{Access, Digest, JobState, NewInput, NewJob, Store};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -4,18 +4,18 @@ use crate::jobs_support::{
     Count, End, count, hold, open_jobs, open_jobs_with, options, planned, pool_of, step, submit,
     wait_for,
 };
-use crate::store_folder::SmallDisk;
-use crate::store_support::files_on_disk;
 use lora_recycle::jobs::{Jobs, RunnerOptions};
-use lora_recycle::store::{
-    Access, Claim, EventKind, Finish, JobEvent, JobFault, JobState, NewInput, NewJob, Store,
-    StoreError,
-};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use store::{
+    Access, Claim, EventKind, Finish, JobEvent, JobFault, JobState, NewInput, NewJob, Store,
+    StoreError,
+};
 use tempfile::TempDir;
+use test_support::store::SmallDisk;
+use test_support::store::files_on_disk;
 use uuid::Uuid;
 
 async fn fresh() -> (TempDir, Jobs) {
@@ -481,7 +481,7 @@ async fn the_larger_priority_comes_first_then_the_older_job() {
             kind: "count".into(),
             title: name.into(),
             recipe: json!(count(name, 1)),
-            deduplication_key: lora_recycle::store::Digest::of(name.as_bytes()),
+            deduplication_key: store::Digest::of(name.as_bytes()),
             priority,
             most_attempts: 1,
             waits_for: Vec::new(),
@@ -545,7 +545,7 @@ async fn a_job_of_another_program_fails_and_the_queue_goes_on() {
             kind: kind.into(),
             title: kind.into(),
             recipe,
-            deduplication_key: lora_recycle::store::Digest::of(kind.as_bytes()),
+            deduplication_key: store::Digest::of(kind.as_bytes()),
             priority: 0,
             most_attempts: 3,
             waits_for: Vec::new(),

@@ -1,15 +1,11 @@
 //! A kind of job for tests: it counts, and where a test holds its gate, each step waits to be let on.
 
-use crate::store_support::when_free;
 use lora_recycle::app::registry::{Registry, RegistryError};
 use lora_recycle::jobs::{
     Job, JobContext, JobError, JobRequest, Jobs, Kinds, Planned, RequestError, RunnerOptions,
     Services,
 };
-use lora_recycle::recycle::steps::{StepReport, Steps};
-use lora_recycle::store::{
-    Access, Digest, JobRecord, JobState, LogLevel, NewInput, NewPool, Retention, StoreError,
-};
+use recycle::steps::{StepReport, Steps};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -17,6 +13,10 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
+use store::{
+    Access, Digest, JobRecord, JobState, LogLevel, NewInput, NewPool, Retention, StoreError,
+};
+use test_support::store::when_free;
 use uuid::Uuid;
 
 /// How a [`Count`] ends when it has counted to its end.
@@ -211,7 +211,7 @@ impl Job for Count {
             End::Fails => Err(JobError::failure("bad_luck", "bad luck")),
             End::Panics => panic!("a defect of the test"),
             End::TriesAgainAtOnce => Err(JobError::Retry(
-                lora_recycle::store::JobFault {
+                store::JobFault {
                     code: "not_yet".into(),
                     message: "not yet".into(),
                     hint: None,

@@ -1,7 +1,6 @@
 //! `tune`, `invert` and `pool` through the real program on a tiny backbone, also when it is killed at random moments.
 
-use crate::store_folder::SmallDisk;
-use crate::support::{program, project};
+use crate::support::program;
 use image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_support::project;
+use test_support::store::SmallDisk;
 
 /// A data folder with the golden backbone `vit-tiny`, and pictures of two classes.
 pub struct Home(pub TempDir);

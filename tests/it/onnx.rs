@@ -1,17 +1,17 @@
 //! Exported graphs, as ONNX Runtime sees them.
 
-use crate::support::project;
-use lora_recycle::backbone::onnx::{ExportError, Operators, export};
-use lora_recycle::backbone::{Backbone, embedded, load_folder};
 use lora_recycle::inference::{
     Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs, load_ort_library,
 };
-use lora_recycle::tensor::Tensor;
+use model::backbone::onnx::{ExportError, Operators, export};
+use model::backbone::{Backbone, embedded, load_folder};
+use model::tensor::Tensor;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use test_support::project;
 
 fn session(model: &[u8]) -> Session {
     Session::builder(&load_ort_library().unwrap())

@@ -1,17 +1,17 @@
 //! The quality of pools over HTTP, beside real pictures: the real router around a pool of the backbone that answers.
 
-use crate::broken_adapters::zip_of;
-use crate::engine::reference::backbone;
 use crate::jobs_support::pool_of;
-use crate::recycle_pool::pool_on;
 use crate::registry_api::assert_problem;
 use crate::test_app::{Answered, TestApp, png};
-use lora_recycle::adapter::NamedFile;
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::pool::PoolSummary;
-use lora_recycle::store::{Access, NewPool, Store};
+use model::adapter::NamedFile;
 use serde_json::{Value, json};
+use store::{Access, NewPool, Store};
 use tempfile::TempDir;
+use test_support::broken_adapters::zip_of;
+use test_support::fixtures::backbone;
+use test_support::pools::pool_on;
 
 /// Part name, file name, bytes.
 type Part<'a> = (&'a str, &'a str, &'a [u8]);

@@ -385,7 +385,7 @@ fn what_cannot_be_recycled_is_refused_before_any_work() {
     fails(&["first", "--start", "one"], "zero or merge");
     fails(&["first", "--recipe", "nothing.json"], "nothing.json");
     home.fails(&["recycle", "first", "--name", "merge"], "reserved");
-    let other = crate::support::project("tests/golden/dinov2-tiny");
+    let other = test_support::project("tests/golden/dinov2-tiny");
     home.succeeds(&[
         "backbone",
         "add",

@@ -1,15 +1,15 @@
 //! The registry over HTTP: the real router around a fresh data folder.
 
-use crate::broken_adapters::{BrokenSource, corpus, golden, zip_of};
-use crate::support::project;
 use crate::test_app::{Answered, TestApp, form_request};
 use axum::body::Body;
 use axum::http::Request;
-use lora_recycle::adapter::NamedFile;
 use lora_recycle::app::registry::Registry;
-use lora_recycle::store::Access;
+use model::adapter::NamedFile;
 use serde_json::{Value, json};
+use store::Access;
 use tempfile::TempDir;
+use test_support::broken_adapters::{BrokenSource, corpus, golden, zip_of};
+use test_support::project;
 
 /// The app, and the folder that must outlive it.
 pub struct Fresh {
@@ -299,11 +299,8 @@ async fn a_bundle_that_was_changed_is_refused() {
         .app
         .get("/api/v1/adapters/a/export?format=bundle")
         .await;
-    let mut files = lora_recycle::adapter::read_zip(
-        &export.body,
-        &lora_recycle::adapter::FileLimits::default(),
-    )
-    .unwrap();
+    let mut files =
+        model::adapter::read_zip(&export.body, &model::adapter::FileLimits::default()).unwrap();
     for file in &mut files {
         if file.path.ends_with("README.md") {
             file.bytes.push(b'!');

@@ -1,11 +1,12 @@
 //! The registry through the real program, each test in a fresh data folder.
 
-use crate::support::{program, project};
+use crate::support::program;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use tempfile::TempDir;
+use test_support::project;
 
 /// A data folder and the program that works on it.
 struct Home(TempDir);

@@ -1,16 +1,16 @@
 //! Requests that go through an adapter of the registry, on ONNX Runtime behind the real router.
 
-use crate::broken_adapters::{BrokenSource, corpus};
 use crate::registry_api::{Fresh, assert_problem, fresh_around};
-use crate::support::project;
 use crate::test_app::{TestApp, form_request};
 use futures_util::future::join_all;
 use lora_recycle::inference::load_ort_library;
-use lora_recycle::tensor_file::TensorFile;
 use lora_recycle::verify::FORWARD_TOLERANCE;
+use model::tensor_file::TensorFile;
 use ort::session::Session;
 use ort::value::TensorRef;
 use serde_json::{Value, json};
+use test_support::broken_adapters::{BrokenSource, corpus};
+use test_support::project;
 
 /// An app on vit-tiny with its adapter `pets`, and `foreign` for clip-tiny.
 async fn serving() -> Fresh {

@@ -1,12 +1,7 @@
 //! What several tests need.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// A path inside the project.
-pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 /// The program with the data folder `home/data`, out of reach of this machine's own settings.
 pub fn program(home: &Path, arguments: &[&str]) -> Command {

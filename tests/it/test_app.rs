@@ -1,23 +1,23 @@
 //! The real router around an encoder that tests hold in their hands.
 
-use crate::support::project;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use lora_recycle::app::App;
 use lora_recycle::app::registry::Registry;
-use lora_recycle::backbone::{Backbone, load_folder};
-use lora_recycle::image_input::ImageLimits;
 use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, EncoderService, OrtEncoder,
     OrtOptions, Outputs, ServiceLimits,
 };
 use lora_recycle::jobs::Jobs;
 use lora_recycle::web::{AllowedHosts, WebLimits, WebState, router};
+use model::backbone::{Backbone, load_folder};
+use model::image_input::ImageLimits;
 use serde_json::Value;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use test_support::project;
 use tower::ServiceExt;
 
 /// Where the boundary of a [`form`] is not part of what is tested.

@@ -3,12 +3,12 @@
 use super::merging::{FACTORS, merged};
 use super::tuning::tune_recipe;
 use super::{CHUNK, Evaluation, EvaluationError, Method, MethodKind, Pass};
-use crate::adapter::MergeMethod;
 use crate::app::App;
-use crate::engine::session::SessionOptions;
-use crate::recycle::episode::draw_episodes;
-use crate::recycle::evaluate::tuned_accuracy;
-use crate::recycle::labelled_images::LabelledImages;
+use engine::session::SessionOptions;
+use model::adapter::MergeMethod;
+use recycle::episode::draw_episodes;
+use recycle::evaluate::tuned_accuracy;
+use recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 use std::time::Instant;
 

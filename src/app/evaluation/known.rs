@@ -1,6 +1,6 @@
 //! What outlives one evaluation: other tasks from the same pictures need no second pass, and other factors or tasks no second merge.
 
-use crate::adapter::{Adapter, MergeMethod};
+use model::adapter::{Adapter, MergeMethod};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

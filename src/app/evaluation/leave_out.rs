@@ -1,39 +1,17 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, MergeReport, Run};
+use super::report::{Difference, LeaveOneOut, LeftOut, MergeReport, Run};
 use super::{
     Entry, Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Sources, Tasks,
 };
-use crate::adapter::MergeMethod;
 use crate::app::App;
-use crate::recycle::episode::draw_episodes;
-use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
-use crate::recycle::labelled_images::LabelledImages;
+use model::adapter::MergeMethod;
+use recycle::episode::draw_episodes;
+use recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use recycle::labelled_images::LabelledImages;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// The sum of all adapters, and of all but one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeaveOneOut {
-    /// Of the sum of all, from 0 to 1.
-    pub accuracy: f64,
-    pub ci95: f64,
-    pub tasks: usize,
-    pub merge: MergeReport,
-    /// In the order of the pool.
-    pub adapters: Vec<LeftOut>,
-}
-
-/// What one adapter adds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// `name:version`
-    pub adapter: String,
-    pub accuracy_without: f64,
-    /// Accuracy with it minus without it, task by task: below 0 it harms.
-    pub effect: Difference,
-}
 
 impl App {
     /// Leaves each adapter of the pool out of their sum, whose factor stays as `factor` says or as it is chosen for all, on tasks

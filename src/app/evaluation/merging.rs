@@ -3,12 +3,12 @@
 use super::progress::told;
 use super::report::{FactorSource, MergeReport, TriedFactor};
 use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources};
-use crate::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
-use crate::recycle::episode::{EpisodeShape, draw_episodes};
-use crate::recycle::evaluate::{accuracy, task_accuracies};
-use crate::recycle::labelled_images::LabelledImages;
+use model::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
+use recycle::episode::{EpisodeShape, draw_episodes};
+use recycle::evaluate::{accuracy, task_accuracies};
+use recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 
 /// Factors that are tried.

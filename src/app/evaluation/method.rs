@@ -1,6 +1,6 @@
 //! What an evaluation compares.
 
-use crate::adapter::MergeMethod;
+use model::adapter::MergeMethod;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

@@ -13,30 +13,29 @@ mod request;
 mod tuning;
 
 pub use known::Known;
-pub use leave_out::{LeaveOneOut, LeftOut};
 pub use method::{Method, MethodKind};
 pub(super) use progress::Pass;
 pub use progress::Progress;
 pub use recipe::EvaluationRecipe;
 pub use report::{
-    Difference, EvaluationReport, FactorSource, MergeReport, MethodReport, Run, TriedFactor,
-    TuningReport,
+    Difference, EvaluationReport, FactorSource, LeaveOneOut, LeftOut, MergeReport, MethodReport,
+    Run, TriedFactor, TuningReport,
 };
 
 use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
-use crate::adapter::{Adapter, MergeError};
-use crate::engine::operation::OperationError;
 use crate::inference::{EncodeRow, Outputs};
-use crate::recycle::episode::{Episode, EpisodeError, draw_episodes};
-use crate::recycle::evaluate::{
+use engine::operation::OperationError;
+use known::{ByClass, KnownMerges};
+use model::adapter::{Adapter, MergeError};
+use model::tensor::Tensor;
+use progress::Passes;
+use recycle::episode::{Episode, EpisodeError, draw_episodes};
+use recycle::evaluate::{
     TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
 };
-use crate::recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
-use crate::recycle::prototype::Distance;
-use crate::tensor::Tensor;
-use known::{ByClass, KnownMerges};
-use progress::Passes;
+use recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
+use recycle::prototype::Distance;
 use report::pairwise;
 use std::sync::Arc;
 use thiserror::Error;

@@ -1,10 +1,9 @@
 //! What an evaluation answers, as it stands in JSON too.
 
-use super::leave_out::LeaveOneOut;
 use super::method::MethodKind;
-use crate::recycle::episode::EpisodeShape;
-use crate::recycle::evaluate::{Accuracy, accuracy, paired_difference};
-use crate::recycle::prototype::Distance;
+use recycle::episode::EpisodeShape;
+use recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 
 /// How well methods do on the same tasks.
@@ -58,6 +57,28 @@ pub struct MethodReport {
 pub struct Difference {
     pub mean: f64,
     pub ci95: f64,
+}
+
+/// The sum of all adapters, and of all but one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaveOneOut {
+    /// Of the sum of all, from 0 to 1.
+    pub accuracy: f64,
+    pub ci95: f64,
+    pub tasks: usize,
+    pub merge: MergeReport,
+    /// In the order of the pool.
+    pub adapters: Vec<LeftOut>,
+}
+
+/// What one adapter adds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// `name:version`
+    pub adapter: String,
+    pub accuracy_without: f64,
+    /// Accuracy with it minus without it, task by task: below 0 it harms.
+    pub effect: Difference,
 }
 
 /// How adapters were merged.

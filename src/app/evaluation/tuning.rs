@@ -4,10 +4,10 @@ use super::progress::told;
 use super::report::TuningReport;
 use super::{Evaluation, EvaluationError, EvaluationRecipe, Progress, Tasks};
 use crate::app::App;
-use crate::engine::session::SessionOptions;
-use crate::recycle::episode::draw_episodes;
-use crate::recycle::evaluate::{accuracy, tuned_accuracy};
-use crate::recycle::tune::TuneRecipe;
+use engine::session::SessionOptions;
+use recycle::episode::draw_episodes;
+use recycle::evaluate::{accuracy, tuned_accuracy};
+use recycle::tune::TuneRecipe;
 
 /// Learning rates that are tried on validation tasks, and on how many.
 const LEARNING_RATES: [f64; 3] = [3e-4, 1e-3, 3e-3];

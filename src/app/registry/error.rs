@@ -1,9 +1,9 @@
 //! Why the registry did not do what was asked.
 
-use crate::adapter::{BundleError, ExportError, FilesError, ImportReport, MergeError};
-use crate::backbone::{BackboneError, onnx};
-use crate::store::{Name, NameError, StoreError};
+use model::adapter::{BundleError, ExportError, FilesError, ImportReport, MergeError};
+use model::backbone::{BackboneError, onnx};
 use std::path::PathBuf;
+use store::{Name, NameError, StoreError};
 use thiserror::Error;
 
 impl RegistryError {

@@ -1,15 +1,15 @@
 //! From a stored adapter to files for other programs and other machines.
 
 use super::{Registry, RegistryError, load_backbone};
-use crate::adapter::{
+use clap::ValueEnum;
+use model::adapter::{
     Adapter, Candidate, ExportOptions, ImportReport, NameStyle, NamedFile, export_bundle,
     export_peft, export_published,
 };
-use crate::backbone::Backbone;
-use crate::backbone::onnx::{Operators, export};
-use crate::store::{AdapterRecord, BackboneRecord};
-use clap::ValueEnum;
+use model::backbone::Backbone;
+use model::backbone::onnx::{Operators, export};
 use serde::Deserialize;
+use store::{AdapterRecord, BackboneRecord};
 use utoipa::ToSchema;
 
 /// What an adapter is exported as.
@@ -112,7 +112,7 @@ impl Work {
         let merged = self
             .adapter
             .merged_into(&weights, &config)
-            .map_err(crate::adapter::ExportError::from)?;
+            .map_err(model::adapter::ExportError::from)?;
         let merged = Backbone::new(config, preprocess, merged);
         Ok(export(&merged, merged.image_size(), Operators::Standard)?)
     }

@@ -2,14 +2,12 @@
 
 use super::serve::BARE;
 use super::{Registry, RegistryError, candidate};
-use crate::adapter::{
+use model::adapter::{
     Adapter, Candidate, ExportOptions, FileLimits, ImportReport, NameStyle, NamedFile, Package,
     Target, Unpacked, export_peft,
 };
-use crate::store::{
-    AdapterRecord, Digest, FileRole, HeadSummary, Lineage, Name, NewAdapter, NewFile,
-};
 use std::collections::{BTreeMap, BTreeSet};
+use store::{AdapterRecord, Digest, FileRole, HeadSummary, Lineage, Name, NewAdapter, NewFile};
 use uuid::Uuid;
 
 /// Names that mean something else: the bare backbone, and the address `/api/v1/adapters/merge`.

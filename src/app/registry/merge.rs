@@ -1,16 +1,16 @@
 //! Several stored adapters into one, which remembers them.
 
 use super::{Registry, RegistryError};
-use crate::adapter::{Adapter, MergeInput, MergeOptions, Merged, merge};
-use crate::store::{AdapterRecord, Lineage, Name};
+use model::adapter::{Adapter, MergeInput, MergeOptions, Merged, merge};
 use serde_json::json;
+use store::{AdapterRecord, Lineage, Name};
 
 /// An adapter to merge.
 #[derive(Debug, Clone)]
 pub struct MergePart {
     /// `name`, `name:version`, `name@alias` or an id.
     pub reference: String,
-    /// [`crate::adapter::MergeMethod::default_weight`] where it is not given.
+    /// [`model::adapter::MergeMethod::default_weight`] where it is not given.
     pub weight: Option<f32>,
 }
 
@@ -47,7 +47,7 @@ impl Registry {
             records.push(record);
         }
         let Some(first) = records.first() else {
-            return Err(crate::adapter::MergeError::Nothing.into());
+            return Err(model::adapter::MergeError::Nothing.into());
         };
         let candidate = self.candidate_of(first).await?;
         let weights: Vec<f32> = inputs.iter().map(|(_, _, weight)| *weight).collect();

@@ -16,17 +16,17 @@ pub use merge::{MergePart, MergedAndStored, check_backbone};
 pub use serve::{BARE, ServedAdapter};
 pub use shipped::{SHIPPED_NAME, SHIPPED_WORD, Shipped, shipped_package};
 
-use crate::adapter::{Adapter, Candidate, NamedFile, import};
-use crate::backbone::{
+use model::adapter::{Adapter, Candidate, NamedFile, import};
+use model::backbone::{
     Backbone, BackboneConfig, EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config,
     load_folder,
-};
-use crate::store::{
-    Access, AdapterRecord, AdapterReference, BackboneRecord, DATABASE_FILE, Digest, Name, Store,
 };
 use serve::LoadedAdapters;
 use std::path::Path;
 use std::sync::Arc;
+use store::{
+    Access, AdapterRecord, AdapterReference, BackboneRecord, DATABASE_FILE, Digest, Name, Store,
+};
 use uuid::Uuid;
 
 /// Where the embedded backbone comes from, as its row says.

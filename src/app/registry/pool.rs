@@ -1,9 +1,9 @@
 //! Stored pools of synthetic images, read back.
 
 use super::{Registry, RegistryError};
-use crate::adapter::NamedFile;
-use crate::recycle::pool::{Pool, is_preview};
-use crate::store::{AdapterRecord, PoolRecord, StoreError};
+use model::adapter::NamedFile;
+use recycle::pool::{Pool, is_preview};
+use store::{AdapterRecord, PoolRecord, StoreError};
 
 impl Registry {
     /// The pools of `adapter`, newest first.

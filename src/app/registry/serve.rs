@@ -1,11 +1,11 @@
 //! From what a request calls an adapter to tensors in memory: resolving, the default of a backbone, and a cache of loaded ones.
 
 use super::{Registry, RegistryError};
-use crate::adapter::Adapter;
-use crate::store::{AdapterRecord, Digest};
+use model::adapter::Adapter;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use store::{AdapterRecord, Digest};
 use uuid::Uuid;
 
 /// What requests write in place of an adapter to get the bare backbone where it has a default adapter.

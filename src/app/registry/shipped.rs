@@ -1,11 +1,11 @@
 //! The meta-LoRA that comes with the program: what a new data folder begins with.
 
 use super::{ImportOptions, Registry, RegistryError, Stored};
-use crate::adapter::{NamedFile, Package};
-use crate::backbone::EMBEDDED_DIGEST;
-use crate::store::{AliasKey, Attribution, Name};
 use clap::ValueEnum;
+use model::adapter::{NamedFile, Package};
+use model::backbone::EMBEDDED_DIGEST;
 use serde::{Deserialize, Serialize};
+use store::{AliasKey, Attribution, Name};
 
 /// Its name in the registry, and in place of a path what `adapter import` calls it.
 pub const SHIPPED_NAME: &str = "signs-and-shapes";

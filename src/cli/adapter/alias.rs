@@ -3,9 +3,9 @@
 use super::{CliError, Common, attribution, change, read};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::options::{print_json, print_line};
-use crate::store::{AliasKey, AliasMove, Name, Pointed};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use store::{AliasKey, AliasMove, Name, Pointed};
 
 #[derive(Debug, Subcommand)]
 #[command(

@@ -1,15 +1,15 @@
 //! `adapter import`: adds an adapter, or says why not, tensor by tensor.
 
 use super::{CliError, Common, change, read};
-use crate::adapter::{FileLimits, ImportReport, Package, TensorStatus};
 use crate::app::registry::{
     ImportOptions, RegistryError, SHIPPED_WORD, check, embedded_candidate, shipped_package,
 };
 use crate::cli::options::{print_json, print_line};
-use crate::store::Name;
 use clap::Args;
+use model::adapter::{FileLimits, ImportReport, Package, TensorStatus};
 use serde_json::json;
 use std::path::PathBuf;
+use store::Name;
 
 #[derive(Debug, Args)]
 #[command(

@@ -1,12 +1,12 @@
 //! `adapter merge`.
 
 use super::{CliError, Common, change};
-use crate::adapter::{MajoritySign, MergeMethod, MergeOptions};
 use crate::app::registry::{MergePart, RegistryError};
 use crate::cli::options::{print_json, print_line};
-use crate::store::Name;
 use clap::{Args, ValueEnum};
+use model::adapter::{MajoritySign, MergeMethod, MergeOptions};
 use serde_json::json;
+use store::Name;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

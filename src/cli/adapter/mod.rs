@@ -7,14 +7,14 @@ mod show;
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
-use crate::adapter::NameStyle;
 use crate::app::registry::{ExportFormat, Registry, RegistryError};
-use crate::store::{Attribution, StoreError};
 use clap::{Args, Subcommand, ValueEnum};
+use model::adapter::NameStyle;
 use serde_json::json;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use store::{Attribution, StoreError};
 
 #[derive(Debug, Subcommand)]
 #[command(
@@ -200,7 +200,7 @@ impl Remove {
                 let record = registry.resolve(reference).await?;
                 if records
                     .iter()
-                    .all(|other: &crate::store::AdapterRecord| other.id != record.id)
+                    .all(|other: &store::AdapterRecord| other.id != record.id)
                 {
                     records.push(record);
                 }

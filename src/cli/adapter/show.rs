@@ -3,8 +3,8 @@
 use super::{CliError, Common, read, read_adapter};
 use crate::app::registry::RegistryError;
 use crate::cli::options::{print_json, print_line};
-use crate::store::{AdapterFilter, AdapterRecord, Name};
 use clap::Args;
+use store::{AdapterFilter, AdapterRecord, Name};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -7,13 +7,13 @@ use crate::cli::CliError;
 use crate::cli::images::zip_of;
 use crate::cli::options::Common;
 use crate::jobs::{JobRequest, Jobs, RunnerOptions, Services, product_kinds};
-use crate::store::{Access, JobRecord, ServerFile, Store, StoreError};
 use crate::web::Problem;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use store::{Access, JobRecord, ServerFile, Store, StoreError};
 use uuid::Uuid;
 
 /// What to do with a job.

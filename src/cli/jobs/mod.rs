@@ -9,11 +9,11 @@ use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::app::registry::Registry;
 use crate::jobs::RunnerOptions;
-use crate::store::{JobFilter, JobRecord, JobState, Store, StoreError};
 use clap::{Args, Subcommand};
 use client::{Change, Client};
 use serde_json::Value;
 use std::time::Duration;
+use store::{JobFilter, JobRecord, JobState, Store, StoreError};
 use uuid::Uuid;
 use watch::{Display, follow};
 

@@ -2,11 +2,11 @@
 
 use crate::cli::CliError;
 use crate::cli::options::{Common, print_json};
-use crate::store::{EventKind, JobEvent, JobRecord, Progress, Store};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
+use store::{EventKind, JobEvent, JobRecord, Progress, Store};
 use uuid::Uuid;
 
 /// How often another process's writes are looked for; writes of this one wake at once.

@@ -2,19 +2,17 @@
 //! counted up. How long a step takes does not depend on what the images show.
 
 use super::{Recycle, Recycled, session_options};
-use crate::adapter::Adapter;
-use crate::backbone::Backbone;
 use crate::jobs::invert::prior_data_of;
 use crate::jobs::pictures::{PICTURES, VALIDATION, read_pictures};
 use crate::jobs::{JobContext, JobError};
-use crate::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
-use crate::recycle::inversion::{
-    ClassQuality, Inversion, InversionOutcome, InversionRecipe, Quality,
-};
-use crate::recycle::meta_train::{FactorRecipe, Member, MetaTrainRecipe, MetaTraining};
-use crate::recycle::pool::{Pool, Provenance};
-use crate::recycle::steps::{StepReport, Steps};
-use crate::tensor::Tensor;
+use engine::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
+use model::adapter::Adapter;
+use model::backbone::Backbone;
+use model::tensor::Tensor;
+use recycle::inversion::{ClassQuality, Inversion, InversionOutcome, InversionRecipe, Quality};
+use recycle::meta_train::{FactorRecipe, Member, MetaTrainRecipe, MetaTraining};
+use recycle::pool::{Pool, Provenance};
+use recycle::steps::{StepReport, Steps};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -12,24 +12,24 @@ use super::evaluation::{self, going_on_behind};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
-use crate::adapter::Adapter;
 use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
-use crate::engine::session::SessionOptions;
-use crate::recycle::inversion::InversionRecipe;
-use crate::recycle::meta_train::{
+use checkpoint::Checkpoint;
+use engine::session::SessionOptions;
+use model::adapter::Adapter;
+use recipe_file::{Ingredient, Named, pool_digest};
+use recycle::inversion::InversionRecipe;
+use recycle::meta_train::{
     Keep, Member, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining,
 };
-use crate::recycle::pool::preview;
-use crate::recycle::steps::Steps;
-use crate::store::{
-    AdapterRecord, Digest, Lineage, LogLevel, Name, Parent, PoolRecord, Retention, StoreError,
-};
-use checkpoint::Checkpoint;
-use recipe_file::{Ingredient, Named, pool_digest};
+use recycle::pool::preview;
+use recycle::steps::Steps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::{
+    AdapterRecord, Digest, Lineage, LogLevel, Name, Parent, PoolRecord, Retention, StoreError,
+};
 use uuid::Uuid;
 
 /// Time between two looks at the tasks of a running job.

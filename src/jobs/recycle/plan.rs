@@ -12,11 +12,11 @@ use crate::jobs::{
     ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
     labelled_images,
 };
-use crate::recycle::inversion::InversionRecipe;
-use crate::recycle::meta_train::MetaTrainRecipe;
-use crate::store::{AdapterRecord, Digest, Name, Retention};
+use recycle::inversion::InversionRecipe;
+use recycle::meta_train::MetaTrainRecipe;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::{AdapterRecord, Digest, Name, Retention};
 use uuid::Uuid;
 
 /// What a request for recycling says.
@@ -244,7 +244,7 @@ async fn wish(parameters: Parameters, services: &Services) -> Result<Wish, Reque
     let name =
         name.ok_or_else(|| RequestError::invalid("name", "the meta-LoRA has no name; choose one"))?;
     let bad = |parameter: &'static str| {
-        move |error: crate::recycle::recipe::RecipeError| {
+        move |error: recycle::recipe::RecipeError| {
             RequestError::invalid(parameter, error.to_string())
         }
     };

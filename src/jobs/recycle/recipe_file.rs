@@ -1,10 +1,10 @@
 //! The recipe file: everything from which somebody with the same adapters rebuilds the same meta-LoRA.
 
 use crate::jobs::{RequestError, Services};
-use crate::recycle::inversion::InversionRecipe;
-use crate::recycle::meta_train::MetaTrainRecipe;
-use crate::store::{AdapterFilter, Digest, Name, PoolRecord};
+use recycle::inversion::InversionRecipe;
+use recycle::meta_train::MetaTrainRecipe;
 use serde::{Deserialize, Serialize};
+use store::{AdapterFilter, Digest, Name, PoolRecord};
 
 const FORMAT: &str = "lora-recycle-recipe";
 const VERSION: u32 = 1;

@@ -1,10 +1,10 @@
 //! The backbones that this server answers with.
 
 use crate::app::App;
-use crate::backbone::{Backbone, Pooling};
 use crate::web::{Problem, WebState};
 use axum::Json;
 use axum::extract::State;
+use model::backbone::{Backbone, Pooling};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;

@@ -3,7 +3,6 @@
 use super::jobs::JobProblems;
 use crate::app::App;
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
-use crate::store::{Digest, PoolRecord, Retention};
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
+use store::{Digest, PoolRecord, Retention};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -8,7 +8,6 @@ mod headers;
 
 use super::{ApiError, WebState, problem};
 use crate::app::App;
-use crate::backbone::{Preprocess, ResizeTarget};
 use askama::Template;
 use axum::Router;
 use axum::body::Bytes;
@@ -17,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headers::Caching;
+use model::backbone::{Preprocess, ResizeTarget};
 use std::sync::Arc;
 
 #[derive(Template)]

@@ -2,16 +2,16 @@
 
 use super::accessibility;
 use super::session::Session;
-use crate::broken_adapters::zip_of;
 use fantoccini::Locator;
-use lora_recycle::adapter::{
+use model::adapter::{
     Adapter, Candidate, ExportOptions, Factors, NameStyle, NamedFile, Site, Target, export_peft,
 };
-use lora_recycle::backbone::{EMBEDDED_NAME, embedded};
-use lora_recycle::tensor::Tensor;
+use model::backbone::{EMBEDDED_NAME, embedded};
+use model::tensor::Tensor;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use test_support::broken_adapters::zip_of;
 
 const READY: &str = "document.documentElement.dataset.ready === 'true'";
 

@@ -7,8 +7,8 @@ use super::session::Session;
 use crate::making_cli::Home;
 use crate::recycle_cli::two_adapters;
 use fantoccini::Locator;
-use lora_recycle::store::Finish;
 use serde_json::{Value, json};
+use store::Finish;
 use tempfile::TempDir;
 use uuid::Uuid;
 

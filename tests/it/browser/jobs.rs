@@ -6,14 +6,14 @@ use super::session::{Server, Session};
 use crate::making_cli::Home;
 use crate::recycle_cli::two_adapters;
 use fantoccini::Locator;
-use lora_recycle::recycle::pool::{preview, preview_file};
-use lora_recycle::store::{
-    Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
-    Progress, Retention, Store,
-};
+use recycle::pool::{preview, preview_file};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
+use store::{
+    Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
+    Progress, Retention, Store,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -3,11 +3,11 @@
 use super::jobs::{READY, count, open, says};
 use super::session::{Server, Session, example};
 use super::{FISH, MILLS};
-use crate::broken_adapters::zip_of;
 use fantoccini::Locator;
-use lora_recycle::adapter::NamedFile;
+use model::adapter::NamedFile;
 use serde_json::json;
 use std::fs;
+use test_support::broken_adapters::zip_of;
 
 async fn fill(page: &Session, id: &str, value: &str) {
     let field = page

@@ -1,6 +1,5 @@
 //! A running server and a browser that has its page open. Both end with the test.
 
-use crate::support::project;
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -12,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_support::project;
 
 const BROWSERS: [&str; 4] = [
     "chromium",

@@ -3,7 +3,6 @@
 use super::{RegistryProblems, attribution, json_body, name, optional_json_body};
 use crate::app::App;
 use crate::app::registry::Registry;
-use crate::store::{AliasKey, AliasMove, Pointed};
 use crate::web::api::BackboneIdentity;
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
@@ -11,6 +10,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use store::{AliasKey, AliasMove, Pointed};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -1,7 +1,6 @@
 //! An adapter as a download.
 
 use super::RegistryProblems;
-use crate::adapter::{NameStyle, NamedFile, write_zip};
 use crate::app::registry::{ExportFormat, RegistryError};
 use crate::app::{App, AppError};
 use crate::web::api::parameters::Parameters;
@@ -9,6 +8,7 @@ use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, header};
+use model::adapter::{NameStyle, NamedFile, write_zip};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;

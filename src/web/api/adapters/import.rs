@@ -2,7 +2,6 @@
 
 use super::schema::Adapter;
 use super::{RegistryProblems, check_text, name, tags};
-use crate::adapter::{ImportReport, NamedFile, Package};
 use crate::app::registry::ImportOptions;
 use crate::app::{App, AppError};
 use crate::web::api::images::{receive_files, require_form};
@@ -14,6 +13,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::adapter::{ImportReport, NamedFile, Package};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};

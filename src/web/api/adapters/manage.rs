@@ -2,16 +2,16 @@
 
 use super::schema::Adapter;
 use super::{RegistryProblems, check_text, json_body, name, tags};
-use crate::adapter::ImportReport;
 use crate::app::App;
-use crate::store::AdapterFilter;
 use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, Request, State};
+use model::adapter::ImportReport;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use store::AdapterFilter;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -3,13 +3,13 @@
 use super::import::created;
 use super::schema::Adapter;
 use super::{RegistryProblems, json_body, name};
-use crate::adapter::{MajoritySign, MergeMethod, MergeOptions};
 use crate::app::registry::MergePart;
 use crate::app::{App, AppError};
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use model::adapter::{MajoritySign, MergeMethod, MergeOptions};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;

@@ -10,13 +10,13 @@ mod storage;
 
 use super::images::{BodyKind, receive_json};
 use super::schemas::problem_responses;
-use crate::store::{Attribution, Name};
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::extract::Request;
 use axum::http::header;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use store::{Attribution, Name};
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, Response};
 use utoipa_axum::router::OpenApiRouter;
@@ -61,12 +61,11 @@ impl IntoResponses for RegistryProblems {
 }
 
 fn name(parameter: &str, text: &str) -> Result<Name, ApiError> {
-    text.parse().map_err(
-        |error: crate::store::NameError| ApiError::InvalidParameter {
+    text.parse()
+        .map_err(|error: store::NameError| ApiError::InvalidParameter {
             parameter: parameter.to_owned(),
             detail: error.to_string(),
-        },
-    )
+        })
 }
 
 fn tags<'a>(texts: impl Iterator<Item = &'a str>) -> Result<BTreeSet<Name>, ApiError> {

@@ -1,9 +1,9 @@
 //! An adapter as the interface shows it.
 
-use crate::store::{AdapterFile, AdapterRecord, Digest, HeadSummary, Lineage, Name};
 use crate::web::api::BackboneIdentity;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use store::{AdapterFile, AdapterRecord, Digest, HeadSummary, Lineage, Name};
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -2,11 +2,11 @@
 
 use super::RegistryProblems;
 use crate::app::App;
-use crate::store::{DiskUse, Freed};
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::State;
 use std::sync::Arc;
+use store::{DiskUse, Freed};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -3,7 +3,6 @@
 use super::manage::job_id;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
-use crate::store::{JobEvent, StoreError};
 use crate::web::{ApiError, WebState};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,6 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use std::collections::VecDeque;
+use store::{JobEvent, StoreError};
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

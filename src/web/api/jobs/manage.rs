@@ -2,12 +2,12 @@
 
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
-use crate::store::{JobFilter, JobRecord, JobState};
 use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
 use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
+use store::{JobFilter, JobRecord, JobState};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -2,7 +2,6 @@
 
 use super::{JobProblems, queue};
 use crate::jobs::{JobRequest, Jobs};
-use crate::store::{JobRecord, Submitted};
 use crate::web::api::images::{BodyKind, Part, receive_form, receive_json};
 use crate::web::api::labelled_parts::LabelledParts;
 use crate::web::limits::Admission;
@@ -14,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use store::{JobRecord, Submitted};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -1,0 +1,23 @@
+//! Random changes of a batch of images, each with its adjoint, which carries gradients back.
+//! Draws are plain structs taken from the caller's generator, so that a seed gives the same run and a job can resume.
+
+mod affine;
+mod colour;
+mod roll_flip;
+
+pub use affine::{Affine, AffineLimits, warp, warp_adjoint};
+pub use colour::{Colour, ColourLimits, recolour, recolour_adjoint};
+pub use roll_flip::RollFlip;
+
+use crate::operation::{Checks, OperationError};
+
+/// Checks that two `[batch, channels, height, width]` buffers fit `shape` and the source is finite.
+fn check_pair(
+    checks: Checks,
+    source: &[f32],
+    target: &[f32],
+    shape: [usize; 4],
+) -> Result<(), OperationError> {
+    checks.finite("the source", source, &shape)?;
+    checks.length("the target", target, &shape)
+}

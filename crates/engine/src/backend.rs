@@ -1,0 +1,375 @@
+//! The contract between the network, written once in [`super::vit`], and those who compute: fused operations over one
+//! stream of work, each forward with its backward. Knows matrices; knows nothing of layers or adapters.
+//!
+//! Sizes have the same letters everywhere: `rows` = images·tokens, `width` of a token, `rank` of an adapter.
+//! Operands are handles into memory that the backend owns, so that one description of a pass serves every device.
+
+use model::backbone::{Activation, Pooling};
+
+/// Which buffer a matrix lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// What backward needs; one buffer a micro-batch.
+    Kept,
+    /// What dies within a layer; one buffer a worker.
+    Scratch,
+    /// Gradients of adapter factors; one buffer a worker.
+    Gradients,
+}
+
+/// A row-major `f32` matrix `[rows, columns]` whose rows start `stride` values apart. Index lists are stored as the bits
+/// of `u32` values in a matrix of one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    pub region: Region,
+    pub start: usize,
+    pub rows: usize,
+    pub columns: usize,
+    pub stride: usize,
+}
+
+impl Matrix {
+    /// `count` columns from `first` on.
+    pub fn columns_from(self, first: usize, count: usize) -> Self {
+        debug_assert!(first + count <= self.columns);
+        Self {
+            start: self.start + first,
+            columns: count,
+            ..self
+        }
+    }
+
+    /// Every `step`-th row, e.g. the class tokens with `step` = tokens.
+    pub fn every(self, step: usize) -> Self {
+        Self {
+            rows: self.rows / step,
+            stride: self.stride * step,
+            ..self
+        }
+    }
+
+    /// Values from the first to the last, gaps between rows included.
+    pub fn extent(self) -> usize {
+        match self.rows {
+            0 => 0,
+            rows => (rows - 1) * self.stride + self.columns,
+        }
+    }
+}
+
+/// The buffers that one micro-batch works on.
+pub struct Memory<'a, Buffer> {
+    pub kept: &'a mut Buffer,
+    pub scratch: &'a mut Buffer,
+    pub gradients: &'a mut Buffer,
+}
+
+/// Size of an attention: `queries` of the `tokens` of each image ask, all of them answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    pub images: usize,
+    pub queries: usize,
+    pub tokens: usize,
+    pub heads: usize,
+    pub head_width: usize,
+}
+
+impl AttentionShape {
+    /// Values of scratch that [`Backend::attention`] and its backward need.
+    pub fn scratch(self) -> usize {
+        let Self {
+            queries,
+            tokens,
+            head_width,
+            ..
+        } = self;
+        2 * queries * tokens + 2 * queries * head_width
+    }
+}
+
+/// What attention reads and what backward needs of it. Key biases have no part in a softmax, nor in its gradient.
+pub struct AttentionInput<'w, Vector> {
+    /// `[images·queries, width]`, without bias
+    pub query: Matrix,
+    /// `[images·tokens, 2·width]`: keys, then values, without bias
+    pub key_value: Matrix,
+    /// `[width]`
+    pub query_bias: &'w Vector,
+    /// `[width]`
+    pub value_bias: &'w Vector,
+    /// `[images·queries, heads]`: log of the sum of exponentials, written by forward and read by backward
+    pub log_sum: Matrix,
+    /// One row of [`AttentionShape::scratch`] values
+    pub scratch: Matrix,
+}
+
+/// LayerNorm's parameters.
+pub struct Norm<'w, Vector> {
+    /// `[width]`
+    pub weight: &'w Vector,
+    /// `[width]`
+    pub bias: &'w Vector,
+    pub epsilon: f32,
+}
+
+/// Where a LayerNorm writes.
+#[derive(Debug, Clone, Copy)]
+pub struct NormOutput {
+    /// `[rows, width]`
+    pub normed: Matrix,
+    /// `[rows, 2]`: mean and reciprocal standard deviation, for backward
+    pub statistics: Matrix,
+}
+
+/// How images are cut into patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchGrid {
+    pub images: usize,
+    /// Tokens an image, class token included.
+    pub tokens: usize,
+    pub patch_size: usize,
+    /// Patches along a side.
+    pub grid: usize,
+}
+
+/// Short form of the memory of a backend.
+pub type MemoryOf<'a, B> = Memory<'a, <B as Backend>::Buffer>;
+
+/// Fused operations over one stream of work. Outputs are overwritten unless the text says "adds". An output never
+/// overlaps another operand, except where the text allows it.
+///
+/// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
+/// planned, and a mismatch behind that is a defect of the caller and panics.
+pub trait Backend: Send + Sync + Sized {
+    /// Writable memory of a stream.
+    type Buffer: Send;
+    /// A frozen linear map `[out, in]`.
+    type Weight: Send + Sync;
+    /// Read-only values, `[length]`; written only between passes.
+    type Vector: Send + Sync;
+
+    /// The same backend for a stream that has `threads` threads to itself, its caller among them.
+    fn spread(&self, threads: usize) -> Self;
+    fn buffer(&self) -> Self::Buffer;
+    /// Makes `buffer` at least `length` values long; what it held may be lost.
+    fn reserve(&self, buffer: &mut Self::Buffer, length: usize);
+    /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`. `with_backward` says
+    /// whether [`Self::linear_backward`] will be asked of it.
+    fn weight(&self, parts: &[&[f32]], inputs: usize, with_backward: bool) -> Self::Weight;
+    fn vector(&self, values: &[f32]) -> Self::Vector;
+    /// Replaces the values of a vector of the same length.
+    fn write_vector(&self, vector: &mut Self::Vector, values: &[f32]);
+
+    /// Copies host values into `target`, which has no gaps.
+    fn upload(&self, memory: &mut MemoryOf<'_, Self>, values: &[f32], target: Matrix);
+    fn upload_indices(&self, memory: &mut MemoryOf<'_, Self>, values: &[u32], target: Matrix);
+    /// Copies `source` into host values without gaps.
+    fn download(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [f32]);
+    fn download_indices(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [u32]);
+    fn fill_zero(&self, memory: &mut MemoryOf<'_, Self>, target: Matrix);
+
+    /// `pixels [images, 3, side, side]` to `patches [images·tokens, 3·patch²]`, the row of a class token zero. `positions`
+    /// (`[images·tokens, 1]` indices: 0 the class token, patch p = p + 1) says which patch a row is; without it all in order.
+    fn patchify(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        pixels: &[f32],
+        grid: PatchGrid,
+        positions: Option<Matrix>,
+        patches: Matrix,
+    );
+    /// Overwrites `dpixels`; patches that no row stands for get zero.
+    fn patchify_backward(
+        &self,
+        memory: &MemoryOf<'_, Self>,
+        dpatches: Matrix,
+        grid: PatchGrid,
+        positions: Option<Matrix>,
+        dpixels: &mut [f32],
+    );
+    /// Adds bias and position embedding to the patch rows of `tokens`; class rows become class token + position.
+    #[expect(clippy::too_many_arguments)]
+    fn embed(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        tokens: Matrix,
+        grid: PatchGrid,
+        positions: Option<Matrix>,
+        bias: Option<&Self::Vector>,
+        class_token: &Self::Vector,
+        position_embedding: &Self::Vector,
+    );
+
+    /// `y = x·weightᵀ`
+    fn linear(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, weight: &Self::Weight, y: Matrix);
+    /// `dx = dy·weight`; with `add` it adds.
+    fn linear_backward(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        dy: Matrix,
+        weight: &Self::Weight,
+        dx: Matrix,
+        add: bool,
+    );
+
+    /// `u [rows, rank] = scale·x·factorᵀ`, `factor` is `[rank, width]`
+    fn low_rank_down(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        factor: &Self::Vector,
+        scale: f32,
+        u: Matrix,
+    );
+    /// Adds `u·factor` to `y [rows, width]`, `factor` is `[rank, width]`.
+    fn low_rank_up(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        u: Matrix,
+        factor: &Self::Vector,
+        y: Matrix,
+    );
+    /// Adds `uᵀ·x` to `dfactor [rank, width]`.
+    fn low_rank_gradient(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        u: Matrix,
+        x: Matrix,
+        dfactor: Matrix,
+    );
+
+    /// LayerNorm of the rows of `x`.
+    fn norm(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        norm: Norm<'_, Self::Vector>,
+        out: NormOutput,
+    );
+    /// Adds the gradient of [`Self::norm`] at `x` to `dx`.
+    fn norm_backward(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        dnormed: Matrix,
+        x: Matrix,
+        statistics: Matrix,
+        norm: Norm<'_, Self::Vector>,
+        dx: Matrix,
+    );
+    /// `sum = x[rows] + scale∘(branch + bias)`, then LayerNorm of `sum` where `norm` is given. Without `rows` (indices
+    /// `[sum.rows, 1]`) row i reads row i.
+    #[expect(clippy::too_many_arguments)]
+    fn residual_norm(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        rows: Option<Matrix>,
+        branch: Matrix,
+        bias: &Self::Vector,
+        scale: Option<&Self::Vector>,
+        sum: Matrix,
+        norm: Option<(Norm<'_, Self::Vector>, NormOutput)>,
+    );
+    /// `y = x∘scale`, the backward of LayerScale.
+    fn scale_columns(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        scale: &Self::Vector,
+        y: Matrix,
+    );
+
+    /// `y = activation(x + bias)`; `y` may be `x`.
+    fn activation(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        bias: &Self::Vector,
+        activation: Activation,
+        y: Matrix,
+    );
+    /// Multiplies `dy` by the slope of the activation at `x + bias`.
+    fn activation_backward(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        bias: &Self::Vector,
+        activation: Activation,
+        dy: Matrix,
+    );
+
+    /// `context [images·queries, width] = softmax((q + query_bias)·kᵀ / √head_width)·(v + value_bias)`
+    fn attention(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        shape: AttentionShape,
+        input: AttentionInput<'_, Self::Vector>,
+        context: Matrix,
+    );
+    /// Gradients of [`Self::attention`] at queries, and at keys and values.
+    fn attention_backward(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        shape: AttentionShape,
+        input: AttentionInput<'_, Self::Vector>,
+        dcontext: Matrix,
+        dquery: Matrix,
+        dkey_value: Matrix,
+    );
+    /// `attention [images, tokens − 1]` of the class token over the patches, mean over heads. `class_query` is
+    /// `[images, width]` without bias; `scratch` as in [`AttentionInput`].
+    #[expect(clippy::too_many_arguments)]
+    fn class_attention(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        shape: AttentionShape,
+        class_query: Matrix,
+        key_value: Matrix,
+        query_bias: &Self::Vector,
+        scratch: Matrix,
+        attention: Matrix,
+    );
+    /// `rows [images·(1 + keep), 1]`: for each image of `tokens` tokens the row of its class token and the rows of the
+    /// `keep` patches with the most attention, ascending; of equals the first stays. With `keep` = 0 attention is not read.
+    fn choose_rows(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        attention: Option<Matrix>,
+        tokens: usize,
+        keep: usize,
+        rows: Matrix,
+    );
+    /// `y[i] = x[rows[i]]`
+    fn gather(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, rows: Matrix, y: Matrix);
+    /// Adds `dy[i]` to `dx[rows[i]]`.
+    fn scatter_add(&self, memory: &mut MemoryOf<'_, Self>, dy: Matrix, rows: Matrix, dx: Matrix);
+
+    /// Sums over all rows, added to `sums [2, width]`: of the values and of their squares.
+    fn column_sums(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, sums: &mut [f64]);
+    /// Adds `offset + slope∘x` to `dx`.
+    fn add_affine(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        x: Matrix,
+        offset: &[f32],
+        slope: &[f32],
+        dx: Matrix,
+    );
+
+    /// Reduces the tokens of each image to `pooled [images, width]` (`[images, 2·width]` for class token and mean).
+    fn pool(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        tokens: Matrix,
+        pooling: Pooling,
+        pooled: Matrix,
+    );
+    /// Overwrites `dtokens`.
+    fn pool_backward(
+        &self,
+        memory: &mut MemoryOf<'_, Self>,
+        dpooled: Matrix,
+        pooling: Pooling,
+        dtokens: Matrix,
+    );
+}

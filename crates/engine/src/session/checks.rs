@@ -1,0 +1,360 @@
+//! What a session accepts: every shape and value is looked at before any arithmetic.
+
+use super::{Entry, Input};
+use crate::operation::{Checks, OperationError};
+use crate::vit::{Differentiate, NormInputGradients, Source, Start};
+use model::adapter::{Adapter, HeadInput, Target};
+use model::backbone::{Backbone, BackboneConfig, Pooling};
+use model::tensor::{ShapeError, Tensor};
+use std::ops::Range;
+
+const FORWARD: Checks = Checks("forward");
+const BACKWARD: Checks = Checks("backward");
+
+/// A batch that has passed.
+pub struct Checked {
+    pub batch: usize,
+    pub start: Start,
+    pub tokens: usize,
+    pub sparse: bool,
+    pub tokens_behind: Vec<usize>,
+    pub class_only_end: bool,
+    pub pooled_width: usize,
+    pub feature_width: usize,
+    pub end_layer: usize,
+    pub read: HeadInput,
+    pub has_adapter: bool,
+    /// Empty but for [`super::Session::published_residual`].
+    pub residual_behind_norm: Vec<usize>,
+    /// Side of the images, 0 behind a cached prefix.
+    pub side: usize,
+}
+
+impl Checked {
+    pub fn first_layer(&self) -> usize {
+        match self.start {
+            Start::Pixels { .. } => 0,
+            Start::Hidden { layer } => layer,
+        }
+    }
+
+    /// Tokens of an image before `layer`.
+    pub fn tokens_at(&self, layer: usize) -> usize {
+        if layer <= self.first_layer() {
+            self.tokens
+        } else {
+            self.tokens_behind[layer - 1]
+        }
+    }
+
+    /// The values of some images, and the tokens of theirs that enter.
+    pub fn part<'a>(
+        &self,
+        input: &Input<'a>,
+        images: &Range<usize>,
+    ) -> (Source<'a>, Option<&'a [u32]>) {
+        let rows = |tensor: &'a Tensor| {
+            let length = tensor.data().len() / self.batch;
+            &tensor.data()[images.start * length..images.end * length]
+        };
+        let source = match input.entry {
+            Entry::Pixels(pixels) => Source::Pixels(rows(pixels)),
+            Entry::Hidden { values, .. } => Source::Hidden(rows(values)),
+        };
+        let positions = input
+            .tokens
+            .filter(|_| self.sparse)
+            .map(|all| &all[images.start * self.tokens..images.end * self.tokens]);
+        (source, positions)
+    }
+}
+
+pub fn shape(error: ShapeError) -> OperationError {
+    OperationError::Length {
+        operation: FORWARD.0,
+        name: "output",
+        shape: error.shape,
+        expected: error.expected,
+        found: error.found,
+    }
+}
+
+/// All weights are finite.
+pub fn weights(backbone: &Backbone) -> Result<(), OperationError> {
+    let mut problem = Ok(());
+    backbone.weights.visit(&mut |_, shape, values| {
+        if problem.is_ok() {
+            problem = Checks("load weights").finite("a weight", values, shape);
+        }
+    });
+    problem
+}
+
+/// `input` fits the backbone; the pass ends before `end_layer` where one is given.
+pub fn input(
+    config: &BackboneConfig,
+    input: &Input<'_>,
+    end_layer: Option<usize>,
+) -> Result<Checked, OperationError> {
+    let end = end_layer.unwrap_or(config.layers);
+    if end > config.layers {
+        return Err(mismatch("layer", &[end], "layers", &[config.layers]));
+    }
+    let (batch, start, all_tokens, side) = entry(config, input)?;
+    let first = match start {
+        Start::Pixels { .. } => 0,
+        Start::Hidden { layer } => layer,
+    };
+    if first > end {
+        return Err(mismatch("first layer", &[first], "end layer", &[end]));
+    }
+    let tokens = match (input.tokens, input.entry) {
+        (Some(chosen), Entry::Pixels(_)) => chosen_tokens(chosen, batch, all_tokens)?,
+        _ => all_tokens,
+    };
+    if let Some(adapter) = input.adapter {
+        check_adapter(config, adapter)?;
+    }
+    for pruning in input.pruning {
+        let holds = (0.0..=1.0).contains(&pruning.ratio);
+        FORWARD.setting(
+            "pruning ratio",
+            pruning.ratio as f32,
+            holds,
+            "it must lie from 0 to 1",
+        )?;
+        if pruning.layer >= config.layers {
+            return Err(mismatch(
+                "pruned layer",
+                &[pruning.layer],
+                "layers",
+                &[config.layers],
+            ));
+        }
+    }
+    let mut tokens_behind = vec![tokens; config.layers];
+    let mut current = tokens;
+    for (layer, behind) in tokens_behind.iter_mut().enumerate().skip(first) {
+        for pruning in input.pruning.iter().filter(|p| p.layer == layer) {
+            // As Python's int() cuts.
+            current -= ((current - 1) as f64 * pruning.ratio) as usize;
+        }
+        *behind = current;
+    }
+    let pooling = match input.read {
+        HeadInput::Feature => config.pooling,
+        HeadInput::Cls => Pooling::Cls,
+        HeadInput::ClsMean => Pooling::ClsMean,
+    };
+    if pooling != Pooling::Cls && end_layer.is_none() && current < 2 {
+        return Err(mismatch(
+            "tokens that are left",
+            &[current],
+            "tokens that a mean of patches needs",
+            &[2],
+        ));
+    }
+    let last_prunes = end == config.layers
+        && end > first
+        && tokens_behind[end - 1]
+            != if end - 1 == first {
+                tokens
+            } else {
+                tokens_behind[end - 2]
+            };
+    let pooled_width = match pooling {
+        Pooling::Cls | Pooling::Mean => config.width,
+        Pooling::ClsMean => 2 * config.width,
+    };
+    Ok(Checked {
+        batch,
+        start,
+        tokens,
+        sparse: input.tokens.is_some() && matches!(input.entry, Entry::Pixels(_)),
+        class_only_end: pooling == Pooling::Cls
+            && end > first
+            && end_layer.is_none()
+            && !last_prunes
+            && current > 1,
+        tokens_behind,
+        pooled_width,
+        feature_width: match input.read {
+            HeadInput::Feature => config.projection_width.unwrap_or(pooled_width),
+            _ => pooled_width,
+        },
+        end_layer: end,
+        read: input.read,
+        has_adapter: input
+            .adapter
+            .is_some_and(|adapter| !adapter.factors.is_empty()),
+        residual_behind_norm: Vec::new(),
+        side,
+    })
+}
+
+/// Images, where they start, tokens an image, side.
+fn entry(
+    config: &BackboneConfig,
+    input: &Input<'_>,
+) -> Result<(usize, Start, usize, usize), OperationError> {
+    match input.entry {
+        Entry::Pixels(pixels) => {
+            let shape = pixels.shape();
+            FORWARD.finite("pixels", pixels.data(), shape)?;
+            let &[batch, 3, height, side] = shape else {
+                return Err(mismatch("pixels", shape, "expected", &[0, 3, 0, 0]));
+            };
+            match config.grid(side) {
+                Some(grid) if height == side => {
+                    Ok((batch, Start::Pixels { grid }, 1 + grid * grid, side))
+                }
+                _ => {
+                    let patch = [config.patch_size, config.patch_size];
+                    Err(mismatch("pixels", shape, "square patches", &patch))
+                }
+            }
+        }
+        Entry::Hidden { layer, values } => {
+            let shape = values.shape();
+            FORWARD.finite("hidden states", values.data(), shape)?;
+            match *shape {
+                [batch, tokens, width] if width == config.width => {
+                    if layer >= config.layers {
+                        return Err(mismatch(
+                            "entry layer",
+                            &[layer],
+                            "layers",
+                            &[config.layers],
+                        ));
+                    }
+                    Ok((batch, Start::Hidden { layer }, tokens, 0))
+                }
+                _ => Err(mismatch("hidden states", shape, "token", &[config.width])),
+            }
+        }
+    }
+}
+
+fn mismatch(
+    left: &'static str,
+    left_shape: &[usize],
+    right: &'static str,
+    right_shape: &[usize],
+) -> OperationError {
+    OperationError::Mismatch {
+        operation: FORWARD.0,
+        left,
+        left_shape: left_shape.to_vec(),
+        right,
+        right_shape: right_shape.to_vec(),
+    }
+}
+
+/// Tokens an image of a choice.
+fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usize, OperationError> {
+    if chosen.is_empty() || !chosen.len().is_multiple_of(batch) {
+        return Err(mismatch("kept tokens", &[chosen.len()], "images", &[batch]));
+    }
+    let tokens = chosen.len() / batch;
+    for (image, row) in chosen.chunks_exact(tokens).enumerate() {
+        let ascending = row[0] == 0 && row.windows(2).all(|pair| pair[0] < pair[1]);
+        let inside = row[tokens - 1] < all_tokens as u32;
+        if !ascending || !inside {
+            return Err(OperationError::Tokens {
+                image,
+                tokens: all_tokens,
+            });
+        }
+    }
+    Ok(tokens)
+}
+
+fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), OperationError> {
+    for (site, factors) in &adapter.factors {
+        let (inputs, outputs) = match site.target {
+            Target::MlpIn => (config.width, config.mlp_width),
+            Target::MlpOut => (config.mlp_width, config.width),
+            _ => (config.width, config.width),
+        };
+        let (a, b) = (factors.a.shape(), factors.b.shape());
+        if site.layer >= config.layers {
+            return Err(mismatch(
+                "layer of an adapter",
+                &[site.layer],
+                "layers",
+                &[config.layers],
+            ));
+        }
+        FORWARD.finite("lora A", factors.a.data(), a)?;
+        FORWARD.finite("lora B", factors.b.data(), b)?;
+        if a.len() != 2 || a[1] != inputs {
+            return Err(mismatch("lora A", a, "its linear map", &[outputs, inputs]));
+        }
+        if *b != [outputs, a[0]] {
+            return Err(mismatch("lora B", b, "lora A", a));
+        }
+        let finite = factors.scale.is_finite();
+        FORWARD.setting(
+            "scale of an adapter",
+            factors.scale,
+            finite,
+            "it must be a finite number",
+        )?;
+    }
+    Ok(())
+}
+
+/// The gradients that are asked for exist.
+pub fn differentiate(
+    checked: &Checked,
+    input: &Input<'_>,
+    differentiate: Differentiate,
+) -> Result<(), OperationError> {
+    if differentiate.pixels && !matches!(input.entry, Entry::Pixels(_)) {
+        return Err(OperationError::NoGradient {
+            wanted: "pixels",
+            reason: "the pass starts from hidden states",
+        });
+    }
+    if differentiate.factors {
+        if !checked.has_adapter {
+            return Err(OperationError::NoGradient {
+                wanted: "factors",
+                reason: "the pass has no adapter",
+            });
+        }
+        let first = input
+            .adapter
+            .and_then(|adapter| adapter.factors.keys().next());
+        if first.is_some_and(|site| site.layer < checked.first_layer()) {
+            return Err(OperationError::NoGradient {
+                wanted: "factors",
+                reason: "some of them lie before the layer that the pass starts from",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Gradients of the outputs fit the pass that waits for them.
+pub fn backward(
+    checked: &Checked,
+    dfeatures: &[f32],
+    norm_inputs: Option<NormInputGradients<'_>>,
+    config: &BackboneConfig,
+) -> Result<(), OperationError> {
+    let shape = [checked.batch, checked.feature_width];
+    BACKWARD.finite("dfeatures", dfeatures, &shape)?;
+    if let Some(gradients) = norm_inputs {
+        if checked.class_only_end {
+            return Err(OperationError::NoGradient {
+                wanted: "norm inputs",
+                reason: "the forward pass was not asked for their sums",
+            });
+        }
+        let shape = [2 * config.layers, config.width];
+        BACKWARD.finite("offsets at norm inputs", gradients.offset, &shape)?;
+        BACKWARD.finite("slopes at norm inputs", gradients.slope, &shape)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! How a batch is cut into parts that a worker computes as a whole, and dealt to the workers.
+
+use super::Session;
+use super::checks::Checked;
+use crate::backend::Backend;
+use crate::vit::{Differentiate, PassShape, Plan, Start};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
+const ROWS_AIMED_AT: usize = 200;
+
+/// Plans that are remembered.
+const MOST_PLANS: usize = 32;
+
+/// A part of a batch that a worker computes as a whole.
+#[derive(Clone)]
+pub struct MicroBatch {
+    pub images: Range<usize>,
+    pub plan: Arc<Plan>,
+}
+
+impl<B: Backend> Session<B> {
+    /// Cuts the batch into micro-batches of nearly equal size, a multiple of the workers where there are enough images.
+    pub(super) fn split(
+        &mut self,
+        checked: &Checked,
+        differentiate: Differentiate,
+    ) -> Vec<MicroBatch> {
+        let threads = self.workers.len();
+        let most = match self.images_per_micro_batch {
+            0 => (ROWS_AIMED_AT / checked.tokens).max(1),
+            most => most,
+        };
+        let parts = checked
+            .batch
+            .div_ceil(most)
+            .next_multiple_of(threads)
+            .min(checked.batch);
+        let bound = |part: usize| part * checked.batch / parts;
+        if let Start::Pixels { grid } = checked.start {
+            self.network.prepare_grid(&self.backend, grid);
+        }
+        let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(parts);
+        for part in 0..parts {
+            let images = bound(part)..bound(part + 1);
+            // Sizes differ by one at most, so that a plan of the same size is among the last ones.
+            let known = micro_batches.iter().rev();
+            let known = known.map(|own| &own.plan);
+            let plan = match known.clone().find(|plan| plan.shape.images == images.len()) {
+                Some(plan) => plan.clone(),
+                None => self.plan(checked, images.len(), differentiate),
+            };
+            micro_batches.push(MicroBatch { images, plan });
+        }
+        micro_batches
+    }
+
+    fn plan(
+        &mut self,
+        checked: &Checked,
+        images: usize,
+        differentiate: Differentiate,
+    ) -> Arc<Plan> {
+        let ranks = match &self.low_rank {
+            Some(low_rank) if checked.has_adapter => low_rank.ranks(),
+            _ => BTreeMap::new(),
+        };
+        let shape = PassShape {
+            images,
+            start: checked.start,
+            tokens: checked.tokens,
+            sparse: checked.sparse,
+            tokens_behind: checked.tokens_behind.clone(),
+            class_only_end: checked.class_only_end,
+            pooled_width: checked.pooled_width,
+            feature_width: checked.feature_width,
+            differentiate,
+            ranks,
+            end_layer: checked.end_layer,
+            residual_behind_norm: checked.residual_behind_norm.clone(),
+        };
+        if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
+            return plan.clone();
+        }
+        if self.plans.len() == MOST_PLANS {
+            self.plans.remove(0);
+        }
+        let plan = Arc::new(Plan::new(shape, &self.network.config));
+        self.plans.push(plan.clone());
+        plan
+    }
+
+    /// The backend for a pass of so few micro-batches that each has several threads to itself.
+    pub(super) fn spread(&self, micro_batches: usize) -> B {
+        self.backend
+            .spread((self.workers.len() / micro_batches.max(1)).max(1))
+    }
+
+    /// Deals items to workers like cards, so that who computes what does not depend on timing.
+    pub(super) fn share<T>(&self, items: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+        let mut shares: Vec<Vec<T>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for (index, item) in items.enumerate() {
+            shares[index % self.workers.len()].push(item);
+        }
+        shares
+    }
+}

@@ -1,0 +1,306 @@
+//! The forward pass of one micro-batch.
+
+use super::Pass;
+use super::plan::{LayerPlan, cut};
+use super::weights::Layer;
+use crate::backend::{AttentionInput, Backend, Matrix, Norm, NormOutput};
+use model::adapter::{HeadInput, Target};
+use model::backbone::Pooling;
+
+/// What enters a pass, as values of the host.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// `[images, 3, side, side]`
+    Pixels(&'a [f32]),
+    /// `[images, tokens, width]`, the residual stream before the plan's first layer
+    Hidden(&'a [f32]),
+}
+
+/// Where a pass writes what it is asked for, as values of the host.
+#[derive(Debug, Default)]
+pub struct ForwardOutput<'a> {
+    /// `[images, feature_width]`
+    pub features: &'a mut [f32],
+    /// `[images, patches before the last layer]`
+    pub class_attention: Option<&'a mut [f32]>,
+    /// `[images, tokens, width]`, as `inference::Encoded` says
+    pub last_hidden_state: Option<&'a mut [f32]>,
+    /// `[images, tokens, width]`: the residual stream where the pass ends
+    pub stream: Option<&'a mut [f32]>,
+    /// For each layer that chooses rows, in order: `[images·(tokens behind it)]`
+    pub chosen_rows: Option<&'a mut [u32]>,
+    /// `[2·layers, 2, width]`: sums and sums of squares of the inputs of each layer's two LayerNorms; added
+    pub norm_input_sums: Option<&'a mut [f64]>,
+}
+
+/// Which pooling gives what a head reads.
+pub fn pooling_of(read: HeadInput, own: Pooling) -> Pooling {
+    match read {
+        HeadInput::Feature => own,
+        HeadInput::Cls => Pooling::Cls,
+        HeadInput::ClsMean => Pooling::ClsMean,
+    }
+}
+
+/// What a layer's attention reads, forward and backward.
+pub fn attention_input<'w, B: Backend>(
+    weights: &'w Layer<B>,
+    plan: &LayerPlan,
+    scratch: Matrix,
+) -> AttentionInput<'w, B::Vector> {
+    AttentionInput {
+        query: plan.query,
+        key_value: plan.key_value,
+        query_bias: &weights.query_bias,
+        value_bias: &weights.value_bias,
+        log_sum: plan.log_sum,
+        scratch,
+    }
+}
+
+impl<'a, B: Backend> Pass<'a, '_, B> {
+    /// Computes what `output` asks for; `positions` are the tokens that enter, where they are a choice.
+    pub fn forward(
+        &mut self,
+        source: Source<'_>,
+        positions: Option<&[u32]>,
+        read: HeadInput,
+        output: &mut ForwardOutput<'_>,
+    ) {
+        let (network, plan, backend) = (self.network, self.plan, self.backend);
+        let end = plan.shape.end_layer;
+        self.enter(source, positions);
+        if end > plan.first_layer {
+            let first = plan.layer(plan.first_layer);
+            let norm = network.layers[plan.first_layer].norm1.get();
+            let stream = plan.stream[plan.first_layer];
+            backend.norm(&mut self.memory, stream, norm, first.norm1);
+        }
+        let mut chosen = output.chosen_rows.take();
+        for layer in plan.first_layer..end {
+            let layer_plan = plan.layer(layer);
+            self.add_sums(2 * layer, plan.stream[layer], output);
+            self.attention_half(layer, layer_plan, output);
+            if let Some(rows) = layer_plan.rows
+                && let Some(all) = chosen.take()
+            {
+                let (own, rest) = all.split_at_mut(rows.rows);
+                backend.download_indices(&self.memory, rows, own);
+                chosen = Some(rest);
+            }
+            self.add_sums(2 * layer + 1, layer_plan.sum, output);
+            self.mlp_half(layer, layer_plan);
+        }
+        let stream = plan.stream[end];
+        if let Some(values) = &mut output.stream {
+            backend.download(&self.memory, stream, values);
+        }
+        if !output.features.is_empty() {
+            self.read_out(read, stream, output);
+        }
+    }
+
+    fn add_sums(&mut self, norm: usize, x: Matrix, output: &mut ForwardOutput<'_>) {
+        let width = x.columns;
+        if let Some(sums) = &mut output.norm_input_sums {
+            let sums = &mut sums[norm * 2 * width..][..2 * width];
+            self.backend.column_sums(&mut self.memory, x, sums);
+        }
+    }
+
+    fn enter(&mut self, source: Source<'_>, positions: Option<&[u32]>) {
+        let (network, plan, backend) = (self.network, self.plan, self.backend);
+        if let (Some(target), Some(positions)) = (plan.positions, positions) {
+            backend.upload_indices(&mut self.memory, positions, target);
+        }
+        let stream = plan.stream[plan.first_layer];
+        let pixels = match source {
+            Source::Pixels(pixels) => pixels,
+            Source::Hidden(values) => return backend.upload(&mut self.memory, values, stream),
+        };
+        let (grid, positions) = (plan.grid, plan.positions);
+        let tokens = match network.pre_norm {
+            Some(_) => plan.embedded,
+            None => stream,
+        };
+        backend.patchify(&mut self.memory, pixels, grid, positions, plan.patches);
+        backend.linear(&mut self.memory, plan.patches, &network.patch, tokens);
+        backend.embed(
+            &mut self.memory,
+            tokens,
+            grid,
+            positions,
+            network.patch_bias.as_ref(),
+            &network.class_token,
+            network.position(grid.grid),
+        );
+        if let Some(norm) = &network.pre_norm {
+            let out = NormOutput {
+                normed: stream,
+                statistics: plan.embedded_statistics,
+            };
+            backend.norm(&mut self.memory, tokens, norm.get(), out);
+        }
+    }
+
+    fn attention_half(&mut self, layer: usize, plan: &LayerPlan, output: &mut ForwardOutput<'_>) {
+        let (network, backend) = (self.network, self.backend);
+        let weights = &network.layers[layer];
+        let width = network.config.width;
+        let normed = plan.norm1.normed;
+        let key_value = plan.key_value;
+        backend.linear(&mut self.memory, normed, &weights.key_value, key_value);
+        let u = |target: Target| plan.u[target as usize];
+        let (key, value) = (
+            key_value.columns_from(0, width),
+            key_value.columns_from(width, width),
+        );
+        self.add_low_rank(layer, Target::Key, normed, u(Target::Key), key);
+        self.add_low_rank(layer, Target::Value, normed, u(Target::Value), value);
+        if let Some(rows) = plan.rows {
+            let tokens = plan.attention.tokens;
+            let keep = plan.attention.queries - 1;
+            if plan.prunes && keep > 0 {
+                let query = self.plan.class_query;
+                let class = normed.every(tokens);
+                backend.linear(&mut self.memory, class, &weights.query, query);
+                let rank = self.factors(layer, Target::Query).map_or(0, |own| own.rank);
+                let class_u = self.plan.class_u;
+                let class_u = cut(class_u, class_u.rows, rank);
+                self.add_low_rank(layer, Target::Query, class, Some(class_u), query);
+                let attention = self.class_attention(layer, plan, query);
+                backend.choose_rows(&mut self.memory, Some(attention), tokens, keep, rows);
+            } else {
+                backend.choose_rows(&mut self.memory, None, tokens, keep, rows);
+            }
+            backend.gather(&mut self.memory, normed, rows, plan.query_input);
+        }
+        let input = plan.query_input;
+        backend.linear(&mut self.memory, input, &weights.query, plan.query);
+        self.add_low_rank(layer, Target::Query, input, u(Target::Query), plan.query);
+        if layer + 1 == network.layers.len()
+            && let Some(values) = &mut output.class_attention
+        {
+            let class = plan.query.every(plan.attention.queries);
+            let attention = self.class_attention(layer, plan, class);
+            backend.download(&self.memory, attention, values);
+        }
+        let attention = attention_input(weights, plan, self.plan.attention_scratch);
+        backend.attention(&mut self.memory, plan.attention, attention, plan.context);
+        backend.linear(&mut self.memory, plan.context, &weights.output, plan.branch);
+        self.add_low_rank(
+            layer,
+            Target::Output,
+            plan.context,
+            u(Target::Output),
+            plan.branch,
+        );
+        backend.residual_norm(
+            &mut self.memory,
+            self.plan.stream[layer],
+            plan.rows,
+            plan.branch,
+            &weights.output_bias,
+            weights.scale1.as_ref(),
+            plan.sum,
+            Some((weights.norm2.get(), plan.norm2)),
+        );
+    }
+
+    fn class_attention(&mut self, layer: usize, plan: &LayerPlan, query: Matrix) -> Matrix {
+        let shared = self.plan.class_attention;
+        let attention = cut(shared, shared.rows, plan.attention.tokens - 1);
+        self.backend.class_attention(
+            &mut self.memory,
+            plan.attention,
+            query,
+            plan.key_value,
+            &self.network.layers[layer].query_bias,
+            self.plan.attention_scratch,
+            attention,
+        );
+        attention
+    }
+
+    fn mlp_half(&mut self, layer: usize, plan: &LayerPlan) {
+        let (network, backend) = (self.network, self.backend);
+        let weights = &network.layers[layer];
+        let u = |target: Target| plan.u[target as usize];
+        let normed = plan.norm2.normed;
+        backend.linear(&mut self.memory, normed, &weights.mlp_in, plan.hidden);
+        self.add_low_rank(layer, Target::MlpIn, normed, u(Target::MlpIn), plan.hidden);
+        backend.activation(
+            &mut self.memory,
+            plan.hidden,
+            &weights.mlp_in_bias,
+            network.config.activation,
+            plan.activated,
+        );
+        let activated = plan.activated;
+        backend.linear(&mut self.memory, activated, &weights.mlp_out, plan.branch);
+        self.add_low_rank(
+            layer,
+            Target::MlpOut,
+            activated,
+            u(Target::MlpOut),
+            plan.branch,
+        );
+        let next = if layer + 1 < self.plan.shape.end_layer {
+            let norm = network.layers[layer + 1].norm1.get();
+            Some((norm, self.plan.layer(layer + 1).norm1))
+        } else {
+            self.end_norm()
+        };
+        let behind_norm = self.plan.shape.residual_behind_norm.contains(&layer);
+        let stream = self.plan.stream[layer + 1];
+        // The next LayerNorm writes where this one's output lies.
+        let (at_once, later) = if behind_norm {
+            (None, next)
+        } else {
+            (next, None)
+        };
+        backend.residual_norm(
+            &mut self.memory,
+            if behind_norm { normed } else { plan.sum },
+            None,
+            plan.branch,
+            &weights.mlp_out_bias,
+            weights.scale2.as_ref(),
+            stream,
+            at_once,
+        );
+        if let Some((norm, out)) = later {
+            backend.norm(&mut self.memory, stream, norm, out);
+        }
+    }
+
+    /// The final LayerNorm, where the pass goes that far.
+    fn end_norm(&self) -> Option<(Norm<'a, B::Vector>, NormOutput)> {
+        let whole = self.plan.shape.end_layer == self.network.layers.len();
+        whole.then(|| (self.network.final_norm.get(), self.plan.end_norm))
+    }
+
+    fn read_out(&mut self, read: HeadInput, stream: Matrix, output: &mut ForwardOutput<'_>) {
+        let (network, plan, backend) = (self.network, self.plan, self.backend);
+        let end_norm = plan.end_norm;
+        if plan.first_layer == plan.shape.end_layer {
+            let norm = network.final_norm.get();
+            backend.norm(&mut self.memory, stream, norm, end_norm);
+        }
+        if let Some(values) = &mut output.last_hidden_state {
+            let clip = network.pre_norm.is_some();
+            let state = if clip { stream } else { end_norm.normed };
+            backend.download(&self.memory, state, values);
+        }
+        let pooling = pooling_of(read, network.config.pooling);
+        backend.pool(&mut self.memory, end_norm.normed, pooling, plan.pooled);
+        let feature = match (&network.projection, read) {
+            (Some(projection), HeadInput::Feature) => {
+                backend.linear(&mut self.memory, plan.pooled, projection, plan.feature);
+                plan.feature
+            }
+            _ => plan.pooled,
+        };
+        backend.download(&self.memory, feature, output.features);
+    }
+}

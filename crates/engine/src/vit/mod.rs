@@ -1,0 +1,52 @@
+//! The vision transformer, written once over [`super::backend::Backend`]: forward and backward of one micro-batch.
+//! Knows layers, adapters and where activations lie; knows nothing of threads, batches or losses.
+
+mod backward;
+mod forward;
+mod low_rank;
+mod plan;
+mod weights;
+
+pub use backward::NormInputGradients;
+pub use forward::{ForwardOutput, Source};
+pub use low_rank::{FactorVectors, LayerFactors, LowRank};
+pub use plan::{Differentiate, PassShape, Plan, Start};
+pub use weights::Network;
+
+use super::backend::{Backend, Matrix, MemoryOf};
+
+/// One micro-batch on its way through the network.
+pub struct Pass<'a, 'm, B: Backend> {
+    pub backend: &'a B,
+    pub network: &'a Network<B>,
+    /// The adapter's factors, if there is one.
+    pub low_rank: Option<&'a LowRank<B>>,
+    pub plan: &'a Plan,
+    pub memory: MemoryOf<'m, B>,
+}
+
+impl<B: Backend> Pass<'_, '_, B> {
+    fn factors(&self, layer: usize, target: model::adapter::Target) -> Option<&FactorVectors<B>> {
+        self.low_rank?.layers[layer].get(target)
+    }
+
+    /// Adds the adapter's part to `y = W x`.
+    fn add_low_rank(
+        &mut self,
+        layer: usize,
+        target: model::adapter::Target,
+        x: Matrix,
+        u: Option<Matrix>,
+        y: Matrix,
+    ) {
+        let (Some(low_rank), Some(u)) = (self.low_rank, u) else {
+            return;
+        };
+        if let Some(factors) = low_rank.layers[layer].get(target) {
+            self.backend
+                .low_rank_down(&mut self.memory, x, &factors.a, factors.scale, u);
+            self.backend
+                .low_rank_up(&mut self.memory, u, &factors.b_transposed, y);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Merging adapters into one: PEFT's methods by the definitions of its `add_weighted_adapter`, and later ones by their papers. A
+//! weight `w` means: `w` times the adapter's change. Only changes are merged; heads of different classes have no common meaning.
+
+mod singular_vectors;
+mod spaces;
+mod subspace;
+#[cfg(test)]
+mod tests;
+mod ties;
+mod values;
+
+use super::{Adapter, Factors, Site};
+use crate::tensor::Tensor;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use thiserror::Error;
+use ties::Ties;
+
+/// How changes become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", value(rename_all = "snake_case"))]
+pub enum MergeMethod {
+    /// Sums the factors A and B, each times √weight: a rough approximation of the sum of the changes. Needs equal ranks
+    Linear,
+    /// Stacks the factors: the weighted sum of the changes exactly, with the sum of the ranks
+    Cat,
+    /// The nearest change of a given rank to the weighted sum of the changes
+    Svd,
+    /// Keeps each factor's largest values and those that agree on their sign. Needs equal ranks and a density
+    Ties,
+    /// Drops values at random and scales the rest up, then sums as linear. Needs equal ranks and a density
+    DareLinear,
+    /// The sum of the changes times a factor, exactly or compressed to a rank
+    Sum,
+    /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
+    TiesChanges,
+    /// KnOTS-TIES (arXiv 2410.19735): TIES on the changes in a basis that they share
+    Knots,
+    /// TSV-M (arXiv 2412.00081): the singular vectors of all changes, made orthonormal together
+    Tsv,
+    /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all factors
+    CoreSpace,
+    /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
+    CompressThenMerge,
+}
+
+impl MergeMethod {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Cat => "cat",
+            Self::Svd => "svd",
+            Self::Ties => "ties",
+            Self::DareLinear => "dare_linear",
+            Self::Sum => "sum",
+            Self::TiesChanges => "ties_changes",
+            Self::Knots => "knots",
+            Self::Tsv => "tsv",
+            Self::CoreSpace => "core_space",
+            Self::CompressThenMerge => "compress_then_merge",
+        }
+    }
+
+    /// Weight of each of `count` adapters where none is given: 1/n for PEFT's methods, 1 for those whose papers sum and then
+    /// scale by one factor.
+    pub fn default_weight(self, count: usize) -> f32 {
+        match self {
+            Self::Linear | Self::Cat | Self::Svd | Self::Ties | Self::DareLinear => {
+                1.0 / count.max(1) as f32
+            }
+            Self::Sum
+            | Self::TiesChanges
+            | Self::Knots
+            | Self::Tsv
+            | Self::CoreSpace
+            | Self::CompressThenMerge => 1.0,
+        }
+    }
+
+    /// Share of values that is kept where none is given; `None` where it must be given or has no meaning. TIES and KnOTS keep a
+    /// fifth in their papers; the few coordinates of Compress-then-Merge are all kept.
+    fn default_density(self) -> Option<f64> {
+        match self {
+            Self::TiesChanges | Self::Knots | Self::CoreSpace => Some(0.2),
+            Self::CompressThenMerge => Some(1.0),
+            Self::Linear
+            | Self::Cat
+            | Self::Svd
+            | Self::Ties
+            | Self::DareLinear
+            | Self::Sum
+            | Self::Tsv => None,
+        }
+    }
+}
+
+/// How TIES elects the sign of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MajoritySign {
+    /// The sign of the sum.
+    #[default]
+    Total,
+    /// The sign that more adapters have.
+    Frequency,
+}
+
+/// Settings of a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MergeOptions {
+    pub method: MergeMethod,
+    /// What the merged change is multiplied with.
+    pub factor: f32,
+    /// Rank of the result. Where it is not given, the largest rank of the adapters for `svd` and `compress_then_merge`, and
+    /// whatever is exact for the others; PEFT's other methods take none.
+    pub rank: Option<usize>,
+    /// Share of values that methods with TIES and `dare_linear` keep, above 0 and at most 1.
+    pub density: Option<f64>,
+    pub majority_sign: MajoritySign,
+    /// Seed of `dare_linear`'s choice.
+    pub seed: u64,
+}
+
+impl MergeOptions {
+    pub fn new(method: MergeMethod) -> Self {
+        Self {
+            method,
+            factor: 1.0,
+            rank: None,
+            density: None,
+            majority_sign: MajoritySign::default(),
+            seed: 0,
+        }
+    }
+
+    fn density_or_default(&self) -> f64 {
+        let density = self.density.or(self.method.default_density());
+        density.unwrap_or(1.0)
+    }
+}
+
+/// An adapter to merge.
+#[derive(Debug, Clone, Copy)]
+pub struct MergeInput<'a> {
+    pub name: &'a str,
+    pub adapter: &'a Adapter,
+    pub weight: f32,
+}
+
+/// The result of a merge and what is worth knowing of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merged {
+    pub adapter: Adapter,
+    /// One sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why adapters cannot be merged.
+#[derive(Debug, Error, Clone, PartialEq)]
+pub enum MergeError {
+    #[error("there is nothing to merge; name at least one adapter")]
+    Nothing,
+    #[error("the weight of {name} is {weight}, not a finite number")]
+    Weight { name: String, weight: f32 },
+    #[error("the factor is {0}, not a finite number")]
+    Factor(f32),
+    #[error("{method} needs a density above 0 and at most 1; {found}")]
+    Density { method: &'static str, found: String },
+    #[error("the rank must be at least 1")]
+    Rank,
+    #[error(
+        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use svd"
+    )]
+    RankOfMethod { method: &'static str },
+    #[error(
+        "{adapters} adapters have more singular vectors at {site} than the {dimensions} that can be orthonormal; merge fewer, or use sum"
+    )]
+    TooMany {
+        site: Site,
+        adapters: usize,
+        dimensions: usize,
+    },
+    #[error(
+        "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use cat or svd"
+    )]
+    UnlikeRanks {
+        method: &'static str,
+        site: Site,
+        first: String,
+        first_rank: usize,
+        second: String,
+        second_rank: usize,
+    },
+    #[error("{first} and {second} are for different backbones: {site} has other widths")]
+    UnlikeShapes {
+        site: Site,
+        first: String,
+        second: String,
+    },
+    #[error("the change of {site} could not be decomposed: it is too large or not finite")]
+    Decomposition { site: Site },
+    #[error("the merged change of {site} is not finite; use smaller weights")]
+    NotFinite { site: Site },
+}
+
+/// Merges adapters of one backbone.
+///
+/// # Errors
+/// [`MergeError`] says which adapters do not go together, or which setting is missing.
+pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged, MergeError> {
+    check(inputs, options)?;
+    if let [only] = inputs {
+        return Ok(single(only, options.factor));
+    }
+    let mut notes = Vec::new();
+    let with_heads: Vec<&str> = inputs
+        .iter()
+        .filter(|input| input.adapter.head.is_some())
+        .map(|input| input.name)
+        .collect();
+    if !with_heads.is_empty() {
+        notes.push(format!(
+            "the heads of {} were left out: heads of different classes cannot be merged",
+            with_heads.join(", ")
+        ));
+    }
+    let sites: BTreeSet<Site> = inputs
+        .iter()
+        .flat_map(|input| input.adapter.factors.keys().copied())
+        .collect();
+    let largest_rank = inputs
+        .iter()
+        .map(|input| input.adapter.largest_rank())
+        .max()
+        .unwrap_or(0);
+    let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut merged = Adapter::default();
+    for site in sites {
+        let parts: Vec<Part<'_>> = inputs
+            .iter()
+            .filter_map(|input| {
+                input.adapter.factors.get(&site).map(|factors| Part {
+                    name: input.name,
+                    factors,
+                    weight: input.weight,
+                })
+            })
+            .collect();
+        if parts.len() < inputs.len() {
+            notes.push(format!(
+                "{site} is changed by {} of {} adapters",
+                parts.len(),
+                inputs.len()
+            ));
+        }
+        check_widths(site, &parts)?;
+        let mut factors = merge_site(site, &parts, options, largest_rank, &mut random)?;
+        factors.scale *= options.factor;
+        let finite = |tensor: &Tensor| tensor.first_non_finite().is_none();
+        if !finite(&factors.a) || !finite(&factors.b) || !factors.scale.is_finite() {
+            return Err(MergeError::NotFinite { site });
+        }
+        merged.factors.insert(site, factors);
+    }
+    Ok(Merged {
+        adapter: merged,
+        notes,
+    })
+}
+
+fn merge_site(
+    site: Site,
+    parts: &[Part<'_>],
+    options: &MergeOptions,
+    largest_rank: usize,
+    random: &mut ChaCha8Rng,
+) -> Result<Factors, MergeError> {
+    let rank = options.rank;
+    let weights: Vec<f32> = parts.iter().map(|part| part.weight).collect();
+    let ties = Ties {
+        density: options.density_or_default(),
+        majority_sign: options.majority_sign,
+        weights: &weights,
+    };
+    match options.method {
+        MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+            values::merge(site, parts, options, random)
+        }
+        MergeMethod::Cat => Ok(cat(parts)),
+        MergeMethod::Sum if rank.is_none() => Ok(cat(parts)),
+        MergeMethod::Sum => subspace::sum(site, parts, rank),
+        MergeMethod::Svd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
+        MergeMethod::TiesChanges => subspace::ties_of_changes(site, parts, &ties, rank),
+        MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
+        MergeMethod::Tsv => singular_vectors::merge(site, parts, rank),
+        MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
+        MergeMethod::CompressThenMerge => {
+            subspace::compress_then_merge(site, parts, &ties, rank.unwrap_or(largest_rank))
+        }
+    }
+}
+
+/// One adapter's factors at the site at hand.
+struct Part<'a> {
+    name: &'a str,
+    factors: &'a Factors,
+    weight: f32,
+}
+
+fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeError> {
+    if inputs.is_empty() {
+        return Err(MergeError::Nothing);
+    }
+    for input in inputs {
+        if !input.weight.is_finite() {
+            return Err(MergeError::Weight {
+                name: input.name.to_owned(),
+                weight: input.weight,
+            });
+        }
+    }
+    if !options.factor.is_finite() {
+        return Err(MergeError::Factor(options.factor));
+    }
+    let needs_density = matches!(options.method, MergeMethod::Ties | MergeMethod::DareLinear);
+    let problem = match options.density {
+        Some(density) if density > 0.0 && density <= 1.0 => None,
+        Some(density) => Some(format!("it is {density}")),
+        None => needs_density.then(|| "it is not given".into()),
+    };
+    if let Some(found) = problem {
+        return Err(MergeError::Density {
+            method: options.method.name(),
+            found,
+        });
+    }
+    let takes_rank =
+        !needs_density && !matches!(options.method, MergeMethod::Linear | MergeMethod::Cat);
+    match options.rank {
+        Some(0) => Err(MergeError::Rank),
+        Some(_) if !takes_rank => Err(MergeError::RankOfMethod {
+            method: options.method.name(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Every method is a plain scaling where there is one adapter, as in PEFT. The factors stay as they are, bit for bit.
+fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
+    let weight = only.weight * factor;
+    let mut adapter = only.adapter.clone();
+    for factors in adapter.factors.values_mut() {
+        factors.scale *= weight;
+    }
+    let mut notes = vec![format!(
+        "there is one adapter, {}: its change times {}",
+        only.name, weight
+    )];
+    if weight != 1.0 && adapter.head.take().is_some() {
+        notes.push(format!(
+            "the head of {} was left out: it was tuned for the change times 1",
+            only.name
+        ));
+    }
+    Merged { adapter, notes }
+}
+
+fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
+    let widths = |part: &Part<'_>| (part.factors.outputs(), part.factors.inputs());
+    match parts.iter().find(|part| widths(part) != widths(&parts[0])) {
+        Some(other) => Err(MergeError::UnlikeShapes {
+            site,
+            first: parts[0].name.to_owned(),
+            second: other.name.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// `A` is the stack of weight·scale·A, `B` the row of B: `B·A` is the weighted sum of the changes.
+fn cat(parts: &[Part<'_>]) -> Factors {
+    let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
+    let rank: usize = parts.iter().map(|part| part.factors.rank()).sum();
+    let mut a = Vec::with_capacity(rank * inputs);
+    for part in parts {
+        let factor = part.weight * part.factors.scale;
+        a.extend(part.factors.a.data().iter().map(|value| value * factor));
+    }
+    let mut b = Vec::with_capacity(outputs * rank);
+    for row in 0..outputs {
+        for part in parts {
+            b.extend_from_slice(part.factors.b.row(row));
+        }
+    }
+    factors([rank, inputs], a, [outputs, rank], b)
+}
+
+/// Factors of scale 1 whose lengths are right by construction.
+fn factors(a_shape: [usize; 2], a: Vec<f32>, b_shape: [usize; 2], b: Vec<f32>) -> Factors {
+    debug_assert_eq!(a.len(), a_shape[0] * a_shape[1]);
+    debug_assert_eq!(b.len(), b_shape[0] * b_shape[1]);
+    Factors {
+        a: Tensor::new(a_shape, a).unwrap_or_default(),
+        b: Tensor::new(b_shape, b).unwrap_or_default(),
+        scale: 1.0,
+    }
+}

@@ -1,0 +1,5 @@
+//! Integration tests, one binary.
+
+mod adapter;
+mod backbone;
+mod image_input;

@@ -1,0 +1,198 @@
+//! The steps: preparing the images, learning the factors of the adapters' sum, learning the student.
+
+use super::batch::{Batch, Episode};
+use super::loss::{EpisodeLabels, EpisodeLoss, episode_gradients};
+use super::recipe::MetaTrainRecipe;
+use super::tasks::Task;
+use super::{MetaTrainError, MetaTraining, astray, start, validation};
+use crate::fresh_adapter::{factor_values, set_factor_values};
+use crate::steps::StepReport;
+use engine::loss::PrototypeScores;
+use engine::operation::OperationError;
+use engine::session::{Gradients, Session};
+use model::adapter::Adapter;
+use std::collections::BTreeSet;
+
+/// Draws of the tasks that factors are learned on begin here, far behind those of the student's.
+const FACTOR_TASKS: u64 = 1 << 40;
+
+impl MetaTraining {
+    /// Whether the factors of the sum need no more steps.
+    pub(super) fn has_factors(&self) -> bool {
+        let steps = self.recipe.factors.map_or(0, |recipe| recipe.steps);
+        let learning = self.factors.as_ref();
+        learning.is_none_or(|learning| learning.steps_done >= steps)
+    }
+
+    /// Whether the student has been validated before its first step, where it is validated at all.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.is_validated() || !self.validations.is_empty()
+    }
+
+    /// Which draw the newest task was; `None` before the first.
+    pub(super) fn newest_position(&self) -> Option<u64> {
+        let of_factors = self.factors.as_ref().map_or(0, |own| own.steps_done);
+        let own = self.steps_done.checked_sub(1);
+        own.or_else(|| Some(FACTOR_TASKS + of_factors.checked_sub(1)?))
+    }
+
+    pub(super) fn prepare(&mut self) -> Result<StepReport, MetaTrainError> {
+        let (source, first) = self.preparations[self.prepared];
+        self.sources[source].prepare(&mut self.session, &self.table, first, self.first_layer)?;
+        self.prepared += 1;
+        Ok(StepReport {
+            phase: "preparing the images",
+            step: self.prepared as u64,
+            total: self.preparations.len() as u64,
+            figures: vec![],
+        })
+    }
+
+    pub(super) fn report(&self, figures: Vec<(&'static str, f64)>) -> StepReport {
+        StepReport {
+            phase: "meta-training",
+            step: self.steps_done,
+            total: self.recipe.episodes,
+            figures,
+        }
+    }
+
+    /// Task `position` with its images as they are changed for it.
+    fn draw(&self, position: u64) -> Result<(Task, Episode, Batch), OperationError> {
+        let task = self.tasks.training(&self.recipe, position);
+        let mut episode = Episode::of(&task, &self.tasks, &self.sources);
+        episode.mirror(&self.recipe, position);
+        let mut batch = Batch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
+        if self.recipe.changes_pixels() {
+            batch.augment(&self.recipe, position, self.normalisation)?;
+        }
+        Ok((task, episode, batch))
+    }
+
+    pub(super) fn learn_factors(&mut self) -> Result<StepReport, MetaTrainError> {
+        let (Some(recipe), Some(steps_done)) = (
+            self.recipe.factors,
+            self.factors.as_ref().map(|own| own.steps_done),
+        ) else {
+            return Ok(self.report(vec![]));
+        };
+        let (task, episode, batch) = self.draw(FACTOR_TASKS + steps_done).map_err(astray)?;
+        let mut left_out: Vec<usize> = Vec::new();
+        if recipe.leave_one_out {
+            let own: BTreeSet<usize> = episode.taken.iter().map(|own| own.source).collect();
+            // A sum of nothing has nothing to learn.
+            if own.len() < self.sources.len() {
+                left_out.extend(own);
+            }
+        }
+        let Self {
+            session,
+            prototypes,
+            factors: Some(learning),
+            ..
+        } = self
+        else {
+            return Ok(self.report(vec![]));
+        };
+        let student = learning.student(&left_out);
+        let (loss, gradients) = task_gradients(
+            session,
+            prototypes,
+            &self.recipe,
+            (&task, &episode, &batch),
+            student,
+        )
+        .map_err(astray)?;
+        learning
+            .step(gradients, &left_out, recipe.learning_rate)
+            .map_err(astray)?;
+        let step = learning.steps_done;
+        if step == recipe.steps {
+            let learned = &*learning;
+            let factor = |source, layer| learned.factor(source, layer);
+            start::take_sum(&mut self.student, &self.sources, self.recipe.rank, factor)?;
+            self.values = factor_values(&self.student);
+            self.average = self.average.take().map(|_| self.values.clone());
+        }
+        Ok(StepReport {
+            phase: "learning the factors",
+            step,
+            total: recipe.steps,
+            figures: figures(&loss, &task, &episode, recipe.learning_rate),
+        })
+    }
+
+    pub(super) fn learn(&mut self) -> Result<StepReport, MetaTrainError> {
+        let step = self.steps_done;
+        let (task, episode, batch) = self.draw(step).map_err(astray)?;
+        let (loss, gradients) = task_gradients(
+            &mut self.session,
+            &mut self.prototypes,
+            &self.recipe,
+            (&task, &episode, &batch),
+            &self.student,
+        )
+        .map_err(astray)?;
+        let gradient: Vec<f32> = gradients
+            .factors
+            .values()
+            .flat_map(|own| own.da.data().iter().chain(own.db.data()).copied())
+            .collect();
+        let rate = self.recipe.schedule().learning_rate(step);
+        self.adam
+            .step(&mut self.values, &gradient, rate)
+            .map_err(astray)?;
+        set_factor_values(&mut self.student, &self.values);
+        if let (Some(average), Some(decay)) = (&mut self.average, self.recipe.moving_average) {
+            for (average, &value) in average.iter_mut().zip(&self.values) {
+                *average = (f64::from(*average) * decay + f64::from(value) * (1.0 - decay)) as f32;
+            }
+        }
+        self.steps_done += 1;
+        self.loss_curve.push(f64::from(loss.loss));
+        let mut figures = figures(&loss, &task, &episode, rate);
+        let is_last = self.steps_done == self.recipe.episodes;
+        if self.is_validated()
+            && (is_last || self.steps_done.is_multiple_of(self.recipe.validate_every()))
+        {
+            figures.extend(self.validate()?);
+        }
+        Ok(self.report(figures))
+    }
+}
+
+/// Loss of a task, and its gradient at the factors of `student`.
+fn task_gradients<'s>(
+    session: &'s mut Session,
+    prototypes: &mut PrototypeScores,
+    recipe: &MetaTrainRecipe,
+    (task, episode, batch): (&Task, &Episode, &Batch),
+    student: &Adapter,
+) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
+    let labels = EpisodeLabels {
+        classes: task.classes.len(),
+        supports: &episode.supports,
+        queries: &episode.queries,
+    };
+    let goal = validation::goal(episode, recipe);
+    episode_gradients(session, &batch.input(student), prototypes, labels, goal)
+}
+
+fn figures(
+    loss: &EpisodeLoss,
+    task: &Task,
+    episode: &Episode,
+    rate: f64,
+) -> Vec<(&'static str, f64)> {
+    let kind = match task.teacher {
+        Some(_) => "divergence",
+        None => "cross_entropy",
+    };
+    let accuracy = loss.correct as f64 / episode.queries.len() as f64;
+    vec![
+        ("loss", f64::from(loss.loss)),
+        (kind, f64::from(loss.loss)),
+        ("accuracy", accuracy),
+        ("learning_rate", rate),
+    ]
+}

@@ -1,0 +1,110 @@
+//! The loss of one task and its gradient at the student's factors: the step of meta-training, and what reference values are
+//! compared with.
+
+use crate::head_pass::count_correct;
+use engine::loss::{PrototypeScores, cross_entropy, distillation};
+use engine::operation::OperationError;
+use engine::session::{Gradients, Input, Session, Wanted};
+use engine::vit::Differentiate;
+
+/// What a batch is: first the support images, then the queries, each with the number of its class in the task.
+#[derive(Debug, Clone, Copy)]
+pub struct EpisodeLabels<'a> {
+    pub classes: usize,
+    pub supports: &'a [usize],
+    pub queries: &'a [usize],
+}
+
+/// What the scores should be.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal<'a> {
+    /// KL(softmax(teacher / T) ‖ softmax(scores / T)), mean over the queries.
+    Teacher {
+        /// `[queries, classes]`
+        logits: &'a [f32],
+        temperature: f32,
+    },
+    /// Cross-entropy of the queries' labels.
+    Labels,
+}
+
+/// What a task gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpisodeLoss {
+    pub loss: f32,
+    /// Queries whose own class has the largest score.
+    pub correct: usize,
+    /// `[queries, classes]`
+    pub scores: Vec<f32>,
+}
+
+/// The loss of a task from its `features` `[supports + queries, width]`; overwrites `dfeatures` with its gradient.
+///
+/// # Errors
+/// Lengths that do not fit, a class without supports, values that are not finite.
+pub fn episode_loss(
+    prototypes: &mut PrototypeScores,
+    features: &[f32],
+    labels: EpisodeLabels<'_>,
+    goal: Goal<'_>,
+    dfeatures: Option<&mut [f32]>,
+) -> Result<EpisodeLoss, OperationError> {
+    let EpisodeLabels {
+        classes,
+        supports,
+        queries,
+    } = labels;
+    let images = supports.len() + queries.len();
+    let width = features.len().checked_div(images).unwrap_or(0);
+    let at_supports = supports.len() * width;
+    let (support_features, query_features) = features.split_at(at_supports);
+    let mut scores = vec![0.0; queries.len() * classes];
+    let sizes = [classes, width];
+    prototypes.forward(
+        support_features,
+        supports,
+        query_features,
+        sizes,
+        &mut scores,
+    )?;
+    let mut dscores = vec![0.0; scores.len()];
+    let wanted = dfeatures.is_some().then_some(dscores.as_mut_slice());
+    let loss = match goal {
+        Goal::Teacher {
+            logits,
+            temperature,
+        } => distillation(logits, &scores, classes, temperature, wanted)?,
+        Goal::Labels => cross_entropy(&scores, queries, classes, wanted)?,
+    };
+    if let Some(dfeatures) = dfeatures {
+        let (dsupports, dqueries) = dfeatures.split_at_mut(at_supports);
+        prototypes.backward(&dscores, dsupports, dqueries)?;
+    }
+    Ok(EpisodeLoss {
+        loss,
+        correct: count_correct(&scores, queries, classes),
+        scores,
+    })
+}
+
+/// One pass of a task's images, supports first, forward and back to the factors of the input's adapter.
+///
+/// # Errors
+/// As [`episode_loss`], and what the session refuses.
+pub fn episode_gradients<'s>(
+    session: &'s mut Session,
+    input: &Input<'_>,
+    prototypes: &mut PrototypeScores,
+    labels: EpisodeLabels<'_>,
+    goal: Goal<'_>,
+) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
+    let differentiate = Differentiate {
+        pixels: false,
+        factors: true,
+    };
+    let output = session.forward_for(input, Wanted::default(), differentiate)?;
+    let features = output.features.data();
+    let mut dfeatures = vec![0.0; features.len()];
+    let loss = episode_loss(prototypes, features, labels, goal, Some(&mut dfeatures))?;
+    Ok((loss, session.backward(&dfeatures, None)?))
+}

@@ -1,0 +1,516 @@
+//! How one adapter is learned from the synthetic images of many.
+
+use crate::layers::Layers;
+use crate::recipe::{self, Problems, RecipeError};
+use crate::tune::MOST_STEPS;
+use engine::loss::{Metric, Scoring};
+use engine::optimise::CyclicSchedule;
+use model::backbone::{BackboneConfig, Target};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `fast` (the default) or `paper`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MetaTrainRecipe {
+    /// Rank of each pair of factors.
+    pub rank: usize,
+    /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub layers: Layers,
+    /// Linear maps of a layer that get factors.
+    pub targets: Vec<Target>,
+    pub start: Start,
+    /// Learns a factor for each adapter and layer of the sum first; left out, all are that of `start`.
+    pub factors: Option<FactorRecipe>,
+    /// Tasks, one optimiser step each; 0 to learn nothing but `factors`.
+    pub episodes: u64,
+    /// Share of tasks whose classes come from several adapters, with their labels as the goal. The others take the classes of
+    /// one adapter, whose answers are the goal. Without two pools of one image size and number of tokens there are none.
+    pub share_of_mixed_episodes: f64,
+    /// Classes of a task; fewer where an adapter has fewer.
+    pub way: usize,
+    /// Support images of a class: a number, or the smallest and the largest, between which each task draws.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub shots: Shots,
+    /// Query images of a class at most.
+    pub queries: usize,
+    /// How near a query is to a prototype: `squared_euclidean`, `euclidean` or `cosine`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub distance: Metric,
+    /// Scales features to length one first.
+    pub unit_features: bool,
+    /// Scores are multiplied by it.
+    pub score_scale: f64,
+    /// Of the softmax of teacher and student.
+    pub temperature: f64,
+    /// Share of the patches that stay out: the number 0 for none, or `"stored"` for what the pools noted.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub sparsity: Sparsity,
+    /// Highest rate of each cycle.
+    pub learning_rate: f64,
+    pub lowest_learning_rate: f64,
+    /// Steps of a cycle: a linear rise, then half a cosine down.
+    pub cycle_steps: u64,
+    pub warm_up_steps: u64,
+    /// Share of images that are mirrored.
+    pub flip_probability: f64,
+    /// Turns, scales and shifts each image a little.
+    pub affine: bool,
+    /// Changes the gain and offset of each image's channels.
+    pub colour: bool,
+    /// Share of images that become their negative.
+    pub inversion_probability: f64,
+    /// Decay of a moving average of the factors, which then is the result; left out, there is none.
+    pub moving_average: Option<f64>,
+    /// Share of each class's images that is kept apart to validate on.
+    pub held_out: f64,
+    /// Episodes between two validations; left out, a tenth of them.
+    pub validate_every: Option<u64>,
+    /// Tasks of a validation, always the same.
+    pub validation_tasks: usize,
+    pub keep: Keep,
+    pub seed: u64,
+}
+
+/// What the factors are before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Start {
+    /// `B` is zero: the bare backbone.
+    Zero,
+    /// The sum of the adapters' changes times `factor`, compressed to the rank. Without a factor it is 4 through the number of
+    /// adapters, at most 1: a third of twelve adapters was best in a study.
+    Merge { factor: Option<f64> },
+}
+
+/// How the factors of the sum are learned, before it is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct FactorRecipe {
+    /// Tasks, one optimiser step each.
+    pub steps: u64,
+    pub learning_rate: f64,
+    /// Leaves the task's own adapters out of the sum, so that its classes are new to it.
+    pub leave_one_out: bool,
+}
+
+impl Default for FactorRecipe {
+    fn default() -> Self {
+        Self {
+            steps: 60,
+            learning_rate: 0.01,
+            leave_one_out: true,
+        }
+    }
+}
+
+/// Which state is the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Last,
+    /// That of the lowest loss on the validation tasks.
+    BestValidated,
+}
+
+/// Support images of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Shots {
+    Fixed(usize),
+    /// Both ends included.
+    Between([usize; 2]),
+}
+
+impl Shots {
+    pub(super) fn draw(self, random: &mut impl Rng) -> usize {
+        match self {
+            Self::Fixed(shots) => shots,
+            Self::Between([fewest, most]) => random.random_range(fewest..=most),
+        }
+    }
+}
+
+/// Which patches stay out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Sparsity {
+    /// The share of the patches that the adapter's class token looks at least in the last layer.
+    Share(f64),
+    Stored(StoredWord),
+}
+
+/// The word `"stored"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredWord {
+    Stored,
+}
+
+impl Sparsity {
+    pub const NONE: Self = Self::Share(0.0);
+    pub const STORED: Self = Self::Stored(StoredWord::Stored);
+
+    /// Patches of `patches` that go, as Python's int() cuts; `None` where the pool says which.
+    pub(super) fn dropped(self, patches: usize) -> Option<usize> {
+        match self {
+            Self::Share(share) => Some((patches as f64 * share) as usize),
+            Self::Stored(_) => None,
+        }
+    }
+}
+
+impl Default for MetaTrainRecipe {
+    fn default() -> Self {
+        Self::fast()
+    }
+}
+
+impl MetaTrainRecipe {
+    /// Minutes on a processor: from the sum of the pool's changes by learned factors, in the last six layers, half of the tokens, changed
+    /// and inverted colours, changed places, the best validated state.
+    pub fn fast() -> Self {
+        Self {
+            rank: 16,
+            layers: Layers::LastAtMost(6),
+            start: Start::Merge { factor: None },
+            factors: Some(FactorRecipe::default()),
+            episodes: 1200,
+            unit_features: true,
+            score_scale: 5.0,
+            sparsity: Sparsity::Share(0.5),
+            affine: true,
+            colour: true,
+            inversion_probability: 0.5,
+            learning_rate: 6e-4,
+            lowest_learning_rate: 1e-6,
+            cycle_steps: 200,
+            moving_average: Some(0.98),
+            held_out: 0.25,
+            keep: Keep::BestValidated,
+            ..Self::paper()
+        }
+    }
+
+    /// As published (arXiv 2412.02220): from zero, squared Euclidean distances of plain features, cycles of 100 steps.
+    pub fn paper() -> Self {
+        let CyclicSchedule {
+            cycle_steps,
+            warm_up_steps,
+            lowest,
+            highest,
+        } = CyclicSchedule::default();
+        Self {
+            rank: 4,
+            layers: Layers::All,
+            targets: vec![Target::Query, Target::Value],
+            start: Start::Zero,
+            factors: None,
+            episodes: 240_000,
+            share_of_mixed_episodes: 0.5,
+            way: 5,
+            shots: Shots::Fixed(1),
+            queries: 15,
+            distance: Metric::SquaredEuclidean,
+            unit_features: false,
+            score_scale: 1.0,
+            temperature: 1.0,
+            sparsity: Sparsity::NONE,
+            learning_rate: highest,
+            lowest_learning_rate: lowest,
+            cycle_steps,
+            warm_up_steps,
+            flip_probability: 0.5,
+            affine: false,
+            colour: false,
+            inversion_probability: 0.0,
+            moving_average: None,
+            held_out: 0.0,
+            validate_every: None,
+            validation_tasks: 100,
+            keep: Keep::Last,
+            seed: 0,
+        }
+    }
+
+    /// Reads a recipe from JSON: its fields laid over the preset that it names. A start from zero has no sum, and with it goes the
+    /// preset's learning of its factors.
+    ///
+    /// # Errors
+    /// [`RecipeError`] for an unknown preset or field, or a value of another type.
+    pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
+        let mut own: Self = recipe::read(json, &[("fast", Self::fast), ("paper", Self::paper)])?;
+        if own.start == Start::Zero && json.get("factors").is_none() {
+            own.factors = None;
+        }
+        Ok(own)
+    }
+
+    /// Checks everything that does not depend on the pools.
+    ///
+    /// # Errors
+    /// [`RecipeError::Problems`] with all of them.
+    pub fn validate(&self, backbone: &BackboneConfig) -> Result<(), RecipeError> {
+        let mut problems = Problems::default();
+        let widest = backbone.width;
+        problems.check((1..=widest).contains(&self.rank), || {
+            format!("rank is {}; it must lie from 1 to {widest}", self.rank)
+        });
+        if let Err(problem) = self.layers.resolve(backbone.layers) {
+            problems.add(problem);
+        }
+        problems.check(!self.targets.is_empty(), || {
+            "targets is empty; name at least one, such as query and value".into()
+        });
+        if let Start::Merge {
+            factor: Some(factor),
+        } = self.start
+        {
+            problems.within("factor of start", factor, factor.abs() <= 1e3, "up to 1000");
+        }
+        self.check_tasks(&mut problems);
+        self.check_optimiser(&mut problems);
+        self.check_validation(&mut problems);
+        problems.finish()
+    }
+
+    fn check_tasks(&self, problems: &mut Problems) {
+        let least = u64::from(self.factors.is_none());
+        problems.check((least..=MOST_STEPS).contains(&self.episodes), || {
+            format!(
+                "episodes is {}; it must lie from {least} to {MOST_STEPS}",
+                self.episodes
+            )
+        });
+        if let Some(factors) = self.factors {
+            problems.check((1..=MOST_STEPS).contains(&factors.steps), || {
+                format!(
+                    "steps of factors is {}; it must lie from 1 to {MOST_STEPS}",
+                    factors.steps
+                )
+            });
+            problems.positive("learning_rate of factors", factors.learning_rate);
+            problems.check(self.start != Start::Zero, || {
+                "factors are those of the sum that a start from merge begins with, but start is zero".into()
+            });
+        }
+        problems.check((2..=1000).contains(&self.way), || {
+            format!("way is {}; it must lie from 2 to 1000", self.way)
+        });
+        let (fewest, most) = match self.shots {
+            Shots::Fixed(shots) => (shots, shots),
+            Shots::Between([fewest, most]) => (fewest, most),
+        };
+        problems.check(fewest >= 1 && fewest <= most && most <= 1000, || {
+            format!(
+                "shots are {fewest} to {most}; they must lie from 1 to 1000, the smaller number first"
+            )
+        });
+        problems.check((1..=1000).contains(&self.queries), || {
+            format!("queries is {}; it must lie from 1 to 1000", self.queries)
+        });
+        if let Sparsity::Share(share) = self.sparsity {
+            let holds = (0.0..1.0).contains(&share);
+            problems.within("sparsity", share, holds, "from 0 to below 1");
+        }
+        for (name, share) in [
+            ("share_of_mixed_episodes", self.share_of_mixed_episodes),
+            ("flip_probability", self.flip_probability),
+            ("inversion_probability", self.inversion_probability),
+        ] {
+            let holds = (0.0..=1.0).contains(&share);
+            problems.within(name, share, holds, "from 0 to 1");
+        }
+    }
+
+    fn check_optimiser(&self, problems: &mut Problems) {
+        problems.positive("score_scale", self.score_scale);
+        problems.positive("temperature", self.temperature);
+        problems.positive("learning_rate", self.learning_rate);
+        let lowest = self.lowest_learning_rate;
+        let holds = (0.0..=self.learning_rate).contains(&lowest);
+        problems.within(
+            "lowest_learning_rate",
+            lowest,
+            holds,
+            "from 0 to learning_rate",
+        );
+        problems.check(
+            self.cycle_steps > 0 && self.warm_up_steps <= self.cycle_steps,
+            || "cycle_steps must be at least 1 and no smaller than warm_up_steps".into(),
+        );
+        if let Some(decay) = self.moving_average {
+            let holds = (0.0..1.0).contains(&decay);
+            problems.within("moving_average", decay, holds, "from 0 to below 1");
+        }
+    }
+
+    fn check_validation(&self, problems: &mut Problems) {
+        let holds = (0.0..1.0).contains(&self.held_out);
+        problems.within("held_out", self.held_out, holds, "from 0 to below 1");
+        problems.check(self.validate_every != Some(0), || {
+            "validate_every is 0; validate after at least 1 episode, or leave it out".into()
+        });
+        problems.check((1..=100_000).contains(&self.validation_tasks), || {
+            format!(
+                "validation_tasks is {}; it must lie from 1 to 100000",
+                self.validation_tasks
+            )
+        });
+        problems.check(self.keep == Keep::Last || self.held_out > 0.0, || {
+            "keep is best_validated, but held_out is 0; hold images out, or keep the last state"
+                .into()
+        });
+    }
+
+    /// Whether so many images of each class are enough to learn from, and to validate on where that is asked for.
+    ///
+    /// # Errors
+    /// [`RecipeError::Problems`] with the number that is.
+    pub fn check_images_per_class(&self, images: usize) -> Result<(), RecipeError> {
+        let (needed, what) = match self.held_out > 0.0 {
+            true => (
+                LEAST_TO_HOLD_OUT,
+                "a support and a query image, both to learn from and held out",
+            ),
+            false => (2, "a support and a query image"),
+        };
+        let mut problems = Problems::default();
+        problems.check(images >= needed, || {
+            format!("images_per_class is {images}; meta-training needs at least {needed}: {what}")
+        });
+        problems.finish()
+    }
+
+    /// Images that are held out of a class of `images`: none where too few would be left on either side.
+    pub(super) fn held_out_of(&self, images: usize) -> usize {
+        if self.held_out <= 0.0 || images < LEAST_TO_HOLD_OUT {
+            return 0;
+        }
+        ((images as f64 * self.held_out).round() as usize).clamp(2, images - 2)
+    }
+
+    pub fn validate_every(&self) -> u64 {
+        self.validate_every.unwrap_or((self.episodes / 10).max(1))
+    }
+
+    pub(super) fn schedule(&self) -> CyclicSchedule {
+        CyclicSchedule {
+            cycle_steps: self.cycle_steps,
+            warm_up_steps: self.warm_up_steps,
+            lowest: self.lowest_learning_rate,
+            highest: self.learning_rate,
+        }
+    }
+
+    pub(super) fn scoring(&self) -> Scoring {
+        Scoring {
+            metric: self.distance,
+            temperature: (1.0 / self.score_scale) as f32,
+            unit_features: self.unit_features,
+        }
+    }
+
+    /// Whether images change by more than their mirror image, so that no layer's output can be kept for them.
+    pub(super) fn changes_pixels(&self) -> bool {
+        self.affine || self.colour || self.inversion_probability > 0.0
+    }
+}
+
+/// Two to learn from and two to validate on.
+const LEAST_TO_HOLD_OUT: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::backbone::embedded_config;
+    use serde_json::json;
+
+    #[test]
+    fn presets_are_read_by_name_and_changed_field_by_field_and_written_back() {
+        let read = |json| MetaTrainRecipe::from_json(&json).unwrap();
+        assert_eq!(read(json!({})), MetaTrainRecipe::fast());
+        let changed = read(json!({
+            "preset": "paper", "shots": [1, 5], "sparsity": "stored", "layers": "last-6",
+            "start": {"merge": {"factor": 0.25}},
+        }));
+        let expected = MetaTrainRecipe {
+            shots: Shots::Between([1, 5]),
+            sparsity: Sparsity::STORED,
+            layers: Layers::Last(6),
+            start: Start::Merge { factor: Some(0.25) },
+            ..MetaTrainRecipe::paper()
+        };
+        assert_eq!(changed, expected);
+        assert_eq!(read(json!(expected)), expected);
+        assert_eq!(
+            read(json!({"sparsity": 0.75})).sparsity,
+            Sparsity::Share(0.75)
+        );
+        let from_zero = MetaTrainRecipe {
+            start: Start::Zero,
+            factors: None,
+            ..MetaTrainRecipe::fast()
+        };
+        assert_eq!(read(json!({"start": "zero"})), from_zero);
+        assert_eq!(read(json!({"factors": null})).factors, None);
+        let refused = MetaTrainRecipe::from_json(&json!({"shot": 1})).unwrap_err();
+        assert!(refused.to_string().contains("unknown field `shot`"));
+    }
+
+    #[test]
+    fn the_paper_preset_has_the_published_numbers() {
+        let paper = MetaTrainRecipe::paper();
+        assert_eq!((paper.rank, paper.start), (4, Start::Zero));
+        assert_eq!(
+            (paper.way, paper.shots, paper.queries),
+            (5, Shots::Fixed(1), 15)
+        );
+        assert_eq!(paper.scoring(), Scoring::default());
+        assert_eq!(paper.schedule(), CyclicSchedule::default());
+        assert_eq!((paper.temperature, paper.moving_average), (1.0, None));
+        assert_eq!(paper.sparsity.dropped(256), Some(0));
+    }
+
+    #[test]
+    fn all_problems_of_a_recipe_are_named_at_once() {
+        let recipe = MetaTrainRecipe {
+            rank: 0,
+            layers: Layers::Last(9),
+            way: 1,
+            shots: Shots::Between([5, 1]),
+            sparsity: Sparsity::Share(1.0),
+            learning_rate: 0.0,
+            lowest_learning_rate: 0.0,
+            held_out: 0.0,
+            ..MetaTrainRecipe::fast()
+        };
+        let config = embedded_config().unwrap();
+        assert_eq!(
+            recipe.validate(&config).unwrap_err().to_string(),
+            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; layers is last-9; the backbone has 8 layers; \
+             way is 1; it must lie from 2 to 1000; \
+             shots are 5 to 1; they must lie from 1 to 1000, the smaller number first; \
+             sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \
+             keep is best_validated, but held_out is 0; hold images out, or keep the last state"
+        );
+        let fast = MetaTrainRecipe::fast();
+        assert!(fast.validate(&config).is_ok());
+        assert!(fast.check_images_per_class(4).is_ok());
+        assert!(
+            fast.check_images_per_class(3)
+                .unwrap_err()
+                .to_string()
+                .contains("at least 4")
+        );
+        assert_eq!(
+            [3, 4, 8, 40].map(|images| fast.held_out_of(images)),
+            [0, 2, 2, 10]
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! The data folder: rows in SQLite and content-addressed files. All SQL of the project stands here.
+//! Takes and gives domain types, named bytes and JSON; knows nothing of tensors, file formats, HTTP or jobs.
+//!
+//! What a method acknowledged survives a loss of power: blobs are on disk before the one transaction that refers to them,
+//! and commits wait for the disk. What was not acknowledged leaves at most files that nothing refers to; the next start
+//! removes them.
+
+mod adapter;
+mod alias;
+mod alias_key;
+mod backbone;
+mod blobs;
+mod database;
+mod error;
+mod folder;
+mod import;
+mod job;
+mod memory_pools;
+mod name;
+mod pool;
+mod server_file;
+mod space;
+
+pub use adapter::{
+    AdapterFile, AdapterFilter, AdapterRecord, FileRole, HeadSummary, Lineage, Parent,
+};
+pub use alias::{AliasMove, Attribution, Pointed};
+pub use alias_key::AliasKey;
+pub use backbone::BackboneRecord;
+pub use blobs::Freed;
+pub use error::StoreError;
+pub use folder::Access;
+pub use import::{NewAdapter, NewFile};
+pub use job::{
+    Claim, EventKind, Finish, JobEvent, JobFault, JobFilter, JobInput, JobRecord, JobState,
+    JobStateError, LogLevel, NewInput, NewJob, Progress, Submitted,
+};
+pub use model::digest::{Digest, DigestError};
+pub use name::{AdapterReference, LONGEST_NAME, Name, NameError, Selector};
+pub use pool::{NewPool, PoolFile, PoolRecord, Retention, pool_key};
+pub use server_file::ServerFile;
+pub use space::DiskUse;
+
+use blobs::Blobs;
+use database::{Database, MIGRATIONS};
+use folder::DataFolder;
+use memory_pools::MemoryPools;
+use sqlx::migrate::Migrator;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{RwLock, watch};
+
+/// Name of the database in the data folder.
+pub const DATABASE_FILE: &str = "lora-recycle.sqlite";
+
+/// The open data folder. Cheap to clone; the lock on the folder is freed with the last clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Before `folder`, so that connections close before the lock is freed.
+    database: Database,
+    blobs: Blobs,
+    /// Held for reading from the first blob of an import to its commit, for writing while unreferenced blobs are removed:
+    /// a blob that is written but not yet referred to must not be taken for an orphan.
+    blob_gate: RwLock<()>,
+    /// Sent to after each commit that changed a job.
+    jobs_changed: watch::Sender<()>,
+    memory_pools: MemoryPools,
+    folder: DataFolder,
+    freed_at_start: Freed,
+}
+
+impl Store {
+    /// Opens the data folder at `path`. With exclusive access it is created where it is missing, the database is brought up
+    /// to date (with a copy of the file before), and what a dead process left half done is removed.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the folder is in use, cannot be read or written, or its database does not fit this program.
+    pub async fn open(path: &Path, access: Access) -> Result<Self, StoreError> {
+        Self::open_with(path, access, &MIGRATIONS).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        access: Access,
+        migrations: &Migrator,
+    ) -> Result<Self, StoreError> {
+        let path = path.to_path_buf();
+        let folder = tokio::task::spawn_blocking(move || DataFolder::open(&path, access)).await??;
+        let database = match Database::open(&folder, access, migrations).await {
+            Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
+                Database::open(&folder, access, migrations).await?
+            }
+            opened => opened?,
+        };
+        let blobs = Blobs::new(folder.blobs());
+        if access == Access::Exclusive {
+            match job::put_back_abandoned(&database).await {
+                Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
+                    job::put_back_abandoned(&database).await?;
+                }
+                done => done?,
+            }
+        }
+        let freed_at_start = match access {
+            Access::Exclusive => {
+                let referenced = referenced_blobs(&database).await?;
+                let unfinished = job::unfinished(&database).await?;
+                let (blobs, jobs) = (blobs.clone(), folder.jobs());
+                let sweep = move || {
+                    job::checkpoint::sweep(&jobs, &unfinished)?;
+                    blobs.sweep(&referenced)
+                };
+                let freed = tokio::task::spawn_blocking(sweep).await??;
+                folder.keep_reserve();
+                freed
+            }
+            Access::Shared => Freed::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                database,
+                blobs,
+                blob_gate: RwLock::new(()),
+                jobs_changed: watch::Sender::new(()),
+                memory_pools: MemoryPools::default(),
+                folder,
+                freed_at_start,
+            }),
+        })
+    }
+
+    /// Closes the database in order. Without it (a crash) nothing acknowledged is lost.
+    pub async fn close(self) {
+        self.inner.database.close().await;
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.inner.folder.path()
+    }
+
+    /// Where files that can be made again belong; created by whoever writes there.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.inner.folder.cache()
+    }
+
+    /// What a dead process had left, removed when the folder was opened.
+    pub fn freed_at_start(&self) -> Freed {
+        self.inner.freed_at_start
+    }
+
+    /// Runs `work` to its end even when the caller goes away: half of an import or a clean-up must not race with others.
+    async fn to_the_end<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        tokio::spawn(work(self.clone())).await?
+    }
+}
+
+impl Store {
+    /// Writes `blobs`, then lets `insert` add the rows that refer to them; where that fails, none of them is left.
+    async fn store_blobs<T, F>(
+        &self,
+        blobs: Vec<(Digest, Vec<u8>)>,
+        insert: impl FnOnce() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let digests = blobs.iter().map(|(digest, _)| digest.clone()).collect();
+        let gate = self.inner.blob_gate.read().await;
+        let folder = self.inner.blobs.clone();
+        let write = move || {
+            blobs
+                .iter()
+                .try_for_each(|(digest, bytes)| folder.write(digest, bytes))
+        };
+        let stored = async {
+            tokio::task::spawn_blocking(write).await??;
+            insert().await
+        }
+        .await;
+        drop(gate);
+        if stored.is_err()
+            && let Err(left) = self.free(digests).await
+        {
+            tracing::warn!(error = %left, "files that could not be stored whole stay until the next start");
+        }
+        stored
+    }
+
+    /// Does `work`; on a full disk once more, with the space that is kept back for what must be possible there. Whoever is
+    /// done with it calls `keep_reserve` of the folder.
+    async fn with_reserve<T, F>(&self, work: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match work().await {
+            Err(StoreError::DiskFull { .. }) if self.inner.folder.release_reserve() => work().await,
+            done => done,
+        }
+    }
+
+    /// Removes those of `digests` that no row refers to.
+    async fn free(&self, digests: HashSet<Digest>) -> Result<Freed, StoreError> {
+        let _gate = self.inner.blob_gate.write().await;
+        let referenced = referenced_blobs(&self.inner.database).await?;
+        let blobs = self.inner.blobs.clone();
+        tokio::task::spawn_blocking(move || blobs.remove_unreferenced(&digests, &referenced))
+            .await?
+    }
+}
+
+/// Digests of all blobs that some row refers to.
+async fn referenced_blobs(database: &Database) -> Result<HashSet<Digest>, StoreError> {
+    let digests: Vec<String> = sqlx::query_scalar("SELECT DISTINCT digest FROM blob_references")
+        .fetch_all(database.readers())
+        .await?;
+    Ok(digests
+        .into_iter()
+        .map(|digest| parse(&digest))
+        .collect::<Result<_, _>>()?)
+}
+
+/// Reads a stored text as `T`; a text that does not parse means a damaged database.
+fn parse<T>(text: &str) -> Result<T, sqlx::Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse()
+        .map_err(|error: T::Err| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Reads a stored JSON text as `T`.
+fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Milliseconds since 1970 (UTC).
+fn now_ms() -> i64 {
+    // A clock before 1970 or after the year 292 million gives the nearest time that can be stored.
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+}
