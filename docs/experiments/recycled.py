@@ -179,6 +179,15 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     })
 
 
+# What the tables call a merge is what the program called it when they were begun.
+NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}
+
+
+def name_now(merge):
+    name, colon, scale = merge.partition(":")
+    return NAMES_NOW.get(name, name) + colon + scale
+
+
 def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of="", validation=None):
     """Adds the lines that are missing. Differences are paired: line minus the first adapter where there is one, or minus a method.
 
@@ -199,11 +208,11 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
     words = ["evaluate", folder, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
-    words += ["--methods", ",".join((["adapter"] if missing else []) + merges)]
+    words += ["--methods", ",".join((["adapter"] if missing else []) + [name_now(merge) for merge in merges])]
     for adapter in missing:
         words += ["--adapter", adapter]
     compared = against if against != "adapter" or missing else ""
-    words += ["--against", compared] if compared else []
+    words += ["--against", name_now(compared)] if compared else []
     words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
     words += ["--validation", validation] if validation else []
     words += size.tune_method if "tune" in merges else []

@@ -7,15 +7,22 @@ use crate::app::evaluation::{
     LeaveOneOut, Method, MethodKind, MethodReport,
 };
 use clap::Args;
+use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
 use recycle::prototype::Distance;
 use std::path::PathBuf;
 
-#[derive(Debug, Args)]
-#[command(after_help = "Methods, all on the same tasks:
+/// What stands after the options.
+fn after_help() -> String {
+    let merges = MethodKind::all().filter_map(MethodKind::merge);
+    // A comparison has no density to give them.
+    let merges = merges.filter(|method| !method.needs_density());
+    let names: Vec<&str> = merges.map(MergeMethod::name).collect();
+    format!(
+        "Methods, all on the same tasks:
   adapter   nearest prototype on features of --adapter; each of several on its own
   bare      the same on the backbone without an adapter
-  average, sum, ties, knots, tsv, core, ctm
+  {}
             the same on a merge of --pool; sum:0.33 gives a factor. Without one, sum chooses it on synthetic
             tasks of each adapter, left out of its merge (`invert` makes the images); average has none, the others take 1
   linear    a linear classifier on bare features, tuned for each task
@@ -25,7 +32,13 @@ use std::path::PathBuf;
 Examples:
   lora-recycle evaluate pictures/ --way 5 --shot 1
   lora-recycle evaluate pictures/ --shot 1,5 --tasks 600 --seed 0 --json
-  lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6")]
+  lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6",
+        names.join(", ")
+    )
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
 pub struct Evaluate {
     /// Folder whose sub-folders are the classes
     #[arg(value_name = "DIR")]
@@ -188,7 +201,7 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     ))?;
     for method in &report.methods {
         let mut line = format!(
-            "{:<10} {:5.2} % ± {:.2}",
+            "{:<19} {:5.2} % ± {:.2}",
             method.name.name(),
             100.0 * method.accuracy,
             100.0 * method.ci95

@@ -50,7 +50,8 @@ fn evaluate<'a>(pictures: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
-    let all = "adapter,bare,average,sum,ties,knots,tsv,core,ctm,linear,tune,pixels";
+    let all =
+        "adapter,bare,average,sum,ties,knots,tsv,core-space,compress-then-merge,linear,tune,pixels";
     let options = [
         "--methods",
         all,
@@ -102,10 +103,10 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
         assert_eq!(of(name)["merge"]["rank"], 12, "{name}");
     }
     // TIES may take a direction away.
-    for name in ["knots", "core"] {
+    for name in ["knots", "core-space"] {
         assert!(of(name)["merge"]["rank"].as_u64().unwrap() <= 12, "{name}");
     }
-    assert_eq!(of("ctm")["merge"]["rank"], 4);
+    assert_eq!(of("compress-then-merge")["merge"]["rank"], 4);
     assert_eq!(of("tune")["tuning"]["learning_rate"], 0.001);
     let again: Value = serde_json::from_str(&home.succeeds(&command)).unwrap();
     assert_eq!(again, report);
@@ -115,6 +116,7 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
 fn every_merge_of_one_adapter_classifies_as_that_adapter() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
+    // Two of them by the names of an earlier version.
     let methods = "adapter,average,sum:1,ties,knots,tsv,core,ctm";
     let options = [
         "--methods",
@@ -196,6 +198,10 @@ fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
         (&["--against", "pixels"], "which is not among the methods"),
         (&["--methods", "mean"], "there is no method \"mean\""),
         (&["--methods", "bare:2"], "bare has no factor"),
+        (
+            &["--methods", "peft-ties", "--pool", "a"],
+            "needs a density",
+        ),
         (&["--csv", "--json"], "exclude each other"),
         (&["--leave-one-out", "--pool", "a"], "takes at least two"),
         (&["--tasks", "0"], "--tasks must be at least 1"),

@@ -48,7 +48,7 @@ impl App {
 
         let methods = request.methods();
         let choices = methods.iter().filter(|own| recipe.chooses_factor(**own));
-        let is_chosen_sum = |own: &Method| own.kind == MethodKind::Sum && own.factor.is_none();
+        let is_chosen_sum = |own: &Method| own.kind == MethodKind::SUM && own.factor.is_none();
         let sums_anew = recipe.leave_one_out && !methods.iter().any(is_chosen_sum);
         let choices = choices.count() + usize::from(sums_anew);
         let has_bare = methods.iter().any(|own| own.kind == MethodKind::Bare);

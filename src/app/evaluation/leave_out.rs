@@ -42,7 +42,7 @@ impl App {
             known: None,
         };
         let method = Method {
-            kind: MethodKind::Sum,
+            kind: MethodKind::SUM,
             factor,
         };
         let sources = self.pool_of(request, recipe.chooses_factor(method)).await?;

@@ -34,8 +34,8 @@ pub(super) fn merged(
             weight,
         })
         .collect();
-    // The average is exact whatever rank the others are given.
-    let rank = rank.filter(|_| method != MergeMethod::Cat);
+    // What has no rank of its own choice stays as it is whatever rank the others are given.
+    let rank = rank.filter(|_| method.facts().takes_rank);
     let options = MergeOptions {
         rank,
         ..MergeOptions::new(method)

@@ -145,7 +145,7 @@ impl Run {
 
     /// Whether the sum is what `leave_one_out` takes the others from.
     pub(super) fn is_sum_of_chosen_factor(&self) -> bool {
-        let merge = self.merge.as_ref().filter(|_| self.kind == MethodKind::Sum);
+        let merge = self.merge.as_ref().filter(|_| self.kind == MethodKind::SUM);
         merge.is_some_and(|merge| merge.factor_from == FactorSource::SyntheticTasks)
     }
 

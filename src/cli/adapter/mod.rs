@@ -23,7 +23,7 @@ use store::{Attribution, StoreError};
 Examples:
   lora-recycle adapter import my-lora/ --name pets
   lora-recycle adapter list
-  lora-recycle adapter merge pets birds --method cat --name animals
+  lora-recycle adapter merge pets birds --method average --name animals
   lora-recycle adapter alias set pets@best pets:2
   lora-recycle adapter export pets@best --out pets-lora/"
 )]

@@ -193,10 +193,10 @@ async fn measured(
     }
     let mut recipe = recipe.unwrap_or_default();
     if recipe.methods.is_empty() {
-        let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::Average];
+        let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::AVERAGE];
         // Its factor is chosen by leaving one out.
         if adapters > 1 {
-            kinds.push(MethodKind::Sum);
+            kinds.push(MethodKind::SUM);
         }
         recipe.methods = kinds.into_iter().map(Method::from).collect();
     }

@@ -2,6 +2,7 @@
 //! the page calls like every other client.
 
 use super::{assets, document};
+use crate::app::evaluation::MethodKind;
 use crate::web::WebState;
 use crate::web::api::MOST_REAL_PICTURES;
 use crate::web::limits::Gate;
@@ -11,6 +12,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
+use model::adapter::MergeMethod;
+use std::sync::LazyLock;
 
 #[derive(Clone, Template)]
 #[template(path = "admin/adapters.html")]
@@ -63,17 +66,29 @@ struct RecyclePage<'a> {
 struct ComparePage<'a> {
     assets: &'a str,
     max_upload_bytes: usize,
+    /// Ways to merge that are offered.
+    merges: &'a [MergeMethod],
+    method_titles: &'a str,
 }
 
 #[derive(Clone, Template)]
 #[template(path = "admin/comparison.html")]
 struct ComparisonPage<'a> {
     assets: &'a str,
+    method_titles: &'a str,
+}
+
+/// What people read in place of the names of methods, as JSON for scripts.
+fn method_titles() -> &'static str {
+    static TITLES: LazyLock<String> =
+        LazyLock::new(|| serde_json::json!(MethodKind::titles()).to_string());
+    &TITLES
 }
 
 /// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
 pub fn router() -> Router<WebState> {
     let assets = assets::base_path();
+    let method_titles = method_titles();
     Router::new()
         .route("/admin/adapters", frame(AdaptersPage { assets }))
         .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
@@ -97,9 +112,17 @@ pub fn router() -> Router<WebState> {
             upload_frame(move |max_upload_bytes| ComparePage {
                 assets,
                 max_upload_bytes,
+                merges: MergeMethod::ALL,
+                method_titles,
             }),
         )
-        .route("/admin/compare/{id}", frame(ComparisonPage { assets }))
+        .route(
+            "/admin/compare/{id}",
+            frame(ComparisonPage {
+                assets,
+                method_titles,
+            }),
+        )
         .route("/admin/pools", frame(PoolsPage { assets }))
         .route(
             "/admin/pools/{id}",
@@ -148,9 +171,16 @@ mod tests {
             assets,
             max_upload_bytes,
         };
+        let method_titles = method_titles();
         let compare = ComparePage {
             assets,
             max_upload_bytes,
+            merges: MergeMethod::ALL,
+            method_titles,
+        };
+        let comparison = ComparisonPage {
+            assets,
+            method_titles,
         };
         let pool = PoolPage {
             assets,
@@ -175,11 +205,22 @@ mod tests {
             (html(&recycle), &["recycle", "runs", "confirm"]),
             (
                 html(&compare),
-                &["compare", "compare_form", "runs", "confirm"],
+                &[
+                    "compare",
+                    "compare_form",
+                    "compare_report",
+                    "runs",
+                    "confirm",
+                ],
             ),
             (
-                html(&ComparisonPage { assets }),
-                &["compare_result", "compare_publish", "confirm"],
+                html(&comparison),
+                &[
+                    "compare_result",
+                    "compare_report",
+                    "compare_publish",
+                    "confirm",
+                ],
             ),
             (html(&PoolsPage { assets }), &["pools"]),
             (
@@ -193,6 +234,25 @@ mod tests {
     fn the_pages_ask_no_other_host_and_have_no_inline_script_or_style() {
         for (html, _) in pages() {
             assert_strict(&html);
+        }
+    }
+
+    #[test]
+    fn every_merge_with_words_for_it_is_offered_once_and_the_others_are_not() {
+        let page = ComparePage {
+            assets: "",
+            max_upload_bytes: 1,
+            merges: MergeMethod::ALL,
+            method_titles: method_titles(),
+        };
+        let html = page.render().expect("a page");
+        for method in MergeMethod::ALL.iter().map(|method| method.facts()) {
+            let boxes = html.matches(&format!("name=\"merge\" id=\"compare-{}\"", method.name));
+            assert_eq!(
+                boxes.count(),
+                usize::from(method.choice.is_some()),
+                "{method:?}"
+            );
         }
     }
 

@@ -1,19 +1,15 @@
-// What a comparison found: where it stands in a job, its methods and figures in words, and as a table for other programs. Knows no document.
+// What a comparison found: where it stands in a job, its methods and figures in words, and as a table for other programs. Of the document
+// it knows the titles of methods, which the server has written there.
 
-const METHODS = {
-  adapter: "Adapter",
-  bare: "Bare model",
-  average: "Merge: average",
-  sum: "Merge: scaled sum",
-  ties: "Merge: TIES",
-  knots: "Merge: KnOTS",
-  tsv: "Merge: TSV",
-  core: "Merge: Core Space",
-  ctm: "Merge: Compress-then-Merge",
-  linear: "Classifier tuned for each task",
-  tune: "Adapter tuned for each task",
-  pixels: "Pictures alone",
-};
+import { byId } from "../dom.js";
+
+let titles = null;
+
+function titleOf(name) {
+  titles ??= JSON.parse(byId("method-titles").value);
+  return titles[name] ?? name;
+}
+
 const FACTOR_SOURCES = { given: "given", definition: "as the method has it", synthetic_tasks: "the best on synthetic images" };
 
 // The report of a job that has compared, or null. A run of recycling compares its adapter before that has a version.
@@ -29,7 +25,7 @@ const number = (value) => String(Number(value.toPrecision(3)));
 // What a person calls a method; a factor that was given tells two of a kind apart.
 export function nameOf({ name, adapter, merge }) {
   if (adapter) return adapter;
-  return `${METHODS[name] ?? name}${merge?.factor_from === "given" ? ` × ${number(merge.factor)}` : ""}`;
+  return `${titleOf(name)}${merge?.factor_from === "given" ? ` × ${number(merge.factor)}` : ""}`;
 }
 
 // The places of the methods in the report, most accurate first.

@@ -24,7 +24,10 @@ pub use export_options::ExportOptions;
 pub use files::{FileLimits, FilesError, NamedFile, read_folder, read_zip, split_adapters};
 pub use import::{Imported, Side, import, peft_factor};
 pub use layer_names::NameStyle;
-pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
+pub use merge::{
+    DefaultWeight, Density, MajoritySign, MergeError, MergeInput, MergeMethod, MergeMethodFacts,
+    MergeOptions, Merged, UnknownMergeMethod, merge,
+};
 pub use package::{Package, Unpacked};
 pub use report::{
     BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,

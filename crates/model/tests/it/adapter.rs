@@ -330,7 +330,7 @@ proptest! {
     fn one_adapter_with_weight_one_comes_back_unchanged_from_every_method(seed in any::<u64>()) {
         let backbone = candidate("vit-tiny");
         let adapter = random_adapter(&backbone, seed, Some((HeadInput::Cls, true, false)));
-        for method in METHODS {
+        for &method in MergeMethod::ALL {
             let merged = merge(&[input("a", &adapter, 1.0)], &all_options(method)).unwrap();
             prop_assert_eq!(&merged.adapter, &adapter);
         }
@@ -345,14 +345,14 @@ proptest! {
         let inputs: Vec<MergeInput> =
             adapters.iter().map(|adapter| input("x", adapter, 1.0 / count as f32)).collect();
         let mean = |site| mean_change(&adapters, site);
-        let cat = merge(&inputs, &MergeOptions::new(MergeMethod::Cat)).unwrap().adapter;
-        let mut full = MergeOptions::new(MergeMethod::Svd);
+        let average = merge(&inputs, &MergeOptions::new(MergeMethod::Average)).unwrap().adapter;
+        let mut full = MergeOptions::new(MergeMethod::PeftSvd);
         full.rank = Some(1000);
         let svd = merge(&inputs, &full).unwrap().adapter;
-        for &site in cat.factors.keys() {
+        for &site in average.factors.keys() {
             let expected = mean(site);
             // Rank 8, scale 4 and 5 adapters: sums of up to 40 products below 4; f32 keeps 1e-6 of that.
-            prop_assert!(difference(&cat.delta(site).unwrap(), &expected) < 1e-5);
+            prop_assert!(difference(&average.delta(site).unwrap(), &expected) < 1e-5);
             prop_assert!(difference(&svd.delta(site).unwrap(), &expected) < 1e-5);
         }
     }
@@ -378,20 +378,6 @@ fn difference(found: &Tensor, expected: &[f64]) -> f64 {
         .map(|(a, b)| (f64::from(*a) - b).abs())
         .fold(0.0, f64::max)
 }
-
-const METHODS: [MergeMethod; 11] = [
-    MergeMethod::Linear,
-    MergeMethod::Cat,
-    MergeMethod::Svd,
-    MergeMethod::Ties,
-    MergeMethod::DareLinear,
-    MergeMethod::Sum,
-    MergeMethod::TiesChanges,
-    MergeMethod::Knots,
-    MergeMethod::Tsv,
-    MergeMethod::CoreSpace,
-    MergeMethod::CompressThenMerge,
-];
 
 fn all_options(method: MergeMethod) -> MergeOptions {
     let mut options = MergeOptions::new(method);
@@ -448,44 +434,44 @@ fn every_method_gives_the_change_that_peft_gives() {
         (
             "linear",
             two(0.7, 0.4),
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
         (
             "linear_negative",
             two(1.0, -0.5),
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
         (
             "linear_single",
             vec![input("a", &a, 0.3)],
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
-        ("cat", three(), set(MergeMethod::Cat, None, total, None)),
-        ("svd", three(), set(MergeMethod::Svd, None, total, None)),
+        ("cat", three(), set(MergeMethod::Average, None, total, None)),
+        ("svd", three(), set(MergeMethod::PeftSvd, None, total, None)),
         (
             "svd_rank_1",
             vec![input("a", &a, 1.0), input("c", &c, 1.0)],
-            set(MergeMethod::Svd, None, total, Some(1)),
+            set(MergeMethod::PeftSvd, None, total, Some(1)),
         ),
         (
             "ties",
             two(0.7, 0.4),
-            set(MergeMethod::Ties, Some(0.5), total, None),
+            set(MergeMethod::PeftTies, Some(0.5), total, None),
         ),
         (
             "ties_dense",
             two(0.7, 0.4),
-            set(MergeMethod::Ties, Some(1.0), total, None),
+            set(MergeMethod::PeftTies, Some(1.0), total, None),
         ),
         (
             "ties_frequency",
             two(0.7, -0.4),
-            set(MergeMethod::Ties, Some(0.8), frequency, None),
+            set(MergeMethod::PeftTies, Some(0.8), frequency, None),
         ),
         (
             "dare_linear",
             two(0.7, 0.4),
-            set(MergeMethod::DareLinear, Some(1.0), total, None),
+            set(MergeMethod::PeftDareLinear, Some(1.0), total, None),
         ),
     ];
     for (case, inputs, options) in cases {
@@ -523,7 +509,7 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
     };
     let (a, b) = (make(1), make(2));
     let run = |seed| {
-        let mut options = MergeOptions::new(MergeMethod::DareLinear);
+        let mut options = MergeOptions::new(MergeMethod::PeftDareLinear);
         options.density = Some(0.25);
         options.seed = seed;
         let inputs = [input("a", &a, 1.0), input("b", &b, 0.0)];
@@ -552,13 +538,13 @@ fn unlike_ranks_are_refused_by_methods_on_factors_and_taken_by_all_others() {
         random_adapter(&backbone, 2, None),
     );
     let inputs = [input("a", &a, 1.0), input("b", &b, 1.0)];
-    for method in METHODS {
+    for &method in MergeMethod::ALL {
         let result = merge(&inputs, &all_options(method));
         match method {
-            MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+            MergeMethod::PeftLinear | MergeMethod::PeftTies | MergeMethod::PeftDareLinear => {
                 let error = result.unwrap_err();
                 assert!(matches!(error, MergeError::UnlikeRanks { .. }), "{error}");
-                assert!(error.to_string().contains("use cat or svd"));
+                assert!(error.to_string().contains("use average or peft-svd"));
             }
             _ => assert!(result.is_ok(), "{}", method.name()),
         }
@@ -574,7 +560,7 @@ fn a_merge_says_that_heads_were_left_out() {
         input("birds", &with_head, 0.5),
         input("cars", &without, 0.5),
     ];
-    let merged = merge(&inputs, &MergeOptions::new(MergeMethod::Cat)).unwrap();
+    let merged = merge(&inputs, &MergeOptions::new(MergeMethod::Average)).unwrap();
     assert!(merged.adapter.head.is_none());
     assert!(
         merged.notes[0].contains("the heads of birds were left out"),
@@ -590,30 +576,30 @@ fn settings_that_make_no_sense_are_refused() {
     let inputs = [input("a", &a, 1.0), input("b", &a, 1.0)];
     let refused =
         |inputs: &[MergeInput], options: &MergeOptions| merge(inputs, options).unwrap_err();
-    let ties = MergeOptions::new(MergeMethod::Ties);
+    let ties = MergeOptions::new(MergeMethod::PeftTies);
     assert!(matches!(
         refused(&inputs, &ties),
         MergeError::Density { .. }
     ));
-    let mut dare = MergeOptions::new(MergeMethod::DareLinear);
+    let mut dare = MergeOptions::new(MergeMethod::PeftDareLinear);
     dare.density = Some(f64::NAN);
     assert!(matches!(
         refused(&inputs, &dare),
         MergeError::Density { .. }
     ));
-    let mut cat = MergeOptions::new(MergeMethod::Cat);
-    cat.rank = Some(3);
+    let mut average = MergeOptions::new(MergeMethod::Average);
+    average.rank = Some(3);
     assert!(matches!(
-        refused(&inputs, &cat),
+        refused(&inputs, &average),
         MergeError::RankOfMethod { .. }
     ));
     let mut sum = MergeOptions::new(MergeMethod::Sum);
     sum.factor = f32::INFINITY;
     assert!(matches!(refused(&inputs, &sum), MergeError::Factor(_)));
-    cat.rank = None;
-    assert!(matches!(refused(&[], &cat), MergeError::Nothing));
+    average.rank = None;
+    assert!(matches!(refused(&[], &average), MergeError::Nothing));
     assert!(matches!(
-        refused(&[input("a", &a, f32::NAN)], &cat),
+        refused(&[input("a", &a, f32::NAN)], &average),
         MergeError::Weight { .. }
     ));
 }

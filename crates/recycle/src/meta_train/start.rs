@@ -72,7 +72,7 @@ pub(super) fn take_sum(
         .collect();
     let options = MergeOptions {
         rank: Some(rank),
-        ..MergeOptions::new(MergeMethod::Svd)
+        ..MergeOptions::new(MergeMethod::PeftSvd)
     };
     let sum = merge(&inputs, &options)?.adapter;
     for (site, own) in &mut student.factors {

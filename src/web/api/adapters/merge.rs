@@ -34,13 +34,13 @@ struct MergeRequest {
     /// What the merged change is multiplied with.
     #[serde(default = "one")]
     factor: f32,
-    /// Share of values that `dare_linear` and methods with TIES keep, above 0 and at most 1.
+    /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     density: Option<f64>,
-    /// Rank of the result, for `svd` and the methods from `sum` on.
+    /// Rank of the result; `average` and PEFT's methods but `peft-svd` take none.
     rank: Option<usize>,
     #[serde(default)]
     majority_sign: MajoritySign,
-    /// Seed of `dare_linear`'s choice.
+    /// Seed of `peft-dare-linear`'s choice.
     #[serde(default)]
     seed: u64,
 }
@@ -54,7 +54,7 @@ fn one() -> f32 {
 struct MergeRequestPart {
     /// name, name:version, name@alias or id
     adapter: String,
-    /// What its change is multiplied with; where it is not given, 1/n of n adapters, and 1 for the methods from `sum` on.
+    /// What its change is multiplied with; where it is not given, 1/n of n adapters for `average` and PEFT's methods, and 1 for the others.
     weight: Option<f32>,
 }
 

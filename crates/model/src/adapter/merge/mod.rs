@@ -1,6 +1,7 @@
 //! Merging adapters into one: PEFT's methods by the definitions of its `add_weighted_adapter`, and later ones by their papers. A
 //! weight `w` means: `w` times the adapter's change. Only changes are merged; heads of different classes have no common meaning.
 
+mod method;
 mod singular_vectors;
 mod spaces;
 mod subspace;
@@ -8,6 +9,8 @@ mod subspace;
 mod tests;
 mod ties;
 mod values;
+
+pub use method::{DefaultWeight, Density, MergeMethod, MergeMethodFacts, UnknownMergeMethod};
 
 use super::{Adapter, Factors, Site};
 use crate::tensor::Tensor;
@@ -17,87 +20,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
 use ties::Ties;
-
-/// How changes become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "clap", value(rename_all = "snake_case"))]
-pub enum MergeMethod {
-    /// Sums the factors A and B, each times √weight: a rough approximation of the sum of the changes. Needs equal ranks
-    Linear,
-    /// Stacks the factors: the weighted sum of the changes exactly, with the sum of the ranks
-    Cat,
-    /// The nearest change of a given rank to the weighted sum of the changes
-    Svd,
-    /// Keeps each factor's largest values and those that agree on their sign. Needs equal ranks and a density
-    Ties,
-    /// Drops values at random and scales the rest up, then sums as linear. Needs equal ranks and a density
-    DareLinear,
-    /// The sum of the changes times a factor, exactly or compressed to a rank
-    Sum,
-    /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
-    TiesChanges,
-    /// KnOTS-TIES (arXiv 2410.19735): TIES on the changes in a basis that they share
-    Knots,
-    /// TSV-M (arXiv 2412.00081): the singular vectors of all changes, made orthonormal together
-    Tsv,
-    /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all factors
-    CoreSpace,
-    /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
-    CompressThenMerge,
-}
-
-impl MergeMethod {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Cat => "cat",
-            Self::Svd => "svd",
-            Self::Ties => "ties",
-            Self::DareLinear => "dare_linear",
-            Self::Sum => "sum",
-            Self::TiesChanges => "ties_changes",
-            Self::Knots => "knots",
-            Self::Tsv => "tsv",
-            Self::CoreSpace => "core_space",
-            Self::CompressThenMerge => "compress_then_merge",
-        }
-    }
-
-    /// Weight of each of `count` adapters where none is given: 1/n for PEFT's methods, 1 for those whose papers sum and then
-    /// scale by one factor.
-    pub fn default_weight(self, count: usize) -> f32 {
-        match self {
-            Self::Linear | Self::Cat | Self::Svd | Self::Ties | Self::DareLinear => {
-                1.0 / count.max(1) as f32
-            }
-            Self::Sum
-            | Self::TiesChanges
-            | Self::Knots
-            | Self::Tsv
-            | Self::CoreSpace
-            | Self::CompressThenMerge => 1.0,
-        }
-    }
-
-    /// Share of values that is kept where none is given; `None` where it must be given or has no meaning. TIES and KnOTS keep a
-    /// fifth in their papers; the few coordinates of Compress-then-Merge are all kept.
-    fn default_density(self) -> Option<f64> {
-        match self {
-            Self::TiesChanges | Self::Knots | Self::CoreSpace => Some(0.2),
-            Self::CompressThenMerge => Some(1.0),
-            Self::Linear
-            | Self::Cat
-            | Self::Svd
-            | Self::Ties
-            | Self::DareLinear
-            | Self::Sum
-            | Self::Tsv => None,
-        }
-    }
-}
 
 /// How TIES elects the sign of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,13 +40,13 @@ pub struct MergeOptions {
     pub method: MergeMethod,
     /// What the merged change is multiplied with.
     pub factor: f32,
-    /// Rank of the result. Where it is not given, the largest rank of the adapters for `svd` and `compress_then_merge`, and
-    /// whatever is exact for the others; PEFT's other methods take none.
+    /// Rank of the result. Where it is not given, the largest rank of the adapters for `peft-svd` and `compress-then-merge`, and
+    /// whatever is exact for the others; `average` and PEFT's other methods take none.
     pub rank: Option<usize>,
-    /// Share of values that methods with TIES and `dare_linear` keep, above 0 and at most 1.
+    /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
     pub majority_sign: MajoritySign,
-    /// Seed of `dare_linear`'s choice.
+    /// Seed of `peft-dare-linear`'s choice.
     pub seed: u64,
 }
 
@@ -145,6 +67,9 @@ impl MergeOptions {
         density.unwrap_or(1.0)
     }
 }
+
+/// For one version after the name changed its meaning.
+const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT's, on A and B apart, which a merge called ties until now, is peft-ties";
 
 /// An adapter to merge.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +101,7 @@ pub enum MergeError {
     #[error("the rank must be at least 1")]
     Rank,
     #[error(
-        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use svd"
+        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use peft-svd"
     )]
     RankOfMethod { method: &'static str },
     #[error(
@@ -188,7 +113,7 @@ pub enum MergeError {
         dimensions: usize,
     },
     #[error(
-        "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use cat or svd"
+        "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use average or peft-svd"
     )]
     UnlikeRanks {
         method: &'static str,
@@ -220,6 +145,9 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
         return Ok(single(only, options.factor));
     }
     let mut notes = Vec::new();
+    if options.method == MergeMethod::Ties {
+        notes.push(TIES_HAS_CHANGED.into());
+    }
     let with_heads: Vec<&str> = inputs
         .iter()
         .filter(|input| input.adapter.head.is_some())
@@ -290,14 +218,14 @@ fn merge_site(
         weights: &weights,
     };
     match options.method {
-        MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+        MergeMethod::PeftLinear | MergeMethod::PeftTies | MergeMethod::PeftDareLinear => {
             values::merge(site, parts, options, random)
         }
-        MergeMethod::Cat => Ok(cat(parts)),
-        MergeMethod::Sum if rank.is_none() => Ok(cat(parts)),
+        MergeMethod::Average => Ok(stacked(parts)),
+        MergeMethod::Sum if rank.is_none() => Ok(stacked(parts)),
         MergeMethod::Sum => subspace::sum(site, parts, rank),
-        MergeMethod::Svd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
-        MergeMethod::TiesChanges => subspace::ties_of_changes(site, parts, &ties, rank),
+        MergeMethod::PeftSvd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
+        MergeMethod::Ties => subspace::ties_of_changes(site, parts, &ties, rank),
         MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
         MergeMethod::Tsv => singular_vectors::merge(site, parts, rank),
         MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
@@ -329,11 +257,13 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
     if !options.factor.is_finite() {
         return Err(MergeError::Factor(options.factor));
     }
-    let needs_density = matches!(options.method, MergeMethod::Ties | MergeMethod::DareLinear);
     let problem = match options.density {
         Some(density) if density > 0.0 && density <= 1.0 => None,
         Some(density) => Some(format!("it is {density}")),
-        None => needs_density.then(|| "it is not given".into()),
+        None => options
+            .method
+            .needs_density()
+            .then(|| "it is not given".into()),
     };
     if let Some(found) = problem {
         return Err(MergeError::Density {
@@ -341,11 +271,9 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
             found,
         });
     }
-    let takes_rank =
-        !needs_density && !matches!(options.method, MergeMethod::Linear | MergeMethod::Cat);
     match options.rank {
         Some(0) => Err(MergeError::Rank),
-        Some(_) if !takes_rank => Err(MergeError::RankOfMethod {
+        Some(_) if !options.method.facts().takes_rank => Err(MergeError::RankOfMethod {
             method: options.method.name(),
         }),
         _ => Ok(()),
@@ -385,7 +313,7 @@ fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
 }
 
 /// `A` is the stack of weight·scale·A, `B` the row of B: `B·A` is the weighted sum of the changes.
-fn cat(parts: &[Part<'_>]) -> Factors {
+fn stacked(parts: &[Part<'_>]) -> Factors {
     let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
     let rank: usize = parts.iter().map(|part| part.factors.rank()).sum();
     let mut a = Vec::with_capacity(rank * inputs);

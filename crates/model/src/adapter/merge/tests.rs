@@ -14,7 +14,7 @@ const OUTPUTS: usize = 12;
 const INPUTS: usize = 10;
 const NEW: [MergeMethod; 6] = [
     MergeMethod::Sum,
-    MergeMethod::TiesChanges,
+    MergeMethod::Ties,
     MergeMethod::Knots,
     MergeMethod::Tsv,
     MergeMethod::CoreSpace,
@@ -162,7 +162,7 @@ fn dense(
     let ranks: Vec<usize> = ranks.collect();
     let total: usize = ranks.iter().sum();
     Some(match method {
-        MergeMethod::TiesChanges => plain_ties(&changes, weights, density)?,
+        MergeMethod::Ties => plain_ties(&changes, weights, density)?,
         MergeMethod::Knots => {
             let u = left_vectors(&beside(&changes), total.min(OUTPUTS));
             let right: Vec<Mat<f64>> = changes.iter().map(|own| u.transpose() * own).collect();
@@ -260,7 +260,7 @@ proptest! {
     fn a_rank_gives_the_nearest_change_of_that_rank(seed in any::<u64>()) {
         let adapters = adapters(&[3, 2, 3], seed);
         let weights = [1.0, -0.5, 0.75];
-        for method in [MergeMethod::Sum, MergeMethod::TiesChanges, MergeMethod::Knots, MergeMethod::CoreSpace, MergeMethod::Tsv] {
+        for method in [MergeMethod::Sum, MergeMethod::Ties, MergeMethod::Knots, MergeMethod::CoreSpace, MergeMethod::Tsv] {
             let whole = change(&merged(&adapters, &weights, &set(method, None, None)));
             let small = merged(&adapters, &weights, &set(method, Some(2), None));
             prop_assert_eq!(small.largest_rank(), 2);
@@ -300,7 +300,7 @@ fn what_all_adapters_say_comes_back_from_every_merge_by_ties() {
     let adapters = [louder(1.0), louder(2.0), louder(0.6)];
     let expected = change(&louder(1.2));
     for method in [
-        MergeMethod::TiesChanges,
+        MergeMethod::Ties,
         MergeMethod::Knots,
         MergeMethod::CoreSpace,
         MergeMethod::CompressThenMerge,

@@ -1,4 +1,4 @@
-//! PEFT's merges of values: `linear`, `ties` and `dare_linear` treat the values of all `A` and of all `B` apart, each side times
+//! PEFT's merges of values: `peft-linear`, `peft-ties` and `peft-dare-linear` treat the values of all `A` and of all `B` apart, each side times
 //! √(weight·scale); a sign goes with `A` only.
 
 use super::ties::Ties;
@@ -25,13 +25,13 @@ pub(super) fn merge(
         .collect();
     let density = options.density_or_default();
     let mut side = |tensors: Vec<&[f32]>, weights: Vec<f32>| match options.method {
-        MergeMethod::Ties => Ties {
+        MergeMethod::PeftTies => Ties {
             density,
             majority_sign: options.majority_sign,
             weights: &weights,
         }
         .merge(|index| tensors[index].to_vec()),
-        MergeMethod::DareLinear => {
+        MergeMethod::PeftDareLinear => {
             let thin = |tensor: &&[f32]| thinned(tensor, density, random);
             let thinned: Vec<Vec<f32>> = tensors.iter().map(thin).collect();
             let thinned: Vec<&[f32]> = thinned.iter().map(Vec::as_slice).collect();
