@@ -19,7 +19,7 @@ from ablations import GROUPS
 from distance import DISTANCES
 from domains import POOLS
 from equations import CORE, NoSuchLine, lines_of_equations
-from glyphs import BOUNDS, MERGES, RECIPES, WITHOUT_FACTOR
+from glyphs import BOUNDS, MERGES, RECIPES, WITHOUT_SCALE
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table, mean_accuracy
 
@@ -51,14 +51,14 @@ def cells(rows):
 
 
 def methods(asked_rank, split="test"):
-    """A line for each method; a merge has the factor that validation chose, which differs from seed to seed."""
+    """A line for each method; a merge has the scale that validation chose, which differs from seed to seed."""
     table = table_of("glyphs")
-    factors_of = [name for factors in MERGES.values() for name in factors]
-    chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in factors_of}
+    scales_of = [name for scales in MERGES.values() for name in scales]
+    chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in scales_of}
     seeds = sorted(chosen)
     ours = [(name, [name], "") for name in [*STATES, *BOUNDS]]
-    others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
-    merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
+    others = [(name, [name], "exact") for name in [*WITHOUT_SCALE, "tune"]]
+    merges = [(name, scales, asked_rank) for name, scales in MERGES.items()]
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
     for label, names, rank in [*ours, *others, *merges]:
@@ -146,7 +146,7 @@ def ablation(group):
 
 
 def domains(seed, of_choice=False):
-    """On test domains, or on those that chose the factor of the meta-LoRA in the box."""
+    """On test domains, or on those that chose the scale of the meta-LoRA in the box."""
     table = table_of("domains")
     own = table.find(seed=seed)
     splits = [split for split in dict.fromkeys(row["split"] for row in own) if split.startswith("validation ") == of_choice]

@@ -46,7 +46,7 @@ pub struct Recycle {
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
-    /// Layers that get factors: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
+    /// Layers that are adapted: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<String>,
     /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
@@ -58,18 +58,18 @@ pub struct Recycle {
     /// Support images of a class, a number or a range such as 1-5 (default: 1)
     #[arg(long, value_name = "K")]
     shots: Option<String>,
-    /// Rank of the factors (default: 16, in paper 4)
+    /// Rank of the meta-LoRA (default: 16, in paper 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
     /// zero, or merge: from the sum of the adapters' changes
     #[arg(long, value_name = "START")]
     start: Option<String>,
-    /// Factor of that sum
-    #[arg(long, value_name = "FACTOR")]
-    factor: Option<f64>,
-    /// First learn a factor for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
-    #[arg(long, value_name = "STEPS")]
-    learn_factors: Option<u64>,
+    /// What that sum is multiplied with
+    #[arg(long, alias = "factor", value_name = "SCALE")]
+    scale: Option<f64>,
+    /// First learn a merge coefficient for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
+    #[arg(long, alias = "learn-factors", value_name = "STEPS")]
+    merge_coefficients: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
     mixed: Option<f64>,
@@ -246,8 +246,8 @@ impl Recycle {
         );
         set("start", self.start()?);
         set(
-            "factors",
-            self.learn_factors.map(|steps| match steps {
+            "merge_coefficients",
+            self.merge_coefficients.map(|steps| match steps {
                 0 => Value::Null,
                 steps => json!({ "steps": steps }),
             }),
@@ -256,12 +256,12 @@ impl Recycle {
     }
 
     fn start(&self) -> Result<Option<Value>, CliError> {
-        match (self.start.as_deref(), self.factor) {
+        match (self.start.as_deref(), self.scale) {
             (None, None) => Ok(None),
             (Some("zero"), None) => Ok(Some("zero".into())),
-            (None | Some("merge"), factor) => Ok(Some(json!({"merge": {"factor": factor}}))),
+            (None | Some("merge"), scale) => Ok(Some(json!({"merge": {"scale": scale}}))),
             (Some("zero"), Some(_)) => Err(CliError::usage(
-                "--factor is of the sum that --start merge begins with; leave it out with --start zero",
+                "--scale is of the sum that --start merge begins with; leave it out with --start zero",
             )),
             (Some(other), _) => Err(CliError::usage(format!(
                 "--start {other} is not known: zero or merge"

@@ -46,13 +46,13 @@ pub struct Tune {
     /// Pictures in a step (default: 64)
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Rank of the factors (default: 4)
+    /// Rank of the adapter (default: 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
-    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
+    /// Layers that are adapted: all, last-6, or numbers such as 0,1,2 (default: all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<String>,
-    /// Of the factors (default: 0.001)
+    /// Of the LoRA matrices (default: 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Of the head (default: 0.01)

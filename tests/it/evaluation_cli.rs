@@ -68,10 +68,7 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
         "c",
     ];
     let command = evaluate(&pictures, &options);
-    home.fails(
-        &command,
-        "a:1 has no synthetic images to choose a factor on",
-    );
+    home.fails(&command, "a:1 has no synthetic images to choose a scale on");
     invert_all(&home);
     let report: Value = serde_json::from_str(&home.succeeds(&command)).unwrap();
     assert_eq!(report["pool"], json!(["a:1", "b:1", "c:1"]));
@@ -96,7 +93,7 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
     let of = |name: &str| &methods[names.iter().position(|own| *own == name).unwrap()];
     assert_eq!(of("adapter")["adapter"], "a:1");
     let sum = &of("sum")["merge"];
-    assert_eq!(sum["factor_from"], "synthetic_tasks");
+    assert_eq!(sum["scale_from"], "synthetic_tasks");
     assert_eq!(sum["tried"].as_array().map(Vec::len), Some(10));
     // Three adapters of rank 4.
     for name in ["average", "sum", "tsv"] {
@@ -165,7 +162,7 @@ fn several_numbers_of_examples_give_what_each_gives_alone() {
 }
 
 #[test]
-fn several_factors_of_one_merge_give_what_each_gives_alone() {
+fn several_scales_of_one_merge_give_what_each_gives_alone() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
     let of = |methods: &str| {
@@ -178,8 +175,8 @@ fn several_factors_of_one_merge_give_what_each_gives_alone() {
             .collect::<Vec<_>>()
     };
     let together = of("tsv:0.5,sum:0.5,tsv:2");
-    assert_eq!(together[0].1["factor"], json!(0.5));
-    assert_eq!(together[2].1["factor"], json!(2.0));
+    assert_eq!(together[0].1["scale"], json!(0.5));
+    assert_eq!(together[2].1["scale"], json!(2.0));
     let alone = ["tsv:0.5", "sum:0.5", "tsv:2"].map(|method| of(method).remove(0));
     assert_eq!(together, alone);
 }
@@ -197,7 +194,7 @@ fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
         (&["--methods", "bare,bare"], "the method bare stands twice"),
         (&["--against", "pixels"], "which is not among the methods"),
         (&["--methods", "mean"], "there is no method \"mean\""),
-        (&["--methods", "bare:2"], "bare has no factor"),
+        (&["--methods", "bare:2"], "bare has no scale"),
         (
             &["--methods", "peft-ties", "--pool", "a"],
             "needs a density",
@@ -234,7 +231,7 @@ fn pools_are_measured_beside_real_pictures_and_say_what_each_adapter_adds() {
         &pictures,
         "--validation",
         &pictures,
-        "--factor",
+        "--scale",
         "0.5",
     ]);
     command.extend(["--way", "2", "--queries", "3", "--tasks", "6"]);
@@ -254,7 +251,7 @@ fn pools_are_measured_beside_real_pictures_and_say_what_each_adapter_adds() {
         assert!(likeness[0] >= likeness[1] && likeness[0] <= 1.0, "{pool}");
     }
     let left_out = &measured["leave_one_out"];
-    assert_eq!(left_out["merge"]["factor"], 0.5);
+    assert_eq!(left_out["merge"]["scale"], 0.5);
     assert_eq!(left_out["merge"]["rank"], 12);
     for adapter in left_out["adapters"].as_array().unwrap() {
         let with = left_out["accuracy"].as_f64().unwrap();

@@ -353,7 +353,7 @@ async fn a_merge_of_one_adapter_with_weight_1_is_that_adapter_and_remembers_it()
 }
 
 #[tokio::test]
-async fn names_of_methods_of_earlier_versions_are_taken_and_ties_says_that_it_has_changed() {
+async fn names_of_earlier_versions_are_taken_and_ties_says_that_it_has_changed() {
     let fresh = fresh(&["vit-tiny"]).await;
     fresh.import("vit-tiny", "a").await;
     let twice = json!([{"adapter": "a"}, {"adapter": "a:1"}]);
@@ -362,11 +362,13 @@ async fn names_of_methods_of_earlier_versions_are_taken_and_ties_says_that_it_ha
         ("core_space", "core-space"),
         ("ties", "ties"),
     ] {
-        let body = json!({"name": "merged", "adapters": twice, "method": old});
+        let body = json!({"name": "merged", "adapters": twice, "method": old, "factor": 0.5});
         let answer = fresh.app.post_json("/api/v1/adapters/merge", &body).await;
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         let body = answer.json();
-        assert_eq!(body["adapter"]["lineage"]["recipe"]["method"], new);
+        let recipe = &body["adapter"]["lineage"]["recipe"];
+        assert_eq!(recipe["method"], new);
+        assert_eq!(recipe["options"]["scale"], 0.5);
         let notes = body["notes"].to_string();
         assert_eq!(notes.contains("is peft-ties"), new == "ties", "{notes}");
     }

@@ -218,12 +218,12 @@ fn a_merge_remembers_its_parents() {
     let lineage = &merged["adapter"]["lineage"];
     assert_eq!(lineage["parents"][1]["label"], "a:2");
     assert_eq!(lineage["recipe"]["weights"], json!([0.5, 0.5]));
-    let tsv = ["tsv", "--factor", "0.5", "--rank", "3"];
+    let tsv = ["tsv", "--scale", "0.5", "--rank", "3"];
     let merged = home.json(&[&merge[..], &tsv].concat());
     assert_eq!(merged["adapter"]["rank"], 3);
     let recipe = &merged["adapter"]["lineage"]["recipe"];
     assert_eq!(recipe["weights"], json!([1.0, 1.0]));
-    assert_eq!(recipe["options"]["factor"], 0.5);
+    assert_eq!(recipe["options"]["scale"], 0.5);
     let (status, stderr) = home.fails(&[&merge[..], &["average", "--weights", "1"]].concat());
     assert_eq!(status, 2);
     assert!(stderr.contains("1 weights for 2 adapters"), "{stderr}");

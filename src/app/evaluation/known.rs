@@ -1,4 +1,4 @@
-//! What outlives one evaluation: other tasks from the same pictures need no second pass, and other factors or tasks no second merge.
+//! What outlives one evaluation: other tasks from the same pictures need no second pass, and other scales or tasks no second merge.
 
 use model::adapter::{Adapter, MergeMethod};
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ pub struct Known {
     pub(super) merges: KnownMerges,
 }
 
-/// Merges of one pool with the factor 1, by method and rank.
+/// Merges of one pool with the scale 1, by method and rank.
 pub(super) type KnownMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
 
 impl Known {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 impl App {
-    /// Leaves each adapter of the pool out of their sum, whose factor stays as `factor` says or as it is chosen for all, on tasks
+    /// Leaves each adapter of the pool out of their sum, whose scale stays as `scale` says or as it is chosen for all, on tasks
     /// drawn from `images`.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl App {
         &self,
         images: &LabelledImages,
         request: &Evaluation,
-        factor: Option<f64>,
+        scale: Option<f64>,
         progress: &dyn Progress,
     ) -> Result<LeaveOneOut, EvaluationError> {
         if request.pool.len() < 2 {
@@ -43,9 +43,9 @@ impl App {
         };
         let method = Method {
             kind: MethodKind::SUM,
-            factor,
+            scale,
         };
-        let sources = self.pool_of(request, recipe.chooses_factor(method)).await?;
+        let sources = self.pool_of(request, recipe.chooses_scale(method)).await?;
         let sum = Entry {
             method,
             adapter: None,
@@ -77,7 +77,7 @@ impl App {
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
             let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
-            let sum = Arc::new(times(&sum, merge.factor));
+            let sum = Arc::new(times(&sum, merge.scale));
             let without = self
                 .by_prototypes(tasks, recipe.distance, &sum, passes.next())
                 .await?;

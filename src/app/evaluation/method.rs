@@ -79,8 +79,8 @@ impl MethodKind {
         }
     }
 
-    /// Whether its merge has a factor to choose.
-    pub fn takes_factor(self) -> bool {
+    /// Whether its merge has a scale to choose.
+    pub fn takes_scale(self) -> bool {
         self.merge()
             .is_some_and(|method| method.facts().takes_scale)
     }
@@ -126,24 +126,24 @@ impl From<MethodKind> for &'static str {
     }
 }
 
-/// A method, and the factor of its merge where that is given: `tsv`, `sum:0.33`.
+/// A method, and the scale of its merge where that is given: `tsv`, `sum:0.33`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
     pub kind: MethodKind,
-    pub factor: Option<f64>,
+    pub scale: Option<f64>,
 }
 
 impl From<MethodKind> for Method {
     fn from(kind: MethodKind) -> Self {
-        Self { kind, factor: None }
+        Self { kind, scale: None }
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.factor {
-            Some(factor) => write!(formatter, "{}:{factor}", self.kind.name()),
+        match self.scale {
+            Some(scale) => write!(formatter, "{}:{scale}", self.kind.name()),
             None => formatter.write_str(self.kind.name()),
         }
     }
@@ -167,21 +167,19 @@ impl FromStr for Method {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((name, factor)) = text.split_once(':') else {
+        let Some((name, scale)) = text.split_once(':') else {
             return text.parse().map(MethodKind::into);
         };
         let kind: MethodKind = name.parse()?;
-        if !kind.takes_factor() {
-            return Err(format!("{name} has no factor"));
+        if !kind.takes_scale() {
+            return Err(format!("{name} has no scale"));
         }
-        match factor.parse::<f64>() {
-            Ok(factor) if factor.is_finite() => Ok(Self {
+        match scale.parse::<f64>() {
+            Ok(scale) if scale.is_finite() => Ok(Self {
                 kind,
-                factor: Some(factor),
+                scale: Some(scale),
             }),
-            _ => Err(format!(
-                "\"{factor}\" is no factor for {name}, such as 0.33"
-            )),
+            _ => Err(format!("\"{scale}\" is no scale for {name}, such as 0.33")),
         }
     }
 }
@@ -191,17 +189,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_read_with_its_factor_and_refused_with_what_there_is() {
+    fn a_method_is_read_with_its_scale_and_refused_with_what_there_is() {
         let sum = Method {
             kind: MethodKind::SUM,
-            factor: Some(0.25),
+            scale: Some(0.25),
         };
         assert_eq!("sum:0.25".parse(), Ok(sum));
         assert_eq!(sum.to_string(), "sum:0.25");
         assert_eq!("pixels".parse(), Ok(Method::from(MethodKind::Pixels)));
         assert_eq!(
             "bare:1".parse::<Method>(),
-            Err("bare has no factor".to_owned())
+            Err("bare has no scale".to_owned())
         );
         assert!("sum:x".parse::<Method>().unwrap_err().contains("0.33"));
         let error = "mean".parse::<Method>().unwrap_err();

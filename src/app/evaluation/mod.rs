@@ -18,8 +18,8 @@ pub(super) use progress::Pass;
 pub use progress::Progress;
 pub use recipe::EvaluationRecipe;
 pub use report::{
-    Difference, EvaluationReport, FactorSource, LeaveOneOut, LeftOut, MergeReport, MethodReport,
-    Run, TriedFactor, TuningReport,
+    Difference, EvaluationReport, LeaveOneOut, LeftOut, MergeReport, MethodReport, Run,
+    ScaleSource, TriedScale, TuningReport,
 };
 
 use super::registry::{RegistryError, ServedAdapter};
@@ -100,7 +100,7 @@ impl From<RegistryError> for EvaluationError {
 /// The adapters of a request, found.
 struct Sources {
     pool: Vec<ServedAdapter>,
-    /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
+    /// Of each adapter of the pool, to choose scales on; empty where none is chosen.
     synthetic: Vec<LabelledImages>,
     /// Those of the whole pool that have been made.
     merges: KnownMerges,
@@ -138,10 +138,10 @@ impl App {
         let positions = images.by_class();
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
-        let chooses = |&method: &Method| recipe.chooses_factor(method);
+        let chooses = |&method: &Method| recipe.chooses_scale(method);
         let methods = request.methods();
-        let chooses_factor = methods.iter().any(chooses) || recipe.leave_one_out;
-        let sources = self.pool_of(request, chooses_factor).await?;
+        let chooses_scale = methods.iter().any(chooses) || recipe.leave_one_out;
+        let sources = self.pool_of(request, chooses_scale).await?;
         let entries = self.entries(request, &methods).await?;
         let tasks = Tasks {
             images,
@@ -161,16 +161,14 @@ impl App {
         }
         let leave_one_out = match recipe.leave_one_out {
             true => {
-                // Choosing the factor takes longest, so it is not done again where the sum is compared.
-                Some(
-                    match runs.iter().find(|run| run.is_sum_of_chosen_factor()) {
-                        Some(sum) => {
-                            self.left_out(&tasks, request, &sources, sum, progress)
-                                .await?
-                        }
-                        None => self.leave_one_out(images, request, None, progress).await?,
-                    },
-                )
+                // Choosing the scale takes longest, so it is not done again where the sum is compared.
+                Some(match runs.iter().find(|run| run.is_sum_of_chosen_scale()) {
+                    Some(sum) => {
+                        self.left_out(&tasks, request, &sources, sum, progress)
+                            .await?
+                    }
+                    None => self.leave_one_out(images, request, None, progress).await?,
+                })
             }
             false => None,
         };
@@ -272,15 +270,15 @@ impl App {
         Ok(run)
     }
 
-    /// The adapters of the pool, with their synthetic images where a factor is chosen on them: what is missing is said before
+    /// The adapters of the pool, with their synthetic images where a scale is chosen on them: what is missing is said before
     /// anything is computed.
     async fn pool_of(
         &self,
         request: &Evaluation,
-        chooses_factor: bool,
+        chooses_scale: bool,
     ) -> Result<Sources, EvaluationError> {
         let pool = self.found(&request.pool).await?;
-        let synthetic = match chooses_factor {
+        let synthetic = match chooses_scale {
             true => self.synthetic_images(&pool).await?,
             false => Vec::new(),
         };

@@ -84,19 +84,21 @@ pub struct LeftOut {
 /// How adapters were merged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergeReport {
-    pub factor: f64,
-    pub factor_from: FactorSource,
-    /// Mean accuracy on synthetic tasks by factor, where it was chosen there.
+    #[serde(alias = "factor")]
+    pub scale: f64,
+    #[serde(alias = "factor_from")]
+    pub scale_from: ScaleSource,
+    /// Mean accuracy on synthetic tasks by scale, where it was chosen there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tried: Vec<TriedFactor>,
+    pub tried: Vec<TriedScale>,
     /// Largest rank of the result.
     pub rank: usize,
 }
 
-/// Where a factor comes from.
+/// Where a scale comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FactorSource {
+pub enum ScaleSource {
     Given,
     /// 1, as the method is defined.
     Definition,
@@ -104,10 +106,11 @@ pub enum FactorSource {
     SyntheticTasks,
 }
 
-/// A factor, and the accuracy on synthetic tasks with it.
+/// A scale, and the accuracy on synthetic tasks with it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct TriedFactor {
-    pub factor: f64,
+pub struct TriedScale {
+    #[serde(alias = "factor")]
+    pub scale: f64,
     pub accuracy: f64,
 }
 
@@ -144,9 +147,9 @@ impl Run {
     }
 
     /// Whether the sum is what `leave_one_out` takes the others from.
-    pub(super) fn is_sum_of_chosen_factor(&self) -> bool {
+    pub(super) fn is_sum_of_chosen_scale(&self) -> bool {
         let merge = self.merge.as_ref().filter(|_| self.kind == MethodKind::SUM);
-        merge.is_some_and(|merge| merge.factor_from == FactorSource::SyntheticTasks)
+        merge.is_some_and(|merge| merge.scale_from == ScaleSource::SyntheticTasks)
     }
 
     pub(super) fn report(&self, against: &Self) -> MethodReport {
@@ -177,4 +180,34 @@ impl Run {
 pub(super) fn pairwise(runs: &[Run]) -> Vec<Vec<Option<Difference>>> {
     let row = |own: &Run| runs.iter().map(|other| own.minus(other)).collect();
     runs.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::adapter::MergeMethod;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_of_an_earlier_version_is_read_and_written_with_the_names_of_today() {
+        let then = json!({
+            "kind": "ctm", "adapter": null, "accuracies": [0.5, 0.75], "tuning": null,
+            "merge": {
+                "factor": 1.4, "factor_from": "synthetic_tasks", "rank": 4,
+                "tried": [{"factor": 1.4, "accuracy": 0.5}],
+            },
+        });
+        let run: Run = serde_json::from_value(then).expect("a line");
+        let kind = MethodKind::Merge(MergeMethod::CompressThenMerge);
+        assert_eq!(run.kind, kind);
+        let today = json!(run);
+        assert_eq!(today["kind"], "compress-then-merge");
+        assert_eq!(
+            today["merge"],
+            json!({
+                "scale": 1.4, "scale_from": "synthetic_tasks", "rank": 4,
+                "tried": [{"scale": 1.4, "accuracy": 0.5}],
+            })
+        );
+    }
 }

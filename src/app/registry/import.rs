@@ -189,7 +189,7 @@ fn new_file(file: NamedFile) -> NewFile {
 /// For people, for example "query, value in 12 layers".
 fn targets(adapter: &Adapter) -> String {
     let mut layers_of: BTreeMap<Target, BTreeSet<usize>> = BTreeMap::new();
-    for site in adapter.factors.keys() {
+    for site in adapter.pairs.keys() {
         layers_of.entry(site.target).or_default().insert(site.layer);
     }
     let mut groups: Vec<(Vec<&str>, &BTreeSet<usize>)> = Vec::new();

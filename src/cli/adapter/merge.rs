@@ -15,8 +15,8 @@ use store::Name;
   lora-recycle adapter merge pets birds --method average --name animals
   lora-recycle adapter merge pets:1 birds@best --method peft-svd --rank 8 --weights 0.7,0.3 --name animals
   lora-recycle adapter merge a b c --method peft-ties --density 0.5 --name abc
-  lora-recycle adapter merge a b c --method sum --factor 0.33 --rank 16 --name abc
-  lora-recycle adapter merge a b c --method tsv --factor 0.6 --name abc")]
+  lora-recycle adapter merge a b c --method sum --scale 0.33 --rank 16 --name abc
+  lora-recycle adapter merge a b c --method tsv --scale 0.6 --name abc")]
 pub struct Merge {
     /// name, name:version, name@alias or id
     #[arg(required = true, value_name = "REF")]
@@ -37,8 +37,8 @@ pub struct Merge {
     )]
     weights: Vec<f32>,
     /// What the merged change is multiplied with
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    factor: f32,
+    #[arg(long, alias = "factor", value_name = "X", default_value_t = 1.0)]
+    scale: f32,
     /// Share of values that is kept
     #[arg(long, value_name = "SHARE", help = density_help())]
     density: Option<f64>,
@@ -119,7 +119,7 @@ impl Merge {
             })
             .collect();
         let options = MergeOptions {
-            factor: self.factor,
+            scale: self.scale,
             rank: self.rank,
             density: self.density,
             majority_sign: match self.majority_sign {

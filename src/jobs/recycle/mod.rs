@@ -75,7 +75,7 @@ pub struct Recycled {
 /// The result of an earlier run that this one repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expected {
-    /// Over the factors.
+    /// Over the LoRA matrices.
     pub digest: String,
     pub threads: usize,
 }
@@ -430,7 +430,7 @@ fn figures(outcome: &MetaTrainOutcome, keep: Keep, report: Option<&EvaluationRep
         "last_loss": mean(&curve[curve.len().saturating_sub(tenth)..]),
         "kept_episode": best.map_or(curve.len() as u64, |best| best.episode),
         "validations": outcome.validations,
-        "factors": outcome.factors,
+        "merge_coefficients": outcome.merge_coefficients,
         "evaluation": report,
     })
 }

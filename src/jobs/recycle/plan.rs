@@ -194,7 +194,7 @@ async fn measured(
     let mut recipe = recipe.unwrap_or_default();
     if recipe.methods.is_empty() {
         let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::AVERAGE];
-        // Its factor is chosen by leaving one out.
+        // Its scale is chosen by leaving one out.
         if adapters > 1 {
             kinds.push(MethodKind::SUM);
         }

@@ -126,7 +126,7 @@ function makeRow({ id: index }) {
   setText(part(row, "accuracy"), accuracyWords(method));
   part(row, "remarks").append(remarks(method, report.tasks));
   const tried = method.merge?.tried ?? [];
-  if (tried.length > 0) part(row, "remarks").append(make("details", {}, make("summary", {}, "Factors that were tried"), make("ul", {}, ...tried.map((each) => make("li", {}, triedWords(each))))));
+  if (tried.length > 0) part(row, "remarks").append(make("details", {}, make("summary", {}, "Scales that were tried"), make("ul", {}, ...tried.map((each) => make("li", {}, triedWords(each))))));
   const button = part(row, "publish");
   button.hidden = method.name !== "adapter" || !adapter;
   button.setAttribute("aria-label", `Publish ${adapter}…`);
@@ -139,7 +139,7 @@ function showLeftOut() {
   const { leave_one_out: sum } = report;
   byId("left-out-panel").hidden = !sum;
   if (!sum) return;
-  setText(byId("left-out-words"), `The scaled sum of all (× ${sum.merge.factor}) sorts ${accuracyWords(sum)} right.`);
+  setText(byId("left-out-words"), `The scaled sum of all (× ${sum.merge.scale}) sorts ${accuracyWords(sum)} right.`);
   const most = sum.adapters.toSorted((left, right) => right.effect.mean - left.effect.mean);
   byId("left-out").replaceChildren(...most.map(({ adapter, accuracy_without: without, effect }) => make("tr", {},
     make("th", { scope: "row" }, link(adapter)),

@@ -4,7 +4,7 @@ use super::accessibility;
 use super::session::Session;
 use fantoccini::Locator;
 use model::adapter::{
-    Adapter, Candidate, ExportOptions, Factors, NameStyle, NamedFile, Site, Target, export_peft,
+    Adapter, Candidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target, export_peft,
 };
 use model::backbone::{EMBEDDED_NAME, embedded};
 use model::tensor::Tensor;
@@ -23,13 +23,13 @@ fn peft_folder(parent: &Path) -> PathBuf {
         layer: 0,
         target: Target::Query,
     };
-    let factors = Factors {
+    let pair = LowRankPair {
         a: Tensor::zeros([2, width]),
         b: Tensor::zeros([width, 2]),
         scale: 1.0,
     };
     let adapter = Adapter {
-        factors: [(site, factors)].into(),
+        pairs: [(site, pair)].into(),
         head: None,
     };
     let options = ExportOptions {

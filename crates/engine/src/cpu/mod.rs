@@ -218,23 +218,23 @@ impl Backend for Cpu {
         &self,
         memory: &mut Memory<'_, Buffer>,
         x: Matrix,
-        factor: &Vec<f32>,
+        matrix: &Vec<f32>,
         scale: f32,
         u: Matrix,
     ) {
         let ([mut u], [x]) = views(memory, [u], [x]);
-        low_rank::down(x, factor, scale, &mut u);
+        low_rank::down(x, matrix, scale, &mut u);
     }
 
     fn low_rank_up(
         &self,
         memory: &mut Memory<'_, Buffer>,
         u: Matrix,
-        factor: &Vec<f32>,
+        matrix: &Vec<f32>,
         y: Matrix,
     ) {
         let ([mut y], [u]) = views(memory, [y], [u]);
-        low_rank::up(u, factor, &mut y);
+        low_rank::up(u, matrix, &mut y);
     }
 
     fn low_rank_gradient(
@@ -242,10 +242,10 @@ impl Backend for Cpu {
         memory: &mut Memory<'_, Buffer>,
         u: Matrix,
         x: Matrix,
-        dfactor: Matrix,
+        dmatrix: Matrix,
     ) {
-        let ([mut dfactor], [u, x]) = views(memory, [dfactor], [u, x]);
-        low_rank::gradient(u, x, &mut dfactor);
+        let ([mut dmatrix], [u, x]) = views(memory, [dmatrix], [u, x]);
+        low_rank::gradient(u, x, &mut dmatrix);
     }
 
     fn norm(

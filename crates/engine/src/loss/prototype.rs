@@ -302,9 +302,9 @@ pub(super) fn count_classes(
     }
 }
 
-pub(super) fn add_scaled(out: &mut [f64], factor: f64, values: &[f64]) {
+pub(super) fn add_scaled(out: &mut [f64], scale: f64, values: &[f64]) {
     for (slot, value) in out.iter_mut().zip(values) {
-        *slot += factor * value;
+        *slot += scale * value;
     }
 }
 

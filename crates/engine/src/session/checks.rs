@@ -186,7 +186,7 @@ pub fn input(
         read: input.read,
         has_adapter: input
             .adapter
-            .is_some_and(|adapter| !adapter.factors.is_empty()),
+            .is_some_and(|adapter| !adapter.pairs.is_empty()),
         residual_behind_norm: Vec::new(),
         side,
     })
@@ -270,13 +270,13 @@ fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usiz
 }
 
 fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), OperationError> {
-    for (site, factors) in &adapter.factors {
+    for (site, pair) in &adapter.pairs {
         let (inputs, outputs) = match site.target {
             Target::MlpIn => (config.width, config.mlp_width),
             Target::MlpOut => (config.mlp_width, config.width),
             _ => (config.width, config.width),
         };
-        let (a, b) = (factors.a.shape(), factors.b.shape());
+        let (a, b) = (pair.a.shape(), pair.b.shape());
         if site.layer >= config.layers {
             return Err(mismatch(
                 "layer of an adapter",
@@ -285,18 +285,18 @@ fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), Opera
                 &[config.layers],
             ));
         }
-        FORWARD.finite("lora A", factors.a.data(), a)?;
-        FORWARD.finite("lora B", factors.b.data(), b)?;
+        FORWARD.finite("lora A", pair.a.data(), a)?;
+        FORWARD.finite("lora B", pair.b.data(), b)?;
         if a.len() != 2 || a[1] != inputs {
             return Err(mismatch("lora A", a, "its linear map", &[outputs, inputs]));
         }
         if *b != [outputs, a[0]] {
             return Err(mismatch("lora B", b, "lora A", a));
         }
-        let finite = factors.scale.is_finite();
+        let finite = pair.scale.is_finite();
         FORWARD.setting(
             "scale of an adapter",
-            factors.scale,
+            pair.scale,
             finite,
             "it must be a finite number",
         )?;
@@ -316,19 +316,19 @@ pub fn differentiate(
             reason: "the pass starts from hidden states",
         });
     }
-    if differentiate.factors {
+    if differentiate.pairs {
         if !checked.has_adapter {
             return Err(OperationError::NoGradient {
-                wanted: "factors",
+                wanted: "low-rank pairs",
                 reason: "the pass has no adapter",
             });
         }
         let first = input
             .adapter
-            .and_then(|adapter| adapter.factors.keys().next());
+            .and_then(|adapter| adapter.pairs.keys().next());
         if first.is_some_and(|site| site.layer < checked.first_layer()) {
             return Err(OperationError::NoGradient {
-                wanted: "factors",
+                wanted: "low-rank pairs",
                 reason: "some of them lie before the layer that the pass starts from",
             });
         }

@@ -164,7 +164,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
                 let query = self.plan.class_query;
                 let class = normed.every(tokens);
                 backend.linear(&mut self.memory, class, &weights.query, query);
-                let rank = self.factors(layer, Target::Query).map_or(0, |own| own.rank);
+                let rank = self.pair(layer, Target::Query).map_or(0, |own| own.rank);
                 let class_u = self.plan.class_u;
                 let class_u = cut(class_u, class_u.rows, rank);
                 self.add_low_rank(layer, Target::Query, class, Some(class_u), query);

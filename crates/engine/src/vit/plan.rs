@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Differentiate {
     pub pixels: bool,
-    /// The adapter's factors.
-    pub factors: bool,
+    /// The adapter's low-rank pairs.
+    pub pairs: bool,
 }
 
 /// Where a pass begins.
@@ -39,7 +39,7 @@ pub struct PassShape {
     pub pooled_width: usize,
     pub feature_width: usize,
     pub differentiate: Differentiate,
-    /// Rank of the adapter's factors by site.
+    /// Rank of the adapter's low-rank pairs by site.
     pub ranks: BTreeMap<Site, usize>,
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
@@ -159,7 +159,7 @@ impl Plan {
         let end = shape.end_layer;
         let first_kept = if shape.differentiate.pixels {
             0
-        } else if shape.differentiate.factors {
+        } else if shape.differentiate.pairs {
             let first = shape.ranks.keys().next().map_or(end, |site| site.layer);
             first.max(first_layer)
         } else {
@@ -250,7 +250,7 @@ impl Plan {
             let keep = differentiated && layer >= first_kept;
             let (rows_in, rows_out) = (rows_before(layer), rows_before(layer + 1));
             let trained = |target: Target| {
-                shape.differentiate.factors && shape.ranks.contains_key(&Site { layer, target })
+                shape.differentiate.pairs && shape.ranks.contains_key(&Site { layer, target })
             };
             let prunes = shape.tokens_behind[layer] * images != rows_in;
             let norm1 = NormOutput {
@@ -336,7 +336,7 @@ impl Plan {
                 next: 0,
             };
             let trains = |target: Target| {
-                shape.differentiate.factors && shape.ranks.keys().any(|site| site.target == target)
+                shape.differentiate.pairs && shape.ranks.keys().any(|site| site.target == target)
             };
             let chooses = layers.iter().any(|layer| layer.rows.is_some());
             let when = |needed: bool| if needed { most_rows } else { 0 };

@@ -89,7 +89,7 @@ pub(super) fn read(bytes: &[u8]) -> ReadConfig {
 }
 
 impl PeftConfig {
-    /// Rank of the factors on the module `path`.
+    /// Rank of the low-rank pair on the module `path`.
     pub fn rank_at(&self, path: &str) -> usize {
         first_match(&self.rank_pattern, path).map_or(self.rank, |rank| rank as usize)
     }
@@ -99,7 +99,7 @@ impl PeftConfig {
         first_match(&self.alpha_pattern, path).unwrap_or(self.alpha)
     }
 
-    /// The factor in front of `B·A` on the module `path`.
+    /// The scale in front of `B·A` on the module `path`.
     pub fn scale_at(&self, path: &str) -> f32 {
         let (alpha, rank) = (self.alpha_at(path), self.rank_at(path) as f64);
         let divisor = if self.rank_stabilised {
@@ -110,7 +110,7 @@ impl PeftConfig {
         (alpha / divisor) as f32
     }
 
-    /// Whether PEFT would put factors on the linear map `path`; `None` where its rule cannot be run here.
+    /// Whether PEFT would adapt the linear map `path`; `None` where its rule cannot be run here.
     pub fn targets(&self, path: &str) -> Option<bool> {
         if let Some(excluded) = &self.excluded
             && excluded.selects(path)?

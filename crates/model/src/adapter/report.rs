@@ -109,7 +109,7 @@ pub struct ConfigSummary {
 pub struct SiteSummary {
     pub site: Site,
     pub rank: usize,
-    /// The factor in front of `B·A`.
+    /// The scale in front of `B·A`.
     pub scale: f32,
 }
 

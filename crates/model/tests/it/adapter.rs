@@ -1,10 +1,10 @@
 //! Adapters: import of the golden folders, refusals, export and import again, bundles, merges.
 
 use model::adapter::{
-    Adapter, BundleError, Candidate, ExportOptions, Factors, FileLimits, Head, HeadInput, Imported,
-    MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle, NamedFile, Site,
-    Target, TensorStatus, export_bundle, export_peft, export_published, import, import_bundle,
-    merge, read_folder, read_zip,
+    Adapter, BundleError, Candidate, ExportOptions, FileLimits, Head, HeadInput, Imported,
+    LowRankPair, MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle,
+    NamedFile, Site, Target, TensorStatus, export_bundle, export_peft, export_published, import,
+    import_bundle, merge, read_folder, read_zip,
 };
 use model::backbone::{Backbone, load_folder};
 use model::tensor::Tensor;
@@ -38,10 +38,10 @@ fn both_name_styles_of_every_golden_adapter_give_the_same_adapter() {
         let v5 = taken(&golden(model, "adapter-peft-v5"), &candidates);
         assert_eq!(v4.adapter, v5.adapter, "{model}");
         assert_eq!(v4.report.adapter_digest, v5.report.adapter_digest);
-        assert_eq!(v4.adapter.factors.len(), 8);
+        assert_eq!(v4.adapter.pairs.len(), 8);
         assert!(
             v4.adapter
-                .factors
+                .pairs
                 .values()
                 .all(|f| f.scale == 2.0 && f.rank() == 4)
         );
@@ -136,7 +136,7 @@ fn the_published_file_is_read_in_its_order() {
         .collect();
     let imported = taken(&lora, &[candidate("clip-tiny")]);
     let raw = TensorFile::parse(&lora[0].bytes).unwrap();
-    for (index, (site, factors)) in imported.adapter.factors.iter().enumerate() {
+    for (index, (site, pair)) in imported.adapter.pairs.iter().enumerate() {
         let target = [Target::Query, Target::Value][index % 2];
         assert_eq!(
             *site,
@@ -145,9 +145,9 @@ fn the_published_file_is_read_in_its_order() {
                 target
             }
         );
-        assert_eq!(factors.a, raw.read(&format!("w_a_{index:03}")).unwrap());
-        assert_eq!(factors.b, raw.read(&format!("w_b_{index:03}")).unwrap());
-        assert_eq!(factors.scale, 1.0);
+        assert_eq!(pair.a, raw.read(&format!("w_a_{index:03}")).unwrap());
+        assert_eq!(pair.b, raw.read(&format!("w_b_{index:03}")).unwrap());
+        assert_eq!(pair.scale, 1.0);
     }
     let head = imported.adapter.head.as_ref().unwrap();
     assert_eq!(
@@ -278,7 +278,7 @@ fn random_adapter(
             }
             let rank = random.random_range(1..9);
             let (outputs, inputs) = target.widths(config);
-            let factors = Factors {
+            let pair = LowRankPair {
                 a: random_tensor([rank, inputs], &mut random),
                 b: random_tensor([outputs, rank], &mut random),
                 scale: if random.random_bool(0.5) {
@@ -287,7 +287,7 @@ fn random_adapter(
                     random.random_range(0.01f32..4.0)
                 },
             };
-            adapter.factors.insert(Site { layer, target }, factors);
+            adapter.pairs.insert(Site { layer, target }, pair);
         }
     }
     adapter.head = head.map(|(input, bias, labels)| Head {
@@ -349,7 +349,7 @@ proptest! {
         let mut full = MergeOptions::new(MergeMethod::PeftSvd);
         full.rank = Some(1000);
         let svd = merge(&inputs, &full).unwrap().adapter;
-        for &site in average.factors.keys() {
+        for &site in average.pairs.keys() {
             let expected = mean(site);
             // Rank 8, scale 4 and 5 adapters: sums of up to 40 products below 4; f32 keeps 1e-6 of that.
             prop_assert!(difference(&average.delta(site).unwrap(), &expected) < 1e-5);
@@ -404,13 +404,13 @@ fn every_method_gives_the_change_that_peft_gives() {
     };
     let adapter = |name: &str| {
         let read = |part: &str| file.read(&format!("{name}.{part}")).unwrap();
-        let factors = Factors {
+        let pair = LowRankPair {
             a: read("lora_A"),
             b: read("lora_B"),
             scale: read("scale").data()[0],
         };
         Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         }
     };
@@ -497,13 +497,13 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
     };
     let make = |seed| {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let factors = Factors {
+        let pair = LowRankPair {
             a: random_tensor([32, backbone.config.width], &mut random),
             b: random_tensor([backbone.config.width, 32], &mut random),
             scale: 1.0,
         };
         Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         }
     };
@@ -516,9 +516,9 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
         merge(&inputs, &options).unwrap().adapter
     };
     let merged = run(7);
-    let original = &a.factors[&site].a;
+    let original = &a.pairs[&site].a;
     let mut kept = 0;
-    for (value, before) in merged.factors[&site].a.data().iter().zip(original.data()) {
+    for (value, before) in merged.pairs[&site].a.data().iter().zip(original.data()) {
         if *value != 0.0 {
             assert_eq!(*value, before / 0.25);
             kept += 1;
@@ -531,7 +531,7 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
 }
 
 #[test]
-fn unlike_ranks_are_refused_by_methods_on_factors_and_taken_by_all_others() {
+fn unlike_ranks_are_refused_by_methods_on_lora_matrices_and_taken_by_all_others() {
     let backbone = candidate("vit-tiny");
     let (a, b) = (
         random_adapter(&backbone, 1, None),
@@ -594,8 +594,8 @@ fn settings_that_make_no_sense_are_refused() {
         MergeError::RankOfMethod { .. }
     ));
     let mut sum = MergeOptions::new(MergeMethod::Sum);
-    sum.factor = f32::INFINITY;
-    assert!(matches!(refused(&inputs, &sum), MergeError::Factor(_)));
+    sum.scale = f32::INFINITY;
+    assert!(matches!(refused(&inputs, &sum), MergeError::Scale(_)));
     average.rank = None;
     assert!(matches!(refused(&[], &average), MergeError::Nothing));
     assert!(matches!(
@@ -699,7 +699,7 @@ fn write_folders_for_the_python_check() {
         let weights = self::backbone(model).weights;
         let merged = mixed.merged_into(&weights, &backbone.config).unwrap();
         let changed = mixed
-            .factors
+            .pairs
             .keys()
             .map(|site| {
                 let layer = &merged.layers[site.layer];

@@ -46,7 +46,7 @@ pub(super) struct Objective {
 
 const PIXELS: Differentiate = Differentiate {
     pixels: true,
-    factors: false,
+    pairs: false,
 };
 
 /// How the bare backbone's classes are scored.
@@ -199,8 +199,8 @@ impl Objective {
         if loss > hard.cap {
             return Ok(loss);
         }
-        let factor = -hard.weight as f32;
-        dfeatures.iter_mut().for_each(|value| *value *= factor);
+        let scale = -hard.weight as f32;
+        dfeatures.iter_mut().for_each(|value| *value *= scale);
         let gradients = self.session.backward(&dfeatures, None)?;
         if let Some(own) = &gradients.pixels {
             let pairs = dimages.iter_mut().zip(own.data());

@@ -35,7 +35,7 @@ pub struct InversionRecipe {
     pub classes: Option<Vec<String>>,
     /// Side in pixels; left out, the backbone's own.
     pub image_size: Option<usize>,
-    /// Factor on the sum of all priors.
+    /// What the sum of all priors is multiplied with.
     pub prior_weight: f64,
     pub priors: PriorWeights,
     /// Images that the bare backbone does not separate by itself.
@@ -90,7 +90,7 @@ pub struct PriorWeights {
 pub struct HardInversion {
     pub weight: f64,
     pub cap: f64,
-    /// Factor on minus the squared distance of features of length one.
+    /// What minus the squared distance of features of length one is multiplied with.
     pub score_scale: f64,
 }
 

@@ -226,9 +226,9 @@ impl Source {
 }
 
 fn check_adapter(member: &Member, config: &BackboneConfig) -> Result<(), MetaTrainError> {
-    for (site, factors) in &member.adapter.factors {
+    for (site, pair) in &member.adapter.pairs {
         let fits = site.layer < config.layers
-            && (factors.outputs(), factors.inputs()) == site.target.widths(config);
+            && (pair.outputs(), pair.inputs()) == site.target.widths(config);
         if !fits {
             return Err(MetaTrainError::OtherShape {
                 label: member.label.clone(),

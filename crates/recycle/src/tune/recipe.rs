@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneRecipe {
-    /// Rank of each pair of factors.
+    /// Rank of each low-rank pair.
     pub rank: usize,
     /// The change is scaled by `alpha / rank`; left out, `alpha` is the rank.
     pub alpha: Option<f64>,
     /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub layers: Layers,
-    /// Linear maps of a layer that get factors.
+    /// Linear maps of a layer that are adapted.
     pub targets: Vec<Target>,
     /// Optimiser steps; left out, 60, or what `epochs` says.
     pub steps: Option<u64>,
@@ -26,7 +26,7 @@ pub struct TuneRecipe {
     pub epochs: Option<f64>,
     /// Pictures a step; all of them where there are fewer.
     pub batch_size: usize,
-    /// Of the factors.
+    /// Of the low-rank pairs.
     pub learning_rate: f64,
     /// Of the head, which reads features scaled to a mean length of 20 while it is tuned.
     pub head_learning_rate: f64,

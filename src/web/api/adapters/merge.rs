@@ -32,8 +32,8 @@ struct MergeRequest {
     adapters: Vec<MergeRequestPart>,
     method: MergeMethod,
     /// What the merged change is multiplied with.
-    #[serde(default = "one")]
-    factor: f32,
+    #[serde(default = "one", alias = "factor")]
+    scale: f32,
     /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     density: Option<f64>,
     /// Rank of the result; `average` and PEFT's methods but `peft-svd` take none.
@@ -85,7 +85,7 @@ async fn merge(
         });
     }
     let options = MergeOptions {
-        factor: body.factor,
+        scale: body.scale,
         rank: body.rank,
         density: body.density,
         majority_sign: body.majority_sign,

@@ -4,7 +4,7 @@
 mod peft;
 mod published;
 
-pub use peft::{Side, peft_factor};
+pub use peft::{Side, peft_lora_matrix};
 pub(super) use published::site as published_site;
 
 use super::files::NamedFile;
@@ -14,7 +14,7 @@ use super::report::{
     BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, MOST_REASONS,
     SiteSummary, SourceFormat, TensorEntry, TensorStatus,
 };
-use super::{Adapter, Factors, Head, HeadInput, Site, split_adapters};
+use super::{Adapter, Head, HeadInput, LowRankPair, Site, split_adapters};
 use crate::digest::hex;
 use crate::tensor::Tensor;
 use crate::tensor_file::{TensorError, TensorFile, TensorFileError};
@@ -222,7 +222,7 @@ struct Checked {
     /// One sentence a problem.
     problems: Vec<String>,
     /// Names of the tensors `A` and `B` and the scale, by site.
-    factors: BTreeMap<Site, (String, String, f32)>,
+    pairs: BTreeMap<Site, (String, String, f32)>,
     head: Option<HeadNames>,
     style: Option<NameStyle>,
 }
@@ -347,7 +347,7 @@ fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportRepo
             }
         }
     }
-    for (&site, (a, b, scale)) in &checked.factors {
+    for (&site, (a, b, scale)) in &checked.pairs {
         if let (Some(a), Some(b)) = (values.remove(a), values.remove(b)) {
             report.sites.push(SiteSummary {
                 site,
@@ -355,14 +355,14 @@ fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportRepo
                 scale: *scale,
             });
             let scale = *scale;
-            adapter.factors.insert(site, Factors { a, b, scale });
+            adapter.pairs.insert(site, LowRankPair { a, b, scale });
         }
     }
-    if !adapter.factors.is_empty()
+    if !adapter.pairs.is_empty()
         && adapter
-            .factors
+            .pairs
             .values()
-            .all(|factors| factors.b.data().iter().all(|&value| value == 0.0))
+            .all(|pair| pair.b.data().iter().all(|&value| value == 0.0))
     {
         report
             .warnings

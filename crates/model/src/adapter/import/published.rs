@@ -152,7 +152,7 @@ fn check(file: &TensorFile<'_>, candidate: &Candidate) -> Checked {
             }
         }
         let [a, b] = names;
-        checked.factors.insert(site(index), (a, b, 1.0));
+        checked.pairs.insert(site(index), (a, b, 1.0));
     }
     checked
 }

@@ -12,7 +12,7 @@ mod values;
 
 pub use method::{DefaultWeight, Density, MergeMethod, MergeMethodFacts, UnknownMergeMethod};
 
-use super::{Adapter, Factors, Site};
+use super::{Adapter, LowRankPair, Site};
 use crate::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +39,8 @@ pub enum MajoritySign {
 pub struct MergeOptions {
     pub method: MergeMethod,
     /// What the merged change is multiplied with.
-    pub factor: f32,
+    #[serde(alias = "factor")]
+    pub scale: f32,
     /// Rank of the result. Where it is not given, the largest rank of the adapters for `peft-svd` and `compress-then-merge`, and
     /// whatever is exact for the others; `average` and PEFT's other methods take none.
     pub rank: Option<usize>,
@@ -54,7 +55,7 @@ impl MergeOptions {
     pub fn new(method: MergeMethod) -> Self {
         Self {
             method,
-            factor: 1.0,
+            scale: 1.0,
             rank: None,
             density: None,
             majority_sign: MajoritySign::default(),
@@ -94,8 +95,8 @@ pub enum MergeError {
     Nothing,
     #[error("the weight of {name} is {weight}, not a finite number")]
     Weight { name: String, weight: f32 },
-    #[error("the factor is {0}, not a finite number")]
-    Factor(f32),
+    #[error("the scale is {0}, not a finite number")]
+    Scale(f32),
     #[error("{method} needs a density above 0 and at most 1; {found}")]
     Density { method: &'static str, found: String },
     #[error("the rank must be at least 1")]
@@ -142,7 +143,7 @@ pub enum MergeError {
 pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged, MergeError> {
     check(inputs, options)?;
     if let [only] = inputs {
-        return Ok(single(only, options.factor));
+        return Ok(single(only, options.scale));
     }
     let mut notes = Vec::new();
     if options.method == MergeMethod::Ties {
@@ -161,7 +162,7 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
     }
     let sites: BTreeSet<Site> = inputs
         .iter()
-        .flat_map(|input| input.adapter.factors.keys().copied())
+        .flat_map(|input| input.adapter.pairs.keys().copied())
         .collect();
     let largest_rank = inputs
         .iter()
@@ -174,9 +175,9 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
         let parts: Vec<Part<'_>> = inputs
             .iter()
             .filter_map(|input| {
-                input.adapter.factors.get(&site).map(|factors| Part {
+                input.adapter.pairs.get(&site).map(|pair| Part {
                     name: input.name,
-                    factors,
+                    pair,
                     weight: input.weight,
                 })
             })
@@ -189,13 +190,13 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
             ));
         }
         check_widths(site, &parts)?;
-        let mut factors = merge_site(site, &parts, options, largest_rank, &mut random)?;
-        factors.scale *= options.factor;
+        let mut pair = merge_site(site, &parts, options, largest_rank, &mut random)?;
+        pair.scale *= options.scale;
         let finite = |tensor: &Tensor| tensor.first_non_finite().is_none();
-        if !finite(&factors.a) || !finite(&factors.b) || !factors.scale.is_finite() {
+        if !finite(&pair.a) || !finite(&pair.b) || !pair.scale.is_finite() {
             return Err(MergeError::NotFinite { site });
         }
-        merged.factors.insert(site, factors);
+        merged.pairs.insert(site, pair);
     }
     Ok(Merged {
         adapter: merged,
@@ -209,7 +210,7 @@ fn merge_site(
     options: &MergeOptions,
     largest_rank: usize,
     random: &mut ChaCha8Rng,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let rank = options.rank;
     let weights: Vec<f32> = parts.iter().map(|part| part.weight).collect();
     let ties = Ties {
@@ -235,10 +236,10 @@ fn merge_site(
     }
 }
 
-/// One adapter's factors at the site at hand.
+/// One adapter's low-rank pair at the site at hand.
 struct Part<'a> {
     name: &'a str,
-    factors: &'a Factors,
+    pair: &'a LowRankPair,
     weight: f32,
 }
 
@@ -254,8 +255,8 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
             });
         }
     }
-    if !options.factor.is_finite() {
-        return Err(MergeError::Factor(options.factor));
+    if !options.scale.is_finite() {
+        return Err(MergeError::Scale(options.scale));
     }
     let problem = match options.density {
         Some(density) if density > 0.0 && density <= 1.0 => None,
@@ -280,12 +281,12 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
     }
 }
 
-/// Every method is a plain scaling where there is one adapter, as in PEFT. The factors stay as they are, bit for bit.
-fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
-    let weight = only.weight * factor;
+/// Every method is a plain scaling where there is one adapter, as in PEFT. The LoRA matrices stay as they are, bit for bit.
+fn single(only: &MergeInput<'_>, scale: f32) -> Merged {
+    let weight = only.weight * scale;
     let mut adapter = only.adapter.clone();
-    for factors in adapter.factors.values_mut() {
-        factors.scale *= weight;
+    for pair in adapter.pairs.values_mut() {
+        pair.scale *= weight;
     }
     let mut notes = vec![format!(
         "there is one adapter, {}: its change times {}",
@@ -301,7 +302,7 @@ fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
 }
 
 fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
-    let widths = |part: &Part<'_>| (part.factors.outputs(), part.factors.inputs());
+    let widths = |part: &Part<'_>| (part.pair.outputs(), part.pair.inputs());
     match parts.iter().find(|part| widths(part) != widths(&parts[0])) {
         Some(other) => Err(MergeError::UnlikeShapes {
             site,
@@ -313,28 +314,33 @@ fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
 }
 
 /// `A` is the stack of weight·scale·A, `B` the row of B: `B·A` is the weighted sum of the changes.
-fn stacked(parts: &[Part<'_>]) -> Factors {
-    let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
-    let rank: usize = parts.iter().map(|part| part.factors.rank()).sum();
+fn stacked(parts: &[Part<'_>]) -> LowRankPair {
+    let (outputs, inputs) = (parts[0].pair.outputs(), parts[0].pair.inputs());
+    let rank: usize = parts.iter().map(|part| part.pair.rank()).sum();
     let mut a = Vec::with_capacity(rank * inputs);
     for part in parts {
-        let factor = part.weight * part.factors.scale;
-        a.extend(part.factors.a.data().iter().map(|value| value * factor));
+        let scale = part.weight * part.pair.scale;
+        a.extend(part.pair.a.data().iter().map(|value| value * scale));
     }
     let mut b = Vec::with_capacity(outputs * rank);
     for row in 0..outputs {
         for part in parts {
-            b.extend_from_slice(part.factors.b.row(row));
+            b.extend_from_slice(part.pair.b.row(row));
         }
     }
-    factors([rank, inputs], a, [outputs, rank], b)
+    unscaled_pair([rank, inputs], a, [outputs, rank], b)
 }
 
-/// Factors of scale 1 whose lengths are right by construction.
-fn factors(a_shape: [usize; 2], a: Vec<f32>, b_shape: [usize; 2], b: Vec<f32>) -> Factors {
+/// A pair of scale 1 whose lengths are right by construction.
+fn unscaled_pair(
+    a_shape: [usize; 2],
+    a: Vec<f32>,
+    b_shape: [usize; 2],
+    b: Vec<f32>,
+) -> LowRankPair {
     debug_assert_eq!(a.len(), a_shape[0] * a_shape[1]);
     debug_assert_eq!(b.len(), b_shape[0] * b_shape[1]);
-    Factors {
+    LowRankPair {
         a: Tensor::new(a_shape, a).unwrap_or_default(),
         b: Tensor::new(b_shape, b).unwrap_or_default(),
         scale: 1.0,

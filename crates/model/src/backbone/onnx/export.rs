@@ -11,13 +11,13 @@ use thiserror::Error;
 /// Changes with every change of the graphs written here, so that cached files of an older program are not used.
 pub const GRAPH_VERSION: u32 = 1;
 
-/// Names of the graph's inputs for the factors of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
+/// Names of the graph's inputs for the LoRA matrices of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
 /// with the scale in it, `[slots, rank, out]`.
-pub fn factor_inputs(layer: usize, target: Target) -> [String; 2] {
-    ["a", "b"].map(|factor| format!("layers.{layer}.{}.lora_{factor}", target.name()))
+pub fn lora_inputs(layer: usize, target: Target) -> [String; 2] {
+    ["a", "b"].map(|matrix| format!("layers.{layer}.{}.lora_{matrix}", target.name()))
 }
 
-/// Input of the graph that says for each image in which slot its factors stand, `[batch]`.
+/// Input of the graph that says for each image in which slot its adapter stands, `[batch]`.
 pub const SLOT_INPUT: &str = "adapter_slot";
 
 /// Which operators the graph may use.
@@ -65,8 +65,8 @@ pub fn export(
     export_with_adapters(backbone, image_size, operators, &[])
 }
 
-/// As [`export`], with low-rank changes of the linear maps `adapted` in every layer: the graph takes the factors of many adapters stacked by
-/// slot ([`factor_inputs`]) and gathers those of each image by [`SLOT_INPUT`], so that one batch mixes adapters.
+/// As [`export`], with low-rank changes of the linear maps `adapted` in every layer: the graph takes the LoRA matrices of many adapters stacked by
+/// slot ([`lora_inputs`]) and gathers those of each image by [`SLOT_INPUT`], so that one batch mixes adapters.
 /// Slots and rank are free axes.
 ///
 /// # Errors

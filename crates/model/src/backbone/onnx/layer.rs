@@ -1,6 +1,6 @@
 //! One transformer layer as ONNX nodes: attention, MLP, residuals, LayerNorm, low-rank changes and the class token's attention.
 
-use super::export::{Exporter, Operators, SLOT_INPUT, factor_inputs};
+use super::export::{Exporter, Operators, SLOT_INPUT, lora_inputs};
 use super::graph::{Attribute, Axis, MICROSOFT, Value};
 use crate::backbone::Target;
 use crate::backbone::config::Activation;
@@ -128,7 +128,7 @@ impl Exporter<'_> {
         }
     }
 
-    /// `scale ⊙ (x·weightᵀ + x·Aᵀ·Bᵀ)` of a linear map in layer `index`, with the factors of each image's own slot.
+    /// `scale ⊙ (x·weightᵀ + x·Aᵀ·Bᵀ)` of a linear map in layer `index`, with the LoRA matrices of each image's slot.
     fn adapted_product(
         &mut self,
         index: usize,
@@ -143,14 +143,14 @@ impl Exporter<'_> {
             return product;
         }
         let (out, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
-        let [a, b] = factor_inputs(index, target);
+        let [a, b] = lora_inputs(index, target);
         let (slots, rank) = (|| Axis::Free("slots"), || Axis::Free("rank"));
         self.graph
             .input(&a, &[slots(), Axis::Fixed(inputs), rank()]);
         self.graph.input(&b, &[slots(), rank(), Axis::Fixed(out)]);
-        let [a, b] = [a, b].map(|factor| {
+        let [a, b] = [a, b].map(|matrix| {
             self.graph
-                .node(&format!("{factor}.own"), "Gather", &[&factor, SLOT_INPUT])
+                .node(&format!("{matrix}.own"), "Gather", &[&matrix, SLOT_INPUT])
         });
         let narrow = self
             .graph
