@@ -165,7 +165,7 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     recipes = work / "recipes"
     recipes.mkdir(exist_ok=True)
     learning, inversion = recipes / f"{name}-{seed}.json", recipes / f"{name}-{seed}-images.json"
-    learning.write_text(json.dumps({"preset": "fast", **fields, **size.recipe, "seed": seed}))
+    learning.write_text(json.dumps({"preset": "standard", **fields, **size.recipe, "seed": seed}))
     shortened = {"steps": 2} if size is Small else {}
     inversion.write_text(json.dumps({"seed": seed, **images, **shortened, "images_per_class": per_class or size.per_class}))
     flags = ["--recipe", learning, "--inversion", inversion, *more] + (["--real", real] if real else [])

@@ -27,6 +27,7 @@ pub use error::CliError;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
+use recycle::recipe::Preset;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -133,16 +134,16 @@ fn number_list(text: &str) -> serde_json::Value {
 }
 
 /// A recipe by the name of one of `presets`, or from a JSON file with its fields.
-fn preset_or_file(
+fn preset_or_file<R>(
     chosen: &str,
-    presets: &[&str],
+    presets: &[Preset<R>],
 ) -> Result<serde_json::Map<String, serde_json::Value>, CliError> {
-    if presets.contains(&chosen) {
-        return Ok(std::iter::once(("preset".to_owned(), chosen.into())).collect());
+    if let Some(preset) = presets.iter().find(|own| own.is_called(chosen)) {
+        return Ok(std::iter::once(("preset".to_owned(), preset.name.into())).collect());
     }
     serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
         CliError::user(format!("{chosen} is no recipe: {error}"))
-            .hint("a recipe is a JSON object, such as {\"preset\": \"fast\", \"seed\": 1}")
+            .hint("a recipe is a JSON object, such as {\"preset\": \"paper\", \"seed\": 1}")
     })
 }
 

@@ -7,15 +7,15 @@ use super::{CliError, images, number_list, preset_or_file, prior_files, read_fil
 use crate::app::evaluation::{EvaluationRecipe, EvaluationReport, Method};
 use crate::jobs::JobRequest;
 use clap::Args;
+use recycle::inversion::InversionRecipe;
+use recycle::meta_train::MetaTrainRecipe;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
+const AFTER_HELP: &str = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
 
-Recipes: fast (the default) starts from the sum of the adapters' changes, sees a quarter of each image's tokens, and takes minutes; paper is the published recipe, 240000
+Recipes: standard (the default) starts from the sum of the adapters' changes, sees half of each image's tokens, and takes minutes; paper is the published recipe, 240000
 episodes from zero, with the published inversion unless --inversion says otherwise.
 
 Examples:
@@ -24,8 +24,10 @@ Examples:
   lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --episodes 300
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --evaluate new-classes/
                                                                               and what it is worth on classes that none has seen
-  lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again"
-)]
+  lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP, after_long_help = after_long_help())]
 pub struct Recycle {
     /// Adapters with a head, of one backbone: name, name:version or name@alias
     #[arg(
@@ -37,8 +39,8 @@ pub struct Recycle {
     /// Name of the meta-LoRA in the registry
     #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
     name: Option<String>,
-    /// Of meta-training: fast, paper, or a JSON file with a recipe's fields
-    #[arg(long, value_name = "RECIPE", default_value = "fast")]
+    /// Of meta-training: standard, paper, or a JSON file with a recipe's fields
+    #[arg(long, value_name = "RECIPE", default_value = MetaTrainRecipe::PRESETS[0].name)]
     recipe: String,
     /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
@@ -222,7 +224,7 @@ impl Recycle {
     }
 
     fn meta_training(&self) -> Result<Map<String, Value>, CliError> {
-        let mut recipe = preset_or_file(&self.recipe, &["fast", "paper"])?;
+        let mut recipe = preset_or_file(&self.recipe, &MetaTrainRecipe::PRESETS)?;
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 recipe.insert(name.into(), value);
@@ -275,7 +277,7 @@ impl Recycle {
             _ => "hard",
         };
         let chosen = self.inversion.as_deref().unwrap_or(default);
-        let mut recipe = preset_or_file(chosen, &["hard", "fast", "paper"])?;
+        let mut recipe = preset_or_file(chosen, &InversionRecipe::PRESETS)?;
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 recipe.insert(name.into(), value);
@@ -286,6 +288,30 @@ impl Recycle {
         set("seed", self.seed.map(Value::from));
         Ok(recipe)
     }
+}
+
+/// [`AFTER_HELP`], and the values of both presets.
+fn after_long_help() -> String {
+    let [standard, paper] = MetaTrainRecipe::PRESETS.map(|own| (own.name, json!((own.recipe)())));
+    let words = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields = standard.1.as_object().into_iter().flatten();
+    let lines = fields.map(|(field, value)| {
+        let other = &paper.1[field];
+        let other = match other == value {
+            true => String::new(),
+            false => format!("; {}: {}", paper.0, words(other)),
+        };
+        format!("\n  {field:<24}{}{other}", words(value))
+    });
+    let lines: String = lines.collect();
+    format!(
+        "{AFTER_HELP}\n\nFields of --recipe {}, and what {} has in their place:{lines}",
+        standard.0, paper.0
+    )
 }
 
 /// `3` as a number, `1-5` as both ends.
@@ -350,4 +376,75 @@ fn print_estimate(result: &Value) -> Result<(), CliError> {
         mebibytes("memory_bytes")
     ))?;
     print_line(&format!("disk\tat most {}", mebibytes("disk_bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recycle::meta_train::{Shots, Sparsity};
+    use std::fmt::Display;
+
+    /// What help says of a field of the recipes.
+    fn defaults<T: Display + PartialEq>(of: impl Fn(&MetaTrainRecipe) -> T) -> String {
+        let [standard, paper] = MetaTrainRecipe::PRESETS.map(|preset| of(&(preset.recipe)()));
+        match standard == paper {
+            true => format!("(default: {standard})"),
+            false => format!("(default: {standard}, in paper {paper})"),
+        }
+    }
+
+    fn dropped(recipe: &MetaTrainRecipe) -> f64 {
+        match recipe.sparsity {
+            Sparsity::Share(share) => share,
+            Sparsity::Stored(_) => f64::NAN,
+        }
+    }
+
+    #[test]
+    fn help_names_the_defaults_of_the_recipes() {
+        let command = Recycle::augment_args(clap::Command::new("recycle"));
+        let tasks = EvaluationRecipe::default();
+        let one = |value: &dyn Display| format!("(default: {value})");
+        let shots = |own: &MetaTrainRecipe| match own.shots {
+            Shots::Fixed(shots) => shots.to_string(),
+            Shots::Between([fewest, most]) => format!("{fewest}-{most}"),
+        };
+        let steps = |own: &MetaTrainRecipe| own.merge_coefficients.map_or(0, |own| own.steps);
+        for (option, expected) in [
+            ("episodes", defaults(|own| own.episodes)),
+            ("layers", defaults(|own| own.layers.to_string())),
+            ("sparsity", defaults(dropped)),
+            ("way", defaults(|own| own.way)),
+            ("shots", defaults(shots)),
+            ("rank", defaults(|own| own.rank)),
+            ("merge_coefficients", defaults(steps)),
+            ("mixed", defaults(|own| own.share_of_mixed_episodes)),
+            ("learning_rate", defaults(|own| own.learning_rate)),
+            (
+                "images_per_class",
+                one(&InversionRecipe::default().images_per_class),
+            ),
+            ("evaluate_tasks", one(&tasks.tasks)),
+            ("evaluate_way", one(&tasks.way)),
+            ("evaluate_shot", one(&tasks.shot)),
+            ("evaluate_queries", one(&tasks.queries)),
+        ] {
+            let mut all = command.get_arguments();
+            let argument = all.find(|own| own.get_id() == option).expect(option);
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            assert!(help.ends_with(&expected), "{option}: {help} {expected}");
+        }
+        assert_eq!(dropped(&MetaTrainRecipe::standard()), 0.5);
+        assert!(AFTER_HELP.contains("sees half of each image's tokens"));
+        let episodes = MetaTrainRecipe::paper().episodes.to_string();
+        assert!(AFTER_HELP.contains(&episodes));
+        let whole = after_long_help();
+        for field in [
+            "rank                    16; paper: 4",
+            "way                     5\n",
+        ] {
+            assert!(whole.contains(field), "{whole}");
+        }
+    }
 }

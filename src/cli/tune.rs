@@ -118,3 +118,31 @@ impl Tune {
         Ok(parameters)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recycle::tune::TuneRecipe;
+
+    #[test]
+    fn help_names_the_defaults_of_the_recipe() {
+        let command = Tune::augment_args(clap::Command::new("tune"));
+        let recipe = TuneRecipe::default();
+        for (option, value) in [
+            ("steps", recipe.total_steps(1).to_string()),
+            ("batch_size", recipe.batch_size.to_string()),
+            ("rank", recipe.rank.to_string()),
+            ("layers", recipe.layers.to_string()),
+            ("learning_rate", recipe.learning_rate.to_string()),
+            ("head_learning_rate", recipe.head_learning_rate.to_string()),
+            ("held_out", recipe.held_out.to_string()),
+        ] {
+            let mut all = command.get_arguments();
+            let argument = all.find(|own| own.get_id() == option).expect(option);
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let expected = format!("(default: {value})");
+            assert!(help.ends_with(&expected), "{option}: {help} {expected}");
+        }
+    }
+}

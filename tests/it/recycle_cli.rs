@@ -125,6 +125,9 @@ fn a_start_from_zero_needs_no_word_about_merge_coefficients_and_refuses_steps_fo
     let from_zero = quickly(&["--dry-run", "--start", "zero"]);
     home.succeeds(&from_zero);
     home.succeeds(&[&from_zero[..], &["--merge-coefficients", "0"]].concat());
+    // By the names of an earlier version.
+    let then = ["--recipe", "fast", "--learn-factors", "0"];
+    home.succeeds(&[&from_zero[..], &then].concat());
     home.fails(
         &[&from_zero[..], &["--learn-factors", "5"]].concat(),
         "but start is zero",

@@ -2,7 +2,7 @@
 
 use super::augmentation::ImageAugmentation;
 use crate::labelled_images::check_classes;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
 use engine::image_parameters::Parametrisation;
 use engine::session::Pruning;
@@ -142,6 +142,13 @@ impl Default for InversionRecipe {
 }
 
 impl InversionRecipe {
+    /// The first is the default.
+    pub const PRESETS: [Preset<Self>; 3] = [
+        Preset::new("hard", Self::hard),
+        Preset::new("fast", Self::fast),
+        Preset::new("paper", Self::paper),
+    ];
+
     /// The published recipe. Its prior needs a ResNet's file.
     pub fn paper() -> Self {
         Self {
@@ -201,14 +208,7 @@ impl InversionRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        recipe::read(
-            json,
-            &[
-                ("hard", Self::hard),
-                ("fast", Self::fast),
-                ("paper", Self::paper),
-            ],
-        )
+        recipe::read(json, &Self::PRESETS)
     }
 
     /// Checks the recipe against the backbone and the adapter with its head; gives the head's classes that it inverts.

@@ -1,7 +1,7 @@
 //! How one adapter is learned from the synthetic images of many.
 
 use crate::layers::Layers;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
 use engine::loss::{Metric, Scoring};
 use engine::optimise::CyclicSchedule;
@@ -9,7 +9,8 @@ use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `fast` (the default) or `paper`.
+/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `standard` (the default) or
+/// `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -171,14 +172,24 @@ impl Sparsity {
 
 impl Default for MetaTrainRecipe {
     fn default() -> Self {
-        Self::fast()
+        Self::standard()
     }
 }
 
 impl MetaTrainRecipe {
+    /// The first is the default. `recycle --help` shows all their values beside each other.
+    pub const PRESETS: [Preset<Self>; 2] = [
+        Preset {
+            name: "standard",
+            old_names: &["fast"],
+            recipe: Self::standard,
+        },
+        Preset::new("paper", Self::paper),
+    ];
+
     /// Minutes on a processor: from the sum of the pool's changes by learned merge coefficients, in the last six layers, half of the tokens, changed
     /// and inverted colours, changed places, the best validated state.
-    pub fn fast() -> Self {
+    pub fn standard() -> Self {
         Self {
             rank: 16,
             layers: Layers::LastAtMost(6),
@@ -249,7 +260,7 @@ impl MetaTrainRecipe {
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
         let json = &with_names_of_today(json);
-        let mut own: Self = recipe::read(json, &[("fast", Self::fast), ("paper", Self::paper)])?;
+        let mut own: Self = recipe::read(json, &Self::PRESETS)?;
         if own.start == Start::Zero && json.get("merge_coefficients").is_none() {
             own.merge_coefficients = None;
         }
@@ -451,7 +462,13 @@ mod tests {
     #[test]
     fn presets_are_read_by_name_and_changed_field_by_field_and_written_back() {
         let read = |json| MetaTrainRecipe::from_json(&json).unwrap();
-        assert_eq!(read(json!({})), MetaTrainRecipe::fast());
+        assert_eq!(read(json!({})), MetaTrainRecipe::standard());
+        for name in ["standard", "fast"] {
+            let own = read(json!({ "preset": name }));
+            assert_eq!(own, MetaTrainRecipe::standard(), "{name}");
+        }
+        let unknown = MetaTrainRecipe::from_json(&json!({"preset": "slow"})).unwrap_err();
+        assert!(unknown.to_string().ends_with("known are standard, paper"));
         let changed = read(json!({
             "preset": "paper", "shots": [1, 5], "sparsity": "stored", "layers": "last-6",
             "start": {"merge": {"scale": 0.25}},
@@ -472,7 +489,7 @@ mod tests {
         let from_zero = MetaTrainRecipe {
             start: Start::Zero,
             merge_coefficients: None,
-            ..MetaTrainRecipe::fast()
+            ..MetaTrainRecipe::standard()
         };
         assert_eq!(read(json!({"start": "zero"})), from_zero);
         let without = read(json!({"merge_coefficients": null}));
@@ -490,7 +507,7 @@ mod tests {
         let today = MetaTrainRecipe {
             start: Start::Merge { scale: Some(0.25) },
             merge_coefficients: Some(steps),
-            ..MetaTrainRecipe::fast()
+            ..MetaTrainRecipe::standard()
         };
         let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}});
         assert_eq!(MetaTrainRecipe::from_json(&fields).unwrap(), today);
@@ -529,7 +546,7 @@ mod tests {
             learning_rate: 0.0,
             lowest_learning_rate: 0.0,
             held_out: 0.0,
-            ..MetaTrainRecipe::fast()
+            ..MetaTrainRecipe::standard()
         };
         let config = embedded_config().unwrap();
         assert_eq!(
@@ -540,17 +557,18 @@ mod tests {
              sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \
              keep is best_validated, but held_out is 0; hold images out, or keep the last state"
         );
-        let fast = MetaTrainRecipe::fast();
-        assert!(fast.validate(&config).is_ok());
-        assert!(fast.check_images_per_class(4).is_ok());
+        let standard = MetaTrainRecipe::standard();
+        assert!(standard.validate(&config).is_ok());
+        assert!(standard.check_images_per_class(4).is_ok());
         assert!(
-            fast.check_images_per_class(3)
+            standard
+                .check_images_per_class(3)
                 .unwrap_err()
                 .to_string()
                 .contains("at least 4")
         );
         assert_eq!(
-            [3, 4, 8, 40].map(|images| fast.held_out_of(images)),
+            [3, 4, 8, 40].map(|images| standard.held_out_of(images)),
             [0, 2, 2, 10]
         );
     }

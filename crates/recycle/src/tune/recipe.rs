@@ -1,7 +1,7 @@
 //! How an adapter is tuned.
 
 use crate::layers::Layers;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use model::adapter::Target;
 use model::backbone::BackboneConfig;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,7 @@ impl TuneRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown field or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        recipe::read(json, &[("default", Self::default)])
+        recipe::read(json, &[Preset::new("default", Self::default)])
     }
 
     /// Checks everything that does not depend on the pictures.
