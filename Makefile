@@ -31,6 +31,7 @@ check: cargo
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@python3 docs/experiments/tables.py --check
+	@scripts/import_circles
 
 fmt: cargo
 	cargo fmt --all
