@@ -1,10 +1,10 @@
 """The chart of results in docs/METHOD.md: accuracy on all test signs by method, seed and number of shots, with intervals. `tables.py` writes it."""
 
-from glyphs import BOUNDS, CHOSEN, MERGES, RANK
+from glyphs import CHOSEN, MERGES, RANK
 
 BOUND = "real-together"
 LABELS = {
-    BOUND: "upper bound: standard on real pictures", CHOSEN: "standard (meta-LoRA)", "knots": "knots", "sum": "sum", "ties": "ties", "core": "core-space",
+    BOUND: "upper bound (real pictures)", CHOSEN: "standard (meta-LoRA)", "knots": "knots", "sum": "sum", "ties": "ties", "core": "core-space",
     "ctm": "compress-then-merge", "tsv": "tsv", "average": "average (exact)", "linear": "linear probe", "bare": "bare backbone", "pixels": "pixels",
 }
 COLOURS = {BOUND: "#5b6b7b", CHOSEN: "#c2410c"}
@@ -14,7 +14,6 @@ LOWEST, HIGHEST = 20, 100
 
 def rows_of(table, name, shot):
     """A row for each seed; of a merge that of the chosen scale, compressed to the rank."""
-    assert BOUND in BOUNDS
     if name in MERGES:
         found = [row for scaled in MERGES[name] for row in table.find(split="signs", shot=shot, name=scaled, asked_rank=RANK)]
     else:
@@ -50,7 +49,7 @@ def chart(table):
             for place, row in enumerate(rows):
                 y = TOP + ROW * index + ROW / 2 + 7 * (place - (len(rows) - 1) / 2)
                 accuracy, ci = float(row["accuracy"]), float(row["ci95"])
-                out.append(f'<line x1="{x(accuracy - ci):.1f}" y1="{y:.1f}" x2="{x(accuracy + ci):.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2"/>')
-                out.append(f'<circle cx="{x(accuracy):.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+                out.append(f'<line x1="{x(accuracy - ci):.1f}" y1="{y:.1f}" x2="{x(accuracy + ci):.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="1.5"/>')
+                out.append(f'<circle cx="{x(accuracy):.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>')
     out.append(f'<text x="{LEFT}" y="{height - 10}" fill="#52606d">Merges are compressed to rank {RANK}; seeds from top to bottom: 0, 1, 2.</text>')
     return "\n".join([*out, "</svg>", ""])

@@ -17,7 +17,7 @@ import sys
 
 from ablations import GROUPS
 from chart import chart
-from deviations import DEVIATIONS, NOT_MEASURED
+from deviations import DEVIATIONS
 from distance import DISTANCES
 from domains import POOLS
 from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_FACTOR
@@ -248,20 +248,26 @@ def result():
     return markdown(["seed", "shots", "bare backbone", f"best merge of rank {RANK}", f"`{name}`", "gain over bare", "gain over merge", "real pictures", "share of the way"], rows)
 
 
+def signed(value):
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def gain(of, shot):
     """What a deviation gains, by seed: paired differences on the test letters, or on all signs for what was measured there."""
     table = table_of(of.table)
     found = []
     for seed in of.seeds:
-        row = only(table.find(seed=seed, split=of.split, shot=shot, name=of.name))
-        if row and row["difference"]:
-            found.append(f"{of.sign * float(row['difference']):+.2f} ± {float(row['difference_ci95']):.2f}")
+        row, without = (only(table.find(seed=seed, split=of.split, shot=shot, name=name)) for name in (of.name, of.without))
+        if row and without:
+            found.append(signed(float(row["accuracy"]) - float(without["accuracy"])))
+        elif row and row["difference"] and not of.without:
+            found.append(f"{signed(of.sign * float(row['difference']))} ± {float(row['difference_ci95']):.2f}")
     return ", ".join(found)
 
 
 def deviations():
-    rows = [[what, paper, here, *((NOT_MEASURED, "", "") if of is None else (", ".join(of.seeds), gain(of, 1), gain(of, 5)))] for what, paper, here, of in DEVIATIONS]
-    return markdown(["", "paper, or its published code", "`standard` and `hard`", "seeds", "gain at 1 shot", "gain at 5 shots"], rows)
+    rows = [[what, paper, here, ", ".join(of.seeds), gain(of, 1), gain(of, 5)] for what, paper, here, of in DEVIATIONS]
+    return markdown(["", "paper", "here", "seeds", "gain at 1 shot", "gain at 5 shots"], rows)
 
 
 TABLES = {
