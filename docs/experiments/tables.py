@@ -241,11 +241,11 @@ def result():
             bare_accuracy, own_accuracy, real_accuracy = (float(row["accuracy"]) for row in (bare, own, real))
             rows.append([
                 seed, str(shot), cells([bare])[0], f"{cells([best])[0]} (`{PUBLIC_NAMES.get(method, method)}`, scale {scale})", cells([own])[0],
-                *(number(-float(row["difference"]), row["difference_ci95"]) if row["against"] == CHOSEN else "" for row in (bare, best)),
+                number(-float(best["difference"]), best["difference_ci95"]) if best["against"] == CHOSEN else "",
                 cells([real])[0], f"{100 * (own_accuracy - bare_accuracy) / (real_accuracy - bare_accuracy):.1f} %",
             ])
     name = PUBLIC_NAMES[CHOSEN]
-    return markdown(["seed", "shots", "bare backbone", f"best merge of rank {RANK}", f"`{name}`", "gain over bare", "gain over merge", "real pictures", "share of the way"], rows)
+    return markdown(["seed", "shots", "bare backbone", f"best merge of rank {RANK}", f"`{name}`", "gain over merge", "real pictures", "share of the way"], rows)
 
 
 def signed(value):
