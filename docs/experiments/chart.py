@@ -2,6 +2,7 @@
 
 from glyphs import CHOSEN, MERGES, RANK
 
+# The bound that validation letters choose in all seeds.
 BOUND = "real-together"
 LABELS = {
     BOUND: "upper bound (real pictures)", CHOSEN: "standard (meta-LoRA)", "knots": "knots", "sum": "sum", "ties": "ties", "core": "core-space",

@@ -16,7 +16,7 @@ import statistics
 import sys
 
 from ablations import GROUPS
-from chart import chart
+from chart import BOUND, chart
 from deviations import DEVIATIONS
 from distance import DISTANCES
 from domains import POOLS
@@ -24,8 +24,6 @@ from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table, mean_accuracy
 
-# The bound that validation letters choose in all seeds.
-BOUND = "real-together"
 # Best validated and last.
 STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
 RESULTS = ROOT / "docs/experiments/results"
