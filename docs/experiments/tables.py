@@ -22,7 +22,7 @@ from distance import DISTANCES
 from domains import POOLS
 from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_SCALE
 from quality import FIGURES, OF_REAL
-from recycled import ROOT, Table, mean_accuracy
+from recycled import NAMES_NOW, ROOT, Table, mean_accuracy
 
 # Best validated and last.
 STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
@@ -30,7 +30,7 @@ RESULTS = ROOT / "docs/experiments/results"
 DOCUMENTS = [ROOT / "docs/METHOD.md", ROOT / "docs/experiments/NOTEBOOK.md"]
 CHART = ROOT / "docs/images/results.svg"
 # What results and notebook call by an older name.
-PUBLIC_NAMES = {"together": "standard", "core": "core-space", "ctm": "compress-then-merge"}
+PUBLIC_NAMES = {"together": "standard", **NAMES_NOW}
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
