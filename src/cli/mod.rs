@@ -24,10 +24,10 @@ mod verify;
 
 pub use error::CliError;
 
+use ::recycle::recipe::Preset;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
-use recycle::recipe::Preset;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;

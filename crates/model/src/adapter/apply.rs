@@ -13,7 +13,7 @@ pub enum ShapeMismatch {
     #[error(
         "the adapter's change of {site} is [{outputs}, {inputs}], the backbone's weight is [{expected_outputs}, {expected_inputs}]"
     )]
-    LowRankPair {
+    Pair {
         site: Site,
         outputs: usize,
         inputs: usize,
