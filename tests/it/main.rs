@@ -3,6 +3,7 @@
 mod api;
 mod browser;
 mod cli;
+mod data_folder;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;
