@@ -374,6 +374,19 @@ mod tests {
         folder
     }
 
+    /// A database as the program of the second schema made it.
+    async fn second_schema() -> (tempfile::TempDir, SqlitePool) {
+        let folder = tempfile::tempdir().expect("folder");
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join(crate::DATABASE_FILE))
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.expect("create");
+        let second = MIGRATIONS.iter().filter(|one| one.version <= 2).cloned();
+        let second = Migrator::with_migrations(second.collect::<Vec<_>>());
+        second.run(&pool).await.expect("schema");
+        (folder, pool)
+    }
+
     fn backups(folder: &Path) -> Vec<PathBuf> {
         match fs::read_dir(folder.join("backups")) {
             Ok(entries) => entries.map(|entry| entry.expect("entry").path()).collect(),
@@ -483,12 +496,7 @@ mod tests {
 
     #[tokio::test]
     async fn jobs_of_the_second_schema_get_their_work_and_failed_inversions_their_mark() {
-        let second = MIGRATIONS.iter().filter(|one| one.version <= 2).cloned();
-        let second = Migrator::with_migrations(second.collect());
-        let folder = data_folder(&second).await;
-        let store = Store::open_with(folder.path(), Access::Exclusive, &second)
-            .await
-            .expect("open");
+        let (folder, pool) = second_schema().await;
         let rows = [
             ("invert", r#"{"recipe": {"steps": 3}}"#, 0.4567),
             ("invert", r#"{"recipe": {"real": null}}"#, 0.9),
@@ -505,11 +513,11 @@ mod tests {
             .bind(kind)
             .bind(recipe)
             .bind(result)
-            .execute(store.inner.database.writer().expect("writer"))
+            .execute(&pool)
             .await
             .expect("insert");
         }
-        store.close().await;
+        pool.close().await;
 
         let store = Store::open(folder.path(), Access::Exclusive)
             .await
@@ -548,16 +556,7 @@ mod tests {
             .expect("read");
         assert!(!reader.is_new().await.expect("old"));
         // One of a program that knew no such note is not new.
-        let second = MIGRATIONS.iter().filter(|one| one.version <= 2).cloned();
-        let second = Migrator::with_migrations(second.collect());
-        let folder = data_folder(&second).await;
-        let path = folder.path().join(crate::DATABASE_FILE);
-        let options = SqliteConnectOptions::new().filename(path);
-        let pool = SqlitePool::connect_with(options).await.expect("open");
-        sqlx::query("PRAGMA user_version = 0")
-            .execute(&pool)
-            .await
-            .expect("as of old");
+        let (folder, pool) = second_schema().await;
         pool.close().await;
         let store = Store::open(folder.path(), Access::Exclusive)
             .await
