@@ -168,7 +168,8 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     learning.write_text(json.dumps({"preset": "standard", **fields, **size.recipe, "seed": seed}))
     shortened = {"steps": 2} if size is Small else {}
     inversion.write_text(json.dumps({"seed": seed, **images, **shortened, "images_per_class": per_class or size.per_class}))
-    flags = ["--recipe", learning, "--inversion", inversion, *more] + (["--real", real] if real else [])
+    # Weak images are part of what is measured.
+    flags = ["--recipe", learning, "--inversion", inversion, "--use-failed-images", *more] + (["--real", real] if real else [])
     _, wall, processor, peak = program.measured("recycle", *pool, "--name", name, *flags)
     figures = json.loads(program.run("adapter", "show", name, "--json"))["lineage"]["recipe"]["figures"]
     kept = [state for state in figures["validations"] if state["episode"] == figures["kept_episode"]] or figures["validations"][-1:]

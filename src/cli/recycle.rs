@@ -96,6 +96,9 @@ pub struct Recycle {
     /// The same seed gives the same images and the same meta-LoRA, on the same number of threads
     #[arg(long, env = "LORA_RECYCLE_SEED")]
     seed: Option<u64>,
+    /// Learn also from images of which their adapter recognises less than 90 %
+    #[arg(long)]
+    use_failed_images: bool,
     /// Rebuild what this recipe file describes
     #[arg(long, value_name = "FILE")]
     from_recipe: Option<PathBuf>,
@@ -163,6 +166,9 @@ impl Recycle {
             parameters.insert("name".into(), name.as_str().into());
         }
         parameters.insert("retention".into(), self.retention.replace('-', "_").into());
+        if self.use_failed_images {
+            parameters.insert("use_failed_images".into(), true.into());
+        }
         if self.dry_run {
             parameters.insert("dry_run".into(), true.into());
         }

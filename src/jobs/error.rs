@@ -142,6 +142,7 @@ impl From<RegistryError> for JobError {
             | RegistryError::ReservedName(_)
             | RegistryError::Damaged(_)
             | RegistryError::Absent => Self::abort("registry", message),
+            RegistryError::Temporary(_) => Self::failure("temporary_files", message),
             RegistryError::Stopped(_) => Self::failure("stopped", message),
         }
     }

@@ -3,7 +3,9 @@
 use super::pictures::read_pictures;
 use super::pool::{PoolSummary, stored_files};
 use super::real_images::{REAL, RealImages, of_classes};
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{
+    FailedInversion, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services,
+};
 use crate::app::registry::check_backbone;
 use engine::loss::TokenStatistics;
 use engine::resnet::ResNet;
@@ -163,7 +165,7 @@ impl Job for Invert {
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
         if let Some(found) = context.block_on(context.store().find_pool(&self.pool_key()))? {
             context.log(LogLevel::Info, "the same images were made before")?;
-            return Ok(result(&found));
+            return finished(context, &found);
         }
         if self.retention == Retention::MemoryOnly {
             context.keep_off_the_disk();
@@ -179,11 +181,23 @@ impl Job for Invert {
             retention: self.retention,
             files: stored_files(&pool)?,
         };
-        Ok(result(&context.block_on(context.store().create_pool(new))?))
+        finished(
+            context,
+            &context.block_on(context.store().create_pool(new))?,
+        )
     }
 }
 
-fn result(pool: &PoolRecord) -> Value {
+/// What the job gives; where its images did not come out, its log says so, too.
+fn finished(context: &JobContext, pool: &PoolRecord) -> Result<Value, JobError> {
+    let failed = FailedInversion::of(pool);
+    if let Some(failed) = &failed {
+        context.log(LogLevel::Warning, &failed.to_string())?;
+    }
+    Ok(result(pool, failed.as_ref()))
+}
+
+fn result(pool: &PoolRecord, failed: Option<&FailedInversion>) -> Value {
     let of_summary = |name: &str| pool.summary.get(name).cloned().unwrap_or(Value::Null);
     json!({
         "pool": pool.id,
@@ -192,6 +206,7 @@ fn result(pool: &PoolRecord) -> Value {
         "teacher_accuracy": of_summary("teacher_accuracy"),
         "teacher_cross_entropy": of_summary("teacher_cross_entropy"),
         "bare_cross_entropy": of_summary("bare_cross_entropy"),
+        "failure": failed.map(FailedInversion::fault),
     })
 }
 

@@ -4,7 +4,7 @@ use super::Services;
 use crate::app::registry::RegistryError;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use store::{AdapterRecord, StoreError};
+use store::{AdapterRecord, JobFault, StoreError};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -42,6 +42,9 @@ pub enum RequestError {
     /// A part of the request is missing or wrong.
     #[error("{detail}")]
     Invalid { parameter: String, detail: String },
+    /// Synthetic images that are there did not come out, and nobody said that they are to be used.
+    #[error("{}", .0.message)]
+    FailedImages(JobFault),
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }

@@ -4,6 +4,7 @@ mod api;
 mod architecture;
 mod browser;
 mod cli;
+mod data_folder;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;

@@ -141,6 +141,22 @@ impl Store {
         self.inner.database.close().await;
     }
 
+    /// Whether the folder is new: nobody has noted yet that what it begins with is in it ([`Self::note_begun`]).
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn is_new(&self) -> Result<bool, StoreError> {
+        self.inner.database.is_new().await
+    }
+
+    /// Notes that what a new folder begins with is in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn note_begun(&self) -> Result<(), StoreError> {
+        self.inner.database.note_begun().await
+    }
+
     pub fn folder(&self) -> &Path {
         self.inner.folder.path()
     }

@@ -29,21 +29,6 @@ pub struct Stored {
     pub report: ImportReport,
 }
 
-/// Looks at `package` without storing anything. The report has errors where the adapter would be refused.
-///
-/// # Errors
-/// [`RegistryError::Stopped`]
-pub async fn check(
-    package: Package,
-    candidates: Vec<Candidate>,
-) -> Result<ImportReport, RegistryError> {
-    let unpack = move || package.unpack(&candidates, &FileLimits::default());
-    Ok(match tokio::task::spawn_blocking(unpack).await? {
-        Ok(unpacked) => unpacked.imported.report,
-        Err(report) => *report,
-    })
-}
-
 impl Registry {
     /// Looks at `package` without storing anything. The report has errors where the adapter would be refused.
     ///
@@ -54,7 +39,12 @@ impl Registry {
         package: Package,
         backbone: Option<&Name>,
     ) -> Result<ImportReport, RegistryError> {
-        check(package, self.candidates_named(backbone).await?).await
+        let candidates = self.candidates_named(backbone).await?;
+        let unpack = move || package.unpack(&candidates, &FileLimits::default());
+        Ok(match tokio::task::spawn_blocking(unpack).await? {
+            Ok(unpacked) => unpacked.imported.report,
+            Err(report) => *report,
+        })
     }
 
     /// Stores the adapter in `package` as the next version of `name`.

@@ -151,9 +151,6 @@ impl Set {
 
 fn list(common: &Common) -> Result<(), CliError> {
     let aliases = read(common, async |registry| {
-        let Some(registry) = registry else {
-            return Ok(Vec::new());
-        };
         let store = registry.store();
         let mut rows = Vec::new();
         for (key, adapter) in store.list_aliases().await.map_err(RegistryError::from)? {
@@ -193,9 +190,6 @@ fn list(common: &Common) -> Result<(), CliError> {
 
 fn history(common: &Common, which: &Which) -> Result<(), CliError> {
     let moves = read(common, async |registry| {
-        let Some(registry) = registry else {
-            return Ok(Vec::new());
-        };
         let key = which.alias.key(registry, common).await?;
         let moves = registry.store().alias_history(&key).await;
         Ok(moves.map_err(RegistryError::from)?)

@@ -1,7 +1,7 @@
 //! Changing the queue from the command line: alone, with the lock on the data folder, or through the server that holds it.
 
 use super::watch::{Display, follow};
-use super::{failed, print_end};
+use super::{advise, failed, print_end};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
 use crate::cli::images::zip_of;
@@ -47,6 +47,7 @@ pub fn submit_and_watch(
         let ids: Vec<Uuid> = submitted.iter().map(|job| job.id).collect();
         let jobs = client.watch(common, &ids).await?;
         jobs.iter().try_for_each(|job| print_end(common, job))?;
+        jobs.iter().for_each(advise);
         failed(&jobs)?;
         Ok(jobs)
     })?

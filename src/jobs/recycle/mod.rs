@@ -11,7 +11,9 @@ pub use recipe_file::RecipeFile;
 use super::evaluation::{self, going_on_behind};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{
+    FailedInversion, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services,
+};
 use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
 use checkpoint::Checkpoint;
 use engine::session::SessionOptions;
@@ -57,6 +59,9 @@ pub struct Recycle {
     /// What a recipe file says that should come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// Whether it learns also from images that did not come out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub use_failed_images: bool,
     /// Only measures what it would cost. A new id each time: the machine may have more to do than before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Uuid>,
@@ -110,6 +115,7 @@ impl Job for Recycle {
             return Ok(result(&made));
         }
         let pools = self.pools(context)?;
+        self.check_images(context, &pools)?;
         let (outcome, behind) = self.train(context, &pools)?;
         let report = self.evaluate(context, &outcome, behind)?;
         let record = self.store(context, &pools, &outcome, report.as_ref())?;
@@ -146,6 +152,25 @@ impl Recycle {
             })
         };
         self.adapters.iter().map(find).collect()
+    }
+
+    /// Refuses images that did not come out, or says in the log that they are used.
+    fn check_images(&self, context: &JobContext, pools: &[PoolRecord]) -> Result<(), JobError> {
+        let failed: Vec<FailedInversion> = pools.iter().filter_map(FailedInversion::of).collect();
+        match FailedInversion::refusal(&failed) {
+            // What is made again from a recipe file was made from such images.
+            Some(_) if self.use_failed_images || self.expected.is_some() => {
+                let log = |own: &FailedInversion| {
+                    context.log(
+                        LogLevel::Warning,
+                        &format!("{own}; they are used all the same"),
+                    )
+                };
+                failed.iter().try_for_each(log)
+            }
+            Some(fault) => Err(JobError::Abort(fault)),
+            None => Ok(()),
+        }
     }
 
     fn members(&self, context: &JobContext, pools: &[PoolRecord]) -> Result<Vec<Member>, JobError> {

@@ -9,8 +9,8 @@ use crate::jobs::kinds::new_job;
 use crate::jobs::pictures::VALIDATION;
 use crate::jobs::request::resolve_once;
 use crate::jobs::{
-    ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
-    labelled_images,
+    ARCHIVE_LIMITS, FailedInversion, Invert, Job, JobRequest, LabelledImage, Planned, RequestError,
+    Services, labelled_images,
 };
 use recycle::inversion::InversionRecipe;
 use recycle::meta_train::MetaTrainRecipe;
@@ -38,6 +38,9 @@ struct Parameters {
     recipe_file: Option<RecipeFile>,
     /// How the meta-LoRA is measured on the pictures that are sent along.
     evaluation: Option<EvaluationRecipe>,
+    /// Learn also from images that did not come out.
+    #[serde(default)]
+    use_failed_images: bool,
     #[serde(default)]
     dry_run: bool,
 }
@@ -58,6 +61,7 @@ pub(super) async fn plan(
     let mut request = request;
     let mut parameters: Parameters = request.parameters()?;
     let (retention, dry_run) = (parameters.retention, parameters.dry_run);
+    let use_failed_images = parameters.use_failed_images;
     let evaluation = parameters.evaluation.take();
     let validation = request.files.remove(VALIDATION);
     let expects = parameters.recipe_file.clone();
@@ -92,6 +96,10 @@ pub(super) async fn plan(
         file.check_validation(validation_digest.as_ref())?;
     }
     let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
+    // What is made again from a recipe file was made from such images.
+    if !use_failed_images && wish.expected.is_none() {
+        refuse_failed(&inversions, services).await?;
+    }
     let recycled = records
         .iter()
         .zip(&inversions)
@@ -119,6 +127,7 @@ pub(super) async fn plan(
             .flat_map(|own| own.left_out.iter().cloned())
             .collect(),
         expected: wish.expected,
+        use_failed_images,
         dry_run: dry_run.then(Uuid::new_v4),
     };
     let mut planned = Planned {
@@ -308,6 +317,19 @@ async fn inversions(
             }
             _ => error,
         })
+}
+
+/// Refuses where images that are there did not come out.
+async fn refuse_failed(
+    inversions: &[Planned<Invert>],
+    services: &Services,
+) -> Result<(), RequestError> {
+    let mut failed = Vec::new();
+    for planned in inversions {
+        let pool = services.store().find_pool(&planned.job.pool_key()).await?;
+        failed.extend(pool.as_ref().and_then(FailedInversion::of));
+    }
+    FailedInversion::refusal(&failed).map_or(Ok(()), |fault| Err(RequestError::FailedImages(fault)))
 }
 
 /// Queues the inversions whose images are not there, and gives the ids of their jobs.

@@ -2,6 +2,7 @@
 
 use super::jobs::JobProblems;
 use crate::app::App;
+use crate::jobs::FailedInversion;
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
 use crate::web::{ApiError, WebState};
 use axum::Json;
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
-use store::{Digest, PoolRecord, Retention};
+use store::{Digest, JobFault, PoolRecord, Retention};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -39,6 +40,8 @@ struct Pool {
     created_ms: i64,
     #[serde(flatten)]
     summary: PoolSummary,
+    /// Why the images should not be learned from; null where they came out.
+    failure: Option<JobFault>,
     #[schema(value_type = Object)]
     recipe: serde_json::Value,
 }
@@ -64,6 +67,7 @@ struct Deleted {
 }
 
 fn described(record: PoolRecord) -> Result<Pool, ApiError> {
+    let failed = FailedInversion::of(&record);
     let summary = serde_json::from_value(record.summary).map_err(|error| {
         ApiError::Internal(format!("the summary of pool {}: {error}", record.id))
     })?;
@@ -76,6 +80,7 @@ fn described(record: PoolRecord) -> Result<Pool, ApiError> {
         retention: record.retention,
         created_ms: record.created_ms,
         summary,
+        failure: failed.map(|failed| failed.fault()),
         recipe: record.recipe,
     })
 }

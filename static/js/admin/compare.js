@@ -8,7 +8,7 @@ import { comparisonPage, when } from "./elements.js";
 import { comparisonOf } from "./job_actions.js";
 import { showJob } from "./job_row.js";
 import { keepShowing, tellStarted } from "./runs.js";
-import { duration, progressWords } from "./words.js";
+import { progressWords, tookWords } from "./words.js";
 
 const MOST_RUNS = 50;
 
@@ -19,11 +19,12 @@ async function find() {
 }
 
 function facts(job) {
-  const { kind, state, progress, created_ms: created, started_ms: started, finished_ms: finished } = job;
+  const { kind, state, progress, created_ms: created } = job;
+  const took = kind === "evaluate" ? tookWords(job) : null;
   if (state === "running" && progress) return progressWords(progress);
   return [
     `asked for ${when(created)}`,
-    kind === "evaluate" && started && finished ? `took ${duration((finished - started) / 1000)}` : null,
+    took && `took ${took}`,
     best(reportOf(job)),
   ].filter(Boolean).join(" · ");
 }

@@ -6,7 +6,7 @@ import { BarChart } from "./compare_chart.js";
 import { publish } from "./compare_publish.js";
 import { accuracyWords, csvOf, differenceWords, minus, nameOf, placeOf, ranked, remarks, reportOf, shareWords, triedWords, verdict } from "./compare_report.js";
 import { attempt, jobPage, link, make, showFacts, speak, when } from "./elements.js";
-import { duration, isOver, progressWords, stateWords } from "./words.js";
+import { isOver, progressWords, stateWords, tookWords } from "./words.js";
 
 const LOOK_AGAIN_MS = 2_000;
 const NOT_FOUND = 404;
@@ -91,7 +91,7 @@ function showReport() {
     ["Distance", String(report.distance).replaceAll("_", " ")],
     ["Seed", String(report.seed)],
     ["Compared", when(job.finished_ms ?? job.created_ms)],
-    ["Took", job.kind === "evaluate" && job.started_ms && job.finished_ms ? duration((job.finished_ms - job.started_ms) / 1000) : null],
+    ["Took", job.kind === "evaluate" ? tookWords(job) : null],
   ]);
 }
 

@@ -9,7 +9,7 @@ import { canCancel, canRetry, cancel, cancelWords, comparisonOf, resultOf, retry
 import { JobEvents } from "./job_events.js";
 import { showLink } from "./job_row.js";
 import { showLearnedFrom } from "./learned_from.js";
-import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
+import { KINDS, duration, faultOf, figure, figureName, isOver, progressWords, recipeFacts, shownState, stateWords, timeOfDay, tookWords } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
 const MOST_LINES = 2_000;
@@ -27,15 +27,16 @@ function showState(next) {
   document.title = `${stateWords(job)}: ${job.title} – LoRA Recycle`;
   setText(byId("title"), job.title);
   const state = byId("state");
-  state.dataset.state = job.state;
+  state.dataset.state = shownState(job);
   setText(state, stateWords(job));
   if (before && stateWords(before) !== stateWords(job)) speak(stateWords(job));
   if (job.progress && !isOver(job)) showProgress(job.progress);
   byId("progress").hidden = job.state !== "running";
   setText(byId("state-words"), sentence());
-  byId("error").hidden = !job.error;
-  setText(byId("error-message"), api.sentence(job.error?.message ?? ""));
-  setText(byId("error-hint"), job.error?.hint ? api.sentence(job.error.hint) : "");
+  const fault = faultOf(job);
+  byId("error").hidden = !fault;
+  setText(byId("error-message"), api.sentence(fault?.message ?? ""));
+  setText(byId("error-hint"), fault?.hint ? api.sentence(fault.hint) : "");
   showLink(byId("result"), resultOf(job));
   showLink(byId("comparison"), job.kind === "recycle" ? comparisonOf(job) : null);
   showRecipeFile(job.result?.recipe_file);
@@ -48,7 +49,8 @@ function showState(next) {
     ["Asked for", when(job.created_ms)],
     ["Begun", job.started_ms && when(job.started_ms)],
     ["Ended", job.finished_ms && when(job.finished_ms)],
-    ["Took", job.started_ms && job.finished_ms && duration((job.finished_ms - job.started_ms) / 1000)],
+    ["Took", tookWords(job)],
+    ["Worked so far", !isOver(job) && job.worked_ms > 0 ? duration(job.worked_ms / 1000) : null],
     ["Attempts", job.attempts > 1 ? `${job.attempts} of at most ${job.most_attempts}` : null],
     ["Waits for", job.state === "queued" && job.waits_for.length > 0 ? waits() : null],
     ...Object.entries(job.result ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [figureName(name), figure(name, value)]),

@@ -8,7 +8,7 @@ import { canCancel, canRetry, cancel, cancelWords, retry } from "./job_actions.j
 import { showJob } from "./job_row.js";
 import { offerInversion, refreshChoices } from "./start_invert.js";
 import { offerTuning } from "./start_tune.js";
-import { KINDS, attemptWords, duration, isOver, progressWords, stateWords } from "./words.js";
+import { KINDS, attemptWords, isOver, progressWords, tookWords } from "./words.js";
 
 const AT_ONCE = 20;
 const MOST_AT_ONCE = 100;
@@ -111,11 +111,12 @@ function showProgress(row, { state, progress, title }) {
 }
 
 function facts(job) {
-  const { kind, created_ms: created, started_ms: started, finished_ms: finished, state } = job;
+  const { kind, created_ms: created, state } = job;
+  const took = tookWords(job);
   return [
     KINDS[kind] ?? kind,
     `asked for ${when(created)}`,
-    finished && started ? `took ${duration((finished - started) / 1000)}` : null,
+    took && `took ${took}`,
     state !== "succeeded" ? attemptWords(job) : null,
   ].filter(Boolean).join(" · ");
 }

@@ -9,7 +9,7 @@ import { choiceOf, given, layersOf, numberOf } from "./fields.js";
 import { showJob } from "./job_row.js";
 import { PictureFolder } from "./picture_folder.js";
 import { keepShowing, tellStarted } from "./runs.js";
-import { duration, isOver, percent, progressWords } from "./words.js";
+import { duration, isOver, percent, progressWords, tookWords } from "./words.js";
 
 const LOOK_AGAIN_MS = 1_000;
 const MOST_RUNS = 50;
@@ -51,6 +51,7 @@ function parameters() {
     name: byId("recycle-name").value.trim(),
     adapters: boxes.chosen.map(({ label }) => label),
     retention: choiceOf("retention"),
+    use_failed_images: byId("recycle-use-failed").checked,
     recipe: {
       preset: choiceOf("way"),
       ...given({
@@ -145,13 +146,15 @@ async function find() {
 
 const load = keepShowing({ find, showRow: (row, job) => showJob(row, job, facts(job)), one: "run", several: "runs" });
 
-function facts({ state, progress, created_ms: created, started_ms: started, finished_ms: finished, result }) {
+function facts(job) {
+  const { state, progress, created_ms: created, result } = job;
+  const took = tookWords(job);
   if (state === "running" && progress) return progressWords(progress);
   const validations = result?.figures?.validations ?? [];
   const best = Math.max(...validations.map(({ accuracy }) => accuracy));
   return [
     `asked for ${when(created)}`,
-    started && finished ? `took ${duration((finished - started) / 1000)}` : null,
+    took && `took ${took}`,
     validations.length > 0 ? `${percent(best)} on held-out synthetic tasks, ${percent(validations[0].accuracy)} before the first step` : null,
   ].filter(Boolean).join(" · ");
 }

@@ -8,7 +8,14 @@ export const isOver = ({ state }) => state === "succeeded" || state === "failed"
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const timeOfDay = (milliseconds) => clock.format(new Date(milliseconds));
 
-export function stateWords({ state, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+// What went wrong with a job, or with what it made: {message, hint}; null where nothing did.
+export const faultOf = ({ error, result }) => error ?? result?.failure ?? null;
+
+// The state for the eye: "doubtful" is done with a result that should not be used.
+export const shownState = ({ state, result }) => (state === "succeeded" && result?.failure ? "doubtful" : state);
+
+export function stateWords({ state, result, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+  if (shownState({ state, result }) === "doubtful") return "Done: did not come out";
   if (stopping && state === "running") return "Stopping";
   if (state === "queued" && waitsFor.length > 0) return "Waiting for another job";
   if (state === "queued" && retryAt > Date.now()) return `Tries again at ${timeOfDay(retryAt)}`;
@@ -29,6 +36,14 @@ export function duration(seconds) {
     if (count > 0) words.push(`${count} ${unit === "day" && count > 1 ? "days" : unit}`);
   }
   return words.join(" ");
+}
+
+// How long a job has worked; beside it the time from beginning to end, where much of that was no work. Null before it is over.
+export function tookWords({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
+  if (!started || !finished) return null;
+  const whole = finished - started;
+  const words = duration(worked / 1000);
+  return whole - worked > Math.max(5_000, worked / 10) ? `${words} of work within ${duration(whole / 1000)}` : words;
 }
 
 function rate(perSecond) {
@@ -69,11 +84,12 @@ const FIGURES = {
 export const figureName = (name) => FIGURES[name] ?? named(name);
 
 const SHARES = /(accuracy|confidence|share|ratio)$/;
+export const isShare = (name) => SHARES.test(name);
 
 // A figure with three digits; shares in percent.
 export function figure(name, value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  if (SHARES.test(name)) return percent(value);
+  if (isShare(name)) return percent(value);
   if (value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 100_000)) return value.toExponential(2);
   return String(Number(value.toPrecision(3)));
 }
@@ -111,11 +127,12 @@ export const RETENTIONS = {
 export const PRIVACY = "Synthetic images can show what the adapter has seen, so they need the same care as its pictures.";
 
 // What a person should know about a pool, worst first: [{words, bad}].
-export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare }) {
+export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare, failure, recipe }) {
   const found = [];
   if (typeof accuracy === "number") {
     const share = `its own adapter recognises ${percent(accuracy)} of the images`;
-    if (accuracy < 0.9) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
+    if (recipe?.real) found.push({ bad: false, words: `Real pictures stand in for synthetic ones: ${share}.` });
+    else if (failure) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
     else if (accuracy < 0.99) found.push({ bad: true, words: `Not all images came out: ${share}.` });
     else found.push({ bad: false, words: `The images came out: ${share}.` });
   }

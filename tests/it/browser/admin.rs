@@ -2,7 +2,6 @@
 
 use super::accessibility;
 use super::session::Session;
-use fantoccini::Locator;
 use model::adapter::{
     Adapter, Candidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target, export_peft,
 };
@@ -91,7 +90,7 @@ async fn an_adapter_is_imported_given_an_alias_and_deleted() {
             .starts_with("2 tensors")
     );
 
-    let name = page.client.find(Locator::Css("#alias-name")).await.unwrap();
+    let name = page.client.find("#alias-name").await.unwrap();
     name.send_keys("production").await.unwrap();
     page.click("#alias-set").await;
     let question = page.text("#confirm").await;

@@ -6,7 +6,6 @@ use super::jobs_live::wait_long;
 use super::session::Session;
 use crate::making_cli::Home;
 use crate::recycle_cli::two_adapters;
-use fantoccini::Locator;
 use serde_json::{Value, json};
 use store::Finish;
 use tempfile::TempDir;
@@ -388,8 +387,7 @@ async fn a_recycled_adapter_is_measured_on_pictures_that_are_sent_along() {
     let pictures = page.folder.path().join("pictures");
     page.pick("#recycle-folder", &[pictures]).await;
     page.click("#recycle-all").await;
-    let name = Locator::Css("#recycle-name");
-    let name = page.client.find(name).await.unwrap();
+    let name = page.client.find("#recycle-name").await.unwrap();
     name.send_keys("both").await.unwrap();
     for (field, value) in [
         ("episodes", "12"),

@@ -35,6 +35,16 @@ pub struct Quality {
     pub bare_cross_entropy: Option<f64>,
 }
 
+/// Share of its images that a tuned model must recognise. Where it recognises fewer, they do not show what it has learned.
+pub const LEAST_TEACHER_ACCURACY: f64 = 0.9;
+
+impl Quality {
+    /// Whether the inversion failed: the tuned model recognises less than [`LEAST_TEACHER_ACCURACY`] of the images.
+    pub fn has_failed(&self) -> bool {
+        self.teacher_accuracy.is_nan() || self.teacher_accuracy < LEAST_TEACHER_ACCURACY
+    }
+}
+
 /// Results by image, in order, as far as the images have been looked at.
 #[derive(Debug, Default)]
 pub(super) struct Looked {

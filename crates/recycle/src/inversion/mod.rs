@@ -15,7 +15,7 @@ mod prior;
 mod recipe;
 
 pub use augmentation::ImageAugmentation;
-pub use finish::{ClassQuality, Quality};
+pub use finish::{ClassQuality, LEAST_TEACHER_ACCURACY, Quality};
 pub use prior::PriorData;
 pub(super) use prior::{moments, site};
 pub use recipe::{HardInversion, InversionEarlyStop, InversionRecipe, PriorWeights, class_label};

@@ -49,7 +49,7 @@ impl Store {
         let only = claim.only.map(|ids| serde_json::json!(ids).to_string());
         let claimed: Option<String> = sqlx::query_scalar(
             "UPDATE jobs SET state = 'running', lease_owner = ?1, lease_until_ms = ?2, attempts = attempts + 1,
-                retry_at_ms = NULL, started_ms = ?3, progress = NULL
+                retry_at_ms = NULL, started_ms = coalesce(started_ms, ?3), counted_ms = ?3, progress = NULL
              WHERE id = (
                 SELECT id FROM jobs
                 WHERE state = 'queued' AND (retry_at_ms IS NULL OR retry_at_ms <= ?3)
@@ -95,13 +95,17 @@ impl Store {
         owner: &str,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("UPDATE jobs SET lease_until_ms = ? WHERE id = ? AND lease_owner = ?")
-                .bind(after(now_ms(), lease))
-                .bind(id.to_string())
-                .bind(owner)
-                .execute(self.inner.database.writer()?)
-                .await?;
+        let now = now_ms();
+        let done = sqlx::query(
+            "UPDATE jobs SET lease_until_ms = ?1, worked_ms = worked_ms + max(0, ?2 - coalesce(counted_ms, ?2)), counted_ms = ?2
+             WHERE id = ?3 AND lease_owner = ?4",
+        )
+        .bind(after(now, lease))
+        .bind(now)
+        .bind(id.to_string())
+        .bind(owner)
+        .execute(self.inner.database.writer()?)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -162,6 +166,13 @@ impl Store {
         let Some((attempts, most_attempts)) = held else {
             return Ok(None);
         };
+        sqlx::query(
+            "UPDATE jobs SET worked_ms = worked_ms + max(0, ?1 - coalesce(counted_ms, ?1)), counted_ms = NULL WHERE id = ?2",
+        )
+        .bind(now_ms())
+        .bind(id.to_string())
+        .execute(&mut *transaction)
+        .await?;
         let mut released = HashSet::new();
         match finish {
             Finish::Succeeded(result) => {
@@ -334,7 +345,7 @@ pub(crate) async fn put_back_abandoned(database: &Database) -> Result<(), StoreE
     let connection = &mut *transaction;
     let abandoned: Vec<(String, u32, bool)> = sqlx::query_as(
         "UPDATE jobs SET state = 'queued', attempts = attempts - 1, interruptions = interruptions + 1, lease_owner = NULL,
-            lease_until_ms = NULL
+            lease_until_ms = NULL, counted_ms = NULL
          WHERE state = 'running' RETURNING id, interruptions, cancel_requested",
     )
     .fetch_all(&mut *connection)

@@ -24,7 +24,7 @@ pub fn router() -> OpenApiRouter<WebState> {
 }
 
 /// A wish for jobs; besides `kind` and `waits_for`, what each kind needs: `adapter`, `recipe` and `retention` for `invert`; `name`,
-/// `adapters`, `recipe` (of meta-training), `inversion` (of the images), `retention` and `dry_run` for `recycle`, or `recipe_file` in
+/// `adapters`, `recipe` (of meta-training), `inversion` (of the images), `retention`, `use_failed_images` and `dry_run` for `recycle`, or `recipe_file` in
 /// place of adapters and recipes. `evaluate` needs pictures, and is a form.
 #[derive(Deserialize, ToSchema)]
 struct SubmitBody {
@@ -157,7 +157,7 @@ fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
                 request.files.insert(name, bytes);
             }
             "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file"
-            | "dry_run" => {
+            | "use_failed_images" | "dry_run" => {
                 let recipe = serde_json::from_slice(&bytes)
                     .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
                 request.parameters.insert(name, recipe);
