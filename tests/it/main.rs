@@ -6,6 +6,7 @@ mod cli;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;
+mod image_formats;
 mod jobs_api;
 mod jobs_cli;
 mod jobs_runner;
