@@ -75,7 +75,11 @@ impl Store {
             Some(id) => Some(add_state(&mut transaction, parse(&id)?).await?),
             None => None,
         };
-        self.commit(transaction).await?;
+        transaction.commit().await?;
+        // Only then: a runner that waits for a change would claim again at once, without end.
+        if job.is_some() || !put_back.is_empty() {
+            self.jobs_changed();
+        }
         for (job, released) in put_back {
             self.remove_files_of(&job, released).await;
         }
@@ -591,6 +595,20 @@ mod tests {
         assert_eq!(finished.expect("finish"), None);
         let renewed = store.renew_lease(id, "second", LONG).await;
         assert!(renewed.expect("renew"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_finds_nothing_wakes_nobody() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let changes = store.watch_jobs();
+        let taken = store.claim_job(claim("first", LONG)).await;
+        assert_eq!(taken.expect("claim"), None);
+        assert!(!changes.has_changed().expect("the store is open"));
+        submit(&store, "job").await;
+        assert!(changes.has_changed().expect("the store is open"));
     }
 
     #[tokio::test]
