@@ -16,4 +16,6 @@ pub mod process_memory;
 pub mod resnet;
 pub mod session;
 pub mod tolerance;
+#[cfg(test)]
+mod twins;
 pub mod vit;

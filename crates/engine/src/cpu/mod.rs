@@ -11,8 +11,6 @@ mod operand;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
-#[cfg(test)]
-mod plain;
 mod product;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -487,5 +485,36 @@ impl Backend for Cpu {
     ) {
         let ([mut dtokens], [dpooled]) = views(memory, [dtokens], [dpooled]);
         tokens::pool_backward(dpooled, pooling, &mut dtokens);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Region;
+
+    #[test]
+    #[should_panic(expected = "overlaps")]
+    fn an_output_that_overlaps_an_input_is_refused() {
+        let mut buffers: [Buffer; 3] = Default::default();
+        buffers[0].reserve(64);
+        let [kept, scratch, gradients] = &mut buffers;
+        let mut memory = Memory {
+            kept,
+            scratch,
+            gradients,
+        };
+        let x = Matrix {
+            region: Region::Kept,
+            start: 0,
+            rows: 4,
+            columns: 4,
+            stride: 7,
+        };
+        let y = Matrix {
+            start: x.start + 2,
+            ..x
+        };
+        Cpu::default().scale_columns(&mut memory, x, &vec![1.0; 4], y);
     }
 }
