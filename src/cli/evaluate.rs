@@ -7,8 +7,8 @@ use crate::app::evaluation::{
     LeaveOneOut, Method, MethodKind, MethodReport,
 };
 use clap::Args;
+use engine::distance::Distance;
 use recycle::episode::{EpisodeShape, draw_episodes};
-use recycle::prototype::Distance;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@
 //! most similar other one, and the share of patches that are nearest to their own.
 
 use clap::Parser;
+use engine::distance::Distance;
 use engine::session::{Input, Session, SessionOptions, Wanted};
 use model::adapter::{Candidate, FileLimits, import, read_folder};
 use model::backbone::{EMBEDDED_NAME, embedded};
@@ -15,7 +16,6 @@ use model::tensor::Tensor;
 use recycle::kept_tokens::most_attended;
 use recycle::labelled_images::normalise;
 use recycle::pool::Pool;
-use recycle::prototype::Distance;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ pub use report::{
 use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
 use crate::inference::{EncodeRow, Outputs};
+use engine::distance::Distance;
 use engine::operation::OperationError;
 use known::{ByClass, KnownMerges};
 use model::adapter::{Adapter, MergeError};
@@ -35,7 +36,6 @@ use recycle::evaluate::{
     TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
 };
 use recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
-use recycle::prototype::Distance;
 use report::pairwise;
 use std::sync::Arc;
 use thiserror::Error;

@@ -1,8 +1,8 @@
 //! What somebody chooses of an evaluation; what is not chosen has a default.
 
 use super::{Method, MethodKind};
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 
 /// Which methods, and on which tasks.

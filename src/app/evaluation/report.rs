@@ -1,9 +1,9 @@
 //! What an evaluation answers, as it stands in JSON too.
 
 use super::method::MethodKind;
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 
 /// How well methods do on the same tasks.
