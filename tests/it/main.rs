@@ -2,6 +2,7 @@
 
 mod api;
 mod browser;
+mod classifier;
 mod cli;
 mod encoder_contract;
 mod evaluation_cli;
