@@ -4,7 +4,7 @@ use super::options::{Common, TaskShape, block_on, print_json, print_line, progre
 use super::{CliError, images};
 use crate::app::evaluation::{
     Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Known,
-    LeaveOneOut, Method, MethodKind, MethodReport,
+    LeaveOneOutReport, Method, MethodKind, MethodReport,
 };
 use clap::Args;
 use engine::distance::Distance;
@@ -211,7 +211,7 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
 }
 
 /// What each adapter adds.
-pub(super) fn print_left_out(left_out: &LeaveOneOut) -> Result<(), CliError> {
+pub(super) fn print_left_out(left_out: &LeaveOneOutReport) -> Result<(), CliError> {
     print_line(&format!(
         "sum of all × {}\t{:.2} % ± {:.2} on {} tasks",
         left_out.merge.factor,

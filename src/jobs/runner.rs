@@ -1,7 +1,7 @@
 //! The queue and its runner: takes jobs one at a time, runs each on threads of low priority, renews its lease, and writes down how
 //! it ended.
 
-use super::context::{JobContext, Run};
+use super::context::{JobContext, RunControl};
 use super::kinds::new_job;
 use super::previews::Preview;
 use super::progress::Reporter;
@@ -65,7 +65,7 @@ struct Inner {
     services: Services,
     kinds: Kinds,
     options: RunnerOptions,
-    runs: Mutex<HashMap<Uuid, Arc<Run>>>,
+    runs: Mutex<HashMap<Uuid, Arc<RunControl>>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -182,7 +182,7 @@ impl Jobs {
         *self.inner.stopping.borrow()
     }
 
-    fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Run>>> {
+    fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<RunControl>>> {
         self.inner
             .runs
             .lock()
@@ -248,7 +248,7 @@ impl Jobs {
         };
         let (id, attempts) = (job.id, job.attempts);
         tracing::info!(job = %id, kind = job.kind, "job started");
-        let run = Arc::new(Run::default());
+        let run = Arc::new(RunControl::default());
         self.runs().insert(id, Arc::clone(&run));
         let finished = match self.compute(job, &run, &owner).await {
             Some(outcome) => self.finish(id, &owner, attempts, &run, outcome).await,
@@ -268,7 +268,7 @@ impl Jobs {
     async fn compute(
         &self,
         job: JobRecord,
-        run: &Arc<Run>,
+        run: &Arc<RunControl>,
         owner: &str,
     ) -> Option<Result<Value, JobError>> {
         let id = job.id;
@@ -321,7 +321,7 @@ impl Jobs {
     }
 
     /// Renews the lease and sees whether somebody wants the run to end; `false` where the lease is lost.
-    async fn renew(&self, id: Uuid, owner: &str, run: &Run) -> bool {
+    async fn renew(&self, id: Uuid, owner: &str, run: &RunControl) -> bool {
         let renew = async {
             let lease = self.inner.options.lease;
             let is_held = self.store().renew_lease(id, owner, lease).await?;
@@ -346,7 +346,7 @@ impl Jobs {
         id: Uuid,
         owner: &str,
         attempts: u32,
-        run: &Run,
+        run: &RunControl,
         outcome: Result<Value, JobError>,
     ) -> Option<JobRecord> {
         let finish = match outcome {

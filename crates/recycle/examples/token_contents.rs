@@ -10,7 +10,7 @@
 use clap::Parser;
 use engine::distance::Distance;
 use engine::session::{Input, Session, SessionOptions, Wanted};
-use model::adapter::{Candidate, FileLimits, import, read_folder};
+use model::adapter::{BackboneCandidate, FileLimits, import, read_folder};
 use model::backbone::{EMBEDDED_NAME, embedded};
 use model::tensor::Tensor;
 use recycle::kept_tokens::most_attended;
@@ -84,7 +84,7 @@ fn prototypes(sums: &[Vec<f32>], labels: &[u32], classes: usize, left_out: usize
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let backbone = embedded()?;
-    let candidate = Candidate::of(EMBEDDED_NAME, &backbone);
+    let candidate = BackboneCandidate::of(EMBEDDED_NAME, &backbone);
     let mut session = Session::new(&backbone, SessionOptions::default())?;
     let table = backbone.preprocess.normalised_levels();
     for pair in arguments.folders.chunks(2) {

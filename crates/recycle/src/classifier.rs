@@ -210,7 +210,7 @@ const LENGTH_TOLERANCE: f32 = 1e-3;
 
 /// The part of the stored form that every version has.
 #[derive(Deserialize)]
-struct Header {
+struct StoredHeader {
     format: String,
     version: u64,
 }
@@ -218,7 +218,7 @@ struct Header {
 /// The stored form: JSON. Prototypes are not stored, they follow from the supports.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
+struct StoredClassifier {
     format: String,
     version: u64,
     distance: Distance,
@@ -242,7 +242,7 @@ impl Classifier {
                 )));
             }
         }
-        let stored = Stored {
+        let stored = StoredClassifier {
             format: FORMAT.to_owned(),
             version: VERSION,
             distance: self.softmax.distance,
@@ -259,7 +259,7 @@ impl Classifier {
     /// [`ClassifierError::Version`] for another version, [`ClassifierError::Stored`] for what is damaged or no classifier.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ClassifierError> {
         let refuse = |reason: String| ClassifierError::Stored(reason);
-        let header: Header =
+        let header: StoredHeader =
             serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
         if header.format != FORMAT {
             return Err(refuse(format!(
@@ -270,7 +270,7 @@ impl Classifier {
         if header.version != VERSION {
             return Err(ClassifierError::Version(header.version));
         }
-        let stored: Stored =
+        let stored: StoredClassifier =
             serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
         stored.check().map_err(refuse)?;
         let softmax = DistanceSoftmax {
@@ -282,7 +282,7 @@ impl Classifier {
     }
 }
 
-impl Stored {
+impl StoredClassifier {
     /// What [`Classifier::of_prepared`] does not check.
     fn check(&self) -> Result<(), String> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {

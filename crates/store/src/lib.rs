@@ -22,7 +22,7 @@ mod server_file;
 mod space;
 
 pub use adapter::{
-    AdapterFile, AdapterFilter, AdapterRecord, FileRole, HeadSummary, Lineage, Parent,
+    AdapterFile, AdapterFilter, AdapterHead, AdapterRecord, FileRole, Lineage, Parent,
 };
 pub use alias::{AliasMove, Attribution, Pointed};
 pub use alias_key::AliasKey;
@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// Runs `work` to its end even when the caller goes away: half of an import or a clean-up must not race with others.
-    async fn to_the_end<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
+    async fn run_to_completion<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,

@@ -65,7 +65,7 @@ impl EvaluationRecipe {
 
     /// Whether the factor of this merge is chosen on synthetic tasks.
     pub(super) fn chooses_factor(&self, method: Method) -> bool {
-        let is_meant = method.kind == MethodKind::Sum || self.choose_factors;
-        is_meant && method.kind.takes_factor() && method.factor.is_none()
+        let applies = method.kind == MethodKind::Sum || self.choose_factors;
+        applies && method.kind.takes_factor() && method.factor.is_none()
     }
 }

@@ -11,12 +11,12 @@ mod shipped;
 
 pub use error::RegistryError;
 pub use export::ExportFormat;
-pub use import::{ImportOptions, Stored, check, check_name};
+pub use import::{ImportOptions, StoredAdapter, check, check_name};
 pub use merge::{MergePart, MergedAndStored, check_backbone};
 pub use serve::{BARE, ServedAdapter};
 pub use shipped::{SHIPPED_NAME, SHIPPED_WORD, Shipped, shipped_package};
 
-use model::adapter::{Adapter, Candidate, NamedFile, import};
+use model::adapter::{Adapter, BackboneCandidate, NamedFile, import};
 use model::backbone::{
     Backbone, BackboneConfig, EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config,
     load_folder,
@@ -92,7 +92,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] of the store.
-    pub async fn candidates(&self) -> Result<Vec<Candidate>, RegistryError> {
+    pub async fn candidates(&self) -> Result<Vec<BackboneCandidate>, RegistryError> {
         let mut candidates = Vec::new();
         for record in self.store.list_backbones().await? {
             match candidate(&record) {
@@ -109,7 +109,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it cannot be read.
-    pub async fn candidate_of(&self, adapter: &AdapterRecord) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of(
+        &self,
+        adapter: &AdapterRecord,
+    ) -> Result<BackboneCandidate, RegistryError> {
         self.candidate_of_backbone(&adapter.backbone_digest).await
     }
 
@@ -117,7 +120,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it is unknown or cannot be read.
-    pub async fn candidate_of_backbone(&self, digest: &Digest) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of_backbone(
+        &self,
+        digest: &Digest,
+    ) -> Result<BackboneCandidate, RegistryError> {
         candidate(&self.store.backbone_by_digest(digest).await?)
     }
 
@@ -204,8 +210,8 @@ impl Registry {
 ///
 /// # Errors
 /// [`RegistryError`] of a damaged program.
-pub fn embedded_candidate() -> Result<Candidate, RegistryError> {
-    Ok(Candidate {
+pub fn embedded_candidate() -> Result<BackboneCandidate, RegistryError> {
+    Ok(BackboneCandidate {
         name: EMBEDDED_NAME.to_owned(),
         digest: EMBEDDED_DIGEST.to_owned(),
         config: config_of_embedded()?,
@@ -241,13 +247,13 @@ fn load_backbone(record: &BackboneRecord) -> Result<Backbone, RegistryError> {
     Ok(backbone)
 }
 
-fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {
+fn candidate(record: &BackboneRecord) -> Result<BackboneCandidate, RegistryError> {
     let config = if record.source == EMBEDDED_SOURCE {
         config_of_embedded()?
     } else {
         folder_config(Path::new(&record.source))?
     };
-    Ok(Candidate {
+    Ok(BackboneCandidate {
         name: record.name.to_string(),
         digest: record.digest.to_string(),
         config,

@@ -48,8 +48,8 @@ pub enum Weight {
     Rows { values: Vec<f32>, inputs: usize },
 }
 
-fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::Affine<'a> {
-    norm::Affine {
+fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::NormParameters<'a> {
+    norm::NormParameters {
         weight: norm.weight,
         bias: norm.bias,
         epsilon: norm.epsilon,
@@ -161,7 +161,7 @@ impl Backend for Cpu {
         position_embedding: &Vec<f32>,
     ) {
         let ([mut tokens], ([], positions)) = views_with_optional(memory, [tokens], [], positions);
-        let embedding = tokens::Embedding {
+        let embedding = tokens::TokenEmbedding {
             bias: bias.map(Vec::as_slice),
             class_token,
             position: position_embedding,
@@ -361,7 +361,7 @@ impl Backend for Cpu {
         let outs = [context, input.log_sum, input.scratch];
         let ([mut context, mut log_sum, scratch], [query, key_value]) =
             views(memory, outs, [input.query, input.key_value]);
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape,
             query,
             key_value,
@@ -385,7 +385,7 @@ impl Backend for Cpu {
             [dquery, dkey_value, input.scratch],
             [input.query, input.key_value, input.log_sum, dcontext],
         );
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape,
             query,
             key_value,
@@ -414,7 +414,7 @@ impl Backend for Cpu {
     ) {
         let ([mut attention, scratch], [query, key_value]) =
             views(memory, [attention, scratch], [class_query, key_value]);
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape: AttentionShape {
                 queries: 1,
                 ..shape

@@ -27,8 +27,8 @@ pub use layer_names::NameStyle;
 pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
 pub use package::{Package, Unpacked};
 pub use report::{
-    BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,
-    SourceFormat, TensorEntry, TensorStatus,
+    BackboneCandidate, BackboneFit, ConfigSummary, FileEntry, HeadSummary, ImportReport,
+    SiteSummary, SourceFormat, TensorEntry, TensorStatus,
 };
 
 pub use crate::backbone::Target;

@@ -1,7 +1,7 @@
 //! One factor for each adapter and layer: the student is `Σ_i f_il·ΔW_il` exactly, stacked and not compressed, and only the factors
 //! are learned. Where a task's own adapters are left out of the sum, its classes are new to it, as those of later use will be.
 
-use super::member::Source;
+use super::member::TaskSource;
 use crate::saved_state::{SavedState, SavedStateError};
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
@@ -34,7 +34,7 @@ struct Block {
 impl FactorLearning {
     /// All factors are `factor`; `sites` are those of the student.
     pub fn new<'s>(
-        sources: &[Source],
+        sources: &[TaskSource],
         sites: impl Iterator<Item = &'s Site>,
         layers: usize,
         factor: f32,
@@ -145,7 +145,7 @@ impl FactorLearning {
 }
 
 /// The changes of all adapters at `site` side by side; `None` where there are none.
-fn stacked(sources: &[Source], site: Site) -> Option<(Factors, Vec<Block>)> {
+fn stacked(sources: &[TaskSource], site: Site) -> Option<(Factors, Vec<Block>)> {
     let parts: Vec<(usize, &Factors)> = sources
         .iter()
         .enumerate()

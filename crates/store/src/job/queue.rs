@@ -141,7 +141,7 @@ impl Store {
         finish: Finish,
     ) -> Result<Option<JobRecord>, StoreError> {
         let owner = owner.to_owned();
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let finished = store
                 .with_reserve(|| store.finish(id, &owner, &finish))
                 .await;
@@ -226,7 +226,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownJob`]; [`StoreError::JobState`] where it has succeeded or was cancelled.
     pub async fn cancel_job(&self, id: Uuid) -> Result<JobRecord, StoreError> {
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let mut transaction = store.inner.database.begin().await?;
             let job = read(&mut transaction, id).await?;
             let mut released = HashSet::new();
