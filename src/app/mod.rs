@@ -66,8 +66,8 @@ pub const MOST_CLASSES: usize = 1000;
 const CHUNK: usize = 64;
 
 /// For every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature would not
-/// carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/METHOD.md, which also says how the
-/// temperature was chosen).
+/// carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/experiments/NOTEBOOK.md, which also says how
+/// the temperature was chosen).
 pub const DEFAULT_SOFTMAX: DistanceSoftmax = DistanceSoftmax {
     distance: Distance::Cosine,
     temperature: 0.1,
