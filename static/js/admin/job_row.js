@@ -4,7 +4,7 @@ import { part, setText } from "../dom.js";
 import { sentence } from "./api.js";
 import { jobPage } from "./elements.js";
 import { comparisonOf, resultOf } from "./job_actions.js";
-import { stateWords } from "./words.js";
+import { stateText } from "./words.js";
 
 export function showJob(row, job, facts, result = resultOf(job)) {
   const link = part(row, "link");
@@ -12,7 +12,7 @@ export function showJob(row, job, facts, result = resultOf(job)) {
   setText(link, job.title);
   const state = part(row, "state");
   state.dataset.state = job.state;
-  setText(state, stateWords(job));
+  setText(state, stateText(job));
   part(row, "error").hidden = !job.error;
   setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(sentence).join(" "));
   setText(part(row, "facts"), facts);

@@ -8,7 +8,7 @@ export const isOver = ({ state }) => state === "succeeded" || state === "failed"
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const timeOfDay = (milliseconds) => clock.format(new Date(milliseconds));
 
-export function stateWords({ state, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+export function stateText({ state, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
   if (stopping && state === "running") return "Stopping";
   if (state === "queued" && waitsFor.length > 0) return "Waiting for another job";
   if (state === "queued" && retryAt > Date.now()) return `Tries again at ${timeOfDay(retryAt)}`;
@@ -37,12 +37,12 @@ function rate(perSecond) {
   return `${(1 / perSecond).toFixed(1)} s a step`;
 }
 
-export function progressWords({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
+export function progressText({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
   const left = typeof eta === "number" ? `${eta < 1 ? "" : "about "}${duration(eta)} left` : null;
   return [sentenceCase(phase), `step ${step} of ${total}`, rate(perSecond), left].filter(Boolean).join(" · ");
 }
 
-export function attemptWords({ attempts, most_attempts: most }) {
+export function attemptText({ attempts, most_attempts: most }) {
   return attempts > 1 ? `attempt ${attempts} of ${most}` : null;
 }
 
@@ -97,11 +97,11 @@ function recipeValue(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (!Array.isArray(value)) return typeof value === "object" ? "none" : String(value);
   if (value.length === 0) return "none";
-  return value.map((each) => (each !== null && typeof each === "object" ? objectWords(each) : recipeValue(each))).join(", ");
+  return value.map((each) => (each !== null && typeof each === "object" ? objectText(each) : recipeValue(each))).join(", ");
 }
 
 // Digests and keys of adapters stand in the recipe file.
-const objectWords = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
+const objectText = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
   keep: "They are kept until somebody deletes them.",

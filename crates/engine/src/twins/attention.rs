@@ -1,6 +1,6 @@
 //! Attention and its gradients against the plain formula.
 
-use super::{Desk, SUMS, assert_near_all, dot};
+use super::{SUMS, TestMemory, assert_near_all, dot};
 use crate::backend::{AttentionInput, AttentionShape, Backend};
 use crate::gradient_check::{assert_gradient, noise, widen};
 use proptest::prelude::*;
@@ -120,15 +120,15 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
     let (query_bias, value_bias) = (noise(seed + 2, width), noise(seed + 3, width));
     let dcontext = noise(seed + 4, query_rows * width);
     let vectors = [&query_bias, &value_bias].map(|values| backend.vector(values));
-    let mut desk = Desk::new(backend);
-    let scratch = desk.take(1, shape.scratch());
-    let query = desk.put(query_rows, width, &q);
-    let key_value = desk.put(token_rows, 2 * width, &kv);
-    let log_sum = desk.take(query_rows, heads);
-    let context = desk.take(query_rows, width);
-    let dcontext_at = desk.put(query_rows, width, &dcontext);
-    let dquery = desk.take(query_rows, width);
-    let dkey_value = desk.take(token_rows, 2 * width);
+    let mut memory = TestMemory::new(backend);
+    let scratch = memory.take(1, shape.scratch());
+    let query = memory.put(query_rows, width, &q);
+    let key_value = memory.put(token_rows, 2 * width, &kv);
+    let log_sum = memory.take(query_rows, heads);
+    let context = memory.take(query_rows, width);
+    let dcontext_at = memory.put(query_rows, width, &dcontext);
+    let dquery = memory.take(query_rows, width);
+    let dkey_value = memory.take(token_rows, 2 * width);
     let input = || AttentionInput {
         query,
         key_value,
@@ -137,14 +137,14 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
         log_sum,
         scratch,
     };
-    backend.attention(&mut desk.memory(), shape, input(), context);
-    let memory = &mut desk.memory();
+    backend.attention(&mut memory.borrow(), shape, input(), context);
+    let memory = &mut memory.borrow();
     backend.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
     let mut class_attention = Vec::new();
     if tokens > 1 {
-        let attention = desk.take(images, tokens - 1);
+        let attention = memory.take(images, tokens - 1);
         backend.class_attention(
-            &mut desk.memory(),
+            &mut memory.borrow(),
             shape,
             query.every(queries),
             key_value,
@@ -152,12 +152,12 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
             scratch,
             attention,
         );
-        class_attention = desk.get(attention);
+        class_attention = memory.get(attention);
     }
     AttentionRun {
-        context: desk.get(context),
-        dquery: desk.get(dquery),
-        dkey_value: desk.get(dkey_value),
+        context: memory.get(context),
+        dquery: memory.get(dquery),
+        dkey_value: memory.get(dkey_value),
         query: q,
         key_value: kv,
         query_bias,
@@ -236,13 +236,13 @@ pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) 
         heads: 1,
         head_width: 1,
     };
-    let mut desk = Desk::new(backend);
-    let scratch = desk.take(1, shape.scratch());
-    let query = desk.put(1, 1, &[100.0]);
-    let key_value = desk.put(3, 2, &[-90.0, 1.0, 90.0, 2.0, 80.0, 4.0]);
-    let [log_sum, context, dquery] = std::array::from_fn(|_| desk.take(1, 1));
-    let dcontext = desk.put(1, 1, &[1.0]);
-    let dkey_value = desk.take(3, 2);
+    let mut memory = TestMemory::new(backend);
+    let scratch = memory.take(1, shape.scratch());
+    let query = memory.put(1, 1, &[100.0]);
+    let key_value = memory.put(3, 2, &[-90.0, 1.0, 90.0, 2.0, 80.0, 4.0]);
+    let [log_sum, context, dquery] = std::array::from_fn(|_| memory.take(1, 1));
+    let dcontext = memory.put(1, 1, &[1.0]);
+    let dkey_value = memory.take(3, 2);
     let zero = backend.vector(&[0.0]);
     let input = || AttentionInput {
         query,
@@ -252,12 +252,12 @@ pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) 
         log_sum,
         scratch,
     };
-    backend.attention(&mut desk.memory(), shape, input(), context);
-    let memory = &mut desk.memory();
+    backend.attention(&mut memory.borrow(), shape, input(), context);
+    let memory = &mut memory.borrow();
     backend.attention_backward(memory, shape, input(), dcontext, dquery, dkey_value);
-    assert_eq!(desk.get(context), [2.0]);
+    assert_eq!(memory.get(context), [2.0]);
     // The exponential of what is far below ends at the smallest normal numbers.
-    let gradients = [desk.get(dquery), desk.get(dkey_value)].concat();
+    let gradients = [memory.get(dquery), memory.get(dkey_value)].concat();
     for (found, expected) in gradients.iter().zip([0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]) {
         assert!((found - expected).abs() < 1e-30, "{gradients:?}");
     }

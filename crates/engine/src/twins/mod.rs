@@ -48,13 +48,13 @@ macro_rules! judge {
 judge!(cpu, crate::cpu::Cpu::default());
 
 /// Memory of a test, handed out from its start on.
-struct Desk<'b, B: Backend> {
+struct TestMemory<'b, B: Backend> {
     backend: &'b B,
     buffers: [B::Buffer; 3],
     next: usize,
 }
 
-impl<'b, B: Backend> Desk<'b, B> {
+impl<'b, B: Backend> TestMemory<'b, B> {
     fn new(backend: &'b B) -> Self {
         let mut buffers = std::array::from_fn(|_| backend.buffer());
         backend.reserve(&mut buffers[0], 1 << 16);
@@ -65,7 +65,7 @@ impl<'b, B: Backend> Desk<'b, B> {
         }
     }
 
-    fn memory(&mut self) -> MemoryOf<'_, B> {
+    fn borrow(&mut self) -> MemoryOf<'_, B> {
         let [kept, scratch, gradients] = &mut self.buffers;
         Memory {
             kept,
@@ -97,7 +97,7 @@ impl<'b, B: Backend> Desk<'b, B> {
                 ..matrix
             };
             backend.upload(
-                &mut self.memory(),
+                &mut self.borrow(),
                 &values[row * columns..][..columns],
                 target,
             );
@@ -111,14 +111,14 @@ impl<'b, B: Backend> Desk<'b, B> {
             ..self.take(values.len(), 1)
         };
         let backend = self.backend;
-        backend.upload_indices(&mut self.memory(), values, matrix);
+        backend.upload_indices(&mut self.borrow(), values, matrix);
         matrix
     }
 
     fn get(&mut self, matrix: Matrix) -> Vec<f32> {
         let mut values = vec![0.0; matrix.rows * matrix.columns];
         let backend = self.backend;
-        backend.download(&self.memory(), matrix, &mut values);
+        backend.download(&self.borrow(), matrix, &mut values);
         values
     }
 }

@@ -1,6 +1,6 @@
 //! Linear maps, LayerNorm, activations and the choice of tokens, against plain loops.
 
-use super::{Desk, SUMS, assert_near_all, dot, exact_distribution};
+use super::{SUMS, TestMemory, assert_near_all, dot, exact_distribution};
 use crate::backend::{Backend, Norm, NormOutput};
 use crate::gradient_check::{assert_gradient, noise, widen};
 use model::backbone::Activation;
@@ -42,20 +42,20 @@ pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B)
         let (x, w) = (noise(seed, rows * inputs), noise(seed + 1, outputs * inputs));
         let (dy, start) = (noise(seed + 2, rows * outputs), noise(seed + 3, rows * inputs));
         let weight = backend.weight(&[&w], inputs, true);
-        let mut desk = Desk::new(backend);
-        let x_at = desk.put(rows, inputs, &x);
-        let dy_at = desk.put(rows, outputs, &dy);
-        let y_at = desk.take(rows, outputs);
-        let dx_at = desk.put(rows, inputs, &start);
-        backend.linear(&mut desk.memory(), x_at, &weight, y_at);
-        backend.linear_backward(&mut desk.memory(), dy_at, &weight, dx_at, add);
-        assert_near_all("y", &desk.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, inputs, &x);
+        let dy_at = memory.put(rows, outputs, &dy);
+        let y_at = memory.take(rows, outputs);
+        let dx_at = memory.put(rows, inputs, &start);
+        backend.linear(&mut memory.borrow(), x_at, &weight, y_at);
+        backend.linear_backward(&mut memory.borrow(), dy_at, &weight, dx_at, add);
+        assert_near_all("y", &memory.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
         let expected: Vec<f64> = (0..rows * inputs).map(|at| {
             let (row, column) = (at / inputs, at % inputs);
             let products = (0..outputs).map(|o| f64::from(dy[row * outputs + o]) * f64::from(w[o * inputs + column]));
             products.sum::<f64>() + if add { f64::from(start[at]) } else { 0.0 }
         }).collect();
-        assert_near_all("dx", &desk.get(dx_at), &expected, SUMS);
+        assert_near_all("dx", &memory.get(dx_at), &expected, SUMS);
     });
 }
 
@@ -67,26 +67,26 @@ pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
         let (x, factor) = (noise(seed, rows * width), noise(seed + 1, rank * width));
         let (u, y) = (noise(seed + 2, rows * rank), noise(seed + 3, rows * width));
         let dfactor = noise(seed + 4, rank * width);
-        let mut desk = Desk::new(backend);
-        let x_at = desk.put(rows, width, &x);
-        let u_at = desk.put(rows, rank, &u);
-        let out_at = desk.take(rows, rank);
-        let y_at = desk.put(rows, width, &y);
-        let d_at = desk.put(rank, width, &dfactor);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let u_at = memory.put(rows, rank, &u);
+        let out_at = memory.take(rows, rank);
+        let y_at = memory.put(rows, width, &y);
+        let d_at = memory.put(rank, width, &dfactor);
         let vector = backend.vector(&factor);
-        backend.low_rank_down(&mut desk.memory(), x_at, &vector, 0.7, out_at);
-        backend.low_rank_up(&mut desk.memory(), u_at, &vector, y_at);
-        backend.low_rank_gradient(&mut desk.memory(), u_at, x_at, d_at);
+        backend.low_rank_down(&mut memory.borrow(), x_at, &vector, 0.7, out_at);
+        backend.low_rank_up(&mut memory.borrow(), u_at, &vector, y_at);
+        backend.low_rank_gradient(&mut memory.borrow(), u_at, x_at, d_at);
         let down: Vec<f64> = plain_linear(&widen(&x), &widen(&factor), width).iter().map(|v| v * f64::from(0.7f32)).collect();
-        assert_near_all("down", &desk.get(out_at), &down, SUMS);
+        assert_near_all("down", &memory.get(out_at), &down, SUMS);
         let up: Vec<f64> = (0..rows * width).map(|at| f64::from(y[at]) + (0..rank).map(|r| {
             f64::from(u[at / width * rank + r]) * f64::from(factor[r * width + at % width])
         }).sum::<f64>()).collect();
-        assert_near_all("up", &desk.get(y_at), &up, SUMS);
+        assert_near_all("up", &memory.get(y_at), &up, SUMS);
         let gradient: Vec<f64> = (0..rank * width).map(|at| f64::from(dfactor[at]) + (0..rows).map(|row| {
             f64::from(u[row * rank + at / width]) * f64::from(x[row * width + at % width])
         }).sum::<f64>()).collect();
-        assert_near_all("gradient", &desk.get(d_at), &gradient, SUMS);
+        assert_near_all("gradient", &memory.get(d_at), &gradient, SUMS);
     });
 }
 
@@ -99,16 +99,16 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(bac
         let branch = noise(seed + 1, rows * width);
         let [bias, scale, weight, shift] = std::array::from_fn(|i| noise(seed + 2 + i as u64, width));
         let index: Vec<u32> = (0..rows as u32).map(|row| row + 3 - row % 2).collect();
-        let mut desk = Desk::new(backend);
-        let x_at = desk.put(rows + 3, width, &x);
-        let index_at = desk.put_indices(&index);
-        let branch_at = desk.put(rows, width, &branch);
-        let sum_at = desk.take(rows, width);
-        let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows + 3, width, &x);
+        let index_at = memory.put_indices(&index);
+        let branch_at = memory.put(rows, width, &branch);
+        let sum_at = memory.take(rows, width);
+        let out = NormOutput { normed: memory.take(rows, width), statistics: memory.take(rows, 2) };
         let [bias_vector, scale_vector, weight_vector, shift_vector] =
             [&bias, &scale, &weight, &shift].map(|values| backend.vector(values));
         let norm = Norm { weight: &weight_vector, bias: &shift_vector, epsilon: 1e-6 };
-        backend.residual_norm(&mut desk.memory(), x_at, chosen.then_some(index_at), branch_at, &bias_vector,
+        backend.residual_norm(&mut memory.borrow(), x_at, chosen.then_some(index_at), branch_at, &bias_vector,
             scaled.then_some(&scale_vector), sum_at, Some((norm, out)));
         let sum: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
@@ -116,11 +116,11 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(bac
             let factor = if scaled { f64::from(scale[column]) } else { 1.0 };
             f64::from(x[source * width + column]) + factor * (f64::from(branch[at]) + f64::from(bias[column]))
         }).collect();
-        assert_near_all("sum", &desk.get(sum_at), &sum, SUMS);
+        assert_near_all("sum", &memory.get(sum_at), &sum, SUMS);
         // Two values that are nearly equal make a tiny variance, which magnifies what f32 has rounded.
-        let rounded = widen(&desk.get(sum_at));
+        let rounded = widen(&memory.get(sum_at));
         let normed = plain_norm(&rounded, &widen(&weight), &widen(&shift), f64::from(1e-6f32));
-        assert_near_all("normed", &desk.get(out.normed), &normed, 2e-5);
+        assert_near_all("normed", &memory.get(out.normed), &normed, 2e-5);
     });
 }
 
@@ -146,18 +146,18 @@ pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend
         let activation = if quick { Activation::QuickGelu } else { Activation::Gelu };
         let x: Vec<f32> = noise(seed, rows * width).iter().map(|v| 4.0 * v).collect();
         let (bias, dy) = (noise(seed + 1, width), noise(seed + 2, rows * width));
-        let mut desk = Desk::new(backend);
-        let x_at = desk.put(rows, width, &x);
-        let dy_at = desk.put(rows, width, &dy);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let dy_at = memory.put(rows, width, &dy);
         let vector = backend.vector(&bias);
-        backend.activation_backward(&mut desk.memory(), x_at, &vector, activation, dy_at);
-        let y_at = if in_place { x_at } else { desk.take(rows, width) };
-        backend.activation(&mut desk.memory(), x_at, &vector, activation, y_at);
+        backend.activation_backward(&mut memory.borrow(), x_at, &vector, activation, dy_at);
+        let y_at = if in_place { x_at } else { memory.take(rows, width) };
+        backend.activation(&mut memory.borrow(), x_at, &vector, activation, y_at);
         let plain = |x: &[f64]| -> Vec<f64> {
             x.iter().enumerate().map(|(at, x)| plain_activation(x + f64::from(bias[at % width]), activation)).collect()
         };
-        assert_near_all("y", &desk.get(y_at), &plain(&widen(&x)), 5e-7);
-        let found = desk.get(dy_at);
+        assert_near_all("y", &memory.get(y_at), &plain(&widen(&x)), 5e-7);
+        let found = memory.get(dy_at);
         // Element by element: one difference a value.
         for at in 0..x.len() {
             let wide = f64::from(x[at]) + f64::from(bias[at % width]);
@@ -175,12 +175,12 @@ pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(backend: &B) {
         let keep = keep.min(patches);
         // Few levels, so that equals are common.
         let values: Vec<f32> = (0..images * patches).map(|i| f32::from(attention[(i * 7 + i / patches) % patches])).collect();
-        let mut desk = Desk::new(backend);
-        let attention_at = desk.put(images, patches, &values);
-        let rows_at = desk.put_indices(&vec![0; images * (1 + keep)]);
-        backend.choose_rows(&mut desk.memory(), Some(attention_at), patches + 1, keep, rows_at);
+        let mut memory = TestMemory::new(backend);
+        let attention_at = memory.put(images, patches, &values);
+        let rows_at = memory.put_indices(&vec![0; images * (1 + keep)]);
+        backend.choose_rows(&mut memory.borrow(), Some(attention_at), patches + 1, keep, rows_at);
         let mut found = vec![0; images * (1 + keep)];
-        backend.download_indices(&desk.memory(), rows_at, &mut found);
+        backend.download_indices(&memory.borrow(), rows_at, &mut found);
         let expected = (0..images).flat_map(|image| {
             let own = &values[image * patches..][..patches];
             let mut order: Vec<usize> = (0..patches).collect();
@@ -218,23 +218,23 @@ impl NormRun {
             bias: &vectors[1],
             epsilon: Self::EPSILON,
         };
-        let mut desk = Desk::new(backend);
+        let mut memory = TestMemory::new(backend);
         let zeros = vec![0.0; rows * width];
         let [x_at, dnormed_at, dx_at, added_at] =
-            [&x, &dnormed, &zeros, &start].map(|values| desk.put(rows, width, values));
+            [&x, &dnormed, &zeros, &start].map(|values| memory.put(rows, width, values));
         let out = NormOutput {
-            normed: desk.take(rows, width),
-            statistics: desk.take(rows, 2),
+            normed: memory.take(rows, width),
+            statistics: memory.take(rows, 2),
         };
-        backend.norm(&mut desk.memory(), x_at, norm(), out);
+        backend.norm(&mut memory.borrow(), x_at, norm(), out);
         for dx in [dx_at, added_at] {
-            let memory = &mut desk.memory();
+            let memory = &mut memory.borrow();
             backend.norm_backward(memory, dnormed_at, x_at, out.statistics, norm(), dx);
         }
         Self {
-            normed: desk.get(out.normed),
-            dx: desk.get(dx_at),
-            added_dx: desk.get(added_at),
+            normed: memory.get(out.normed),
+            dx: memory.get(dx_at),
+            added_dx: memory.get(added_at),
             x,
             dnormed,
             start,
