@@ -3,7 +3,7 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Known,
+    Evaluation, EvaluationCache, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource,
     LeaveOneOutReport, Method, MethodKind, MethodReport,
 };
 use clap::Args;
@@ -140,9 +140,9 @@ impl Evaluate {
 
     /// One for each number of examples.
     fn requests(&self, common: &Common) -> Vec<Evaluation> {
-        let known = (self.shot.len() > 1).then(Known::default);
+        let cache = (self.shot.len() > 1).then(EvaluationCache::default);
         let request = |&shot| Evaluation {
-            known: known.clone(),
+            cache: cache.clone(),
             ..self.request(common, shot)
         };
         self.shot.iter().map(request).collect()

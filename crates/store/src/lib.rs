@@ -24,7 +24,7 @@ mod space;
 pub use adapter::{
     AdapterFile, AdapterFilter, AdapterHead, AdapterRecord, FileRole, Lineage, Parent,
 };
-pub use alias::{AliasMove, Attribution, Pointed};
+pub use alias::{AliasMove, Attribution, PointedAdapter};
 pub use alias_key::AliasKey;
 pub use backbone::BackboneRecord;
 pub use blobs::Freed;

@@ -40,7 +40,7 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
-            known: None,
+            cache: None,
         };
         let method = Method {
             kind: MethodKind::Sum,

@@ -1,8 +1,8 @@
 //! Methods compared on the same few-shot tasks: adapters, merges of adapters, and what one would do without them. Features of every
 //! picture are computed once for each method.
 
+mod cache;
 mod cost;
-mod known;
 mod leave_out;
 mod merging;
 mod method;
@@ -12,7 +12,7 @@ mod report;
 mod request;
 mod tuning;
 
-pub use known::Known;
+pub use cache::EvaluationCache;
 pub use method::{Method, MethodKind};
 pub(super) use progress::EncodingPass;
 pub use progress::EvaluationProgress;
@@ -25,9 +25,9 @@ pub use report::{
 use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
 use crate::inference::{EncodeRow, Outputs};
+use cache::{ByClass, CachedMerges};
 use engine::distance::Distance;
 use engine::operation::OperationError;
-use known::{ByClass, KnownMerges};
 use model::adapter::{Adapter, MergeError};
 use model::tensor::Tensor;
 use progress::Passes;
@@ -57,7 +57,7 @@ pub struct Evaluation {
     /// What an interrupted run of the same evaluation has [kept](EvaluationProgress::keep).
     pub finished: Vec<MethodRun>,
     /// Of an earlier evaluation of the same pictures and pool; this one leaves its own here, too. For a single one, none.
-    pub known: Option<Known>,
+    pub cache: Option<EvaluationCache>,
 }
 
 /// An adapter that is not in the registry.
@@ -103,7 +103,7 @@ struct Sources {
     /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
     synthetic: Vec<LabelledImages>,
     /// Those of the whole pool that have been made.
-    merges: KnownMerges,
+    merges: CachedMerges,
 }
 
 impl Sources {
@@ -147,7 +147,7 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
-            known: request.known.as_ref(),
+            cache: request.cache.as_ref(),
         };
         let mut runs = request.finished.clone();
         runs.truncate(entries.len());
@@ -284,7 +284,7 @@ impl App {
             true => self.synthetic_images(&pool).await?,
             false => Vec::new(),
         };
-        let merges = request.known.as_ref().map(|own| own.merges.clone());
+        let merges = request.cache.as_ref().map(|cache| cache.merges.clone());
         Ok(Sources {
             pool,
             synthetic,
@@ -324,8 +324,8 @@ impl App {
         adapter: Option<&Arc<Adapter>>,
         pass: EncodingPass<'_>,
     ) -> Result<Arc<ByClass>, AppError> {
-        let known = tasks.known;
-        if let Some(features) = known.and_then(|own| own.features(adapter.map(Arc::as_ref))) {
+        let cache = tasks.cache;
+        if let Some(features) = cache.and_then(|cache| cache.features(adapter.map(Arc::as_ref))) {
             pass.report_progress(tasks.images.len(), tasks.images.len())?;
             return Ok(features);
         }
@@ -334,8 +334,8 @@ impl App {
             .features_by_class(levels, tasks.positions, adapter, pass)
             .await?;
         let features = Arc::new(features);
-        if let Some(known) = known {
-            known.add_features(adapter.map(Arc::as_ref), features.clone());
+        if let Some(cache) = cache {
+            cache.add_features(adapter.map(Arc::as_ref), features.clone());
         }
         Ok(features)
     }
@@ -379,5 +379,5 @@ struct EvaluationTasks<'a> {
     images: &'a LabelledImages,
     positions: &'a [Vec<usize>],
     episodes: &'a [Episode],
-    known: Option<&'a Known>,
+    cache: Option<&'a EvaluationCache>,
 }

@@ -71,7 +71,7 @@ impl App {
                         images,
                         positions: &positions,
                         episodes: &episodes,
-                        known: None,
+                        cache: None,
                     };
                     let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);
                     for learning_rate in LEARNING_RATES {
