@@ -1,7 +1,7 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, LeaveOneOutReport, LeftOut, MergeReport, MethodRun};
+use super::report::{Difference, LeaveOneOutReport, LeftOut, MethodRun};
 use super::{
     Evaluation, EvaluationError, EvaluationProgress, EvaluationTasks, Method, MethodEntry,
     MethodKind, Passes, Sources,
@@ -11,7 +11,6 @@ use model::adapter::MergeMethod;
 use recycle::episode::draw_episodes;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use recycle::labelled_images::LabelledImages;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 impl App {
