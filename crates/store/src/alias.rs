@@ -1,15 +1,12 @@
 //! Names that move: `name@alias`, and the default adapter of each backbone. Every move is kept and can be taken back.
 
-use super::Digest;
 use super::adapter::unknown_adapter;
 use super::alias_key::AliasKey;
 use super::error::{StoreError, is_foreign_key_violation};
-use super::name::Name;
 use super::{Store, now_ms, parse};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
-use std::fmt;
 use uuid::Uuid;
 
 /// Who moves an alias, and why.
