@@ -138,8 +138,8 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
         scratch,
     };
     backend.attention(&mut memory.borrow(), shape, input(), context);
-    let memory = &mut memory.borrow();
-    backend.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
+    let borrowed = &mut memory.borrow();
+    backend.attention_backward(borrowed, shape, input(), dcontext_at, dquery, dkey_value);
     let mut class_attention = Vec::new();
     if tokens > 1 {
         let attention = memory.take(images, tokens - 1);
@@ -253,8 +253,8 @@ pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) 
         scratch,
     };
     backend.attention(&mut memory.borrow(), shape, input(), context);
-    let memory = &mut memory.borrow();
-    backend.attention_backward(memory, shape, input(), dcontext, dquery, dkey_value);
+    let borrowed = &mut memory.borrow();
+    backend.attention_backward(borrowed, shape, input(), dcontext, dquery, dkey_value);
     assert_eq!(memory.get(context), [2.0]);
     // The exponential of what is far below ends at the smallest normal numbers.
     let gradients = [memory.get(dquery), memory.get(dkey_value)].concat();

@@ -228,8 +228,8 @@ impl NormRun {
         };
         backend.norm(&mut memory.borrow(), x_at, norm(), out);
         for dx in [dx_at, added_at] {
-            let memory = &mut memory.borrow();
-            backend.norm_backward(memory, dnormed_at, x_at, out.statistics, norm(), dx);
+            let borrowed = &mut memory.borrow();
+            backend.norm_backward(borrowed, dnormed_at, x_at, out.statistics, norm(), dx);
         }
         Self {
             normed: memory.get(out.normed),

@@ -111,11 +111,11 @@ pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Ba
         let mut memory = TestMemory::new(backend);
         let positions_at = put_positions(&mut memory, dense, &positions);
         let tokens_at = memory.put(rows, width, &tokens);
-        let memory = &mut memory.borrow();
+        let borrowed = &mut memory.borrow();
         let [bias_vector, class_vector, position_vector] =
             [&bias, &class_token, &position].map(|values| backend.vector(values));
         let bias_vector = with_bias.then_some(&bias_vector);
-        backend.embed(memory, tokens_at, grid, positions_at, bias_vector, &class_vector, &position_vector);
+        backend.embed(borrowed, tokens_at, grid, positions_at, bias_vector, &class_vector, &position_vector);
         let expected: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
             let bias = if with_bias { f64::from(bias[column]) } else { 0.0 };
