@@ -206,6 +206,7 @@ impl From<AppError> for CliError {
                 ((size + patch / 2) / patch).max(1) * patch
             )),
             AppError::Registry(error) => Self::from(error),
+            AppError::Classifier(_) => Self::user(message),
             AppError::Encode(EncodeError::BadInput(_)) => Self::user(message),
             AppError::Encode(EncodeError::Engine(_)) => {
                 Self::user(message).hint("`lora-recycle doctor` checks this installation")

@@ -3,13 +3,13 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, Known, LeaveOneOut, Method,
-    MethodKind, MethodReport, ScaleSource,
+    Evaluation, EvaluationCache, EvaluationError, EvaluationRecipe, EvaluationReport,
+    LeaveOneOutReport, Method, MethodKind, MethodReport, ScaleSource,
 };
 use clap::Args;
+use engine::distance::Distance;
 use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
-use recycle::prototype::Distance;
 use std::path::PathBuf;
 
 /// What stands after the options.
@@ -153,9 +153,9 @@ impl Evaluate {
 
     /// One for each number of examples.
     fn requests(&self, common: &Common) -> Vec<Evaluation> {
-        let known = (self.shot.len() > 1).then(Known::default);
+        let cache = (self.shot.len() > 1).then(EvaluationCache::default);
         let request = |&shot| Evaluation {
-            known: known.clone(),
+            cache: cache.clone(),
             ..self.request(common, shot)
         };
         self.shot.iter().map(request).collect()
@@ -224,7 +224,7 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
 }
 
 /// What each adapter adds.
-pub(super) fn print_left_out(left_out: &LeaveOneOut) -> Result<(), CliError> {
+pub(super) fn print_left_out(left_out: &LeaveOneOutReport) -> Result<(), CliError> {
     print_line(&format!(
         "sum of all × {}\t{:.2} % ± {:.2} on {} tasks",
         left_out.merge.scale,

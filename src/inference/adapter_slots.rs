@@ -60,7 +60,7 @@ struct Slot {
 impl Slot {
     /// Lowest goes first: adapters that nobody else holds any more (deleted or long unused), then those not pinned, each by
     /// their last use.
-    fn worth(&self) -> (bool, bool, u64) {
+    fn eviction_order(&self) -> (bool, bool, u64) {
         let held = Arc::strong_count(&self.adapter) > 1;
         (held, held && self.pinned, self.last_used)
     }
@@ -169,7 +169,7 @@ impl AdapterSlots {
         };
         let displaced = (0..self.slots.len())
             .filter(|&place| !used.contains(&Arc::as_ptr(&self.slots[place].adapter)))
-            .min_by_key(|&place| self.slots[place].worth());
+            .min_by_key(|&place| self.slots[place].eviction_order());
         match displaced {
             Some(place)
                 if self.slots.len() >= MOST_SLOTS

@@ -117,6 +117,7 @@ impl From<AppError> for JobError {
             AppError::Encode(_) => Self::failure("encoder", message),
             AppError::BadClasses(_)
             | AppError::EmptyClass { .. }
+            | AppError::Classifier(_)
             | AppError::UnknownBackbone(_)
             | AppError::Backbone(_)
             | AppError::ImageSize { .. } => Self::abort("backbone", message),

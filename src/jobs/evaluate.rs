@@ -1,10 +1,10 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
-use super::evaluation::{Pictures, compared_on, evaluate, going_on_behind};
+use super::evaluation::{Pictures, compared_on, evaluate, resuming_after};
 use super::pictures::{PICTURES, read_pictures};
 use super::request::resolve_once;
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
-use crate::app::evaluation::{Evaluation, EvaluationRecipe, Run};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, MethodRun};
 use crate::app::registry::check_backbone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ impl Job for Evaluate {
     }
 
     fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        let finished: Vec<Run> = match context.load_checkpoint()? {
+        let finished: Vec<MethodRun> = match context.load_checkpoint()? {
             Some(state) => serde_json::from_slice(&state).unwrap_or_default(),
             None => Vec::new(),
         };
@@ -154,7 +154,7 @@ impl Job for Evaluate {
                 context.log(LogLevel::Warning, sentence)?;
             }
         } else {
-            context.log(LogLevel::Info, &going_on_behind(&finished))?;
+            context.log(LogLevel::Info, &resuming_after(&finished))?;
         }
         let ids = |compared: &[Compared]| {
             let ids = compared.iter().map(|own| own.adapter_id.to_string());
@@ -169,7 +169,7 @@ impl Job for Evaluate {
             finished,
             ..Evaluation::default()
         };
-        let keep = |finished: &[Run]| {
+        let keep = |finished: &[MethodRun]| {
             let state = serde_json::to_vec(finished);
             let state =
                 state.map_err(|error| JobError::failure("checkpoint", error.to_string()))?;

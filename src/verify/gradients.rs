@@ -3,8 +3,8 @@
 
 use super::VerifyError;
 use super::adapter_folder::AdapterFolder;
-use super::checks::Checks;
-use super::episode::Episode;
+use super::checks::ReferenceChecks;
+use super::episode::ReferenceEpisode;
 use engine::loss::{PrototypeScores, Scoring};
 use engine::session::{Input, Session, Wanted};
 use engine::tolerance;
@@ -21,7 +21,7 @@ pub(super) const AT_PIXELS: Differentiate = Differentiate {
 
 /// `adapter_ce_grad_pixels` and `episode_grad.<PEFT name>`, in either of PEFT's name styles.
 pub(super) fn adapted(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     session: &mut Session,
     of: &AdapterFolder,
     head: Option<&Head>,
@@ -48,7 +48,8 @@ pub(super) fn adapted(
         .into_iter()
         .filter(|name| name.starts_with(EPISODE_GRADIENT))
         .collect();
-    let Some(episode) = Episode::read(checks, labels)?.filter(|_| !names.is_empty()) else {
+    let Some(episode) = ReferenceEpisode::read(checks, labels)?.filter(|_| !names.is_empty())
+    else {
         return Ok(());
     };
     let input = Input {
@@ -93,7 +94,7 @@ const EPISODE_GRADIENT: &str = "episode_grad.";
 
 /// Compares a gradient at the pixels, where the pass gave one.
 pub(super) fn compare_pixels(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     label: &str,
     name: &str,
     dpixels: Option<&Tensor>,

@@ -348,9 +348,9 @@ impl From<AppError> for ApiError {
             }
             AppError::UnknownBackbone(cause) => Self::Internal(cause),
             AppError::Registry(error) => Self::Registry(error),
-            error @ (AppError::Backbone(_) | AppError::ImageSize { .. }) => {
-                Self::Internal(error.to_string())
-            }
+            error @ (AppError::Backbone(_)
+            | AppError::ImageSize { .. }
+            | AppError::Classifier(_)) => Self::Internal(error.to_string()),
         }
     }
 }

@@ -33,13 +33,13 @@ export class Tuning {
     const classes = this.#classes();
     const pictures = classes.reduce((sum, each) => sum + usable(each).length, 0);
     setText(byId("tune-what"), `${plural(pictures, "picture", "pictures")} of ${plural(classes.length, "class", "classes")}: ${classes.map((each) => each.label).join(", ")}.`);
-    this.#tell("");
+    this.#showProblem("");
     byId("tune-go").disabled = false;
     byId("tune-done").hidden = true;
     byId("tune-dialog").showModal();
   }
 
-  #tell(problem) {
+  #showProblem(problem) {
     byId("tune-problem").hidden = problem === "";
     setText(byId("tune-problem"), problem);
   }
@@ -51,7 +51,7 @@ export class Tuning {
     for (const each of this.#classes()) {
       for (const picture of usable(each)) form.append(`support/${each.label}`, picture.blob, `${picture.id}-${picture.name}`);
     }
-    this.#tell("");
+    this.#showProblem("");
     byId("tune-go").disabled = true;
     try {
       const response = await fetch("/api/v1/jobs", { method: "POST", body: form, headers: { accept: "application/json" } });
@@ -62,7 +62,7 @@ export class Tuning {
       byId("tune-link").focus();
     } catch (error) {
       byId("tune-go").disabled = false;
-      this.#tell(error instanceof TypeError ? "The server cannot be reached. Check that it is still running, then try again." : error.message);
+      this.#showProblem(error instanceof TypeError ? "The server cannot be reached. Check that it is still running, then try again." : error.message);
     }
   }
 }

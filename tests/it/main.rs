@@ -3,11 +3,13 @@
 mod api;
 mod architecture;
 mod browser;
+mod classifier;
 mod cli;
 mod data_folder;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;
+mod image_formats;
 mod jobs_api;
 mod jobs_cli;
 mod jobs_runner;

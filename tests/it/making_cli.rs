@@ -246,7 +246,12 @@ fn a_failed_inversion_is_marked_everywhere_and_its_images_are_learned_from_on_re
     let what = "the inversion of colours:1 failed: the adapter recognises 50 % of its images, and must recognise at least 90 %";
     let recycle = ["recycle", "colours", "--name", "meta", "--inversion"];
     let quickly = ["fast", "--way", "2", "--images-per-class", "4"];
-    let quickly = [&quickly[..], &["--inversion-steps", "1"], &["--episodes", "4"]].concat();
+    let quickly = [
+        &quickly[..],
+        &["--inversion-steps", "1"],
+        &["--episodes", "4"],
+    ]
+    .concat();
     let recycle = [&recycle[..], &quickly].concat();
     // First the images are made, and their job says so.
     home.fails(&recycle, what);
@@ -257,14 +262,21 @@ fn a_failed_inversion_is_marked_everywhere_and_its_images_are_learned_from_on_re
     assert_eq!(inversion["state"], "succeeded");
     assert_eq!(inversion["result"]["failure"]["message"], what);
     assert_eq!(of_kind("recycle")["error"]["code"], "inversion_failed");
-    assert!(home.succeeds(&["jobs", "list", "--kind", "invert"]).contains(what));
+    assert!(
+        home.succeeds(&["jobs", "list", "--kind", "invert"])
+            .contains(what)
+    );
     let id = inversion["id"].as_str().unwrap();
     let shown = home.succeeds(&["jobs", "show", id]);
     assert!(shown.contains("hint\tmake the images again"), "{shown}");
     // The pool says so, too.
     let pools = home.pools();
     assert_eq!(pools[0]["failure"]["code"], "inversion_failed");
-    assert!(home.succeeds(&["pool", "list"]).trim_end().ends_with("failed"));
+    assert!(
+        home.succeeds(&["pool", "list"])
+            .trim_end()
+            .ends_with("failed")
+    );
     let id = pools[0]["id"].as_str().unwrap();
     assert!(home.succeeds(&["pool", "show", id]).contains(what));
     // Asked for again, nothing is queued.

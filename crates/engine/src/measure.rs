@@ -6,7 +6,7 @@ use super::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use super::vit::Differentiate;
 use model::adapter::{Adapter, HeadInput, LowRankPair, Site, Target};
 use model::backbone::{
-    Activation, Affine, Architecture, Backbone, BackboneConfig, BackboneError, LayerWeights,
+    Activation, Architecture, Backbone, BackboneConfig, BackboneError, LayerNorm, LayerWeights,
     Linear, Pooling, Preprocess, Resample, Weights, embedded,
 };
 use model::tensor::Tensor;
@@ -299,7 +299,7 @@ impl Random {
             pooling: Pooling::Cls,
             projection_width: None,
         };
-        let norm = || Affine {
+        let norm = || LayerNorm {
             weight: ones(width),
             bias: Tensor::zeros([width]),
         };

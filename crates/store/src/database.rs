@@ -179,7 +179,7 @@ enum Found {
     Schema(i64),
 }
 
-async fn look(path: &Path, pool: &SqlitePool) -> Result<Found, StoreError> {
+async fn inspect(path: &Path, pool: &SqlitePool) -> Result<Found, StoreError> {
     let fault = |error| StoreError::database(path, error);
     let (tables, ours): (i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') FROM sqlite_schema WHERE type = 'table'",
@@ -216,7 +216,7 @@ async fn migrate(
 ) -> Result<(), StoreError> {
     let path = folder.database();
     let known = newest_known(migrations);
-    let backup = match look(&path, pool).await? {
+    let backup = match inspect(&path, pool).await? {
         Found::Empty => {
             refuse_lost_database(folder)?;
             sqlx::query("PRAGMA user_version = 1")
@@ -275,7 +275,7 @@ async fn refuse_other_schema(
 ) -> Result<(), StoreError> {
     let known = newest_known(migrations);
     let path = path.to_path_buf();
-    match look(&path, pool).await? {
+    match inspect(&path, pool).await? {
         Found::Foreign => Err(StoreError::ForeignDatabase { path }),
         Found::Empty => Err(StoreError::OlderDatabase {
             path,

@@ -2,7 +2,7 @@
 
 use super::merging::{SCALES, merged};
 use super::tuning::tune_recipe;
-use super::{CHUNK, Evaluation, EvaluationError, Method, MethodKind, Pass};
+use super::{CHUNK, EncodingPass, Evaluation, EvaluationError, Method, MethodKind};
 use crate::app::App;
 use engine::session::SessionOptions;
 use model::adapter::MergeMethod;
@@ -39,7 +39,7 @@ impl App {
         };
         let levels = (images.all_levels(), images.image_size());
         let taken = [few];
-        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), Pass::UNTOLD);
+        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), EncodingPass::SILENT);
         // The first warms up.
         pass().await?;
         let start = Instant::now();

@@ -1,9 +1,10 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, LeaveOneOut, LeftOut, Run};
+use super::report::{Difference, LeaveOneOutReport, LeftOut, MethodRun};
 use super::{
-    Entry, Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Sources, Tasks,
+    Evaluation, EvaluationError, EvaluationProgress, EvaluationTasks, Method, MethodEntry,
+    MethodKind, Passes, Sources,
 };
 use crate::app::App;
 use model::adapter::MergeMethod;
@@ -23,8 +24,8 @@ impl App {
         images: &LabelledImages,
         request: &Evaluation,
         scale: Option<f64>,
-        progress: &dyn Progress,
-    ) -> Result<LeaveOneOut, EvaluationError> {
+        progress: &dyn EvaluationProgress,
+    ) -> Result<LeaveOneOutReport, EvaluationError> {
         if request.pool.len() < 2 {
             return Err(EvaluationError::Request(
                 "leaving one adapter out needs at least two; name more pools".into(),
@@ -34,18 +35,18 @@ impl App {
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let recipe = &request.recipe;
         let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
-        let tasks = Tasks {
+        let tasks = EvaluationTasks {
             images,
             positions: &positions,
             episodes: &episodes,
-            known: None,
+            cache: None,
         };
         let method = Method {
             kind: MethodKind::SUM,
             scale,
         };
         let sources = self.pool_of(request, recipe.chooses_scale(method)).await?;
-        let sum = Entry {
+        let sum = MethodEntry {
             method,
             adapter: None,
         };
@@ -60,12 +61,12 @@ impl App {
     /// As [`Self::leave_one_out`], where the `sum` of all has run.
     pub(super) async fn left_out(
         &self,
-        tasks: &Tasks<'_>,
+        tasks: &EvaluationTasks<'_>,
         request: &Evaluation,
         sources: &Sources,
-        sum: &Run,
-        progress: &dyn Progress,
-    ) -> Result<LeaveOneOut, EvaluationError> {
+        sum: &MethodRun,
+        progress: &dyn EvaluationProgress,
+    ) -> Result<LeaveOneOutReport, EvaluationError> {
         let recipe = &request.recipe;
         let merge = sum.merge.clone().ok_or_else(|| {
             EvaluationError::Request("leaving one adapter out needs a merge of all".into())
@@ -88,7 +89,7 @@ impl App {
             });
         }
         let Accuracy { mean, ci95 } = accuracy(with);
-        Ok(LeaveOneOut {
+        Ok(LeaveOneOutReport {
             accuracy: mean,
             ci95,
             tasks: tasks.episodes.len(),

@@ -1,8 +1,8 @@
 //! Merges of a pool's adapters for an evaluation, and the choice of their scale without real data.
 
-use super::progress::told;
+use super::progress::report_progress;
 use super::report::{MergeReport, ScaleSource, TriedScale};
-use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources};
+use super::{EncodingPass, Evaluation, EvaluationError, EvaluationProgress, Method, Sources};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
 use model::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
@@ -78,7 +78,7 @@ impl App {
         sources: &Sources,
         method: Method,
         definition: MergeMethod,
-        progress: &dyn Progress,
+        progress: &dyn EvaluationProgress,
     ) -> Result<(Adapter, MergeReport), EvaluationError> {
         let mut tried = Vec::new();
         let (scale, scale_from) = match method.scale {
@@ -111,7 +111,7 @@ impl App {
         request: &Evaluation,
         sources: &Sources,
         method: MergeMethod,
-        progress: &dyn Progress,
+        progress: &dyn EvaluationProgress,
     ) -> Result<Vec<TriedScale>, EvaluationError> {
         let synthetic = &sources.synthetic;
         let mut accuracies = vec![Vec::new(); SCALES.len()];
@@ -125,10 +125,10 @@ impl App {
             let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.recipe.seed)?;
             for (place, &scale) in SCALES.iter().enumerate() {
                 let (done, total) = (left_out * SCALES.len(), synthetic.len() * SCALES.len());
-                told(progress, "choosing a scale", done + place, total)?;
+                report_progress(progress, "choosing a scale", done + place, total)?;
                 let adapter = Arc::new(times(&merged, scale));
                 let features = self
-                    .features_by_class(levels, &positions, Some(&adapter), Pass::UNTOLD)
+                    .features_by_class(levels, &positions, Some(&adapter), EncodingPass::SILENT)
                     .await?;
                 let tasks = task_accuracies(&features, &episodes, request.recipe.distance);
                 accuracies[place].push(accuracy(&tasks).mean);

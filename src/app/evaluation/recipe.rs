@@ -1,8 +1,8 @@
 //! What somebody chooses of an evaluation; what is not chosen has a default.
 
 use super::{Method, MethodKind};
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 
 /// Which methods, and on which tasks.
@@ -66,8 +66,8 @@ impl EvaluationRecipe {
 
     /// Whether the scale of this merge is chosen on synthetic tasks.
     pub(super) fn chooses_scale(&self, method: Method) -> bool {
-        let is_meant = method.kind == MethodKind::SUM || self.choose_scales;
-        is_meant && method.kind.takes_scale() && method.scale.is_none()
+        let applies = method.kind == MethodKind::SUM || self.choose_scales;
+        applies && method.kind.takes_scale() && method.scale.is_none()
     }
 }
 

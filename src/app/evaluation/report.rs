@@ -1,9 +1,9 @@
 //! What an evaluation answers, as it stands in JSON too.
 
 use super::method::MethodKind;
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 
 /// How well methods do on the same tasks.
@@ -27,7 +27,7 @@ pub struct EvaluationReport {
     pub pairwise: Vec<Vec<Option<Difference>>>,
     /// What each adapter of the pool adds, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leave_one_out: Option<LeaveOneOut>,
+    pub leave_one_out: Option<LeaveOneOutReport>,
 }
 
 /// One method.
@@ -61,7 +61,7 @@ pub struct Difference {
 
 /// The sum of all adapters, and of all but one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LeaveOneOut {
+pub struct LeaveOneOutReport {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
     pub ci95: f64,
@@ -126,7 +126,7 @@ pub struct TuningReport {
 
 /// A method that has run: its accuracy on each task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
+pub struct MethodRun {
     pub(super) kind: MethodKind,
     pub(super) adapter: Option<String>,
     pub(super) accuracies: Vec<f64>,
@@ -134,7 +134,7 @@ pub struct Run {
     pub(super) tuning: Option<TuningReport>,
 }
 
-impl Run {
+impl MethodRun {
     /// One that has still to run.
     pub(super) fn of(kind: MethodKind) -> Self {
         Self {
@@ -177,8 +177,8 @@ impl Run {
 }
 
 /// Differences of all `runs` to each other.
-pub(super) fn pairwise(runs: &[Run]) -> Vec<Vec<Option<Difference>>> {
-    let row = |own: &Run| runs.iter().map(|other| own.minus(other)).collect();
+pub(super) fn pairwise(runs: &[MethodRun]) -> Vec<Vec<Option<Difference>>> {
+    let row = |own: &MethodRun| runs.iter().map(|other| own.minus(other)).collect();
     runs.iter().map(row).collect()
 }
 
@@ -197,7 +197,7 @@ mod tests {
                 "tried": [{"factor": 1.4, "accuracy": 0.5}],
             },
         });
-        let run: Run = serde_json::from_value(then).expect("a line");
+        let run: MethodRun = serde_json::from_value(then).expect("a line");
         let kind = MethodKind::Merge(MergeMethod::CompressThenMerge);
         assert_eq!(run.kind, kind);
         let today = json!(run);

@@ -14,7 +14,7 @@ impl Evaluation {
             (MethodKind::Bare, true),
             (MethodKind::AVERAGE, !self.pool.is_empty()),
         ];
-        let kinds = kinds.into_iter().filter(|(_, is_meant)| *is_meant);
+        let kinds = kinds.into_iter().filter(|(_, applies)| *applies);
         kinds.map(|(kind, _)| Method::from(kind)).collect()
     }
 

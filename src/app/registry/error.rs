@@ -49,7 +49,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Merge(#[from] MergeError),
     #[error(transparent)]
-    Onnx(#[from] onnx::ExportError),
+    Onnx(#[from] onnx::OnnxError),
     /// A name that means something else where an adapter is named.
     #[error("the name \"{0}\" is reserved; choose another name for the adapter")]
     ReservedName(Name),

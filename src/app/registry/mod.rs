@@ -12,13 +12,13 @@ mod shipped;
 
 pub use error::RegistryError;
 pub use export::ExportFormat;
-pub use import::{ImportOptions, Stored, check_name};
+pub use import::{ImportOptions, StoredAdapter, check_name};
 pub use merge::{MergePart, MergedAndStored, check_backbone};
 pub use open::WhenNew;
 pub use serve::{BARE, ServedAdapter};
 pub use shipped::{SHIPPED_NAME, SHIPPED_WORD, Shipped, shipped_package};
 
-use model::adapter::{Adapter, Candidate, NamedFile, import};
+use model::adapter::{Adapter, BackboneCandidate, NamedFile, import};
 use model::backbone::{
     Backbone, BackboneConfig, EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config,
     load_folder,
@@ -71,7 +71,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] of the store.
-    pub async fn candidates(&self) -> Result<Vec<Candidate>, RegistryError> {
+    pub async fn candidates(&self) -> Result<Vec<BackboneCandidate>, RegistryError> {
         let mut candidates = Vec::new();
         for record in self.store.list_backbones().await? {
             match candidate(&record) {
@@ -88,7 +88,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it cannot be read.
-    pub async fn candidate_of(&self, adapter: &AdapterRecord) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of(
+        &self,
+        adapter: &AdapterRecord,
+    ) -> Result<BackboneCandidate, RegistryError> {
         self.candidate_of_backbone(&adapter.backbone_digest).await
     }
 
@@ -96,7 +99,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it is unknown or cannot be read.
-    pub async fn candidate_of_backbone(&self, digest: &Digest) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of_backbone(
+        &self,
+        digest: &Digest,
+    ) -> Result<BackboneCandidate, RegistryError> {
         candidate(&self.store.backbone_by_digest(digest).await?)
     }
 
@@ -208,13 +214,13 @@ fn load_backbone(record: &BackboneRecord) -> Result<Backbone, RegistryError> {
     Ok(backbone)
 }
 
-fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {
+fn candidate(record: &BackboneRecord) -> Result<BackboneCandidate, RegistryError> {
     let config = if record.source == EMBEDDED_SOURCE {
         config_of_embedded()?
     } else {
         folder_config(Path::new(&record.source))?
     };
-    Ok(Candidate {
+    Ok(BackboneCandidate {
         name: record.name.to_string(),
         digest: record.digest.to_string(),
         config,

@@ -5,7 +5,7 @@ use crate::app::registry::{Registry, RegistryError};
 use crate::cli::options::{print_json, print_line};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use store::{AliasKey, AliasMove, Name, Pointed};
+use store::{AliasKey, AliasMove, Name, PointedAdapter};
 
 #[derive(Debug, Subcommand)]
 #[command(
@@ -209,7 +209,7 @@ fn history(common: &Common, which: &Which) -> Result<(), CliError> {
     })
 }
 
-fn end(pointed: Option<&Pointed>) -> &str {
+fn end(pointed: Option<&PointedAdapter>) -> &str {
     pointed.map_or("nothing", |pointed| pointed.label.as_str())
 }
 

@@ -126,8 +126,8 @@ impl Client {
                     post.multipart(form(request)?)
                 };
                 Ok(match send(post).await? {
-                    Answer::Several { jobs } => jobs,
-                    Answer::One(job) => vec![*job],
+                    JobsReply::Several { jobs } => jobs,
+                    JobsReply::One(job) => vec![*job],
                 })
             }
         }
@@ -146,8 +146,8 @@ impl Client {
                 };
                 let address = format!("{base}/jobs/{id}/{word}");
                 match send(reqwest::Client::new().post(address)).await? {
-                    Answer::One(job) => Ok(*job),
-                    Answer::Several { .. } => {
+                    JobsReply::One(job) => Ok(*job),
+                    JobsReply::Several { .. } => {
                         Err(CliError::internal("the server answered with several jobs"))
                     }
                 }
@@ -270,12 +270,12 @@ fn form(request: JobRequest) -> Result<Form, CliError> {
 /// What the server says of jobs.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Answer {
+enum JobsReply {
     Several { jobs: Vec<JobRecord> },
     One(Box<JobRecord>),
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Result<Answer, CliError> {
+async fn send(request: reqwest::RequestBuilder) -> Result<JobsReply, CliError> {
     let lost = |error: reqwest::Error| {
         CliError::user(format!(
             "the server that holds the data folder does not answer: {error}"
@@ -283,15 +283,15 @@ async fn send(request: reqwest::RequestBuilder) -> Result<Answer, CliError> {
         .hint("see its log; it may be stopping")
     };
     let response = request.send().await.map_err(lost)?;
-    let is_fine = response.status().is_success();
+    let is_success = response.status().is_success();
     let body = response.bytes().await.map_err(lost)?;
-    let strange = |error: serde_json::Error| {
+    let unexpected = |error: serde_json::Error| {
         CliError::internal(format!("the server's answer cannot be read: {error}"))
     };
-    if is_fine {
-        return serde_json::from_slice(&body).map_err(strange);
+    if is_success {
+        return serde_json::from_slice(&body).map_err(unexpected);
     }
-    let problem: Problem = serde_json::from_slice(&body).map_err(strange)?;
+    let problem: Problem = serde_json::from_slice(&body).map_err(unexpected)?;
     let error = CliError::user(problem.detail);
     Err(match problem.hint {
         Some(hint) => error.hint(hint),

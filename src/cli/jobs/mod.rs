@@ -37,7 +37,7 @@ pub enum JobsCommand {
     /// Queue a job again that failed or was cancelled; it goes on from its last checkpoint
     Retry(Which),
     /// Run queued jobs here, without a server
-    Run(Run),
+    Run(RunJobs),
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub struct Which {
 }
 
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunJobs {
     /// Jobs to run, with those they wait for; without any, all that are queued
     #[arg(value_name = "ID")]
     ids: Vec<String>,
@@ -145,7 +145,7 @@ impl List {
     }
 }
 
-impl Run {
+impl RunJobs {
     async fn run(&self, common: &Common) -> Result<(), CliError> {
         let client = Client::alone(common, self.runner.options(common)).await?;
         let mut ids = Vec::new();
@@ -319,7 +319,7 @@ fn utc(milliseconds: i64) -> String {
 }
 
 /// A result without its lists and objects, which `jobs show` has.
-fn in_short(result: &Value) -> String {
+fn summarise(result: &Value) -> String {
     let fields = result.as_object().into_iter().flatten();
     let scalars = fields
         .filter(|(_, value)| !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null));
@@ -335,10 +335,10 @@ fn in_short(result: &Value) -> String {
 fn note(job: &JobRecord) -> String {
     match (job.state, &job.progress, &job.error, &job.result) {
         (JobState::Running, ..) if job.cancel_requested => "stopping".to_owned(),
-        (JobState::Running, Some(progress), ..) => watch::in_words(progress),
+        (JobState::Running, Some(progress), ..) => watch::describe(progress),
         (JobState::Failed | JobState::Queued, _, Some(error), _) => error.message.clone(),
         (JobState::Succeeded, .., Some(result)) => {
-            failure(job).map_or_else(|| in_short(result), |fault| fault.message)
+            failure(job).map_or_else(|| summarise(result), |fault| fault.message)
         }
         (
             JobState::Queued

@@ -234,7 +234,7 @@ fn training(
             Ok(Member {
                 label: recycled.adapter.clone(),
                 adapter: adapter.clone(),
-                pool: stand_in(job, backbone, recycled, adapter)?,
+                pool: placeholder_pool(job, backbone, recycled, adapter)?,
             })
         })
         .collect::<Result<Vec<_>, JobError>>()?;
@@ -301,7 +301,7 @@ fn evaluation(job: &Recycle, context: &JobContext, images: usize) -> Result<f64,
 }
 
 /// A pool like the one that the inversion of `adapter` will make, with nothing to see in it.
-fn stand_in(
+fn placeholder_pool(
     job: &Recycle,
     backbone: &Backbone,
     recycled: &Recycled,

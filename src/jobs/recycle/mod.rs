@@ -8,13 +8,15 @@ mod recipe_file;
 
 pub use recipe_file::RecipeFile;
 
-use super::evaluation::{self, going_on_behind};
+use super::evaluation::{self, resuming_after};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
 use super::{
     FailedInversion, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services,
 };
-use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
+use crate::app::evaluation::{
+    Evaluation, EvaluationRecipe, EvaluationReport, MethodRun, UnregisteredAdapter,
+};
 use checkpoint::Checkpoint;
 use engine::session::SessionOptions;
 use model::adapter::Adapter;
@@ -256,12 +258,13 @@ impl Recycle {
         };
         let Checkpoint { state, finished } = behind;
         if !finished.is_empty() {
-            context.log(LogLevel::Info, &going_on_behind(&finished))?;
+            context.log(LogLevel::Info, &resuming_after(&finished))?;
         }
         request.finished = finished;
         let images = read_pictures(context, PICTURES)?;
-        let keep =
-            |finished: &[Run]| context.save_checkpoint(&Checkpoint::to_store(&state, finished)?);
+        let keep = |finished: &[MethodRun]| {
+            context.save_checkpoint(&Checkpoint::to_store(&state, finished)?)
+        };
         keep(&request.finished)?;
         evaluation::evaluate(context, &self.backbone_digest, &images, &request, keep).map(Some)
     }
@@ -271,7 +274,7 @@ impl Recycle {
         let pool = self.adapters.iter();
         self.evaluation.as_ref().map(|recipe| Evaluation {
             recipe: recipe.clone(),
-            candidates: vec![Candidate {
+            candidates: vec![UnregisteredAdapter {
                 label: self.name.to_string(),
                 adapter: Arc::new(adapter),
             }],

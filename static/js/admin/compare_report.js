@@ -61,11 +61,11 @@ export function verdict(difference) {
 
 const hundred = (share) => (Math.abs(share) * 100).toFixed(1);
 // A share between 0 and 1.
-export const shareWords = (share) => (Number.isFinite(share) ? `${hundred(share)} %` : "–");
-export const accuracyWords = ({ accuracy, ci95 }) => `${hundred(accuracy)} ± ${hundred(ci95)} %`;
+export const shareText = (share) => (Number.isFinite(share) ? `${hundred(share)} %` : "–");
+export const accuracyText = ({ accuracy, ci95 }) => `${hundred(accuracy)} ± ${hundred(ci95)} %`;
 
 // `+2.3 ± 1.1 points`, without its unit where `unit` is empty.
-export function differenceWords({ mean, ci95 }, unit = " points") {
+export function differenceText({ mean, ci95 }, unit = " points") {
   const size = hundred(mean);
   const sign = size === "0.0" ? "" : mean < 0 ? "−" : "+";
   return `${sign}${size} ± ${hundred(ci95)}${unit}`;
@@ -81,7 +81,7 @@ export function remarks({ tasks, merge, tuning }, all) {
   ].filter(Boolean).join("; ");
 }
 
-export const triedWords = ({ scale, accuracy }) => `× ${number(scale)}: ${shareWords(accuracy)}`;
+export const triedText = ({ scale, accuracy }) => `× ${number(scale)}: ${shareText(accuracy)}`;
 
 const COLUMNS = ["method", "adapter", "accuracy", "ci95", "tasks", "compared_with", "difference", "difference_ci95", "scale", "scale_from", "rank"];
 

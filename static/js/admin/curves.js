@@ -86,17 +86,17 @@ export class Curves {
     this.#asked = false;
     for (const curve of this.#curves.values()) {
       curve.plot.setData([curve.steps, curve.values]);
-      this.#tell(curve);
+      this.#describe(curve);
     }
   }
 
   #point(curve, index) {
     curve.pointed = index ?? null;
-    this.#tell(curve);
+    this.#describe(curve);
   }
 
   // The value under the pointer, else the newest.
-  #tell(curve) {
+  #describe(curve) {
     const { item, phase, name, steps, values, pointed } = curve;
     if (steps.length === 0) return;
     const index = pointed ?? steps.length - 1;

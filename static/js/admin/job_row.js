@@ -4,7 +4,7 @@ import { part, setText } from "../dom.js";
 import { sentence } from "./api.js";
 import { jobPage } from "./elements.js";
 import { comparisonOf, resultOf } from "./job_actions.js";
-import { faultOf, shownState, stateWords } from "./words.js";
+import { faultOf, shownState, stateText } from "./words.js";
 
 export function showJob(row, job, facts, result = resultOf(job)) {
   const link = part(row, "link");
@@ -12,7 +12,7 @@ export function showJob(row, job, facts, result = resultOf(job)) {
   setText(link, job.title);
   const state = part(row, "state");
   state.dataset.state = shownState(job);
-  setText(state, stateWords(job));
+  setText(state, stateText(job));
   const fault = faultOf(job);
   part(row, "error").hidden = !fault;
   setText(part(row, "error"), [fault?.message, fault?.hint].filter(Boolean).map(sentence).join(" "));

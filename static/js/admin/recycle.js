@@ -9,7 +9,7 @@ import { choiceOf, given, layersOf, numberOf } from "./fields.js";
 import { showJob } from "./job_row.js";
 import { PictureFolder } from "./picture_folder.js";
 import { keepShowing, tellStarted } from "./runs.js";
-import { duration, isOver, percent, progressWords, tookWords } from "./words.js";
+import { duration, isOver, percent, progressText, tookText } from "./words.js";
 
 const LOOK_AGAIN_MS = 1_000;
 const MOST_RUNS = 50;
@@ -98,7 +98,7 @@ async function estimate() {
       if (job.state === "queued") setText(place, "Other jobs are before it; some steps are timed after them…");
     }
     if (job.state !== "succeeded") throw new api.Failure(api.sentence(job.error?.message ?? "The estimate was stopped"), { hint: job.error?.hint });
-    setText(place, costWords(job.result));
+    setText(place, costText(job.result));
   });
   place.hidden = !known || place.textContent === "";
   byId("recycle-cost").disabled = false;
@@ -111,7 +111,7 @@ function startEstimate() {
   return pictures.send((archive, progress, signal) => api.startWithPictures("recycle", { ...wanted, ...evaluation() }, archive, progress, signal));
 }
 
-function costWords({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, evaluation_seconds: measuring, memory_bytes: memory, disk_bytes: disk }) {
+function costText({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, evaluation_seconds: measuring, memory_bytes: memory, disk_bytes: disk }) {
   const sets = inversions > 0 ? `${duration(imaging)} for ${plural(images, "image", "images")} of ${plural(inversions, "adapter", "adapters")}` : "the images are there already";
   return `About ${duration(seconds)} on ${plural(threads, "thread", "threads")} (${sets}; ${duration(training)} of training${measuring > 0 ? `, ${duration(measuring)} to see what it is worth` : ""}), ${bytes(memory)} of memory, ${bytes(disk)} on the disk.`;
 }
@@ -148,8 +148,8 @@ const load = keepShowing({ find, showRow: (row, job) => showJob(row, job, facts(
 
 function facts(job) {
   const { state, progress, created_ms: created, result } = job;
-  const took = tookWords(job);
-  if (state === "running" && progress) return progressWords(progress);
+  const took = tookText(job);
+  if (state === "running" && progress) return progressText(progress);
   const validations = result?.figures?.validations ?? [];
   const best = Math.max(...validations.map(({ accuracy }) => accuracy));
   return [

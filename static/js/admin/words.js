@@ -14,7 +14,7 @@ export const faultOf = ({ error, result }) => error ?? result?.failure ?? null;
 // The state for the eye: "doubtful" is done with a result that should not be used.
 export const shownState = ({ state, result }) => (state === "succeeded" && result?.failure ? "doubtful" : state);
 
-export function stateWords({ state, result, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+export function stateText({ state, result, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
   if (shownState({ state, result }) === "doubtful") return "Done: did not come out";
   if (stopping && state === "running") return "Stopping";
   if (state === "queued" && waitsFor.length > 0) return "Waiting for another job";
@@ -39,7 +39,7 @@ export function duration(seconds) {
 }
 
 // How long a job has worked; beside it the time from beginning to end, where much of that was no work. Null before it is over.
-export function tookWords({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
+export function tookText({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
   if (!started || !finished) return null;
   const whole = finished - started;
   const words = duration(worked / 1000);
@@ -52,12 +52,12 @@ function rate(perSecond) {
   return `${(1 / perSecond).toFixed(1)} s a step`;
 }
 
-export function progressWords({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
+export function progressText({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
   const left = typeof eta === "number" ? `${eta < 1 ? "" : "about "}${duration(eta)} left` : null;
   return [sentenceCase(phase), `step ${step} of ${total}`, rate(perSecond), left].filter(Boolean).join(" · ");
 }
 
-export function attemptWords({ attempts, most_attempts: most }) {
+export function attemptText({ attempts, most_attempts: most }) {
   return attempts > 1 ? `attempt ${attempts} of ${most}` : null;
 }
 
@@ -113,11 +113,11 @@ function recipeValue(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (!Array.isArray(value)) return typeof value === "object" ? "none" : String(value);
   if (value.length === 0) return "none";
-  return value.map((each) => (each !== null && typeof each === "object" ? objectWords(each) : recipeValue(each))).join(", ");
+  return value.map((each) => (each !== null && typeof each === "object" ? objectText(each) : recipeValue(each))).join(", ");
 }
 
 // Digests and keys of adapters stand in the recipe file.
-const objectWords = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
+const objectText = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
   keep: "They are kept until somebody deletes them.",

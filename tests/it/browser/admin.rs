@@ -3,7 +3,8 @@
 use super::accessibility;
 use super::session::Session;
 use model::adapter::{
-    Adapter, Candidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target, export_peft,
+    Adapter, BackboneCandidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target,
+    export_peft,
 };
 use model::backbone::{EMBEDDED_NAME, embedded};
 use model::tensor::Tensor;
@@ -33,7 +34,7 @@ fn peft_folder(parent: &Path) -> PathBuf {
     };
     let options = ExportOptions {
         title: "Roses",
-        backbone: &Candidate::of(EMBEDDED_NAME, &backbone),
+        backbone: &BackboneCandidate::of(EMBEDDED_NAME, &backbone),
         base_model: None,
         names: NameStyle::V4,
     };

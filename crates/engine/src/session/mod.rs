@@ -177,7 +177,7 @@ impl<B: Backend> Session<B> {
         let mut checked = checks::input(&self.network.config, input, end_layer)?;
         if self.published_residual {
             let layers = input.pruning.iter().map(|pruning| pruning.layer);
-            checked.residual_behind_norm = layers.collect();
+            checked.residual_after_norm = layers.collect();
         }
         Ok(checked)
     }

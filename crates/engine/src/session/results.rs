@@ -89,7 +89,7 @@ impl Output {
                     let tokens = match (norm / 2, norm % 2) {
                         (layer, _) if layer < first => 0,
                         (layer, 0) => checked.tokens_at(layer),
-                        (layer, _) => checked.tokens_behind[layer],
+                        (layer, _) => checked.tokens_after[layer],
                     };
                     batch * tokens
                 }));

@@ -171,7 +171,7 @@ impl<B: Backend> Pass<'_, '_, B> {
             .trains(layer, &[Target::MlpIn])
             .then(|| self.remake_norm(plan.sum, weights.norm2.get(), scratch));
         self.low_rank_backward(layer, Target::MlpIn, dhidden, normed, dnormed);
-        if self.plan.shape.residual_behind_norm.contains(&layer) {
+        if self.plan.shape.residual_after_norm.contains(&layer) {
             let (zeros, ones) = (vec![0.0; width], vec![1.0; width]);
             backend.add_affine(&mut self.memory, dx, &zeros, &ones, dnormed);
             backend.fill_zero(&mut self.memory, dx);

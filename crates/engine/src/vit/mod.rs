@@ -8,9 +8,9 @@ mod plan;
 mod weights;
 
 pub use backward::NormInputGradients;
-pub use forward::{ForwardOutput, Source};
+pub use forward::{ForwardOutput, PassInput};
 pub use low_rank::{LayerPairs, LowRank, PairVectors};
-pub use plan::{Differentiate, PassShape, Plan, Start};
+pub use plan::{Differentiate, PassShape, PassStart, Plan};
 pub use weights::Network;
 
 use super::backend::{Backend, Matrix, MemoryOf};

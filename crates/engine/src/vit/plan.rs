@@ -16,7 +16,7 @@ pub struct Differentiate {
 
 /// Where a pass begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum PassStart {
     /// Square images of this many patches a side.
     Pixels { grid: usize },
     /// The residual stream before a layer.
@@ -27,13 +27,13 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassShape {
     pub images: usize,
-    pub start: Start,
+    pub start: PassStart,
     /// Tokens an image at the start, class token included.
     pub tokens: usize,
     /// Whether the tokens at the start are a choice.
     pub sparse: bool,
     /// Tokens behind each layer.
-    pub tokens_behind: Vec<usize>,
+    pub tokens_after: Vec<usize>,
     /// Behind the last layer's attention only the class token goes on, since nothing else is read.
     pub class_only_end: bool,
     pub pooled_width: usize,
@@ -44,7 +44,7 @@ pub struct PassShape {
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
     /// Layers whose residual is taken behind the second LayerNorm, see [`crate::session::Session::published_residual`].
-    pub residual_behind_norm: Vec<usize>,
+    pub residual_after_norm: Vec<usize>,
 }
 
 /// Where one layer's activations lie.
@@ -153,8 +153,8 @@ impl Plan {
     /// Lays out a pass; `shape` has been checked.
     pub fn new(shape: PassShape, config: &BackboneConfig) -> Self {
         let first_layer = match shape.start {
-            Start::Pixels { .. } => 0,
-            Start::Hidden { layer } => layer,
+            PassStart::Pixels { .. } => 0,
+            PassStart::Hidden { layer } => layer,
         };
         let end = shape.end_layer;
         let first_kept = if shape.differentiate.pixels {
@@ -169,8 +169,8 @@ impl Plan {
         let pre_norm = config.architecture == Architecture::Clip;
         let (width, heads) = (config.width, config.heads);
         let grid = match shape.start {
-            Start::Pixels { grid } => grid,
-            Start::Hidden { .. } => 0,
+            PassStart::Pixels { grid } => grid,
+            PassStart::Hidden { .. } => 0,
         };
         let mut kept = Bump {
             region: Region::Kept,
@@ -186,7 +186,7 @@ impl Plan {
                 * match layer.checked_sub(first_layer + 1) {
                     None => shape.tokens,
                     Some(_) if layer == config.layers && shape.class_only_end => 1,
-                    Some(_) => shape.tokens_behind[layer - 1],
+                    Some(_) => shape.tokens_after[layer - 1],
                 }
         };
         let most_rows = images * shape.tokens;
@@ -252,7 +252,7 @@ impl Plan {
             let trained = |target: Target| {
                 shape.differentiate.pairs && shape.ranks.contains_key(&Site { layer, target })
             };
-            let prunes = shape.tokens_behind[layer] * images != rows_in;
+            let prunes = shape.tokens_after[layer] * images != rows_in;
             let norm1 = NormOutput {
                 normed: cut(normed, rows_in, width),
                 statistics: place(&mut kept, keep, statistics[0], rows_in, 2),

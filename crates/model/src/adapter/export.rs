@@ -9,7 +9,7 @@ use super::import::{
 };
 use super::layer_names::module_path;
 use super::model_card;
-use super::report::Candidate;
+use super::report::BackboneCandidate;
 use super::{Adapter, Head, HeadInput, LowRankPair, ShapeMismatch, Site};
 use crate::backbone::{Architecture, BackboneConfig, Pooling};
 use crate::tensor::Tensor;
@@ -228,7 +228,10 @@ fn most_common<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 ///
 /// # Errors
 /// [`ExportError::NotRepresentable`] says what the layout has no place for.
-pub fn export_published(adapter: &Adapter, backbone: &Candidate) -> Result<NamedFile, ExportError> {
+pub fn export_published(
+    adapter: &Adapter,
+    backbone: &BackboneCandidate,
+) -> Result<NamedFile, ExportError> {
     adapter.check_shapes(&backbone.config)?;
     if let Some(obstacle) = published_obstacle(adapter, &backbone.config) {
         return Err(ExportError::NotRepresentable(obstacle));

@@ -30,8 +30,8 @@ pub use merge::{
 };
 pub use package::{Package, Unpacked};
 pub use report::{
-    BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,
-    SourceFormat, TensorEntry, TensorStatus,
+    BackboneCandidate, BackboneFit, ConfigSummary, FileEntry, HeadSummary, ImportReport,
+    SiteSummary, SourceFormat, TensorEntry, TensorStatus,
 };
 
 pub use crate::backbone::Target;

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 /// A backbone that an adapter may be for.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct BackboneCandidate {
     pub name: String,
     pub digest: String,
     pub config: BackboneConfig,
 }
 
-impl Candidate {
+impl BackboneCandidate {
     pub fn of(name: &str, backbone: &Backbone) -> Self {
         Self {
             name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! Adapters: import of the golden folders, refusals, export and import again, bundles, merges.
 
 use model::adapter::{
-    Adapter, BundleError, Candidate, ExportOptions, FileLimits, Head, HeadInput, Imported,
+    Adapter, BackboneCandidate, BundleError, ExportOptions, FileLimits, Head, HeadInput, Imported,
     LowRankPair, MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle,
     NamedFile, Site, Target, TensorStatus, export_bundle, export_peft, export_published, import,
     import_bundle, merge, read_folder, read_zip,
@@ -22,11 +22,11 @@ fn backbone(name: &str) -> Backbone {
     load_folder(&test_support::project("tests/golden").join(name)).unwrap()
 }
 
-fn candidate(name: &str) -> Candidate {
-    Candidate::of(name, &backbone(name))
+fn candidate(name: &str) -> BackboneCandidate {
+    BackboneCandidate::of(name, &backbone(name))
 }
 
-fn taken(files: &[NamedFile], candidates: &[Candidate]) -> Imported {
+fn taken(files: &[NamedFile], candidates: &[BackboneCandidate]) -> Imported {
     import(files, candidates).unwrap_or_else(|report| panic!("{:#?}", report.errors))
 }
 
@@ -75,7 +75,7 @@ fn the_head_comes_with_what_it_reads() {
 
 #[test]
 fn each_golden_adapter_finds_its_backbone_among_all() {
-    let candidates: Vec<Candidate> = MODELS.into_iter().map(candidate).collect();
+    let candidates: Vec<BackboneCandidate> = MODELS.into_iter().map(candidate).collect();
     for model in MODELS {
         let imported = taken(&golden(model, "adapter-peft-v4"), &candidates);
         assert_eq!(imported.backbone.name, model);
@@ -246,7 +246,7 @@ fn merging_into_the_weights_adds_the_change_and_nothing_else() {
     assert!(delta.data().iter().any(|&change| change != 0.0));
 }
 
-fn options(backbone: &Candidate, names: NameStyle) -> ExportOptions<'_> {
+fn options(backbone: &BackboneCandidate, names: NameStyle) -> ExportOptions<'_> {
     ExportOptions {
         title: "a test",
         backbone,
@@ -264,7 +264,7 @@ fn random_tensor(shape: [usize; 2], random: &mut ChaCha8Rng) -> Tensor {
 
 /// An adapter on a random choice of maps with random ranks and scales.
 fn random_adapter(
-    backbone: &Candidate,
+    backbone: &BackboneCandidate,
     seed: u64,
     head: Option<(HeadInput, bool, bool)>,
 ) -> Adapter {
@@ -670,7 +670,13 @@ fn a_bundle_that_was_changed_or_has_no_backbone_here_is_refused() {
     ));
 }
 
-fn write_both_styles(out: &Path, model: &str, case: &str, adapter: &Adapter, backbone: &Candidate) {
+fn write_both_styles(
+    out: &Path,
+    model: &str,
+    case: &str,
+    adapter: &Adapter,
+    backbone: &BackboneCandidate,
+) {
     for (style, names) in [("v4", NameStyle::V4), ("v5", NameStyle::V5)] {
         let folder = out.join(format!("{model}.{case}.{style}"));
         std::fs::create_dir_all(&folder).unwrap();

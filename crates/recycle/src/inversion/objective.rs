@@ -3,7 +3,8 @@
 use super::prior::Priors;
 use super::recipe::HardInversion;
 use crate::head_pass::{HeadPass, count_correct};
-use engine::loss::{LeaveOneOut, Metric, Scoring, cross_entropy};
+use engine::distance::Distance;
+use engine::loss::{LeaveOneOut, Scoring, cross_entropy};
 use engine::operation::OperationError;
 use engine::session::{Input, Pruning, Session, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
@@ -52,7 +53,7 @@ const PIXELS: Differentiate = Differentiate {
 /// How the bare backbone's classes are scored.
 pub(super) fn bare_scoring(score_scale: f64) -> Scoring {
     Scoring {
-        metric: Metric::SquaredEuclidean,
+        distance: Distance::SquaredEuclidean,
         temperature: (1.0 / score_scale) as f32,
         unit_features: true,
     }

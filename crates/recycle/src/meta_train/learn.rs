@@ -1,10 +1,10 @@
 //! The steps: preparing the images, learning the merge coefficients, learning the student.
 
-use super::batch::{Batch, Episode};
+use super::batch::{TaskBatch, TaskImages};
 use super::loss::{EpisodeLabels, EpisodeLoss, episode_gradients};
 use super::recipe::MetaTrainRecipe;
 use super::tasks::Task;
-use super::{MetaTrainError, MetaTraining, astray, start, validation};
+use super::{MetaTrainError, MetaTraining, diverged, start, validation};
 use crate::fresh_adapter::{pair_values, set_pair_values};
 use crate::steps::StepReport;
 use engine::loss::PrototypeScores;
@@ -61,11 +61,11 @@ impl MetaTraining {
     }
 
     /// Task `position` with its images as they are changed for it.
-    fn draw(&self, position: u64) -> Result<(Task, Episode, Batch), OperationError> {
+    fn draw(&self, position: u64) -> Result<(Task, TaskImages, TaskBatch), OperationError> {
         let task = self.tasks.training(&self.recipe, position);
-        let mut episode = Episode::of(&task, &self.tasks, &self.sources);
+        let mut episode = TaskImages::of(&task, &self.tasks, &self.sources);
         episode.mirror(&self.recipe, position);
-        let mut batch = Batch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
+        let mut batch = TaskBatch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
         if self.recipe.changes_pixels() {
             batch.augment(&self.recipe, position, self.normalisation)?;
         }
@@ -79,7 +79,9 @@ impl MetaTraining {
         ) else {
             return Ok(self.report(vec![]));
         };
-        let (task, episode, batch) = self.draw(COEFFICIENT_TASKS + steps_done).map_err(astray)?;
+        let (task, episode, batch) = self
+            .draw(COEFFICIENT_TASKS + steps_done)
+            .map_err(diverged)?;
         let mut left_out: Vec<usize> = Vec::new();
         if recipe.leave_one_out {
             let own: BTreeSet<usize> = episode.taken.iter().map(|own| own.source).collect();
@@ -105,10 +107,10 @@ impl MetaTraining {
             (&task, &episode, &batch),
             student,
         )
-        .map_err(astray)?;
+        .map_err(diverged)?;
         learning
             .step(gradients, &left_out, recipe.learning_rate)
-            .map_err(astray)?;
+            .map_err(diverged)?;
         let step = learning.steps_done;
         if step == recipe.steps {
             let learned = &*learning;
@@ -132,7 +134,7 @@ impl MetaTraining {
 
     pub(super) fn learn(&mut self) -> Result<StepReport, MetaTrainError> {
         let step = self.steps_done;
-        let (task, episode, batch) = self.draw(step).map_err(astray)?;
+        let (task, episode, batch) = self.draw(step).map_err(diverged)?;
         let (loss, gradients) = task_gradients(
             &mut self.session,
             &mut self.prototypes,
@@ -140,7 +142,7 @@ impl MetaTraining {
             (&task, &episode, &batch),
             &self.student,
         )
-        .map_err(astray)?;
+        .map_err(diverged)?;
         let gradient: Vec<f32> = gradients
             .pairs
             .values()
@@ -149,7 +151,7 @@ impl MetaTraining {
         let rate = self.recipe.schedule().learning_rate(step);
         self.adam
             .step(&mut self.values, &gradient, rate)
-            .map_err(astray)?;
+            .map_err(diverged)?;
         set_pair_values(&mut self.student, &self.values);
         if let (Some(average), Some(decay)) = (&mut self.average, self.recipe.moving_average) {
             for (average, &value) in average.iter_mut().zip(&self.values) {
@@ -174,7 +176,7 @@ fn task_gradients<'s>(
     session: &'s mut Session,
     prototypes: &mut PrototypeScores,
     recipe: &MetaTrainRecipe,
-    (task, episode, batch): (&Task, &Episode, &Batch),
+    (task, episode, batch): (&Task, &TaskImages, &TaskBatch),
     student: &Adapter,
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
     let labels = EpisodeLabels {
@@ -189,7 +191,7 @@ fn task_gradients<'s>(
 fn figures(
     loss: &EpisodeLoss,
     task: &Task,
-    episode: &Episode,
+    episode: &TaskImages,
     rate: f64,
 ) -> Vec<(&'static str, f64)> {
     let kind = match task.teacher {

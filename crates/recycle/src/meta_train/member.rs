@@ -26,7 +26,7 @@ pub struct Member {
 pub(super) const IMAGES_AT_ONCE: usize = 64;
 
 /// A member with what is drawn from.
-pub(super) struct Source {
+pub(super) struct TaskSource {
     pub member: Member,
     /// Patches along a side.
     pub grid: usize,
@@ -46,7 +46,7 @@ pub(super) struct Taken {
     pub is_mirrored: bool,
 }
 
-impl Source {
+impl TaskSource {
     pub fn new(
         member: Member,
         backbone: &Backbone,

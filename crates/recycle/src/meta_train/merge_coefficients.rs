@@ -1,7 +1,7 @@
 //! One merge coefficient for each adapter and layer: the student is `Σ_i c_il·ΔW_il` exactly, stacked and not compressed, and only the
 //! coefficients are learned. Where a task's own adapters are left out of the sum, its classes are new to it, as those of later use will be.
 
-use super::member::Source;
+use super::member::TaskSource;
 use crate::saved_state::{SavedState, SavedStateError};
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
@@ -34,7 +34,7 @@ struct Block {
 impl CoefficientLearning {
     /// All coefficients are `scale`; `sites` are those of the student.
     pub fn new<'s>(
-        sources: &[Source],
+        sources: &[TaskSource],
         sites: impl Iterator<Item = &'s Site>,
         layers: usize,
         scale: f32,
@@ -145,7 +145,7 @@ impl CoefficientLearning {
 }
 
 /// The changes of all adapters at `site` side by side; `None` where there are none.
-fn stacked(sources: &[Source], site: Site) -> Option<(LowRankPair, Vec<Block>)> {
+fn stacked(sources: &[TaskSource], site: Site) -> Option<(LowRankPair, Vec<Block>)> {
     let parts: Vec<(usize, &LowRankPair)> = sources
         .iter()
         .enumerate()

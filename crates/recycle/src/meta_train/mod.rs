@@ -29,7 +29,7 @@ use engine::loss::PrototypeScores;
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
 use engine::session::{Session, SessionOptions};
-use member::{IMAGES_AT_ONCE, Source};
+use member::{IMAGES_AT_ONCE, TaskSource};
 use merge_coefficients::CoefficientLearning;
 use model::adapter::{Adapter, MergeError, Site};
 use model::backbone::Backbone;
@@ -142,7 +142,7 @@ pub struct MetaTraining {
     recipe: MetaTrainRecipe,
     table: [[f32; 256]; 3],
     normalisation: ([f32; 3], [f32; 3]),
-    sources: Vec<Source>,
+    sources: Vec<TaskSource>,
     tasks: Tasks,
     validation_tasks: Vec<Task>,
     /// In place of those.
@@ -184,7 +184,7 @@ impl MetaTraining {
         }
         let sources = members
             .into_iter()
-            .map(|member| Source::new(member, backbone, &recipe))
+            .map(|member| TaskSource::new(member, backbone, &recipe))
             .collect::<Result<Vec<_>, _>>()?;
         let tasks = Tasks::new(&sources, &recipe)?;
         let layers = recipe.layers.resolve(backbone.config.layers);
@@ -353,7 +353,7 @@ impl MetaTraining {
     }
 }
 
-fn astray(error: OperationError) -> MetaTrainError {
+fn diverged(error: OperationError) -> MetaTrainError {
     match error {
         OperationError::NotFinite { .. } => MetaTrainError::Diverged(error),
         error => MetaTrainError::Operation(error),

@@ -3,7 +3,8 @@
 use crate::layers::Layers;
 use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
-use engine::loss::{Metric, Scoring};
+use engine::distance::Distance;
+use engine::loss::Scoring;
 use engine::optimise::CyclicSchedule;
 use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
@@ -39,8 +40,7 @@ pub struct MetaTrainRecipe {
     /// Query images of a class at most.
     pub queries: usize,
     /// How near a query is to a prototype: `squared_euclidean`, `euclidean` or `cosine`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub distance: Metric,
+    pub distance: Distance,
     /// Scales features to length one first.
     pub unit_features: bool,
     /// Scores are multiplied by it.
@@ -231,7 +231,7 @@ impl MetaTrainRecipe {
             way: 5,
             shots: Shots::Fixed(1),
             queries: 15,
-            distance: Metric::SquaredEuclidean,
+            distance: Distance::SquaredEuclidean,
             unit_features: false,
             score_scale: 1.0,
             temperature: 1.0,
@@ -426,7 +426,7 @@ impl MetaTrainRecipe {
 
     pub(super) fn scoring(&self) -> Scoring {
         Scoring {
-            metric: self.distance,
+            distance: self.distance,
             temperature: (1.0 / self.score_scale) as f32,
             unit_features: self.unit_features,
         }

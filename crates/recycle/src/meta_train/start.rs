@@ -1,7 +1,7 @@
 //! The student before its first step: an adapter that changes nothing, or the compressed sum of the pool's changes.
 
 use super::MetaTrainError;
-use super::member::Source;
+use super::member::TaskSource;
 use super::recipe::{MetaTrainRecipe, Start};
 use crate::fresh_adapter::{PairShape, fresh_adapter};
 use model::adapter::{Adapter, LowRankPair, MergeInput, MergeMethod, MergeOptions, merge};
@@ -40,13 +40,13 @@ const STUDIED_SUM: f64 = 4.0;
 /// `coefficient(adapter, layer)`.
 pub(super) fn take_sum(
     student: &mut Adapter,
-    sources: &[Source],
+    sources: &[TaskSource],
     rank: usize,
     coefficient: impl Fn(usize, usize) -> f32,
 ) -> Result<(), MetaTrainError> {
     // A single adapter would be taken as it is, whatever its rank: two halves of it are compressed.
     let halves = if sources.len() == 1 { 2 } else { 1 };
-    let scaled = |index: usize, source: &Source| {
+    let scaled = |index: usize, source: &TaskSource| {
         let own = student.pairs.keys().filter_map(|site| {
             let mut own = source.member.adapter.pairs.get(site)?.clone();
             own.scale *= coefficient(index, site.layer);

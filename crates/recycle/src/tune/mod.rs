@@ -128,7 +128,7 @@ pub struct Tuning {
     feature_scale: f32,
     steps_done: u64,
     stopped_early: bool,
-    looks_without_gain: u64,
+    checks_without_gain: u64,
     best: Option<Best>,
     loss_curve: Vec<f64>,
     /// Of training and held-out pictures.
@@ -180,7 +180,7 @@ impl Tuning {
             feature_scale: 0.0,
             steps_done: 0,
             stopped_early: false,
-            looks_without_gain: 0,
+            checks_without_gain: 0,
             best: None,
             loss_curve: Vec::new(),
             tallies: [Tally::default(); 2],
@@ -264,7 +264,7 @@ impl Tuning {
             && (self.steps_done.is_multiple_of(stop.check_every)
                 || self.steps_done == self.total_steps)
         {
-            figures.push(("held_out_cross_entropy", self.look(stop)?));
+            figures.push(("held_out_cross_entropy", self.check_held_out(stop)?));
         }
         if self.is_tuned()
             && let Some(best) = self.best.take()
@@ -372,7 +372,7 @@ impl Tuning {
     }
 
     /// Looks at the held-out pictures, keeps the best state, and decides whether to stop. Gives their cross-entropy.
-    fn look(&mut self, stop: TuneEarlyStop) -> Result<f64, TuneError> {
+    fn check_held_out(&mut self, stop: TuneEarlyStop) -> Result<f64, TuneError> {
         let indices = self.split.held_out.clone();
         let mut tally = Tally::default();
         for part in indices.chunks(PICTURES_AT_ONCE) {
@@ -381,15 +381,15 @@ impl Tuning {
         let cross_entropy = tally.cross_entropy / tally.pictures as f64;
         let lowest = self.best.as_ref().map(|best| best.cross_entropy);
         if lowest.is_none_or(|lowest| cross_entropy < lowest) {
-            self.looks_without_gain = 0;
+            self.checks_without_gain = 0;
             self.best = Some(Best {
                 cross_entropy,
                 parameters: self.parameters.clone(),
             });
         } else {
-            self.looks_without_gain += 1;
+            self.checks_without_gain += 1;
             let before_the_end = self.steps_done < self.total_steps;
-            self.stopped_early = self.looks_without_gain >= stop.patience && before_the_end;
+            self.stopped_early = self.checks_without_gain >= stop.patience && before_the_end;
         }
         Ok(cross_entropy)
     }
@@ -466,7 +466,7 @@ impl Tuning {
         let [steps_done, stopped, without_gain, tallies @ ..] = counters;
         self.steps_done = steps_done;
         self.stopped_early = stopped != 0;
-        self.looks_without_gain = without_gain;
+        self.checks_without_gain = without_gain;
         self.loss_curve = state.f64("loss_curve")?;
         let sums = state.f64("tallies")?;
         let parts = [&self.split.training, &self.split.held_out];
@@ -523,7 +523,7 @@ impl Steps for Tuning {
         let counters = [
             self.steps_done,
             u64::from(self.stopped_early),
-            self.looks_without_gain,
+            self.checks_without_gain,
             training.pictures as u64,
             training.correct as u64,
             held_out.pictures as u64,

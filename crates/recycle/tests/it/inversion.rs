@@ -1,6 +1,7 @@
 //! Inversion on tiny backbones: what it reaches, and that an interruption changes no bit.
 
-use engine::loss::{LeaveOneOut, Metric, Scoring, TokenStatisticsCollector, cross_entropy};
+use engine::distance::Distance;
+use engine::loss::{LeaveOneOut, Scoring, TokenStatisticsCollector, cross_entropy};
 use engine::resnet::ResNet;
 use engine::session::{Input, Pruning, Session, Wanted};
 use model::adapter::Adapter;
@@ -99,7 +100,7 @@ fn leave_one_out(model: &str, outcome: &InversionOutcome, adapter: Option<&Adapt
     };
     let output = session.forward(&input, Wanted::default()).unwrap();
     let scoring = Scoring {
-        metric: Metric::SquaredEuclidean,
+        distance: Distance::SquaredEuclidean,
         temperature: 0.05,
         unit_features: true,
     };

@@ -1,6 +1,7 @@
 //! Meta-training on tiny backbones: what a step is, what it reaches, and that an interruption changes no bit.
 
 use crate::old_state::written_then;
+use engine::distance::Distance;
 use engine::loss::PrototypeScores;
 use engine::session::{Input, Session, Wanted};
 use model::adapter::{Adapter, LowRankPair, Site, Target};
@@ -14,7 +15,6 @@ use recycle::meta_train::{
     MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start, episode_gradients, episode_loss,
 };
 use recycle::pool::{Pool, Provenance};
-use recycle::prototype::Distance;
 use recycle::steps::{StepReport, Steps};
 use std::collections::{BTreeMap, BTreeSet};
 use test_support::fixtures::{MODELS, backbone};

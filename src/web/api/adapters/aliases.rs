@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use store::{AliasKey, AliasMove, Pointed};
+use store::{AliasKey, AliasMove, PointedAdapter};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -34,7 +34,7 @@ struct Alias {
     alias: String,
     /// Only for a default.
     backbone: Option<BackboneIdentity>,
-    adapter: Pointed,
+    adapter: PointedAdapter,
 }
 
 #[derive(Serialize, ToSchema)]

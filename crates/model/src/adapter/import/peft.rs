@@ -1,12 +1,12 @@
 //! A PEFT folder: which tensor is which, what the configuration asks for, and how both go with a backbone.
 
 use super::{
-    BACKBONE_DIGEST_KEY, Checked, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, Source, build, choose,
-    finish_head, labels_in_metadata,
+    BACKBONE_DIGEST_KEY, CheckedLayout, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, ImportInput, build,
+    choose, finish_head, labels_in_metadata,
 };
 use crate::adapter::layer_names::{NameStyle, Reading, module_path, readings, refusal};
 use crate::adapter::peft_config::{PeftConfig, labels_of};
-use crate::adapter::report::{Candidate, ImportReport, TensorEntry, TensorStatus};
+use crate::adapter::report::{BackboneCandidate, ImportReport, TensorEntry, TensorStatus};
 use crate::adapter::{Adapter, Head, HeadInput, Site, Target};
 use crate::backbone::Architecture;
 use crate::tensor_file::TensorFile;
@@ -105,10 +105,10 @@ fn head_role(path: &str) -> Role {
 }
 
 pub(super) fn import(
-    source: &Source<'_, '_>,
+    source: &ImportInput<'_, '_>,
     config: PeftConfig,
     report: &mut ImportReport,
-) -> Option<(Adapter, Candidate)> {
+) -> Option<(Adapter, BackboneCandidate)> {
     let roles: Vec<(&str, Role)> = source.file.names().map(|name| (name, role(name))).collect();
     let digest = config.backbone_digest.as_deref().or_else(|| {
         source
@@ -123,7 +123,7 @@ pub(super) fn import(
             config: &config,
             roles: &roles,
             candidate,
-            checked: Checked::default(),
+            checked: CheckedLayout::default(),
         }
         .run()
     });
@@ -151,12 +151,12 @@ struct Check<'a, 'b> {
     file: &'a TensorFile<'b>,
     config: &'a PeftConfig,
     roles: &'a [(&'a str, Role)],
-    candidate: &'a Candidate,
-    checked: Checked,
+    candidate: &'a BackboneCandidate,
+    checked: CheckedLayout,
 }
 
 impl Check<'_, '_> {
-    fn run(mut self) -> Checked {
+    fn run(mut self) -> CheckedLayout {
         self.check_class();
         let naming = self.naming();
         let mut found: BTreeMap<(Site, Side), String> = BTreeMap::new();
@@ -484,7 +484,7 @@ fn parse_head_input(noted: &str) -> Result<HeadInput, String> {
 }
 
 /// Labels of a model's `config.json` that lies beside the adapter.
-fn labels_in_model_config(source: &Source<'_, '_>) -> Option<Vec<String>> {
+fn labels_in_model_config(source: &ImportInput<'_, '_>) -> Option<Vec<String>> {
     let file = source
         .files
         .iter()
@@ -497,8 +497,8 @@ fn labels_in_model_config(source: &Source<'_, '_>) -> Option<Vec<String>> {
 
 /// A head beside PEFT's files, and its labels.
 fn read_head_file(
-    source: &Source<'_, '_>,
-    candidate: &Candidate,
+    source: &ImportInput<'_, '_>,
+    candidate: &BackboneCandidate,
     report: &mut ImportReport,
 ) -> Option<(Head, Option<Vec<String>>)> {
     let file = source.files.iter().find(|file| file.path == HEAD_FILE)?;

@@ -31,7 +31,7 @@ pub enum Operators {
 
 /// Why a backbone cannot be written as ONNX.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum ExportError {
+pub enum OnnxError {
     #[error(
         "image size {image_size} px is no multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
     )]
@@ -56,12 +56,12 @@ const LARGEST_MODEL_BYTES: usize = i32::MAX as usize - (16 << 20);
 /// LayerNorm; for CLIP, whose final LayerNorm belongs to the pooled token, before it).
 ///
 /// # Errors
-/// [`ExportError`] where the image size does not fit the patch or the weights do not fit a file.
+/// [`OnnxError`] where the image size does not fit the patch or the weights do not fit a file.
 pub fn export(
     backbone: &Backbone,
     image_size: usize,
     operators: Operators,
-) -> Result<Vec<u8>, ExportError> {
+) -> Result<Vec<u8>, OnnxError> {
     export_with_adapters(backbone, image_size, operators, &[])
 }
 
@@ -76,17 +76,17 @@ pub fn export_with_adapters(
     image_size: usize,
     operators: Operators,
     adapted: &[Target],
-) -> Result<Vec<u8>, ExportError> {
+) -> Result<Vec<u8>, OnnxError> {
     let config = &backbone.config;
     let patch_size = config.patch_size;
-    let grid = config.grid(image_size).ok_or(ExportError::ImageSize {
+    let grid = config.grid(image_size).ok_or(OnnxError::ImageSize {
         image_size,
         patch_size,
         nearest: ((image_size + patch_size / 2) / patch_size).max(1) * patch_size,
     })?;
     let bytes = 4 * backbone.weights.parameter_count();
     if bytes > LARGEST_MODEL_BYTES {
-        return Err(ExportError::TooLarge { bytes });
+        return Err(OnnxError::TooLarge { bytes });
     }
     let exporter = Exporter {
         graph: Graph::default(),

@@ -4,7 +4,7 @@ use super::export::{Exporter, Operators, SLOT_INPUT, lora_inputs};
 use super::graph::{Attribute, Axis, MICROSOFT, Value};
 use crate::backbone::Target;
 use crate::backbone::config::Activation;
-use crate::backbone::weights::{Affine, LayerWeights, Linear};
+use crate::backbone::weights::{LayerNorm, LayerWeights, Linear};
 use crate::tensor::Tensor;
 
 impl Exporter<'_> {
@@ -15,7 +15,7 @@ impl Exporter<'_> {
         layer: &LayerWeights,
         hidden: &str,
         normed: &str,
-        (next_name, next_norm): (String, &Affine),
+        (next_name, next_norm): (String, &LayerNorm),
     ) -> (Value, Value) {
         let name = |part: &str| format!("layers.{index}.{part}");
         let context = match self.operators {
@@ -58,7 +58,7 @@ impl Exporter<'_> {
         [a, b]: [&str; 2],
         bias: Option<Value>,
         norm_name: &str,
-        norm: &Affine,
+        norm: &LayerNorm,
     ) -> (Value, Value) {
         if self.operators == Operators::Standard {
             let mut sum = b.to_owned();
@@ -216,7 +216,7 @@ impl Exporter<'_> {
         )
     }
 
-    pub(super) fn layer_norm(&mut self, name: &str, norm: &Affine, x: &str) -> Value {
+    pub(super) fn layer_norm(&mut self, name: &str, norm: &LayerNorm, x: &str) -> Value {
         let [weight, bias] = self.affine(name, norm);
         self.graph.node_with(
             name,
@@ -230,7 +230,7 @@ impl Exporter<'_> {
         )
     }
 
-    fn affine(&mut self, name: &str, norm: &Affine) -> [Value; 2] {
+    fn affine(&mut self, name: &str, norm: &LayerNorm) -> [Value; 2] {
         [("weight", &norm.weight), ("bias", &norm.bias)].map(|(part, values)| {
             self.graph
                 .constant(&format!("{name}.{part}"), values.shape(), values.data())
