@@ -6,13 +6,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The kinds that do not merge; those before and after the merges, as they are shown.
 macro_rules! method_kinds {
     ({ $($(#[$first_doc:meta])* $first:ident = $first_name:literal, $first_title:literal;)+ } merges
      { $($(#[$last_doc:meta])* $last:ident = $last_name:literal, $last_title:literal;)+ }) => {
         /// A way to classify the pictures of a task.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "&'static str")]
         pub enum MethodKind {
             $($(#[$first_doc])* $first,)+
@@ -133,6 +136,22 @@ pub struct Method {
     pub kind: MethodKind,
     pub scale: Option<f64>,
 }
+
+/// In JSON it is a text.
+impl PartialSchema for Method {
+    fn schema() -> RefOr<Schema> {
+        let names = MethodKind::ALL.map(MethodKind::name).join(", ");
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(format!(
+                "One of {names}; of a merge besides average perhaps with its factor, such as `sum:0.33`."
+            )))
+            .examples(["adapter", "sum:0.33"])
+            .into()
+    }
+}
+
+impl ToSchema for Method {}
 
 impl From<MethodKind> for Method {
     fn from(kind: MethodKind) -> Self {

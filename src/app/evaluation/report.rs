@@ -5,9 +5,10 @@ use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How well methods do on the same tasks.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationReport {
     #[serde(flatten)]
     pub shape: EpisodeShape,
@@ -31,7 +32,7 @@ pub struct EvaluationReport {
 }
 
 /// One method.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MethodReport {
     pub name: MethodKind,
     /// `name:version`
@@ -53,14 +54,14 @@ pub struct MethodReport {
 }
 
 /// A mean over tasks with half the width of its 95 % interval.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
     pub mean: f64,
     pub ci95: f64,
 }
 
 /// The sum of all adapters, and of all but one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaveOneOutReport {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
@@ -72,7 +73,7 @@ pub struct LeaveOneOutReport {
 }
 
 /// What one adapter adds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeftOut {
     /// `name:version`
     pub adapter: String,
@@ -82,7 +83,7 @@ pub struct LeftOut {
 }
 
 /// How adapters were merged.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MergeReport {
     #[serde(alias = "factor")]
     pub scale: f64,
@@ -96,7 +97,7 @@ pub struct MergeReport {
 }
 
 /// Where a scale comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleSource {
     Given,
@@ -107,7 +108,7 @@ pub enum ScaleSource {
 }
 
 /// A scale, and the accuracy on synthetic tasks with it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct TriedScale {
     #[serde(alias = "factor")]
     pub scale: f64,
@@ -115,7 +116,7 @@ pub struct TriedScale {
 }
 
 /// How the adapter of each task was tuned.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TuningReport {
     pub steps: u64,
     pub rank: usize,

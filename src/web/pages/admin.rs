@@ -6,38 +6,21 @@ use crate::app::evaluation::MethodKind;
 use crate::web::WebState;
 use crate::web::api::MOST_REAL_PICTURES;
 use crate::web::limits::Gate;
-use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use minijinja::{Value, context};
 use model::adapter::MergeMethod;
 use serde_json::json;
 
-/// Each page: its address and its template. The frame of one thing is the same for all of its kind: its script reads from the address
-/// which one it is.
-const PAGES: [(&str, &str); 9] = [
-    ("/admin/adapters", "admin/adapters.html"),
-    ("/admin/adapters/{reference}", "admin/adapter.html"),
-    ("/admin/jobs", "admin/jobs.html"),
-    ("/admin/jobs/{id}", "admin/job.html"),
-    ("/admin/recycle", "admin/recycle.html"),
-    ("/admin/compare", "admin/compare.html"),
-    ("/admin/compare/{id}", "admin/comparison.html"),
-    ("/admin/pools", "admin/pools.html"),
-    ("/admin/pools/{id}", "admin/pool.html"),
-];
-
-pub fn router() -> Router<WebState> {
-    PAGES
-        .into_iter()
-        .fold(Router::new(), |router, (address, template)| {
-            let page = async move |State(gate): State<Gate>, request: HeaderMap| -> Response {
-                document(&request, template, values(gate.limits.max_body_bytes))
-            };
-            router.route(address, get(page))
-        })
+/// The page of this template. The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
+pub fn page(template: &'static str) -> MethodRouter<WebState> {
+    get(
+        async move |State(gate): State<Gate>, request: HeaderMap| -> Response {
+            document(&request, template, values(gate.limits.max_body_bytes))
+        },
+    )
 }
 
 /// What the pages are told: the most bytes that the server takes at once, the most pictures that a pool is compared with, the ways to
@@ -99,13 +82,11 @@ mod tests {
                 &["pool", "quality", "real_pictures", "image_grid", "confirm"],
             ),
         ];
-        PAGES
-            .iter()
-            .map(|(_, template)| {
-                let of_page = scripts.iter().find(|(name, _)| name == template);
-                let (_, scripts) = of_page.expect("a page with its scripts");
+        scripts
+            .into_iter()
+            .map(|(template, scripts)| {
                 let html = templates::render(template, values(1)).expect("a page");
-                (html, *scripts)
+                (html, scripts)
             })
             .collect()
     }

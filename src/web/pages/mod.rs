@@ -2,31 +2,21 @@
 //! Knows the backbone's preprocessing (to draw over the right part of a picture); classifies nothing itself,
 //! the page calls the REST interface like every other client.
 
-mod admin;
+pub(super) mod admin;
 mod file_list;
 mod files;
 mod headers;
 mod templates;
 
-use super::{ApiError, WebState, problem};
+use super::{ApiError, problem};
 use crate::app::App;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use headers::Caching;
 use minijinja::{Value, context};
 use model::backbone::{Preprocess, ResizeTarget};
 use std::sync::Arc;
-
-/// The pages and their files.
-pub fn router() -> Router<WebState> {
-    Router::new()
-        .route("/", get(index))
-        .route("/static/{digest}/{*path}", get(page_file))
-        .merge(admin::router())
-}
 
 /// The answer to an address that does not exist: a page for people, a problem for programs.
 pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
@@ -41,7 +31,7 @@ pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
     }
 }
 
-async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
+pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
     let values = index_values(
         app.limits.max_bytes,
         seen_centre(&app.backbone.preprocess),
@@ -74,7 +64,10 @@ fn not_found() -> Response {
     }
 }
 
-async fn page_file(Path((digest, path)): Path<(String, String)>, request: HeaderMap) -> Response {
+pub async fn page_file(
+    Path((digest, path)): Path<(String, String)>,
+    request: HeaderMap,
+) -> Response {
     let Some(file) = files::find(&path) else {
         return not_found();
     };
