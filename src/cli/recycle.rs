@@ -11,9 +11,10 @@ use crate::base64_bytes::Base64Bytes;
 use crate::jobs::{self, RecipeFile, RecycleEstimate, RecycleOutcome, RecycleRequest};
 use ::recycle::inversion::InversionRecipe;
 use ::recycle::layers::Layers;
-use ::recycle::meta_train::{FactorRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
+use ::recycle::meta_train::{MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
 use ::recycle::over_preset::OverPreset;
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use store::{Name, Retention};
 
@@ -153,6 +154,7 @@ impl Recycle {
         let mut request = RecycleRequest {
             name: self.name.clone(),
             retention: self.retention,
+            use_failed_images: self.use_failed_images,
             dry_run: self.dry_run,
             validation: folder_as_zip(self.validation.as_deref())?,
             real: folder_as_zip(self.real.as_deref())?,
@@ -226,15 +228,15 @@ impl Recycle {
     fn meta_training(&self) -> Result<MetaTrainRecipe, CliError> {
         let recipe: MetaTrainRecipe = preset_or_file(&self.recipe)?;
         let start = self.start()?;
-        let factors = match self.learn_factors {
+        let merge_coefficients = match self.merge_coefficients {
             Some(0) => None,
-            Some(steps) => Some(FactorRecipe {
+            Some(steps) => Some(MergeCoefficientRecipe {
                 steps,
-                ..FactorRecipe::default()
+                ..MergeCoefficientRecipe::default()
             }),
             // A start from zero has no sum.
             None if start == Some(Start::Zero) => None,
-            None => recipe.factors,
+            None => recipe.merge_coefficients,
         };
         Ok(MetaTrainRecipe {
             episodes: self.episodes.unwrap_or(recipe.episodes),
@@ -247,7 +249,7 @@ impl Recycle {
             shots: self.shots.unwrap_or(recipe.shots),
             sparsity: self.sparsity.unwrap_or(recipe.sparsity),
             start: start.unwrap_or(recipe.start),
-            factors,
+            merge_coefficients,
             ..recipe
         })
     }

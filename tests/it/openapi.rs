@@ -148,7 +148,7 @@ fn check_limits<R: Recipe>(name: &str, validate: impl Fn(&R) -> Result<(), Recip
     }
     assert!(checked >= 10, "{name}: {checked}");
     let presets = of_request["preset"]["enum"].as_array().unwrap();
-    assert_eq!(presets.len(), R::PRESETS.len());
+    assert_eq!(presets.len(), R::presets().len());
     assert!(
         root["components"]["schemas"][request]
             .get("required")

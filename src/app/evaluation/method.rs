@@ -15,7 +15,7 @@ macro_rules! method_kinds {
     ({ $($(#[$first_doc:meta])* $first:ident = $first_name:literal, $first_title:literal;)+ } merges
      { $($(#[$last_doc:meta])* $last:ident = $last_name:literal, $last_title:literal;)+ }) => {
         /// A way to classify the pictures of a task.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "&'static str")]
         pub enum MethodKind {
             $($(#[$first_doc])* $first,)+
@@ -137,14 +137,28 @@ pub struct Method {
     pub scale: Option<f64>,
 }
 
+/// In JSON it is its name.
+impl PartialSchema for MethodKind {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A way to classify the pictures of a task."))
+            .enum_values(Some(Self::all().map(Self::name)))
+            .into()
+    }
+}
+
+impl ToSchema for MethodKind {}
+
 /// In JSON it is a text.
 impl PartialSchema for Method {
     fn schema() -> RefOr<Schema> {
-        let names = MethodKind::ALL.map(MethodKind::name).join(", ");
+        let names: Vec<&str> = MethodKind::all().map(MethodKind::name).collect();
+        let names = names.join(", ");
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(format!(
-                "One of {names}; of a merge besides average perhaps with its factor, such as `sum:0.33`."
+                "One of {names}; of a merge besides average perhaps with its scale, such as `sum:0.33`."
             )))
             .examples(["adapter", "sum:0.33"])
             .into()

@@ -40,6 +40,9 @@ pub struct RecycleRequest {
     /// How the meta-LoRA is measured on `pictures` and `archive`; only with these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationRecipe>,
+    /// Learn also from images that did not come out, whose adapter recognises less than 90 % of them.
+    #[serde(default)]
+    pub use_failed_images: bool,
     /// Times a few steps and says what it would cost, without making anything.
     #[serde(default)]
     pub dry_run: bool,

@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 /// or `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(deny_unknown_fields)]
 pub struct InversionRecipe {
     /// What is optimised: `pixels` or `fourier`.

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 /// `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(deny_unknown_fields)]
 pub struct MetaTrainRecipe {
     /// Rank of each low-rank pair.
