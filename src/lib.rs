@@ -2,6 +2,7 @@
 //! tuning-free few-shot image classification. `docs/ARCHITECTURE.md` shows the rooms and which way they depend.
 
 pub mod app;
+pub mod base64_bytes;
 pub mod cli;
 pub mod inference;
 pub mod jobs;

@@ -89,7 +89,7 @@ def main():
             idle = measure("idle")
             recipe = json.dumps({"steps": 100000, "batch_size": 64}).encode()
             job, job_type = form([("name", None, b"load"), ("recipe", None, recipe), ("archive", "pictures.zip", archive.getvalue())])
-            address = f"/api/v1/jobs/{server.call('/api/v1/jobs', job, job_type)['id']}"
+            address = f"/api/v1/jobs/{server.call('/api/v1/jobs/tune', job, job_type)['jobs'][0]['id']}"
             while (state := server.call(address))["state"] != "running" or not state["progress"]:
                 if state["state"] not in ("queued", "running"):
                     sys.exit(f"the job ended early: {state}")

@@ -2,11 +2,14 @@
 
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::Common;
-use super::{CliError, preset_or_file, prior_files};
-use crate::jobs::JobRequest;
+use super::{CliError, attached, attached_statistics, preset_or_file, retention, word};
+use crate::jobs::{self, InvertRequest};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use engine::image_parameters::Parametrisation;
+use recycle::inversion::{InversionEarlyStop, InversionRecipe};
+use recycle::over_preset::OverPreset;
 use std::path::PathBuf;
+use store::Retention;
 
 #[derive(Debug, Args)]
 #[command(
@@ -38,14 +41,14 @@ pub struct Invert {
     #[arg(long, value_name = "S")]
     steps: Option<u64>,
     /// pixels or fourier
-    #[arg(long, value_name = "KIND")]
-    parametrisation: Option<String>,
+    #[arg(long, value_name = "KIND", value_parser = word::<Parametrisation>)]
+    parametrisation: Option<Parametrisation>,
     /// Learning rate
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Drop this share of the patches inside this layer, e.g. 4:0.75; may be given several times
-    #[arg(long, value_name = "LAYER:RATIO", value_delimiter = ',')]
-    prune: Vec<String>,
+    #[arg(long, value_name = "LAYER:RATIO", value_delimiter = ',', value_parser = layer_and_ratio)]
+    prune: Vec<(usize, f64)>,
     /// Note only this share of each image's patches as kept
     #[arg(long, value_name = "SHARE")]
     keep_ratio: Option<f64>,
@@ -72,95 +75,75 @@ pub struct Invert {
     #[arg(long)]
     early_stop: bool,
     /// keep, or after-meta-training to delete the images once they have been used
-    #[arg(long, value_name = "WHEN", default_value = "keep")]
-    retention: String,
+    #[arg(long, value_name = "WHEN", default_value = "keep", value_parser = retention)]
+    retention: Retention,
     #[command(flatten)]
     runner: RunnerArguments,
 }
 
 impl Invert {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let retention = match self.retention.replace('-', "_").as_str() {
-            "memory_only" => {
-                return Err(CliError::usage(
-                    "images that are kept in memory alone would be gone when this command ends",
-                )
-                .hint("choose --retention after-meta-training, or ask a running server for them over REST or on its page"));
-            }
-            other => other.to_owned(),
+        if self.retention == Retention::MemoryOnly {
+            return Err(CliError::usage(
+                "images that are kept in memory alone would be gone when this command ends",
+            )
+            .hint("choose --retention after-meta-training, or ask a running server for them over REST or on its page"));
+        }
+        let request = InvertRequest {
+            adapters: self.adapters.clone(),
+            retention: self.retention,
+            recipe: OverPreset(self.recipe()?),
+            batch_norm: attached(self.batch_norm.as_deref())?,
+            token_statistics: attached_statistics(self.token_statistics.as_deref())?,
+            ..InvertRequest::default()
         };
-        let files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
-        let mut parameters = Map::new();
-        parameters.insert("adapters".into(), json!(self.adapters));
-        parameters.insert("retention".into(), retention.into());
-        parameters.insert("recipe".into(), Value::Object(self.recipe()?));
-        let request = JobRequest {
-            kind: "invert".into(),
-            parameters,
-            files,
-            ..JobRequest::default()
-        };
-        submit_and_watch(common, request, self.runner.options(common)).map(|_| ())
+        submit_and_watch::<jobs::Invert>(common, request, self.runner.options(common)).map(|_| ())
     }
 
-    fn recipe(&self) -> Result<Map<String, Value>, CliError> {
-        let mut recipe = preset_or_file(&self.recipe, &["hard", "fast", "paper"])?;
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                recipe.insert(name.into(), value);
-            }
-        };
-        set("seed", self.seed.map(Value::from));
-        set("against", self.against.clone().map(Value::from));
-        set("images_per_class", self.images_per_class.map(Value::from));
-        set("steps", self.steps.map(Value::from));
-        set(
-            "parametrisation",
-            self.parametrisation.clone().map(Value::from),
-        );
-        set("learning_rate", self.learning_rate.map(Value::from));
-        set("keep_ratio", self.keep_ratio.map(Value::from));
-        set("image_size", self.side.map(Value::from));
-        set("early_stop", self.early_stop.then(|| json!({})));
-        if !self.prune.is_empty() {
-            set("pruning", Some(Value::Object(pruning(&self.prune)?)));
+    fn recipe(&self) -> Result<InversionRecipe, CliError> {
+        let mut recipe: InversionRecipe = preset_or_file(&self.recipe)?;
+        let names_other_prior = self.token_statistics.is_some() || self.total_variation.is_some();
+        let priors = &mut recipe.priors;
+        // The published recipe's own prior would need a file.
+        if names_other_prior && self.batch_norm.is_none() && self.recipe == "paper" {
+            priors.batch_norm = 0.0;
         }
-        if let Some(priors) = self.priors(recipe.get("priors")) {
-            recipe.insert("priors".into(), priors);
+        // A file is given to be used.
+        if self.batch_norm.is_some() && priors.batch_norm == 0.0 {
+            priors.batch_norm = 1.0;
         }
-        Ok(recipe)
-    }
-
-    /// The priors of a recipe with the weights that flags give.
-    fn priors(&self, own: Option<&Value>) -> Option<Value> {
-        let mut priors = own.and_then(Value::as_object).cloned().unwrap_or_default();
-        if self.batch_norm.is_some() {
-            priors.entry("batch_norm").or_insert(json!(1.0));
-        }
-        if self.token_statistics.is_some() {
-            priors.entry("token_statistics").or_insert(json!(1.0));
+        if self.token_statistics.is_some() && priors.token_statistics == 0.0 {
+            priors.token_statistics = 1.0;
         }
         if let Some(weight) = self.total_variation {
-            priors.insert("total_variation".into(), json!(weight));
+            priors.total_variation = weight;
         }
-        (!priors.is_empty()).then_some(Value::Object(priors))
+        if !self.prune.is_empty() {
+            recipe.pruning = self.prune.iter().copied().collect();
+        }
+        Ok(InversionRecipe {
+            seed: self.seed.unwrap_or(recipe.seed),
+            against: self.against.clone().or(recipe.against),
+            images_per_class: self.images_per_class.unwrap_or(recipe.images_per_class),
+            steps: self.steps.unwrap_or(recipe.steps),
+            parametrisation: self.parametrisation.unwrap_or(recipe.parametrisation),
+            learning_rate: self.learning_rate.unwrap_or(recipe.learning_rate),
+            keep_ratio: self.keep_ratio.or(recipe.keep_ratio),
+            image_size: self.side.or(recipe.image_size),
+            early_stop: match self.early_stop {
+                true => Some(InversionEarlyStop::default()),
+                false => recipe.early_stop,
+            },
+            ..recipe
+        })
     }
 }
 
-fn pruning(arguments: &[String]) -> Result<Map<String, Value>, CliError> {
-    arguments
-        .iter()
-        .map(|argument| {
-            let parsed = argument.split_once(':').and_then(|(layer, ratio)| {
-                let layer: usize = layer.trim().parse().ok()?;
-                let ratio: f64 = ratio.trim().parse().ok()?;
-                Some((layer.to_string(), json!(ratio)))
-            });
-            parsed.ok_or_else(|| {
-                CliError::usage(format!(
-                    "--prune {argument} is no LAYER:RATIO, such as 4:0.75"
-                ))
-            })
-        })
-        .collect()
+fn layer_and_ratio(argument: &str) -> Result<(usize, f64), String> {
+    let parsed = argument.split_once(':').and_then(|(layer, ratio)| {
+        let layer: usize = layer.trim().parse().ok()?;
+        let ratio: f64 = ratio.trim().parse().ok()?;
+        Some((layer, ratio))
+    });
+    parsed.ok_or_else(|| format!("\"{argument}\" is no LAYER:RATIO, such as 4:0.75"))
 }

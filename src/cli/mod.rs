@@ -24,12 +24,16 @@ mod verify;
 
 pub use error::CliError;
 
+use crate::base64_bytes::Base64Bytes;
+use ::recycle::over_preset::Recipe;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use options::Common;
-use std::collections::BTreeMap;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
+use store::Retention;
 
 /// Classify pictures from a few examples, and recycle LoRA adapters into one meta-LoRA.
 #[derive(Debug, Parser)]
@@ -126,23 +130,29 @@ fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
     name.filter(|_| is_typed).map(String::as_str)
 }
 
-/// `all`, `last-6` and the like as they are; `0,1,2` as a list of numbers.
-fn number_list(text: &str) -> serde_json::Value {
-    let numbers: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    numbers.map_or_else(|_| text.into(), serde_json::Value::from)
+/// A recipe by the name of one of its presets, or from a JSON file with its fields.
+fn preset_or_file<R: Recipe>(chosen: &str) -> Result<R, CliError> {
+    let json = if R::PRESETS.contains(&chosen) {
+        json!({ "preset": chosen })
+    } else {
+        serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
+            CliError::user(format!("{chosen} is no recipe: {error}"))
+                .hint("a recipe is a JSON object, such as {\"preset\": \"fast\", \"seed\": 1}")
+        })?
+    };
+    R::from_json(&json).map_err(|error| CliError::user(error.to_string()))
 }
 
-/// A recipe by the name of one of `presets`, or from a JSON file with its fields.
-fn preset_or_file(
-    chosen: &str,
-    presets: &[&str],
-) -> Result<serde_json::Map<String, serde_json::Value>, CliError> {
-    if presets.contains(&chosen) {
-        return Ok(std::iter::once(("preset".to_owned(), chosen.into())).collect());
-    }
-    serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
-        CliError::user(format!("{chosen} is no recipe: {error}"))
-            .hint("a recipe is a JSON object, such as {\"preset\": \"fast\", \"seed\": 1}")
+/// A value that is one of some words, as JSON has it.
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(json!(text)).map_err(|error| error.to_string())
+}
+
+/// How long images are kept; words of the command line have hyphens.
+fn retention(text: &str) -> Result<Retention, String> {
+    let words = text.replace('-', "_");
+    words.parse().map_err(|_| {
+        format!("\"{text}\" is no retention: keep, after-meta-training or memory-only")
     })
 }
 
@@ -153,15 +163,13 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
 /// In place of a file of token statistics: those inside the program.
 const SHIPPED_STATISTICS: &str = "shipped";
 
-/// Files of priors, by the parts of a request that they are.
-fn prior_files(
-    batch_norm: Option<&Path>,
-    token_statistics: Option<&Path>,
-) -> Result<BTreeMap<String, Vec<u8>>, CliError> {
-    let own = token_statistics.filter(|path| path.as_os_str() != SHIPPED_STATISTICS);
-    [("batch_norm", batch_norm), ("token_statistics", own)]
-        .into_iter()
-        .filter_map(|(part, path)| Some((part.to_owned(), path?)))
-        .map(|(part, path)| Ok((part, read_file(path)?)))
-        .collect()
+/// A file as a request carries it.
+fn attached(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
+    path.map(|path| read_file(path).map(Base64Bytes))
+        .transpose()
+}
+
+/// The file of token statistics, unless the word for those inside the program stands there.
+fn attached_statistics(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
+    attached(path.filter(|path| path.as_os_str() != SHIPPED_STATISTICS))
 }

@@ -3,13 +3,19 @@
 use super::evaluate::print_table;
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::{Common, print_line};
-use super::{CliError, images, number_list, preset_or_file, prior_files, read_file};
-use crate::app::evaluation::{EvaluationRecipe, EvaluationReport, Method};
-use crate::jobs::JobRequest;
+use super::{
+    CliError, attached, attached_statistics, images, preset_or_file, read_file, retention,
+};
+use crate::app::evaluation::{EvaluationRecipe, Method};
+use crate::base64_bytes::Base64Bytes;
+use crate::jobs::{self, RecipeFile, RecycleEstimate, RecycleOutcome, RecycleRequest};
+use ::recycle::inversion::InversionRecipe;
+use ::recycle::layers::Layers;
+use ::recycle::meta_train::{FactorRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
+use ::recycle::over_preset::OverPreset;
 use clap::Args;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use store::{Name, Retention};
 
 #[derive(Debug, Args)]
 #[command(
@@ -36,7 +42,7 @@ pub struct Recycle {
     adapters: Vec<String>,
     /// Name of the meta-LoRA in the registry
     #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
-    name: Option<String>,
+    name: Option<Name>,
     /// Of meta-training: fast, paper, or a JSON file with a recipe's fields
     #[arg(long, value_name = "RECIPE", default_value = "fast")]
     recipe: String,
@@ -48,16 +54,16 @@ pub struct Recycle {
     episodes: Option<u64>,
     /// Layers that get factors: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
-    layers: Option<String>,
+    layers: Option<Layers>,
     /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
-    #[arg(long, value_name = "SHARE")]
-    sparsity: Option<String>,
+    #[arg(long, value_name = "SHARE", value_parser = sparsity)]
+    sparsity: Option<Sparsity>,
     /// Classes of a task (default: 5)
     #[arg(long, value_name = "WAY")]
     way: Option<usize>,
     /// Support images of a class, a number or a range such as 1-5 (default: 1)
-    #[arg(long, value_name = "K")]
-    shots: Option<String>,
+    #[arg(long, value_name = "K", value_parser = shots)]
+    shots: Option<Shots>,
     /// Rank of the factors (default: 16, in paper 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
@@ -89,8 +95,8 @@ pub struct Recycle {
     #[arg(long, value_name = "FILE")]
     token_statistics: Option<PathBuf>,
     /// keep, after-meta-training or memory-only: how long the images are kept
-    #[arg(long, value_name = "WHEN", default_value = "keep")]
-    retention: String,
+    #[arg(long, value_name = "WHEN", default_value = "keep", value_parser = retention)]
+    retention: Retention,
     /// The same seed gives the same images and the same meta-LoRA, on the same number of threads
     #[arg(long, env = "LORA_RECYCLE_SEED")]
     seed: Option<u64>,
@@ -141,125 +147,113 @@ pub struct Recycle {
 impl Recycle {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         let mut runner = self.runner.options(common);
-        let mut parameters = match &self.from_recipe {
+        let mut request = RecycleRequest {
+            name: self.name.clone(),
+            retention: self.retention,
+            dry_run: self.dry_run,
+            validation: folder_as_zip(self.validation.as_deref())?,
+            real: folder_as_zip(self.real.as_deref())?,
+            batch_norm: attached(self.batch_norm.as_deref())?,
+            token_statistics: attached_statistics(self.token_statistics.as_deref())?,
+            ..RecycleRequest::default()
+        };
+        match &self.from_recipe {
             Some(path) => {
                 let file = recipe_file(path)?;
                 if runner.threads == 0 {
                     // The last bits depend on it.
-                    let threads = file["threads"].as_u64().unwrap_or(0);
-                    runner.threads = usize::try_from(threads).unwrap_or(0);
+                    runner.threads = file.threads;
                 }
-                Map::from_iter([("recipe_file".to_owned(), file)])
+                request.recipe_file = Some(file);
             }
-            None => Map::from_iter([
-                ("adapters".to_owned(), json!(self.adapters)),
-                ("recipe".to_owned(), Value::Object(self.meta_training()?)),
-                ("inversion".to_owned(), Value::Object(self.inversion()?)),
-            ]),
-        };
-        if let Some(name) = &self.name {
-            parameters.insert("name".into(), name.as_str().into());
+            None => {
+                request.adapters.clone_from(&self.adapters);
+                request.recipe = Some(OverPreset(self.meta_training()?));
+                request.inversion = Some(OverPreset(self.inversion()?));
+            }
         }
-        parameters.insert("retention".into(), self.retention.replace('-', "_").into());
-        if self.dry_run {
-            parameters.insert("dry_run".into(), true.into());
-        }
-        let mut images = Vec::new();
         if let Some(folder) = &self.evaluate {
-            images = images::labelled_files(folder, &[])?;
-            let usual = EvaluationRecipe::default();
-            let recipe = EvaluationRecipe {
-                methods: self.evaluate_methods.clone(),
-                tasks: self.evaluate_tasks.unwrap_or(usual.tasks),
-                way: self.evaluate_way.unwrap_or(usual.way),
-                shot: self.evaluate_shot.unwrap_or(usual.shot),
-                queries: self.evaluate_queries.unwrap_or(usual.queries),
-                ..usual
-            };
-            parameters.insert("evaluation".into(), json!(recipe));
+            request.pictures = images::labelled_files(folder, &[])?;
+            request.evaluation = Some(self.evaluation());
         }
-        let mut files = prior_files(self.batch_norm.as_deref(), self.token_statistics.as_deref())?;
-        let folders = [("validation", &self.validation), ("real", &self.real)];
-        for (part, folder) in folders {
-            if let Some(folder) = folder {
-                let pictures = images::labelled_files(folder, &[])?;
-                files.insert(part.into(), images::zip_of(pictures)?);
+        let jobs = submit_and_watch::<jobs::Recycle>(common, request, runner)?;
+        let outcome = jobs.first().map(jobs::outcome::<jobs::Recycle>).transpose();
+        let outcome = outcome.map_err(|error| {
+            CliError::internal(format!("the result of the job cannot be read: {error}"))
+        })?;
+        match outcome.flatten() {
+            None => Ok(()),
+            Some(RecycleOutcome::Estimated(_)) if common.json => Ok(()),
+            Some(RecycleOutcome::Estimated(estimate)) => print_estimate(&estimate),
+            Some(RecycleOutcome::Made(result)) => {
+                let made = &result.made;
+                if let (Some(path), Some(file)) = (&self.save_recipe, &made.recipe_file) {
+                    write_recipe(path, file)?;
+                }
+                if made.is_as_expected == Some(false) {
+                    return Err(CliError::user(
+                        "the meta-LoRA was made, but it is not that of the recipe file",
+                    )
+                    .hint(
+                        "`lora-recycle jobs show` has the reason; the number of threads must be the same",
+                    ));
+                }
+                let figures = made.figures.as_ref();
+                match figures.and_then(|figures| figures.evaluation.as_ref()) {
+                    Some(report) if !common.json => print_table(report),
+                    _ => Ok(()),
+                }
             }
-        }
-        let request = JobRequest {
-            kind: "recycle".into(),
-            parameters,
-            images,
-            files,
-            ..JobRequest::default()
-        };
-        let jobs = submit_and_watch(common, request, runner)?;
-        let result = jobs.first().and_then(|job| job.result.as_ref());
-        let Some(result) = result else {
-            return Ok(());
-        };
-        if let Some(path) = &self.save_recipe {
-            write_recipe(path, &result["recipe_file"])?;
-        }
-        if result["is_as_expected"] == false {
-            return Err(CliError::user(
-                "the meta-LoRA was made, but it is not that of the recipe file",
-            )
-            .hint(
-                "`lora-recycle jobs show` has the reason; the number of threads must be the same",
-            ));
-        }
-        if common.json {
-            return Ok(());
-        }
-        if self.dry_run {
-            return print_estimate(result);
-        }
-        match &result["figures"]["evaluation"] {
-            Value::Null => Ok(()),
-            report => print_report(report),
         }
     }
 
-    fn meta_training(&self) -> Result<Map<String, Value>, CliError> {
-        let mut recipe = preset_or_file(&self.recipe, &["fast", "paper"])?;
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                recipe.insert(name.into(), value);
-            }
-        };
-        set("episodes", self.episodes.map(Value::from));
-        set("layers", self.layers.as_deref().map(number_list));
-        set("way", self.way.map(Value::from));
-        set("rank", self.rank.map(Value::from));
-        set("share_of_mixed_episodes", self.mixed.map(Value::from));
-        set("learning_rate", self.learning_rate.map(Value::from));
-        set("seed", self.seed.map(Value::from));
-        set("shots", self.shots.as_deref().map(shots).transpose()?);
-        let sparsity = self.sparsity.as_deref();
-        set(
-            "sparsity",
-            sparsity.map(|text| {
-                text.parse::<f64>()
-                    .map_or_else(|_| json!(text), |share| json!(share))
-            }),
-        );
-        set("start", self.start()?);
-        set(
-            "factors",
-            self.learn_factors.map(|steps| match steps {
-                0 => Value::Null,
-                steps => json!({ "steps": steps }),
-            }),
-        );
-        Ok(recipe)
+    /// How the meta-LoRA is measured on the pictures of --evaluate.
+    fn evaluation(&self) -> EvaluationRecipe {
+        let usual = EvaluationRecipe::default();
+        EvaluationRecipe {
+            methods: self.evaluate_methods.clone(),
+            tasks: self.evaluate_tasks.unwrap_or(usual.tasks),
+            way: self.evaluate_way.unwrap_or(usual.way),
+            shot: self.evaluate_shot.unwrap_or(usual.shot),
+            queries: self.evaluate_queries.unwrap_or(usual.queries),
+            ..usual
+        }
     }
 
-    fn start(&self) -> Result<Option<Value>, CliError> {
+    fn meta_training(&self) -> Result<MetaTrainRecipe, CliError> {
+        let recipe: MetaTrainRecipe = preset_or_file(&self.recipe)?;
+        let start = self.start()?;
+        let factors = match self.learn_factors {
+            Some(0) => None,
+            Some(steps) => Some(FactorRecipe {
+                steps,
+                ..FactorRecipe::default()
+            }),
+            // A start from zero has no sum.
+            None if start == Some(Start::Zero) => None,
+            None => recipe.factors,
+        };
+        Ok(MetaTrainRecipe {
+            episodes: self.episodes.unwrap_or(recipe.episodes),
+            layers: self.layers.clone().unwrap_or(recipe.layers),
+            way: self.way.unwrap_or(recipe.way),
+            rank: self.rank.unwrap_or(recipe.rank),
+            share_of_mixed_episodes: self.mixed.unwrap_or(recipe.share_of_mixed_episodes),
+            learning_rate: self.learning_rate.unwrap_or(recipe.learning_rate),
+            seed: self.seed.unwrap_or(recipe.seed),
+            shots: self.shots.unwrap_or(recipe.shots),
+            sparsity: self.sparsity.unwrap_or(recipe.sparsity),
+            start: start.unwrap_or(recipe.start),
+            factors,
+            ..recipe
+        })
+    }
+
+    fn start(&self) -> Result<Option<Start>, CliError> {
         match (self.start.as_deref(), self.factor) {
             (None, None) => Ok(None),
-            (Some("zero"), None) => Ok(Some("zero".into())),
-            (None | Some("merge"), factor) => Ok(Some(json!({"merge": {"factor": factor}}))),
+            (Some("zero"), None) => Ok(Some(Start::Zero)),
+            (None | Some("merge"), factor) => Ok(Some(Start::Merge { factor })),
             (Some("zero"), Some(_)) => Err(CliError::usage(
                 "--factor is of the sum that --start merge begins with; leave it out with --start zero",
             )),
@@ -269,49 +263,58 @@ impl Recycle {
         }
     }
 
-    fn inversion(&self) -> Result<Map<String, Value>, CliError> {
-        let default = match self.recipe.as_str() {
-            "paper" => "paper",
-            _ => "hard",
+    fn inversion(&self) -> Result<InversionRecipe, CliError> {
+        let recipe: InversionRecipe = match (self.inversion.as_deref(), self.recipe.as_str()) {
+            (Some(chosen), _) => preset_or_file(chosen)?,
+            (None, "paper") => InversionRecipe::paper(),
+            (None, _) => InversionRecipe::default(),
         };
-        let chosen = self.inversion.as_deref().unwrap_or(default);
-        let mut recipe = preset_or_file(chosen, &["hard", "fast", "paper"])?;
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                recipe.insert(name.into(), value);
-            }
-        };
-        set("images_per_class", self.images_per_class.map(Value::from));
-        set("steps", self.inversion_steps.map(Value::from));
-        set("seed", self.seed.map(Value::from));
-        Ok(recipe)
+        Ok(InversionRecipe {
+            images_per_class: self.images_per_class.unwrap_or(recipe.images_per_class),
+            steps: self.inversion_steps.unwrap_or(recipe.steps),
+            seed: self.seed.unwrap_or(recipe.seed),
+            ..recipe
+        })
     }
 }
 
-/// `3` as a number, `1-5` as both ends.
-fn shots(text: &str) -> Result<Value, CliError> {
-    let number = |part: &str| part.trim().parse::<usize>().ok();
-    let read = match text.split_once('-') {
-        None => number(text).map(Value::from),
-        Some((fewest, most)) => number(fewest)
-            .zip(number(most))
-            .map(|(fewest, most)| json!([fewest, most])),
-    };
-    read.ok_or_else(|| {
-        CliError::usage(format!(
-            "--shots {text} is no number and no range such as 1-5"
-        ))
-    })
+/// A folder of labelled pictures as a request carries it.
+fn folder_as_zip(folder: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
+    let zipped = |folder| images::zip_of(images::labelled_files(folder, &[])?).map(Base64Bytes);
+    folder.map(zipped).transpose()
 }
 
-fn recipe_file(path: &Path) -> Result<Value, CliError> {
+/// `3`, or `1-5` with both ends.
+fn shots(text: &str) -> Result<Shots, String> {
+    let number = |part: &str| part.trim().parse::<usize>().ok();
+    let read = match text.split_once('-') {
+        None => number(text).map(Shots::Fixed),
+        Some((fewest, most)) => number(fewest)
+            .zip(number(most))
+            .map(|(fewest, most)| Shots::Between([fewest, most])),
+    };
+    read.ok_or_else(|| format!("\"{text}\" is no number and no range such as 1-5"))
+}
+
+/// A share, or the word `stored`.
+fn sparsity(text: &str) -> Result<Sparsity, String> {
+    match text.parse() {
+        Ok(share) => Ok(Sparsity::Share(share)),
+        Err(_) if text == "stored" => Ok(Sparsity::STORED),
+        Err(_) => Err(format!(
+            "\"{text}\" is no share such as 0.5, and not the word stored"
+        )),
+    }
+}
+
+fn recipe_file(path: &Path) -> Result<RecipeFile, CliError> {
     serde_json::from_slice(&read_file(path)?).map_err(|error| {
         CliError::user(format!("{} is no recipe file: {error}", path.display()))
             .hint("`recycle … --save-recipe FILE` writes one")
     })
 }
 
-fn write_recipe(path: &Path, file: &Value) -> Result<(), CliError> {
+fn write_recipe(path: &Path, file: &RecipeFile) -> Result<(), CliError> {
     let mut text =
         serde_json::to_vec_pretty(file).map_err(|error| CliError::internal(error.to_string()))?;
     text.push(b'\n');
@@ -319,35 +322,28 @@ fn write_recipe(path: &Path, file: &Value) -> Result<(), CliError> {
         .map_err(|error| CliError::user(format!("{}: {error}", path.display())))
 }
 
-fn print_report(report: &Value) -> Result<(), CliError> {
-    let report = EvaluationReport::deserialize(report)
-        .map_err(|error| CliError::internal(format!("the comparison cannot be read: {error}")))?;
-    print_table(&report)
-}
-
 /// The estimate for people.
-fn print_estimate(result: &Value) -> Result<(), CliError> {
-    let seconds = |name: &str| {
-        let seconds = result[name].as_f64().unwrap_or(0.0).ceil() as u64;
+fn print_estimate(estimate: &RecycleEstimate) -> Result<(), CliError> {
+    let minutes = |seconds: f64| {
+        let seconds = seconds.ceil() as u64;
         format!("{}:{:02} min", seconds / 60, seconds % 60)
     };
-    let mebibytes = |name: &str| match result[name].as_u64() {
-        Some(bytes) => format!("{} MiB", bytes.div_ceil(1 << 20)),
-        None => "not known here".to_owned(),
-    };
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes.div_ceil(1 << 20));
     print_line(&format!(
         "images to make\tof {} of {} adapters",
-        result["inversions"], result["adapters"]
+        estimate.inversions, estimate.adapters
     ))?;
     print_line(&format!(
         "time\t{}, of it {} for the images and {} to measure the result",
-        seconds("seconds"),
-        seconds("inversion_seconds"),
-        seconds("evaluation_seconds")
+        minutes(estimate.seconds),
+        minutes(estimate.inversion_seconds),
+        minutes(estimate.evaluation_seconds)
     ))?;
     print_line(&format!(
         "memory\t{} besides what the program holds",
-        mebibytes("memory_bytes")
+        estimate
+            .memory_bytes
+            .map_or_else(|| "not known here".to_owned(), mebibytes)
     ))?;
-    print_line(&format!("disk\tat most {}", mebibytes("disk_bytes")))
+    print_line(&format!("disk\tat most {}", mebibytes(estimate.disk_bytes)))
 }

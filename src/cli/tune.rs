@@ -1,13 +1,16 @@
 //! `tune`: labelled folders to adapters.
 
+use super::CliError;
 use super::images;
 use super::jobs::{RunnerArguments, submit_and_watch};
 use super::options::Common;
-use super::{CliError, number_list};
-use crate::jobs::JobRequest;
+use crate::jobs;
 use clap::Args;
-use serde_json::{Map, Value, json};
+use recycle::layers::Layers;
+use recycle::over_preset::OverPreset;
+use recycle::tune::{TuneEarlyStop, TuneRecipe};
 use std::path::PathBuf;
+use store::Name;
 
 #[derive(Debug, Args)]
 #[command(
@@ -24,7 +27,7 @@ pub struct Tune {
     folder: PathBuf,
     /// Name of the adapter in the registry
     #[arg(long, value_name = "NAME")]
-    name: String,
+    name: Name,
     /// Only these classes
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     classes: Vec<String>,
@@ -51,7 +54,7 @@ pub struct Tune {
     rank: Option<usize>,
     /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
     #[arg(long, value_name = "LAYERS")]
-    layers: Option<String>,
+    layers: Option<Layers>,
     /// Of the factors (default: 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
@@ -71,50 +74,32 @@ pub struct Tune {
 impl Tune {
     /// `backbone` is the one that was named on the command line.
     pub fn run(&self, common: &Common, backbone: Option<&str>) -> Result<(), CliError> {
-        let request = JobRequest {
-            kind: "tune".into(),
-            parameters: self.parameters(backbone)?,
-            images: images::labelled_files(&self.folder, &self.classes)?,
-            ..JobRequest::default()
+        let request = jobs::TuneRequest {
+            backbone: backbone.map(str::to_owned),
+            classes: (!self.classes.is_empty()).then(|| self.classes.clone()),
+            episodes: self.episodes,
+            way: self.way,
+            recipe: OverPreset(self.recipe()),
+            pictures: images::labelled_files(&self.folder, &self.classes)?,
+            ..jobs::TuneRequest::new(self.name.clone())
         };
-        submit_and_watch(common, request, self.runner.options(common)).map(|_| ())
+        submit_and_watch::<jobs::Tune>(common, request, self.runner.options(common)).map(|_| ())
     }
 
-    fn parameters(&self, backbone: Option<&str>) -> Result<Map<String, Value>, CliError> {
-        let mut recipe = Map::new();
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                recipe.insert(name.into(), value);
-            }
-        };
-        set("seed", Some(json!(self.seed)));
-        set("steps", self.steps.map(Value::from));
-        set("epochs", self.epochs.map(Value::from));
-        set("batch_size", self.batch_size.map(Value::from));
-        set("rank", self.rank.map(Value::from));
-        set("learning_rate", self.learning_rate.map(Value::from));
-        set(
-            "head_learning_rate",
-            self.head_learning_rate.map(Value::from),
-        );
-        set("held_out", self.held_out.map(Value::from));
-        set("layers", self.layers.as_deref().map(number_list));
-        set("early_stop", self.early_stop.then(|| json!({})));
-        let mut parameters = Map::new();
-        parameters.insert("name".into(), self.name.as_str().into());
-        parameters.insert("recipe".into(), Value::Object(recipe));
-        if let Some(backbone) = backbone {
-            parameters.insert("backbone".into(), backbone.into());
+    fn recipe(&self) -> TuneRecipe {
+        let usual = TuneRecipe::default();
+        TuneRecipe {
+            seed: self.seed,
+            steps: self.steps,
+            epochs: self.epochs,
+            batch_size: self.batch_size.unwrap_or(usual.batch_size),
+            rank: self.rank.unwrap_or(usual.rank),
+            layers: self.layers.clone().unwrap_or(usual.layers),
+            learning_rate: self.learning_rate.unwrap_or(usual.learning_rate),
+            head_learning_rate: self.head_learning_rate.unwrap_or(usual.head_learning_rate),
+            held_out: self.held_out.unwrap_or(usual.held_out),
+            early_stop: self.early_stop.then(TuneEarlyStop::default),
+            ..usual
         }
-        if !self.classes.is_empty() {
-            parameters.insert("classes".into(), json!(self.classes));
-        }
-        if let Some(episodes) = self.episodes {
-            parameters.insert("episodes".into(), episodes.into());
-        }
-        if let Some(way) = self.way {
-            parameters.insert("way".into(), way.into());
-        }
-        Ok(parameters)
     }
 }

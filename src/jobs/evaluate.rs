@@ -1,18 +1,24 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
 use super::evaluation::{Pictures, compared_on, evaluate, going_on_behind};
+use super::labelled::all_pictures;
 use super::pictures::{PICTURES, read_pictures};
 use super::request::resolve_once;
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
-use crate::app::evaluation::{Evaluation, EvaluationRecipe, Run};
+use super::{
+    ClassPictures, Job, JobContext, JobError, JobRequest, LabelledImage, Planned, RequestError,
+    Services, by_class,
+};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, EvaluationReport, Run};
 use crate::app::registry::check_backbone;
+use crate::base64_bytes::Base64Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use store::{AdapterRecord, Digest, LogLevel};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Compares methods on pictures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = EvaluateJob)]
 pub struct Evaluate {
     pub backbone_digest: Digest,
     pub adapters: Vec<Compared>,
@@ -27,7 +33,8 @@ pub struct Evaluate {
 }
 
 /// An adapter that takes part.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ComparedAdapter)]
 pub struct Compared {
     /// `name:version`
     pub adapter: String,
@@ -43,21 +50,54 @@ impl From<&AdapterRecord> for Compared {
     }
 }
 
-/// What a request for a comparison says.
-#[derive(Debug, Deserialize)]
+/// Which methods to compare on pictures, which come as `pictures`, as a zip, or both.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+pub struct EvaluateRequest {
+    /// Adapters that the method `adapter` stands for, each on its own: name, name:version, name@alias or id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
+    /// Adapters whose merges are compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<String>,
+    /// Name of a registered backbone; left out, that of the adapters, or the one that answers requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<String>,
     #[serde(default)]
-    adapters: Vec<String>,
-    #[serde(default)]
-    pool: Vec<String>,
-    /// Name of a registered backbone; that of the adapters where there is none, else the served one.
-    backbone: Option<String>,
-    #[serde(default)]
-    recipe: EvaluationRecipe,
+    pub recipe: EvaluationRecipe,
+    /// Jobs that must succeed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Uuid>,
+    /// Labelled pictures to draw tasks from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "by_class")]
+    #[schema(value_type = Vec<ClassPictures>)]
+    pub pictures: Vec<LabelledImage>,
+    /// Instead of or beside `pictures`: a zip whose folders are classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, content_encoding = "base64")]
+    pub archive: Option<Base64Bytes>,
+}
+
+impl JobRequest for EvaluateRequest {
+    fn pictures(&mut self) -> Option<&mut Vec<LabelledImage>> {
+        Some(&mut self.pictures)
+    }
+
+    fn files(&mut self) -> Vec<(&'static str, &mut Option<Base64Bytes>)> {
+        vec![("archive", &mut self.archive)]
+    }
+}
+
+/// What a comparison gives.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EvaluateResult {
+    pub evaluation: EvaluationReport,
 }
 
 impl Job for Evaluate {
+    type Request = EvaluateRequest;
+    type Outcome = EvaluateResult;
+
     const KIND: &'static str = "evaluate";
 
     fn title(&self) -> String {
@@ -84,15 +124,18 @@ impl Job for Evaluate {
     }
 
     async fn plan(
-        request: JobRequest,
+        request: EvaluateRequest,
         services: &Services,
     ) -> Result<Vec<Planned<Self>>, RequestError> {
-        let Parameters {
+        let EvaluateRequest {
             adapters,
             pool,
             backbone,
             recipe,
-        } = request.parameters()?;
+            waits_for,
+            pictures,
+            archive,
+        } = request;
         let request_for = Evaluation {
             recipe: recipe.clone(),
             adapters: adapters.clone(),
@@ -102,7 +145,8 @@ impl Job for Evaluate {
         request_for
             .check()
             .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
-        if request.images.is_empty() {
+        let images = all_pictures(pictures, archive).await?;
+        if images.is_empty() {
             return Err(RequestError::invalid(
                 "archive",
                 "there are no pictures to compare on; send a zip whose folders are classes",
@@ -127,7 +171,7 @@ impl Job for Evaluate {
             classes,
             pictures,
             left_out,
-        } = compared_on(request.images, &recipe, &backbone_digest, services).await?;
+        } = compared_on(images, &recipe, &backbone_digest, services).await?;
         let job = Self {
             backbone_digest,
             adapters: adapters.iter().map(Compared::from).collect(),
@@ -140,11 +184,11 @@ impl Job for Evaluate {
         Ok(vec![Planned {
             job,
             inputs: vec![input],
-            waits_for: request.waits_for,
+            waits_for,
         }])
     }
 
-    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+    fn run(&self, context: &JobContext) -> Result<EvaluateResult, JobError> {
         let finished: Vec<Run> = match context.load_checkpoint()? {
             Some(state) => serde_json::from_slice(&state).unwrap_or_default(),
             None => Vec::new(),
@@ -175,8 +219,8 @@ impl Job for Evaluate {
                 state.map_err(|error| JobError::failure("checkpoint", error.to_string()))?;
             context.save_checkpoint(&state)
         };
-        let report = evaluate(context, &self.backbone_digest, &images, &request, keep)?;
-        Ok(json!({ "evaluation": report }))
+        let evaluation = evaluate(context, &self.backbone_digest, &images, &request, keep)?;
+        Ok(EvaluateResult { evaluation })
     }
 }
 

@@ -5,11 +5,13 @@ use super::pool::{PoolSummary, stored_files};
 use super::real_images::{REAL, RealImages, of_classes};
 use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
 use crate::app::registry::check_backbone;
+use crate::base64_bytes::Base64Bytes;
 use engine::loss::TokenStatistics;
 use engine::resnet::ResNet;
 use engine::session::SessionOptions;
 use model::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
 use recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData, class_label};
+use recycle::over_preset::OverPreset;
 use recycle::pool::{Pool, Provenance, preview};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,17 +21,19 @@ use std::time::{Duration, Instant};
 use store::{
     AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
 };
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Time between two looks at the images of a running job.
 const PREVIEW_EVERY: Duration = Duration::from_secs(2);
 
 /// Parts of a request that are files of priors, and roles of the job's inputs.
-const BATCH_NORM: &str = "batch_norm";
-const TOKEN_STATISTICS: &str = "token_statistics";
+pub(super) const BATCH_NORM: &str = "batch_norm";
+pub(super) const TOKEN_STATISTICS: &str = "token_statistics";
 
 /// Makes the pool of one adapter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = InvertJob)]
 pub struct Invert {
     /// `name:version`
     pub adapter: String,
@@ -40,21 +44,87 @@ pub struct Invert {
     pub recipe: InversionRecipe,
 }
 
-/// What a request for inversion says.
-#[derive(Debug, Deserialize)]
+/// Which adapters to make synthetic images of, and how.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
-    adapter: Option<String>,
-    /// Several at once, a job each.
+pub struct InvertRequest {
+    /// One adapter, beside or in place of `adapters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// Adapters with a head, a job each: name, name:version, name@alias or id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
+    /// How long the images are kept.
     #[serde(default)]
-    adapters: Vec<String>,
+    #[schema(default = "keep")]
+    pub retention: Retention,
     #[serde(default)]
-    retention: Retention,
-    #[serde(default)]
-    recipe: Value,
+    pub recipe: InversionRecipeRequest,
+    /// Jobs that must succeed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Uuid>,
+    /// A ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, content_encoding = "base64")]
+    pub batch_norm: Option<Base64Bytes>,
+    /// A file that `prior build` made; left out, that of the embedded backbone where it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, content_encoding = "base64")]
+    pub token_statistics: Option<Base64Bytes>,
+    /// A zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic images, as a control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, content_encoding = "base64")]
+    pub real: Option<Base64Bytes>,
+}
+
+/// The recipe of an [`InvertRequest`].
+pub type InversionRecipeRequest = OverPreset<InversionRecipe>;
+
+impl JobRequest for InvertRequest {
+    fn files(&mut self) -> Vec<(&'static str, &mut Option<Base64Bytes>)> {
+        vec![
+            (BATCH_NORM, &mut self.batch_norm),
+            (TOKEN_STATISTICS, &mut self.token_statistics),
+            (REAL, &mut self.real),
+        ]
+    }
+}
+
+/// The images that inversion made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct InvertResult {
+    /// The pool that they are in.
+    pub pool: Uuid,
+    /// `name:version`
+    #[schema(example = "pets:1")]
+    pub adapter: String,
+    pub images: Option<usize>,
+    /// Share of the images that the adapter takes for their class.
+    pub teacher_accuracy: Option<f64>,
+    pub teacher_cross_entropy: Option<f64>,
+    /// Near 0 means that the images teach nothing; null for a single class or a single image a class.
+    pub bare_cross_entropy: Option<f64>,
+}
+
+impl InvertResult {
+    fn of(pool: &PoolRecord) -> Self {
+        let summary = PoolSummary::deserialize(&pool.summary).ok();
+        let quality = summary.as_ref().map(|summary| &summary.quality);
+        Self {
+            pool: pool.id,
+            adapter: pool.adapter_label.clone(),
+            images: summary.as_ref().map(|summary| summary.images),
+            teacher_accuracy: quality.map(|quality| quality.teacher_accuracy),
+            teacher_cross_entropy: quality.map(|quality| quality.teacher_cross_entropy),
+            bare_cross_entropy: quality.and_then(|quality| quality.bare_cross_entropy),
+        }
+    }
 }
 
 impl Job for Invert {
+    type Request = InvertRequest;
+    type Outcome = InvertResult;
+
     const KIND: &'static str = "invert";
 
     fn title(&self) -> String {
@@ -62,15 +132,19 @@ impl Job for Invert {
     }
 
     async fn plan(
-        request: JobRequest,
+        request: InvertRequest,
         services: &Services,
     ) -> Result<Vec<Planned<Self>>, RequestError> {
-        let Parameters {
+        let InvertRequest {
             adapter,
             adapters,
             retention,
-            recipe,
-        } = request.parameters()?;
+            recipe: OverPreset(mut recipe),
+            waits_for,
+            batch_norm,
+            token_statistics,
+            real,
+        } = request;
         let references: Vec<String> = adapter.into_iter().chain(adapters).collect();
         if references.is_empty() {
             return Err(RequestError::invalid(
@@ -79,27 +153,20 @@ impl Job for Invert {
             ));
         }
         let bad_recipe = |error: String| RequestError::invalid("recipe", error);
-        let mut recipe = match recipe {
-            Value::Null => InversionRecipe::default(),
-            recipe => InversionRecipe::from_json(&recipe)
-                .map_err(|error| bad_recipe(error.to_string()))?,
-        };
         let mut inputs = Vec::new();
-        let mut files = request.files;
-        let real = files.remove(REAL);
-        for (part, bytes) in files {
-            let digest = Digest::of(&bytes).to_string();
-            match part.as_str() {
-                BATCH_NORM => recipe.priors.batch_norm_file = Some(digest),
-                TOKEN_STATISTICS => recipe.priors.token_statistics_file = Some(digest),
-                _ => {
-                    return Err(RequestError::invalid(
-                        part,
-                        format!("files may be called {BATCH_NORM}, {TOKEN_STATISTICS} and {REAL}"),
-                    ));
-                }
+        let priors = &mut recipe.priors;
+        for (part, file, digest) in [
+            (BATCH_NORM, batch_norm, &mut priors.batch_norm_file),
+            (
+                TOKEN_STATISTICS,
+                token_statistics,
+                &mut priors.token_statistics_file,
+            ),
+        ] {
+            if let Some(Base64Bytes(bytes)) = file {
+                *digest = Some(Digest::of(&bytes).to_string());
+                inputs.push(prior_input(part, bytes));
             }
-            inputs.push(prior_input(&part, bytes));
         }
         let opponent = match &recipe.against {
             None => None,
@@ -130,7 +197,7 @@ impl Job for Invert {
             let chosen = recipe
                 .validate(&candidate.config, &adapter)
                 .map_err(|error| bad_recipe(format!("{}: {error}", record.label())))?;
-            if let Some(zip) = &real {
+            if let Some(Base64Bytes(zip)) = &real {
                 let labels = adapter.head.iter();
                 let labels =
                     labels.flat_map(|head| chosen.iter().map(|&own| class_label(head, own)));
@@ -154,16 +221,16 @@ impl Job for Invert {
             planned.push(Planned {
                 job: Self::of(&record, retention, recipe),
                 inputs,
-                waits_for: request.waits_for.clone(),
+                waits_for: waits_for.clone(),
             });
         }
         Ok(planned)
     }
 
-    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+    fn run(&self, context: &JobContext) -> Result<InvertResult, JobError> {
         if let Some(found) = context.block_on(context.store().find_pool(&self.pool_key()))? {
             context.log(LogLevel::Info, "the same images were made before")?;
-            return Ok(result(&found));
+            return Ok(InvertResult::of(&found));
         }
         if self.retention == Retention::MemoryOnly {
             context.keep_off_the_disk();
@@ -179,20 +246,9 @@ impl Job for Invert {
             retention: self.retention,
             files: stored_files(&pool)?,
         };
-        Ok(result(&context.block_on(context.store().create_pool(new))?))
+        let made = context.block_on(context.store().create_pool(new))?;
+        Ok(InvertResult::of(&made))
     }
-}
-
-fn result(pool: &PoolRecord) -> Value {
-    let of_summary = |name: &str| pool.summary.get(name).cloned().unwrap_or(Value::Null);
-    json!({
-        "pool": pool.id,
-        "adapter": pool.adapter_label,
-        "images": of_summary("images"),
-        "teacher_accuracy": of_summary("teacher_accuracy"),
-        "teacher_cross_entropy": of_summary("teacher_cross_entropy"),
-        "bare_cross_entropy": of_summary("bare_cross_entropy"),
-    })
 }
 
 impl Invert {

@@ -1,10 +1,11 @@
 //! The table of all kinds of jobs: from a stored name to the code that does the work.
 
 use super::{
-    Evaluate, Invert, Job, JobContext, JobError, JobRequest, Planned, Recycle, RequestError,
+    Evaluate, Invert, Job, JobContext, JobError, Planned, Recycle, RequestError, RequestParts,
     Services, Tune,
 };
 use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{JobRecord, NewJob};
 
@@ -24,7 +25,7 @@ pub struct Kinds {
 }
 
 type Plan =
-    for<'a> fn(JobRequest, &'a Services) -> BoxFuture<'a, Result<Vec<NewJob>, RequestError>>;
+    for<'a> fn(RequestParts, &'a Services) -> BoxFuture<'a, Result<Vec<NewJob>, RequestError>>;
 
 #[derive(Debug, Clone, Copy)]
 struct Kind {
@@ -39,7 +40,9 @@ impl Kinds {
     pub fn with<J: Job>(mut self) -> Self {
         self.entries.push(Kind {
             name: J::KIND,
-            plan: |request, services| Box::pin(plan::<J>(request, services)),
+            plan: |parts, services| {
+                Box::pin(async move { plan::<J>(parts.into_request()?, services).await })
+            },
             run: run::<J>,
         });
         self
@@ -49,16 +52,17 @@ impl Kinds {
         self.entries.iter().map(|kind| kind.name).collect()
     }
 
-    /// The jobs that `request` asks for.
+    /// The jobs that a request for jobs of `kind` asks for.
     pub(super) async fn plan(
         &self,
-        request: JobRequest,
+        kind: &str,
+        parts: RequestParts,
         services: &Services,
     ) -> Result<Vec<NewJob>, RequestError> {
-        match self.find(&request.kind) {
-            Some(kind) => (kind.plan)(request, services).await,
+        match self.find(kind) {
+            Some(kind) => (kind.plan)(parts, services).await,
             None => Err(RequestError::UnknownKind {
-                kind: request.kind,
+                kind: kind.to_owned(),
                 known: self.names(),
             }),
         }
@@ -81,8 +85,9 @@ impl Kinds {
     }
 }
 
-async fn plan<J: Job>(
-    request: JobRequest,
+/// The jobs that `request` asks for.
+pub(super) async fn plan<J: Job>(
+    request: J::Request,
     services: &Services,
 ) -> Result<Vec<NewJob>, RequestError> {
     let planned = J::plan(request, services).await?;
@@ -118,5 +123,16 @@ fn run<J: Job>(job: &JobRecord, context: &JobContext) -> Result<Value, JobError>
         )
         .hint("it was made by another version of the program; submit it anew")
     })?;
-    recipe.run(context)
+    let outcome = recipe.run(context)?;
+    serde_json::to_value(outcome)
+        .map_err(|error| JobError::failure("result", format!("the result cannot be kept: {error}")))
+}
+
+/// What the finished `job`, which is of the kind `J`, gave; `None` where it gave nothing yet.
+///
+/// # Errors
+/// Where another version of the program wrote it.
+pub fn outcome<J: Job>(job: &JobRecord) -> Result<Option<J::Outcome>, serde_json::Error> {
+    let result = job.result.as_ref();
+    result.map(J::Outcome::deserialize).transpose()
 }

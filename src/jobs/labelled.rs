@@ -1,6 +1,7 @@
 //! Labelled pictures from a zip that may be hostile: each folder is a class, as on the command line.
 
-use super::{LabelledImage, RequestError};
+use super::request::{LabelledImage, RequestError, sort_by_class};
+use crate::base64_bytes::Base64Bytes;
 use model::adapter::{FileLimits, NamedFile, read_zip};
 
 /// What a zip of labelled pictures may hold. They hardly compress; pictures of letters on one colour do, a little.
@@ -39,6 +40,28 @@ pub fn labelled_images(
     }
     images.sort_by(|a, b| (&a.class, &a.file_name).cmp(&(&b.class, &b.file_name)));
     Ok(images)
+}
+
+/// The labelled pictures of a request with those of its zip, by class.
+///
+/// # Errors
+/// [`RequestError::Invalid`] that names the part `archive`.
+pub async fn all_pictures(
+    mut pictures: Vec<LabelledImage>,
+    archive: Option<Base64Bytes>,
+) -> Result<Vec<LabelledImage>, RequestError> {
+    let Some(archive) = archive else {
+        return Ok(pictures);
+    };
+    let unpack = move || {
+        pictures.extend(labelled_images(&archive.0, &ARCHIVE_LIMITS)?);
+        sort_by_class(&mut pictures);
+        Ok(pictures)
+    };
+    // Unpacking takes long enough to hold up other requests of this worker.
+    tokio::task::spawn_blocking(unpack)
+        .await
+        .map_err(|error| RequestError::Registry(error.into()))?
 }
 
 /// Takes away the folder that all class folders lie in, as zips of one folder have it.

@@ -23,16 +23,22 @@ mod tune;
 
 pub use context::JobContext;
 pub use error::JobError;
-pub use evaluate::Evaluate;
-pub use invert::Invert;
-pub use kinds::{Kinds, product_kinds};
-pub use labelled::{ARCHIVE_LIMITS, labelled_images};
+pub use evaluate::{Compared, Evaluate, EvaluateRequest, EvaluateResult};
+pub use invert::{InversionRecipeRequest, Invert, InvertRequest, InvertResult};
+pub use kinds::{Kinds, outcome, product_kinds};
+pub use labelled::{ARCHIVE_LIMITS, all_pictures, labelled_images};
 pub use previews::Preview;
-pub use recycle::{RecipeFile, Recycle};
-pub use request::{JobRequest, LabelledImage, RequestError};
+pub use recycle::{
+    Expected, Made, MetaTrainRecipeRequest, RecipeFile, Recycle, RecycleEstimate, RecycleFigures,
+    RecycleOutcome, RecycleRequest, RecycleResult, Recycled,
+};
+pub use request::{
+    ClassPictures, JobRequest, LONGEST_LABEL, LabelledImage, RequestError, RequestParts, by_class,
+    class_label, sort_by_class,
+};
 pub use runner::{Jobs, RunnerOptions};
 pub use services::Services;
-pub use tune::Tune;
+pub use tune::{Tune, TuneRecipeRequest, TuneRequest, TuneResult};
 
 use crate::app::registry::RegistryError;
 use model::backbone::Backbone;
@@ -44,6 +50,11 @@ use uuid::Uuid;
 /// A kind of job. Its fields are its recipe: all that decides the result, besides its inputs. It must be idempotent, since it may
 /// run again after it was interrupted at any moment.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
+    /// What somebody says who wants such jobs.
+    type Request: JobRequest;
+    /// What a run gives. Its JSON is stored with the job: `adapter_id` and `pool` in it are how a result that was deleted is known.
+    type Outcome: Serialize + DeserializeOwned;
+
     /// Stable name, as stored and shown.
     const KIND: &'static str;
     /// Larger comes first.
@@ -69,16 +80,15 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     /// # Errors
     /// [`RequestError`]
     fn plan(
-        request: JobRequest,
+        request: Self::Request,
         services: &Services,
     ) -> impl Future<Output = Result<Vec<Planned<Self>>, RequestError>> + Send;
 
-    /// Does the work on a thread of its own and gives what was made: `{"adapter": "name:1", "adapter_id": "…"}` or
-    /// `{"pool": "…"}`, which is how a result that was deleted is known. [`JobContext::drive`] is the loop to use.
+    /// Does the work on a thread of its own and gives what was made. [`JobContext::drive`] is the loop to use.
     ///
     /// # Errors
     /// [`JobError`]; its variant decides whether the job is tried again.
-    fn run(&self, context: &JobContext) -> Result<serde_json::Value, JobError>;
+    fn run(&self, context: &JobContext) -> Result<Self::Outcome, JobError>;
 }
 
 /// A job that is about to be queued.

@@ -2,11 +2,11 @@
 //! it ended.
 
 use super::context::{JobContext, Run};
-use super::kinds::new_job;
+use super::kinds::{new_job, plan};
 use super::previews::Preview;
 use super::progress::Reporter;
 use super::thread::spawn_in_background;
-use super::{Job, JobError, JobRequest, Kinds, Planned, RequestError, Services};
+use super::{Job, JobError, Kinds, Planned, RequestError, RequestParts, Services};
 use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use store::{Claim, Finish, JobRecord, JobState, LogLevel, Store, StoreError, Submitted};
+use store::{Claim, Finish, JobRecord, JobState, LogLevel, NewJob, Store, StoreError, Submitted};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -98,8 +98,31 @@ impl Jobs {
     ///
     /// # Errors
     /// [`RequestError`]; nothing is queued where the request is wrong.
-    pub async fn request(&self, request: JobRequest) -> Result<Vec<Submitted>, RequestError> {
-        let planned = self.inner.kinds.plan(request, &self.inner.services).await?;
+    pub async fn request<J: Job>(
+        &self,
+        request: J::Request,
+    ) -> Result<Vec<Submitted>, RequestError> {
+        let planned = plan::<J>(request, &self.inner.services).await?;
+        self.submit_all(planned).await
+    }
+
+    /// As [`Self::request`], for a kind that is known by its name.
+    ///
+    /// # Errors
+    /// [`RequestError`]; nothing is queued where the request is wrong.
+    pub async fn request_by_name(
+        &self,
+        kind: &str,
+        parts: RequestParts,
+    ) -> Result<Vec<Submitted>, RequestError> {
+        let Inner {
+            kinds, services, ..
+        } = &*self.inner;
+        let planned = kinds.plan(kind, parts, services).await?;
+        self.submit_all(planned).await
+    }
+
+    async fn submit_all(&self, planned: Vec<NewJob>) -> Result<Vec<Submitted>, RequestError> {
         let mut submitted = Vec::with_capacity(planned.len());
         for new in planned {
             submitted.push(self.store().submit_job(new).await?);

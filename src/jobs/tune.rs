@@ -1,21 +1,30 @@
 //! Tuning as a job: labelled pictures in, an adapter with its head in the registry out.
 
+use super::labelled::all_pictures;
 use super::made::made_before;
 use super::pictures::{PICTURES, Prepared, picture_input, pictures_error, prepare, read_pictures};
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{
+    ClassPictures, Job, JobContext, JobError, JobRequest, LabelledImage, Planned, RequestError,
+    Services, by_class,
+};
 use crate::app::registry::BARE;
+use crate::base64_bytes::Base64Bytes;
 use engine::session::SessionOptions;
 use recycle::labelled_images::LabelledImages;
-use recycle::tune::{TuneError, TuneOutcome, TuneRecipe, Tuning};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value, json};
-use store::{Digest, Lineage, LogLevel, Name};
+use recycle::over_preset::OverPreset;
+use recycle::tune::{Recognition, TuneError, TuneOutcome, TuneRecipe, Tuning};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::{AdapterRecord, Digest, Lineage, LogLevel, Name};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Most adapters of one request.
 const MOST_EPISODES: usize = 1000;
 
 /// Tunes one adapter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TuneJob)]
 pub struct Tune {
     /// The adapter becomes its next version.
     pub name: Name,
@@ -28,57 +37,115 @@ pub struct Tune {
     pub left_out: Vec<String>,
 }
 
-/// What a request for tuning says.
-#[derive(Debug, Deserialize)]
+/// What to tune on labelled pictures, which come as `pictures`, as a zip, or both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
-    name: Name,
-    /// Name of a registered backbone; the served one where there is none.
-    backbone: Option<String>,
-    /// Labels of the classes to take; all where there is none.
-    #[serde(default, deserialize_with = "labels")]
-    classes: Option<Vec<String>>,
-    /// Tune that many adapters, each on a random choice of classes.
-    #[serde(default, deserialize_with = "number")]
-    episodes: Option<usize>,
-    /// Classes of each of these choices.
-    #[serde(default, deserialize_with = "number")]
-    way: Option<usize>,
+pub struct TuneRequest {
+    /// Name of the adapter; it becomes the next version. Of several, names are `NAME-0000` and so on.
+    pub name: Name,
+    /// Name of a registered backbone; left out, the one that answers requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<String>,
+    /// Labels of the classes to take; left out, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
+    /// Tune that many adapters, each on a random choice of classes; left out, one on all classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub episodes: Option<usize>,
+    /// Classes of each of these choices, 5 where it is left out; only with `episodes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 2)]
+    pub way: Option<usize>,
     #[serde(default)]
-    recipe: Value,
+    pub recipe: TuneRecipeRequest,
+    /// Jobs that must succeed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Uuid>,
+    /// Labelled pictures, at least two classes with one usable picture each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "by_class")]
+    #[schema(value_type = Vec<ClassPictures>)]
+    pub pictures: Vec<LabelledImage>,
+    /// Instead of or beside `pictures`: a zip whose folders are classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, content_encoding = "base64")]
+    pub archive: Option<Base64Bytes>,
 }
 
-/// A number, also as text: the parts of a form are text.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    use serde::de::Error;
-    match Value::deserialize(deserializer)? {
-        Value::Null => Ok(None),
-        Value::String(text) if text.trim().is_empty() => Ok(None),
-        Value::String(text) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .map_err(|_| D::Error::custom(format!("\"{text}\" is no whole number"))),
-        value => serde_json::from_value(value).map_err(D::Error::custom),
+/// The recipe of a [`TuneRequest`].
+pub type TuneRecipeRequest = OverPreset<TuneRecipe>;
+
+impl TuneRequest {
+    /// With all defaults, and no pictures yet.
+    pub fn new(name: Name) -> Self {
+        Self {
+            name,
+            backbone: None,
+            classes: None,
+            episodes: None,
+            way: None,
+            recipe: OverPreset::default(),
+            waits_for: Vec::new(),
+            pictures: Vec::new(),
+            archive: None,
+        }
     }
 }
 
-/// A list, or text with commas.
-fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    use serde::de::Error;
-    match Value::deserialize(deserializer)? {
-        Value::Null => Ok(None),
-        Value::String(text) if text.trim().is_empty() => Ok(None),
-        Value::String(text) => Ok(Some(
-            text.split(',')
-                .map(|label| label.trim().to_owned())
-                .collect(),
-        )),
-        value => serde_json::from_value(value).map_err(D::Error::custom),
+impl JobRequest for TuneRequest {
+    fn pictures(&mut self) -> Option<&mut Vec<LabelledImage>> {
+        Some(&mut self.pictures)
+    }
+
+    fn files(&mut self) -> Vec<(&'static str, &mut Option<Base64Bytes>)> {
+        vec![("archive", &mut self.archive)]
+    }
+}
+
+/// The adapter that tuning made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TuneResult {
+    /// `name:version`
+    #[schema(example = "pets:1")]
+    pub adapter: String,
+    pub adapter_id: Uuid,
+    /// Share of the pictures it learned from that it recognises.
+    #[serde(default)]
+    pub training_accuracy: Option<f64>,
+    /// Share of the held-out pictures that it recognises; null where none were held out.
+    #[serde(default)]
+    pub held_out_accuracy: Option<f64>,
+    #[serde(default)]
+    pub held_out_pictures: Option<usize>,
+}
+
+/// What the lineage of the adapter says of its tuning, as far as the result repeats it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Tuned {
+    training: Option<Recognition>,
+    held_out: Option<Recognition>,
+}
+
+impl TuneResult {
+    fn of(made: &AdapterRecord) -> Self {
+        let lineage = made.lineage.recipe.clone();
+        let tuned = lineage.and_then(|lineage| serde_json::from_value::<Tuned>(lineage).ok());
+        let Tuned { training, held_out } = tuned.unwrap_or_default();
+        Self {
+            adapter: made.label(),
+            adapter_id: made.id,
+            training_accuracy: training.map(|training| training.accuracy),
+            held_out_accuracy: held_out.map(|held_out| held_out.accuracy),
+            held_out_pictures: held_out.map(|held_out| held_out.pictures),
+        }
     }
 }
 
 impl Job for Tune {
+    type Request = TuneRequest;
+    type Outcome = TuneResult;
+
     const KIND: &'static str = "tune";
 
     fn title(&self) -> String {
@@ -96,44 +163,41 @@ impl Job for Tune {
     }
 
     async fn plan(
-        request: JobRequest,
+        request: TuneRequest,
         services: &Services,
     ) -> Result<Vec<Planned<Self>>, RequestError> {
-        let Parameters {
+        let TuneRequest {
             name,
             backbone,
             classes,
             episodes,
             way,
-            recipe,
-        } = request.parameters()?;
+            recipe: OverPreset(recipe),
+            waits_for,
+            pictures,
+            archive,
+        } = request;
         if name.as_str() == BARE {
             return Err(RequestError::invalid(
                 "name",
                 format!("\"{BARE}\" stands for no adapter; choose another name"),
             ));
         }
-        if request.images.is_empty() {
+        let pictures = all_pictures(pictures, archive).await?;
+        if pictures.is_empty() {
             return Err(RequestError::invalid(
                 "archive",
                 "there are no pictures; send a zip whose folders are classes",
             ));
         }
-        let recipe = match recipe {
-            Value::Null => TuneRecipe::default(),
-            recipe => TuneRecipe::from_json(&recipe)
-                .map_err(|error| RequestError::invalid("recipe", error.to_string()))?,
-        };
         let backbone = services.backbone_named(backbone.as_deref()).await?;
         recipe
             .validate(&backbone.config)
             .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
-        let waits_for = request.waits_for;
-        let images = request.images;
         let digest = super::backbone_digest(&backbone)?;
         let preprocess = backbone.preprocess.clone();
         let plan = move || {
-            let Prepared { images, left_out } = prepare(images, classes.as_deref(), &preprocess)?;
+            let Prepared { images, left_out } = prepare(pictures, classes.as_deref(), &preprocess)?;
             let cuts = cuts(&images, name, episodes, way, recipe)?;
             let planned = cuts.into_iter().map(|(name, images, recipe)| {
                 let input = picture_input(PICTURES, &images)?;
@@ -157,9 +221,9 @@ impl Job for Tune {
             .map_err(|error| RequestError::Registry(error.into()))?
     }
 
-    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+    fn run(&self, context: &JobContext) -> Result<TuneResult, JobError> {
         if let Some(made) = made_before(context, &self.name)? {
-            return Ok(json!({"adapter": made.label(), "adapter_id": made.id}));
+            return Ok(TuneResult::of(&made));
         }
         for sentence in &self.left_out {
             context.log(LogLevel::Warning, sentence)?;
@@ -231,7 +295,7 @@ fn cuts(
 const DEFAULT_WAY: usize = 5;
 
 impl Tune {
-    fn store(&self, context: &JobContext, outcome: TuneOutcome) -> Result<Value, JobError> {
+    fn store(&self, context: &JobContext, outcome: TuneOutcome) -> Result<TuneResult, JobError> {
         let lineage = Lineage {
             parents: Vec::new(),
             recipe: Some(json!({
@@ -255,14 +319,7 @@ impl Tune {
                 .store_made(outcome.adapter, name, candidate, lineage)
                 .await
         };
-        let record = context.block_on(store)?;
-        Ok(json!({
-            "adapter": record.label(),
-            "adapter_id": record.id,
-            "training_accuracy": outcome.training.accuracy,
-            "held_out_accuracy": outcome.held_out.map(|held_out| held_out.accuracy),
-            "held_out_pictures": outcome.held_out.map(|held_out| held_out.pictures),
-        }))
+        Ok(TuneResult::of(&context.block_on(store)?))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Whether the process lives, and whether it can answer.
 
-use super::WebState;
 use super::problem::{ApiError, Problem};
 use crate::app::App;
 use crate::inference::EncoderInfo;
@@ -11,8 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::api::BackboneIdentity;
 
@@ -90,19 +87,11 @@ pub struct Ready {
     probe_milliseconds: f64,
 }
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(alive))
-        .routes(routes!(ready))
-}
-
 /// Says that the process lives
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
     (status = 200, description = "The process lives", body = Alive),
-    (status = 403, description = "The host is not one that the server answers for",
-        body = Problem, content_type = "application/problem+json"),
 ))]
-async fn alive() -> Json<Alive> {
+pub async fn get_health() -> Json<Alive> {
     Json(Alive {
         status: "alive",
         version: env!("CARGO_PKG_VERSION"),
@@ -112,12 +101,10 @@ async fn alive() -> Json<Alive> {
 /// Says whether requests can be answered, and which engine answers them
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "A probe inference passed within the last seconds", body = Ready),
-    (status = 403, description = "The host is not one that the server answers for",
-        body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The probe inference failed; the detail says why",
         body = Problem, content_type = "application/problem+json"),
 ))]
-async fn ready(
+pub async fn get_readiness(
     State(app): State<Arc<App>>,
     State(readiness): State<Readiness>,
 ) -> Result<Json<Ready>, ApiError> {

@@ -3,7 +3,7 @@
 use super::problem::ApiError;
 use crate::app::AppError;
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::extract::{FromRef, FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
@@ -52,11 +52,11 @@ pub struct Gate {
     permits: Arc<Semaphore>,
 }
 
-/// The right to have a request with images answered, and its limits.
-#[derive(Debug)]
+/// The right to have a request with images answered, and its limits; it is given back with the last clone.
+#[derive(Debug, Clone)]
 pub struct Admission {
     pub limits: WebLimits,
-    _permit: OwnedSemaphorePermit,
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Gate {
@@ -129,31 +129,44 @@ fn check(
     })
 }
 
-impl<S> FromRequestParts<S> for Admission
-where
-    S: Send + Sync,
-    Gate: FromRef<S>,
-{
+/// Admits a request where its route needs it, or refuses it.
+///
+/// # Errors
+/// [`ApiError::BodyTooLarge`], [`ApiError::Busy`]
+pub async fn admit(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Gate { limits, permits } = gate;
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limits.max_body_bytes as u64) {
+        return Err(ApiError::BodyTooLarge {
+            limit_bytes: limits.max_body_bytes,
+        });
+    }
+    let permit = match permits.try_acquire_owned() {
+        Ok(permit) => Arc::new(permit),
+        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => return Err(ApiError::Busy),
+    };
+    request.extensions_mut().insert(Admission {
+        limits,
+        _permit: permit,
+    });
+    Ok(next.run(request).await)
+}
+
+/// What [`admit`] has given.
+impl<S: Send + Sync> FromRequestParts<S> for Admission {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Gate { limits, permits } = Gate::from_ref(state);
-        let declared = parts
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|bytes| bytes > limits.max_body_bytes as u64) {
-            return Err(ApiError::BodyTooLarge {
-                limit_bytes: limits.max_body_bytes,
-            });
-        }
-        match permits.try_acquire_owned() {
-            Ok(permit) => Ok(Self {
-                limits,
-                _permit: permit,
-            }),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(ApiError::Busy),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(|| {
+            ApiError::Internal("the table of routes admits no requests to this address".into())
+        })
     }
 }
 

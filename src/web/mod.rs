@@ -1,5 +1,5 @@
 //! HTTP: the REST interface, the page, health, the OpenAPI document, and the rules that hold for every request.
-//! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. Each resource owns its router; this file only merges.
+//! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. All routes stand in one table, `routes.rs`.
 
 pub mod api;
 mod envelope;
@@ -11,11 +11,14 @@ mod openapi;
 mod pages;
 mod problem;
 mod registry_problem;
+mod routes;
 mod server;
 
+pub use api::{Job, StartedJobs};
 pub use guard::AllowedHosts;
 pub use limits::WebLimits;
 pub use problem::{ApiError, Problem};
+pub use routes::{Access, Body, Needs, ROUTES, Route};
 pub use server::{ServeError, ServeOptions, serve};
 
 use crate::app::App;
@@ -24,8 +27,8 @@ use axum::Router;
 use axum::extract::FromRef;
 use health::Readiness;
 use limits::Gate;
-use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
+use std::sync::{Arc, LazyLock};
+use utoipa::openapi::OpenApi;
 
 /// What handlers share; clones are cheap.
 #[derive(Clone, FromRef)]
@@ -34,6 +37,7 @@ pub struct WebState {
     gate: Gate,
     readiness: Readiness,
     jobs: Option<Jobs>,
+    document: Arc<OpenApi>,
     #[from_ref(skip)]
     hosts: AllowedHosts,
 }
@@ -45,6 +49,7 @@ impl WebState {
             app,
             gate: Gate::new(limits),
             jobs: None,
+            document: Arc::clone(&DOCUMENT),
             hosts,
         }
     }
@@ -56,21 +61,19 @@ impl WebState {
     }
 }
 
+static DOCUMENT: LazyLock<Arc<OpenApi>> =
+    LazyLock::new(|| Arc::new(routes::document(openapi::base())));
+
+/// The OpenAPI document of the REST interface.
+pub fn document() -> &'static OpenApi {
+    &DOCUMENT
+}
+
 /// Everything that is served, with the rules that hold for every request.
 pub fn router(state: WebState) -> Router {
-    let (documented, document) = documented_routes().split_for_parts();
-    let routes = documented
-        .merge(openapi::router(document))
-        .merge(pages::router())
+    let routes = routes::router(&state.gate)
         .fallback(pages::unknown_address)
         .method_not_allowed_fallback(problem::method_not_allowed);
     let max_body_bytes = state.gate.limits.max_body_bytes;
     envelope::wrap(routes, state.hosts.clone(), max_body_bytes).with_state(state)
-}
-
-/// The routes that the OpenAPI document describes, and the document.
-fn documented_routes() -> OpenApiRouter<WebState> {
-    OpenApiRouter::with_openapi(openapi::base())
-        .nest("/api/v1", api::router())
-        .merge(health::router())
 }

@@ -1,15 +1,25 @@
 //! The OpenAPI document and the page that shows it. Both come from the binary; nothing is fetched from elsewhere.
 
-use super::WebState;
-use axum::http::{HeaderValue, header};
-use axum::routing::get;
-use axum::{Json, Router};
-use std::sync::Arc;
-use tower_http::set_header::SetResponseHeaderLayer;
+use super::ApiError;
+use super::problem::Problem;
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Redirect, Response};
+use std::sync::{Arc, LazyLock};
 use utoipa::OpenApi;
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, serve};
 
 const DOCUMENT: &str = "/api/openapi.json";
+const DOCUMENTATION: &str = "/api/docs/";
+
+static DOCS_CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    let config = Config::from(DOCUMENT)
+        // The default sends the address of the document to a public validator.
+        .validator_url("none")
+        .try_it_out_enabled(true);
+    Arc::new(config)
+});
 
 /// Swagger UI writes style attributes and shows pictures from data URIs; it still loads nothing from elsewhere.
 const DOCS_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -28,7 +38,8 @@ const DOCS_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self
         (name = "jobs", description = "Work in the background: tuning adapters, inverting them into synthetic images, recycling them into one"),
         (name = "pools", description = "Synthetic images of adapters"),
         (name = "health", description = "Whether the server lives and can answer"),
-    )
+    ),
+    components(schemas(Problem))
 )]
 struct Base;
 
@@ -37,24 +48,38 @@ pub fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
-/// Serves `document` and its page.
-pub fn router(document: utoipa::openapi::OpenApi) -> Router<WebState> {
-    let document = Arc::new(document);
-    let docs: Router<WebState> = SwaggerUi::new("/api/docs")
-        .config(
-            Config::from(DOCUMENT)
-                // The default sends the address of the document to a public validator.
-                .validator_url("none")
-                .try_it_out_enabled(true),
-        )
-        .into();
-    let policy = HeaderValue::from_static(DOCS_CONTENT_SECURITY_POLICY);
-    docs.layer(SetResponseHeaderLayer::overriding(
-        header::CONTENT_SECURITY_POLICY,
-        policy,
-    ))
-    .route(
-        DOCUMENT,
-        get(move || async move { Json(document.as_ref().clone()) }),
-    )
+pub async fn document_as_json(
+    State(document): State<Arc<utoipa::openapi::OpenApi>>,
+) -> Json<utoipa::openapi::OpenApi> {
+    Json(document.as_ref().clone())
+}
+
+/// The page that shows the document has its files below an address with a slash.
+pub async fn to_documentation() -> Redirect {
+    Redirect::to(DOCUMENTATION)
+}
+
+/// The page that shows the document, and its files.
+pub async fn documentation(OriginalUri(address): OriginalUri) -> Result<Response, ApiError> {
+    let file = address
+        .path()
+        .strip_prefix(DOCUMENTATION)
+        .unwrap_or_default();
+    match serve(file, Arc::clone(&DOCS_CONFIG)) {
+        Ok(Some(file)) => {
+            let encoding = file
+                .gzpipped
+                .then_some([(header::CONTENT_ENCODING, "gzip")]);
+            let headers = [
+                (header::CONTENT_TYPE, file.content_type),
+                (
+                    header::CONTENT_SECURITY_POLICY,
+                    DOCS_CONTENT_SECURITY_POLICY.to_owned(),
+                ),
+            ];
+            Ok((headers, encoding, file.bytes.into_owned()).into_response())
+        }
+        Ok(None) => Err(ApiError::UnknownRoute),
+        Err(error) => Err(ApiError::Internal(error.to_string())),
+    }
 }

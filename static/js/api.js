@@ -20,7 +20,10 @@ export async function classify(groups, queries, adapter, signal) {
   const classes = groups.map((group) => group.class);
   const examples = groups.flatMap((group) => group.pictures);
   for (const group of groups) {
-    for (const picture of group.pictures) form.append(`support/${classKey(group.class)}`, picture.blob, pictureKey(picture));
+    for (const picture of group.pictures) {
+      form.append("support", picture.blob, pictureKey(picture));
+      form.append("label", classKey(group.class));
+    }
   }
   for (const query of queries) form.append("query", query.blob, pictureKey(query));
 

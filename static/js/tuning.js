@@ -46,18 +46,20 @@ export class Tuning {
 
   async #start() {
     const form = new FormData();
-    form.append("kind", "tune");
     form.append("name", byId("tune-name").value.trim());
     for (const each of this.#classes()) {
-      for (const picture of usable(each)) form.append(`support/${each.label}`, picture.blob, `${picture.id}-${picture.name}`);
+      for (const picture of usable(each)) {
+        form.append("support", picture.blob, `${picture.id}-${picture.name}`);
+        form.append("label", each.label);
+      }
     }
     this.#tell("");
     byId("tune-go").disabled = true;
     try {
-      const response = await fetch("/api/v1/jobs", { method: "POST", body: form, headers: { accept: "application/json" } });
+      const response = await fetch("/api/v1/jobs/tune", { method: "POST", body: form, headers: { accept: "application/json" } });
       const body = await response.json().catch(() => null);
       if (!response.ok) throw new Error(body?.detail ?? body?.title ?? `The server gave no usable answer (status ${response.status}).`);
-      byId("tune-link").href = `/admin/jobs/${encodeURIComponent(body.id)}`;
+      byId("tune-link").href = `/admin/jobs/${encodeURIComponent(body.jobs[0].id)}`;
       byId("tune-done").hidden = false;
       byId("tune-link").focus();
     } catch (error) {

@@ -1,9 +1,10 @@
 //! A kind of job for tests: it counts, and where a test holds its gate, each step waits to be let on.
 
 use lora_recycle::app::registry::{Registry, RegistryError};
+use lora_recycle::base64_bytes::Base64Bytes;
 use lora_recycle::jobs::{
-    Job, JobContext, JobError, JobRequest, Jobs, Kinds, Planned, RequestError, RunnerOptions,
-    Services,
+    Job, JobContext, JobError, JobRequest, Jobs, Kinds, LabelledImage, Planned, RequestError,
+    RunnerOptions, Services, all_pictures, by_class,
 };
 use recycle::steps::{StepReport, Steps};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,28 @@ pub struct Count {
     /// Bytes that are in each checkpoint without need.
     #[serde(default)]
     pub ballast: usize,
+}
+
+/// What a request for counting says.
+#[derive(Serialize, Deserialize)]
+pub struct CountRequest {
+    recipe: Count,
+    copies: Option<u64>,
+    #[serde(default)]
+    waits_for: Vec<Uuid>,
+    #[serde(default, with = "by_class")]
+    pictures: Vec<LabelledImage>,
+    archive: Option<Base64Bytes>,
+}
+
+impl JobRequest for CountRequest {
+    fn pictures(&mut self) -> Option<&mut Vec<LabelledImage>> {
+        Some(&mut self.pictures)
+    }
+
+    fn files(&mut self) -> Vec<(&'static str, &mut Option<Base64Bytes>)> {
+        vec![("archive", &mut self.archive)]
+    }
 }
 
 struct Gate {
@@ -138,27 +161,31 @@ impl Steps for Counting<'_> {
 }
 
 impl Job for Count {
+    type Request = CountRequest;
+    type Outcome = Value;
+
     const KIND: &'static str = "count";
 
     fn title(&self) -> String {
         format!("count {} to {}", self.name, self.to)
     }
 
-    async fn plan(request: JobRequest, _: &Services) -> Result<Vec<Planned<Self>>, RequestError> {
-        #[derive(Deserialize)]
-        struct Wanted {
-            recipe: Count,
-            copies: Option<u64>,
-        }
-        let Wanted { recipe, copies } = request.parameters()?;
+    async fn plan(request: CountRequest, _: &Services) -> Result<Vec<Planned<Self>>, RequestError> {
+        let CountRequest {
+            recipe,
+            copies,
+            waits_for,
+            pictures,
+            archive,
+        } = request;
         if recipe.to == 0 {
             return Err(RequestError::invalid(
                 "recipe.to",
                 "there is nothing to count",
             ));
         }
-        let inputs: Vec<NewInput> = request
-            .images
+        let inputs: Vec<NewInput> = all_pictures(pictures, archive)
+            .await?
             .iter()
             .map(|image| NewInput {
                 role: "picture".into(),
@@ -172,7 +199,7 @@ impl Job for Count {
                 ..recipe.clone()
             },
             inputs: inputs.clone(),
-            waits_for: request.waits_for.clone(),
+            waits_for: waits_for.clone(),
         };
         Ok((0..copies.unwrap_or(1))
             .map(|copy| planned(recipe.to + copy))

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// The kind of task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EpisodeShape {
     /// Classes in a task.
     pub way: usize,

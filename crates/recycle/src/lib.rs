@@ -10,6 +10,7 @@ pub mod kept_tokens;
 pub mod labelled_images;
 pub mod layers;
 pub mod meta_train;
+pub mod over_preset;
 pub mod pool;
 pub mod prototype;
 pub mod quality;

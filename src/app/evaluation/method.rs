@@ -4,9 +4,12 @@ use model::adapter::MergeMethod;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A way to classify the pictures of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodKind {
     /// Nearest prototype on the features of an adapter.
@@ -101,6 +104,22 @@ pub struct Method {
     pub kind: MethodKind,
     pub factor: Option<f64>,
 }
+
+/// In JSON it is a text.
+impl PartialSchema for Method {
+    fn schema() -> RefOr<Schema> {
+        let names = MethodKind::ALL.map(MethodKind::name).join(", ");
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(format!(
+                "One of {names}; of a merge besides average perhaps with its factor, such as `sum:0.33`."
+            )))
+            .examples(["adapter", "sum:0.33"])
+            .into()
+    }
+}
+
+impl ToSchema for Method {}
 
 impl From<MethodKind> for Method {
     fn from(kind: MethodKind) -> Self {

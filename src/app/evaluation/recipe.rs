@@ -4,20 +4,33 @@ use super::{Method, MethodKind};
 use recycle::episode::EpisodeShape;
 use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which methods, and on which tasks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(default)]
 pub struct EvaluationRecipe {
-    /// Without any: the adapters and the average of the pool where they are named, and the bare backbone.
+    /// Names of methods, a merge perhaps with its factor: `sum:0.33`. Without any: the adapters and the average of the pool where they
+    /// are named, and the bare backbone.
     pub methods: Vec<Method>,
+    /// Classes in a task.
+    #[schema(minimum = 2)]
     pub way: usize,
+    /// Support images a class.
+    #[schema(minimum = 1)]
     pub shot: usize,
     /// Queries a class.
+    #[schema(minimum = 1)]
     pub queries: usize,
+    /// Random tasks.
+    #[schema(minimum = 1)]
     pub tasks: usize,
+    /// The same seed draws the same tasks.
     pub seed: u64,
+    /// How features are compared.
     pub distance: Distance,
+    /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
     /// Chooses the factors of all merges on synthetic tasks, not the sum's alone.
     pub choose_factors: bool,

@@ -5,9 +5,10 @@ use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How well methods do on the same tasks.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationReport {
     #[serde(flatten)]
     pub shape: EpisodeShape,
@@ -31,7 +32,7 @@ pub struct EvaluationReport {
 }
 
 /// One method.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MethodReport {
     pub name: MethodKind,
     /// `name:version`
@@ -53,14 +54,14 @@ pub struct MethodReport {
 }
 
 /// A mean over tasks with half the width of its 95 % interval.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
     pub mean: f64,
     pub ci95: f64,
 }
 
 /// The sum of all adapters, and of all but one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaveOneOut {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
@@ -72,7 +73,7 @@ pub struct LeaveOneOut {
 }
 
 /// What one adapter adds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeftOut {
     /// `name:version`
     pub adapter: String,
@@ -82,7 +83,7 @@ pub struct LeftOut {
 }
 
 /// How adapters were merged.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MergeReport {
     pub factor: f64,
     pub factor_from: FactorSource,
@@ -94,7 +95,7 @@ pub struct MergeReport {
 }
 
 /// Where a factor comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FactorSource {
     Given,
@@ -105,14 +106,14 @@ pub enum FactorSource {
 }
 
 /// A factor, and the accuracy on synthetic tasks with it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct TriedFactor {
     pub factor: f64,
     pub accuracy: f64,
 }
 
 /// How the adapter of each task was tuned.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TuningReport {
     pub steps: u64,
     pub rank: usize,

@@ -6,11 +6,11 @@ use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
 use crate::cli::images::zip_of;
 use crate::cli::options::Common;
-use crate::jobs::{JobRequest, Jobs, RunnerOptions, Services, product_kinds};
-use crate::web::Problem;
+use crate::jobs::{Job, Jobs, RequestParts, RunnerOptions, Services, product_kinds};
+use crate::web::{JobList, Problem};
 use reqwest::multipart::{Form, Part};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use store::{Access, JobRecord, ServerFile, Store, StoreError};
@@ -36,15 +36,14 @@ pub enum Client {
 ///
 /// # Errors
 /// Where the request is wrong, a job did not succeed, or the user interrupted.
-pub fn submit_and_watch(
+pub fn submit_and_watch<J: Job>(
     common: &Common,
-    request: JobRequest,
+    request: J::Request,
     options: RunnerOptions,
 ) -> Result<Vec<JobRecord>, CliError> {
     crate::cli::options::block_on(async {
         let client = Client::open(common, options).await?;
-        let submitted = client.submit(request).await?;
-        let ids: Vec<Uuid> = submitted.iter().map(|job| job.id).collect();
+        let ids = client.submit::<J>(request).await?;
         let jobs = client.watch(common, &ids).await?;
         jobs.iter().try_for_each(|job| print_end(common, job))?;
         failed(&jobs)?;
@@ -108,26 +107,23 @@ impl Client {
         }
     }
 
-    async fn submit(&self, request: JobRequest) -> Result<Vec<JobRecord>, CliError> {
+    async fn submit<J: Job>(&self, request: J::Request) -> Result<Vec<Uuid>, CliError> {
         match self {
             Self::Alone(jobs) => {
-                let submitted = jobs.request(request).await?;
-                Ok(submitted.into_iter().map(|one| one.job).collect())
+                let submitted = jobs.request::<J>(request).await?;
+                Ok(submitted.iter().map(|one| one.job.id).collect())
             }
             Self::Server { base, .. } => {
-                let post = reqwest::Client::new().post(format!("{base}/jobs"));
-                let post = if request.images.is_empty() && request.files.is_empty() {
-                    let mut body = request.parameters;
-                    body.insert("kind".into(), request.kind.into());
-                    body.insert("waits_for".into(), json!(request.waits_for));
-                    post.json(&body)
+                let address = format!("{base}/jobs/{}", J::KIND);
+                let post = reqwest::Client::new().post(address);
+                let parts = RequestParts::of(request)?;
+                let post = if parts.pictures.is_empty() && parts.files.is_empty() {
+                    post.json(&parts.fields)
                 } else {
-                    post.multipart(form(request)?)
+                    post.multipart(form(parts)?)
                 };
-                Ok(match send(post).await? {
-                    Answer::Several { jobs } => jobs,
-                    Answer::One(job) => vec![*job],
-                })
+                let answer: JobList = send(post).await?;
+                Ok(answer.jobs.iter().map(|job| job.id).collect())
             }
         }
     }
@@ -138,18 +134,14 @@ impl Client {
                 Change::Cancel => jobs.cancel(id).await?,
                 Change::Retry => jobs.retry(id).await?,
             }),
-            Self::Server { base, .. } => {
+            Self::Server { store, base } => {
                 let word = match change {
                     Change::Cancel => "cancel",
                     Change::Retry => "retry",
                 };
                 let address = format!("{base}/jobs/{id}/{word}");
-                match send(reqwest::Client::new().post(address)).await? {
-                    Answer::One(job) => Ok(*job),
-                    Answer::Several { .. } => {
-                        Err(CliError::internal("the server answered with several jobs"))
-                    }
-                }
+                let _: crate::web::Job = send(reqwest::Client::new().post(address)).await?;
+                Ok(store.job(id).await?)
             }
         }
     }
@@ -244,17 +236,17 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn form(request: JobRequest) -> Result<Form, CliError> {
-    let mut form = Form::new().percent_encode_noop().text("kind", request.kind);
-    if !request.images.is_empty() {
-        let archive = zip_of(request.images)?;
+fn form(parts: RequestParts) -> Result<Form, CliError> {
+    let mut form = Form::new().percent_encode_noop();
+    if !parts.pictures.is_empty() {
+        let archive = zip_of(parts.pictures)?;
         form = form.part("archive", Part::bytes(archive).file_name("pictures.zip"));
     }
-    for (name, bytes) in request.files {
+    for (name, bytes) in parts.files {
         let part = Part::bytes(bytes).file_name(name.clone());
         form = form.part(name, part);
     }
-    for (name, value) in request.parameters {
+    for (name, value) in parts.fields {
         form = form.text(
             name,
             match value {
@@ -266,15 +258,8 @@ fn form(request: JobRequest) -> Result<Form, CliError> {
     Ok(form)
 }
 
-/// What the server says of jobs.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Several { jobs: Vec<JobRecord> },
-    One(Box<JobRecord>),
-}
-
-async fn send(request: reqwest::RequestBuilder) -> Result<Answer, CliError> {
+/// What the server answers.
+async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, CliError> {
     let lost = |error: reqwest::Error| {
         CliError::user(format!(
             "the server that holds the data folder does not answer: {error}"

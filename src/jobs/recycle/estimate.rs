@@ -1,7 +1,7 @@
 //! What recycling will cost on this machine: a few real steps are timed, on stand-ins for images that are not there yet, and
 //! counted up. How long a step takes does not depend on what the images show.
 
-use super::{Recycle, Recycled, session_options};
+use super::{Recycle, RecycleEstimate, Recycled, session_options};
 use crate::jobs::invert::prior_data_of;
 use crate::jobs::pictures::{PICTURES, VALIDATION, read_pictures};
 use crate::jobs::{JobContext, JobError};
@@ -13,7 +13,6 @@ use recycle::inversion::{ClassQuality, Inversion, InversionOutcome, InversionRec
 use recycle::meta_train::{FactorRecipe, Member, MetaTrainRecipe, MetaTraining};
 use recycle::pool::{Pool, Provenance};
 use recycle::steps::{StepReport, Steps};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -61,7 +60,7 @@ impl Times {
     }
 }
 
-pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, JobError> {
+pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<RecycleEstimate, JobError> {
     let backbone = context.block_on(context.services().backbone(&job.backbone_digest))?;
     let mut missing = Vec::new();
     let mut adapters = Vec::new();
@@ -116,19 +115,19 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<Value, Job
     });
     // Images and their previews, which noise fills as well; twice a checkpoint; the adapter, perhaps in two states.
     let disk = missing_images * 2 * image_bytes + 12 * training.factor_bytes;
-    Ok(json!({
-        "dry_run": true,
-        "threads": context.threads(),
-        "adapters": job.adapters.len(),
-        "inversions": missing.len(),
-        "images": images,
-        "inversion_seconds": inversion_seconds,
-        "meta_training_seconds": training.seconds,
-        "evaluation_seconds": evaluation_seconds,
-        "seconds": inversion_seconds + training.seconds + evaluation_seconds,
-        "memory_bytes": memory,
-        "disk_bytes": disk,
-    }))
+    Ok(RecycleEstimate {
+        dry_run: true,
+        threads: context.threads(),
+        adapters: job.adapters.len(),
+        inversions: missing.len(),
+        images,
+        inversion_seconds,
+        meta_training_seconds: training.seconds,
+        evaluation_seconds,
+        seconds: inversion_seconds + training.seconds + evaluation_seconds,
+        memory_bytes: memory,
+        disk_bytes: disk as u64,
+    })
 }
 
 fn tell(context: &JobContext, step: u64) -> Result<(), JobError> {

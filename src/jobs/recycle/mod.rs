@@ -3,20 +3,25 @@
 
 mod checkpoint;
 mod estimate;
+mod outcome;
 mod plan;
 mod recipe_file;
+mod request;
 
-pub use recipe_file::RecipeFile;
+pub use outcome::{Made, RecycleEstimate, RecycleFigures, RecycleOutcome, RecycleResult};
+pub use recipe_file::{Ingredient, Named, RecipeFile};
+pub use request::{MetaTrainRecipeRequest, RecycleRequest};
 
 use super::evaluation::{self, going_on_behind};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{Job, JobContext, JobError, Planned, RequestError, Services};
 use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
 use checkpoint::Checkpoint;
 use engine::session::SessionOptions;
 use model::adapter::Adapter;
-use recipe_file::{Ingredient, Named, pool_digest};
+use outcome::RecycleLineage;
+use recipe_file::pool_digest;
 use recycle::inversion::InversionRecipe;
 use recycle::meta_train::{
     Keep, Member, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining,
@@ -30,13 +35,15 @@ use std::time::{Duration, Instant};
 use store::{
     AdapterRecord, Digest, Lineage, LogLevel, Name, Parent, PoolRecord, Retention, StoreError,
 };
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Time between two looks at the tasks of a running job.
 const PREVIEW_EVERY: Duration = Duration::from_secs(2);
 
 /// Makes one meta-LoRA of several adapters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RecycleJob)]
 pub struct Recycle {
     /// The meta-LoRA becomes its next version.
     pub name: Name,
@@ -63,7 +70,8 @@ pub struct Recycle {
 }
 
 /// One of the adapters, with the key of its images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RecycledAdapter)]
 pub struct Recycled {
     /// `name:version`
     pub adapter: String,
@@ -73,7 +81,8 @@ pub struct Recycled {
 }
 
 /// The result of an earlier run that this one repeats.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ExpectedMetaLora)]
 pub struct Expected {
     /// Over the factors.
     pub digest: String,
@@ -81,6 +90,9 @@ pub struct Expected {
 }
 
 impl Job for Recycle {
+    type Request = RecycleRequest;
+    type Outcome = RecycleOutcome;
+
     const KIND: &'static str = "recycle";
 
     fn title(&self) -> String {
@@ -95,42 +107,29 @@ impl Job for Recycle {
     }
 
     async fn plan(
-        request: JobRequest,
+        request: RecycleRequest,
         services: &Services,
     ) -> Result<Vec<Planned<Self>>, RequestError> {
         plan::plan(request, services).await
     }
 
-    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+    fn run(&self, context: &JobContext) -> Result<RecycleOutcome, JobError> {
         if self.dry_run.is_some() {
-            return estimate::estimate(self, context);
+            return estimate::estimate(self, context).map(RecycleOutcome::Estimated);
         }
-        if let Some(made) = made_before(context, &self.name)? {
+        let made =
+            |record: &AdapterRecord| Ok(RecycleOutcome::Made(Box::new(RecycleResult::of(record))));
+        if let Some(record) = made_before(context, &self.name)? {
             self.delete_used_pools(context)?;
-            return Ok(result(&made));
+            return made(&record);
         }
         let pools = self.pools(context)?;
         let (outcome, behind) = self.train(context, &pools)?;
         let report = self.evaluate(context, &outcome, behind)?;
-        let record = self.store(context, &pools, &outcome, report.as_ref())?;
+        let record = self.store(context, &pools, &outcome, report)?;
         self.delete_used_pools(context)?;
-        Ok(result(&record))
+        made(&record)
     }
-}
-
-/// What the job gives, from what it has stored.
-fn result(made: &AdapterRecord) -> Value {
-    let recipe = made.lineage.recipe.clone().unwrap_or_default();
-    json!({
-        "adapter": made.label(),
-        "adapter_id": made.id,
-        "digest": made.digest,
-        "other_adapter": recipe["other_adapter"],
-        "pools": recipe["pools"],
-        "figures": recipe["figures"],
-        "is_as_expected": recipe["is_as_expected"],
-        "recipe_file": recipe["recipe_file"],
-    })
 }
 
 impl Recycle {
@@ -262,7 +261,7 @@ impl Recycle {
         context: &JobContext,
         pools: &[PoolRecord],
         outcome: &MetaTrainOutcome,
-        report: Option<&EvaluationReport>,
+        report: Option<EvaluationReport>,
     ) -> Result<AdapterRecord, JobError> {
         let keep = self.meta_training.keep;
         let chosen = outcome.chosen(keep);
@@ -276,16 +275,18 @@ impl Recycle {
         }
         let other = self.store_other(context, outcome)?;
         let file = self.recipe_file(context, pools, digest)?;
-        let recipe = json!({
-            "operation": Self::KIND,
-            "job": context.id(),
-            "pools": pools.iter().map(|pool| pool.id).collect::<Vec<_>>(),
-            "other_adapter": other.map(|other| other.label()),
-            "figures": figures(outcome, keep, report),
-            "is_as_expected": is_as_expected,
-            "recipe_file": file,
-        });
-        self.store_adapter(context, chosen, &self.name, recipe)
+        let lineage = RecycleLineage {
+            operation: Self::KIND,
+            job: context.id(),
+            made: Made {
+                other_adapter: other.map(|other| other.label()),
+                pools: Some(pools.iter().map(|pool| pool.id).collect()),
+                figures: Some(RecycleFigures::of(outcome, keep, report)),
+                is_as_expected,
+                recipe_file: Some(file),
+            },
+        };
+        self.store_adapter(context, chosen, &self.name, json!(lineage))
     }
 
     fn why_different(&self, threads: usize) -> String {
@@ -412,27 +413,6 @@ fn session_options(context: &JobContext) -> SessionOptions {
         threads: context.threads(),
         ..SessionOptions::default()
     }
-}
-
-/// What is worth knowing of how it went.
-fn figures(outcome: &MetaTrainOutcome, keep: Keep, report: Option<&EvaluationReport>) -> Value {
-    let curve = &outcome.loss_curve;
-    let tenth = (curve.len() / 10).max(1);
-    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    let best = outcome
-        .validations
-        .iter()
-        .min_by(|a, b| a.loss.total_cmp(&b.loss))
-        .filter(|_| keep == Keep::BestValidated);
-    json!({
-        "episodes": curve.len(),
-        "first_loss": mean(&curve[..tenth.min(curve.len())]),
-        "last_loss": mean(&curve[curve.len().saturating_sub(tenth)..]),
-        "kept_episode": best.map_or(curve.len() as u64, |best| best.episode),
-        "validations": outcome.validations,
-        "factors": outcome.factors,
-        "evaluation": report,
-    })
 }
 
 /// Shows the images of the newest task.

@@ -1,46 +1,23 @@
 //! From a wish to a job: everything that is wrong is said here, and the inversions that are still needed are queued.
 
-use super::recipe_file::RecipeFile;
-use super::{Expected, Recycle, Recycled};
+use super::{Expected, Recycle, RecycleRequest, Recycled};
 use crate::app::evaluation::{Evaluation, EvaluationRecipe, Method, MethodKind};
 use crate::app::registry::{check_backbone, check_name};
+use crate::base64_bytes::Base64Bytes;
 use crate::jobs::evaluation::{Pictures, compared_on, pictures};
 use crate::jobs::kinds::new_job;
+use crate::jobs::labelled::all_pictures;
 use crate::jobs::pictures::VALIDATION;
 use crate::jobs::request::resolve_once;
 use crate::jobs::{
-    ARCHIVE_LIMITS, Invert, Job, JobRequest, LabelledImage, Planned, RequestError, Services,
+    ARCHIVE_LIMITS, Invert, InvertRequest, Job, LabelledImage, Planned, RequestError, Services,
     labelled_images,
 };
 use recycle::inversion::InversionRecipe;
 use recycle::meta_train::MetaTrainRecipe;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use store::{AdapterRecord, Digest, Name, Retention};
+use recycle::over_preset::OverPreset;
+use store::{AdapterRecord, Digest, Name};
 use uuid::Uuid;
-
-/// What a request for recycling says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Parameters {
-    name: Option<Name>,
-    #[serde(default)]
-    adapters: Vec<String>,
-    /// Of meta-training.
-    #[serde(default)]
-    recipe: Value,
-    /// Of the images.
-    #[serde(default)]
-    inversion: Value,
-    #[serde(default)]
-    retention: Retention,
-    /// Instead of adapters and recipes: what an earlier run wrote.
-    recipe_file: Option<RecipeFile>,
-    /// How the meta-LoRA is measured on the pictures that are sent along.
-    evaluation: Option<EvaluationRecipe>,
-    #[serde(default)]
-    dry_run: bool,
-}
 
 /// What is to be recycled, wherever it comes from.
 struct Wish {
@@ -52,16 +29,16 @@ struct Wish {
 }
 
 pub(super) async fn plan(
-    request: JobRequest,
+    mut request: RecycleRequest,
     services: &Services,
 ) -> Result<Vec<Planned<Recycle>>, RequestError> {
-    let mut request = request;
-    let mut parameters: Parameters = request.parameters()?;
-    let (retention, dry_run) = (parameters.retention, parameters.dry_run);
-    let evaluation = parameters.evaluation.take();
-    let validation = request.files.remove(VALIDATION);
-    let expects = parameters.recipe_file.clone();
-    let wish = wish(parameters, services).await?;
+    let (retention, dry_run) = (request.retention, request.dry_run);
+    let evaluation = request.evaluation.take();
+    let validation = request.validation.take();
+    let images = std::mem::take(&mut request.pictures);
+    let images = all_pictures(images, request.archive.take()).await?;
+    let expects = request.recipe_file.clone();
+    let wish = wish(&mut request, services).await?;
     check_name(&wish.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
     let records = adapters(&wish.references, services).await?;
     let Some(first) = records.first() else {
@@ -77,7 +54,6 @@ pub(super) async fn plan(
         .and_then(|()| recipe.check_images_per_class(wish.inversion.images_per_class))
         .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
     let backbone_digest = first.backbone_digest.clone();
-    let images = std::mem::take(&mut request.images);
     let measured = measured(
         images,
         evaluation,
@@ -91,7 +67,21 @@ pub(super) async fn plan(
     if let Some(file) = expects {
         file.check_validation(validation_digest.as_ref())?;
     }
-    let inversions = inversions(&request, &records, &wish.inversion, retention, services).await?;
+    let inversions = Invert::plan(
+        InvertRequest {
+            adapter: None,
+            adapters: records.iter().map(|record| record.id.to_string()).collect(),
+            retention,
+            recipe: OverPreset(wish.inversion.clone()),
+            waits_for: request.waits_for.clone(),
+            batch_norm: request.batch_norm,
+            token_statistics: request.token_statistics,
+            real: request.real,
+        },
+        services,
+    )
+    .await
+    .map_err(told_of_inversion)?;
     let recycled = records
         .iter()
         .zip(&inversions)
@@ -129,7 +119,7 @@ pub(super) async fn plan(
             .chain(validation)
             .map(|own| own.input)
             .collect(),
-        waits_for: request.waits_for.clone(),
+        waits_for: request.waits_for,
     };
     if dry_run {
         // The trial needs the priors' files.
@@ -149,12 +139,12 @@ pub(super) async fn plan(
 
 /// The pictures of a zip that the best state is chosen on, checked for enough tasks.
 async fn validated_on(
-    zip: Option<Vec<u8>>,
+    zip: Option<Base64Bytes>,
     recipe: &MetaTrainRecipe,
     backbone: &Digest,
     services: &Services,
 ) -> Result<Option<Pictures>, RequestError> {
-    let Some(zip) = zip else {
+    let Some(Base64Bytes(zip)) = zip else {
         return Ok(None);
     };
     let recipe = recipe.clone();
@@ -213,18 +203,13 @@ async fn measured(
     Ok(Some(Measured { recipe, pictures }))
 }
 
-async fn wish(parameters: Parameters, services: &Services) -> Result<Wish, RequestError> {
-    let Parameters {
-        name,
-        adapters,
-        recipe,
-        inversion,
-        recipe_file,
-        ..
-    } = parameters;
-    if let Some(file) = recipe_file {
+async fn wish(request: &mut RecycleRequest, services: &Services) -> Result<Wish, RequestError> {
+    let name = request.name.take();
+    let adapters = std::mem::take(&mut request.adapters);
+    let (recipe, inversion) = (request.recipe.take(), request.inversion.take());
+    if let Some(file) = request.recipe_file.take() {
         file.check()?;
-        if !adapters.is_empty() || !recipe.is_null() || !inversion.is_null() {
+        if !adapters.is_empty() || recipe.is_some() || inversion.is_some() {
             return Err(RequestError::invalid(
                 "recipe_file",
                 "a recipe file names adapters and recipes itself; leave them out",
@@ -243,22 +228,11 @@ async fn wish(parameters: Parameters, services: &Services) -> Result<Wish, Reque
     }
     let name =
         name.ok_or_else(|| RequestError::invalid("name", "the meta-LoRA has no name; choose one"))?;
-    let bad = |parameter: &'static str| {
-        move |error: recycle::recipe::RecipeError| {
-            RequestError::invalid(parameter, error.to_string())
-        }
-    };
     Ok(Wish {
         name,
         references: adapters,
-        inversion: match inversion {
-            Value::Null => InversionRecipe::default(),
-            json => InversionRecipe::from_json(&json).map_err(bad("inversion"))?,
-        },
-        meta_training: match recipe {
-            Value::Null => MetaTrainRecipe::default(),
-            json => MetaTrainRecipe::from_json(&json).map_err(bad("recipe"))?,
-        },
+        inversion: inversion.unwrap_or_default().0,
+        meta_training: recipe.unwrap_or_default().0,
         expected: None,
     })
 }
@@ -279,35 +253,14 @@ async fn adapters(
     Ok(records)
 }
 
-/// The inversion of each adapter, not yet queued.
-async fn inversions(
-    request: &JobRequest,
-    records: &[AdapterRecord],
-    recipe: &InversionRecipe,
-    retention: Retention,
-    services: &Services,
-) -> Result<Vec<Planned<Invert>>, RequestError> {
-    let parameters = json!({
-        "adapters": records.iter().map(|record| record.id).collect::<Vec<_>>(),
-        "recipe": recipe,
-        "retention": retention,
-    });
-    let wanted = JobRequest {
-        kind: Invert::KIND.into(),
-        parameters: serde_json::from_value(parameters)
-            .map_err(|error| RequestError::invalid("inversion", error.to_string()))?,
-        files: request.files.clone(),
-        waits_for: request.waits_for.clone(),
-        ..JobRequest::default()
-    };
-    Invert::plan(wanted, services)
-        .await
-        .map_err(|error| match &error {
-            RequestError::Invalid { parameter, .. } if parameter == "recipe" => {
-                error.told_of("inversion")
-            }
-            _ => error,
-        })
+/// The recipe of an inversion is called `inversion` in a request for recycling.
+fn told_of_inversion(error: RequestError) -> RequestError {
+    match &error {
+        RequestError::Invalid { parameter, .. } if parameter == "recipe" => {
+            error.told_of("inversion")
+        }
+        _ => error,
+    }
 }
 
 /// Queues the inversions whose images are not there, and gives the ids of their jobs.

@@ -5,15 +5,18 @@ use recycle::inversion::InversionRecipe;
 use recycle::meta_train::MetaTrainRecipe;
 use serde::{Deserialize, Serialize};
 use store::{AdapterFilter, Digest, Name, PoolRecord};
+use utoipa::ToSchema;
 
 const FORMAT: &str = "lora-recycle-recipe";
 const VERSION: u32 = 1;
 
 /// What stands in a recipe file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecipeFile {
+    #[schema(example = "lora-recycle-recipe")]
     pub format: String,
+    #[schema(example = 1)]
     pub version: u32,
     pub program_version: String,
     /// Of the meta-LoRA.
@@ -32,16 +35,18 @@ pub struct RecipeFile {
 }
 
 /// Something by its name, which may change, and its digest, which does not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RecipeFileBackbone)]
 pub struct Named {
     pub name: String,
     pub digest: Digest,
 }
 
 /// An adapter and the images that were made of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RecipeFileAdapter)]
 pub struct Ingredient {
     /// `name:version`
     pub adapter: String,

@@ -1,15 +1,13 @@
 //! The backbones that this server answers with.
 
 use crate::app::App;
-use crate::web::{Problem, WebState};
+
 use axum::Json;
 use axum::extract::State;
 use model::backbone::{Backbone, Pooling};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Which backbone gave an answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -55,17 +53,11 @@ pub struct BackboneList {
     pub backbones: Vec<BackboneDescription>,
 }
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(list))
-}
-
 /// Lists the backbones that this server answers with
-#[utoipa::path(get, path = "/backbones", tag = "backbones", responses(
+#[utoipa::path(get, path = "/api/v1/backbones", tag = "backbones", responses(
     (status = 200, description = "The default first", body = BackboneList),
-    (status = 403, description = "The host is not one that the server answers for",
-        body = Problem, content_type = "application/problem+json"),
 ))]
-async fn list(State(app): State<Arc<App>>) -> Json<BackboneList> {
+pub(in crate::web) async fn list_backbones(State(app): State<Arc<App>>) -> Json<BackboneList> {
     Json(BackboneList {
         backbones: vec![describe(&app)],
     })

@@ -1,13 +1,16 @@
 //! Classification from a few examples, in one call; nothing is stored.
 
 use super::images::{Base64Image, BodyKind, named_images, receive_form, receive_json};
+use super::labelled_parts::{LabelledParts, LabelledPlace};
 use super::parameters::Parameters;
-use super::schemas::{ImageRequestProblems, form_schema};
+use super::problems::AnswerProblems;
+use super::schemas::labelled_form;
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, SupportClass};
+use crate::jobs::LONGEST_LABEL;
+use crate::web::ApiError;
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
@@ -15,11 +18,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
-/// Longest label in bytes; each answer repeats the labels of all classes.
-pub(super) const LONGEST_LABEL: usize = 256;
 
 /// Classes and queries, as JSON.
 #[derive(Deserialize, ToSchema)]
@@ -49,16 +47,12 @@ struct ClassifyForm;
 
 impl PartialSchema for ClassifyForm {
     fn schema() -> RefOr<Schema> {
-        form_schema(&[
-            (
-                "support/{label}",
-                "Labelled image files; the part name is `support/` and the label, and may stand any number of times",
-            ),
-            (
+        labelled_form("Labelled image files.")
+            .files(
                 "query",
-                "Image files to classify; the part name may stand any number of times",
-            ),
-        ])
+                "Image files to classify; the part may stand any number of times.",
+            )
+            .required(["support", "label", "query"])
     }
 }
 
@@ -67,7 +61,7 @@ impl ToSchema for ClassifyForm {}
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ClassifyParameters {
+pub struct ClassifyParameters {
     /// Adds to each answer where the backbone looked.
     #[serde(default)]
     attention: bool,
@@ -95,17 +89,13 @@ pub struct ClassifyResponse {
     refused: Vec<RefusedSupport>,
 }
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(classify))
-}
-
 /// Classifies images from a few labelled examples
 ///
 /// Nothing is stored. A query that cannot be used has an `error` in its place, a labelled image that cannot be used is listed
 /// in `refused`; the others are answered all the same.
 #[utoipa::path(
     post,
-    path = "/classify",
+    path = "/api/v1/classify",
     tag = "classification",
     params(ClassifyParameters),
     request_body(content((ClassifyRequest = "application/json"), (ClassifyForm = "multipart/form-data"))),
@@ -115,10 +105,10 @@ pub fn router() -> OpenApiRouter<WebState> {
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The adapter was made for another backbone; the detail names both",
             body = Problem, content_type = "application/problem+json"),
-        ImageRequestProblems,
+        AnswerProblems,
     )
 )]
-async fn classify(
+pub(in crate::web) async fn classify_images(
     State(app): State<Arc<App>>,
     Parameters(parameters): Parameters<ClassifyParameters>,
     admission: Admission,
@@ -167,7 +157,7 @@ fn from_json(body: ClassifyRequest) -> Result<(Vec<SupportClass>, Vec<NamedImage
 
 /// Where a part of the form belongs.
 enum Place {
-    Support(String),
+    Labelled(LabelledPlace),
     Query,
 }
 
@@ -176,38 +166,38 @@ async fn from_form(
     request: Request,
 ) -> Result<(Vec<SupportClass>, Vec<NamedImage>), ApiError> {
     let parts = receive_form(admission, request, place).await?;
-    let mut classes: Vec<SupportClass> = Vec::new();
-    let mut class_of: HashMap<String, usize> = HashMap::new();
+    let mut labelled = LabelledParts::default();
     let mut queries = Vec::new();
     for part in parts {
-        let list = match &part.place {
-            Place::Query => &mut queries,
-            Place::Support(label) => {
-                let index = *class_of.entry(label.clone()).or_insert_with(|| {
-                    classes.push(SupportClass {
-                        label: label.clone(),
-                        images: Vec::new(),
-                    });
-                    classes.len() - 1
-                });
-                &mut classes[index].images
-            }
-        };
-        let index = list.len();
-        list.push(part.named(index));
+        match part.without_place() {
+            (part, Place::Labelled(place)) => labelled.take(place, part)?,
+            (part, Place::Query) => queries.push(part.named(queries.len())),
+        }
+    }
+    let mut classes: Vec<SupportClass> = Vec::new();
+    let mut class_of: HashMap<String, usize> = HashMap::new();
+    for labelled in labelled.into_labelled()? {
+        let label = labelled.label;
+        let index = *class_of.entry(label.clone()).or_insert_with(|| {
+            classes.push(SupportClass {
+                label,
+                images: Vec::new(),
+            });
+            classes.len() - 1
+        });
+        let images = &mut classes[index].images;
+        images.push(labelled.picture.named(images.len()));
     }
     Ok((classes, queries))
 }
 
 fn place(name: String) -> Result<Place, ApiError> {
-    if name == "query" {
-        return Ok(Place::Query);
-    }
-    match name.strip_prefix("support/") {
-        Some(label) => Ok(Place::Support(label.to_owned())),
+    match LabelledPlace::of(&name) {
+        Some(place) => Ok(Place::Labelled(place)),
+        None if name == "query" => Ok(Place::Query),
         None => Err(ApiError::InvalidParameter {
             detail: format!(
-                "a part is named \"{name}\"; the names are support/LABEL for labelled images and query for images to classify"
+                "a part is named \"{name}\"; the names are support for labelled images, label for their labels and query for images to classify"
             ),
             parameter: name,
         }),

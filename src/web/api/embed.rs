@@ -2,20 +2,19 @@
 
 use super::images::{Base64Image, BodyKind, named_images, receive_files, receive_json};
 use super::parameters::Parameters;
-use super::schemas::{ImageRequestProblems, form_schema};
+use super::problems::AnswerProblems;
+use super::schemas::FormSchema;
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{App, Embedding};
+use crate::web::ApiError;
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Images to embed, as JSON.
 #[derive(Deserialize, ToSchema)]
@@ -33,10 +32,12 @@ struct EmbedForm;
 
 impl PartialSchema for EmbedForm {
     fn schema() -> RefOr<Schema> {
-        form_schema(&[(
-            "image",
-            "Image files; the part name may stand any number of times",
-        )])
+        FormSchema::default()
+            .files(
+                "image",
+                "Image files; the part may stand any number of times.",
+            )
+            .required(["image"])
     }
 }
 
@@ -45,7 +46,7 @@ impl ToSchema for EmbedForm {}
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct EmbedParameters {
+pub struct EmbedParameters {
     /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
     /// the backbone's default adapter answers, where it has one.
     adapter: Option<String>,
@@ -60,16 +61,12 @@ pub struct EmbedResponse {
     results: Vec<Embedding>,
 }
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(embed))
-}
-
 /// Turns images into features
 ///
 /// An image that cannot be used has an `error` in its place; the others are answered all the same.
 #[utoipa::path(
     post,
-    path = "/embed",
+    path = "/api/v1/embed",
     tag = "classification",
     params(EmbedParameters),
     request_body(content((EmbedRequest = "application/json"), (EmbedForm = "multipart/form-data"))),
@@ -79,10 +76,10 @@ pub fn router() -> OpenApiRouter<WebState> {
             body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The adapter was made for another backbone; the detail names both",
             body = Problem, content_type = "application/problem+json"),
-        ImageRequestProblems,
+        AnswerProblems,
     )
 )]
-async fn embed(
+pub(in crate::web) async fn embed_images(
     State(app): State<Arc<App>>,
     Parameters(parameters): Parameters<EmbedParameters>,
     admission: Admission,

@@ -1,19 +1,19 @@
 //! Images in a request body: base64 inside JSON, or the parts of a form.
 
 use crate::app::NamedImage;
+use crate::base64_bytes::deserialize_text;
 use crate::web::ApiError;
 use crate::web::limits::Admission;
 use axum::body::Bytes;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use std::fmt;
 use utoipa::ToSchema;
+
+/// What a part with the label of a picture is called.
+pub const LABEL: &str = "label";
 
 const WANTED: &str = "application/json or multipart/form-data";
 
@@ -85,49 +85,8 @@ impl Base64Image {
 
 impl<'de> Deserialize<'de> for Base64Image {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Base64Visitor;
-        impl Visitor<'_> for Base64Visitor {
-            type Value = Base64Image;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string with the base64 of an image file")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Base64Image, E> {
-                Ok(Base64Image(decode(text)))
-            }
-        }
-        deserializer.deserialize_str(Base64Visitor)
+        deserialize_text(deserializer, "an image file").map(Self)
     }
-}
-
-/// Padding may be left out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-fn decode(text: &str) -> Result<Vec<u8>, String> {
-    let mut text = text;
-    if text
-        .get(..5)
-        .is_some_and(|start| start.eq_ignore_ascii_case("data:"))
-    {
-        let Some((kind, data)) = text.split_once(',') else {
-            return Err("the data: URI has no comma".into());
-        };
-        if !kind.to_ascii_lowercase().ends_with(";base64") {
-            return Err("the data: URI is not base64-encoded".into());
-        }
-        text = data;
-    }
-    // Many encoders break lines.
-    let unbroken: String;
-    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        unbroken = text.split_ascii_whitespace().collect();
-        text = &unbroken;
-    }
-    BASE64.decode(text).map_err(|error| error.to_string())
 }
 
 /// The images of a JSON list that stands at `parameter`.
@@ -202,6 +161,30 @@ impl<P> Part<P> {
         (self.place, self.bytes)
     }
 
+    /// The part, and what was known of its name.
+    pub fn without_place(self) -> (Part<()>, P) {
+        let part = Part {
+            place: (),
+            file_name: self.file_name,
+            bytes: self.bytes,
+        };
+        (part, self.place)
+    }
+
+    /// A part that is text, called `name` in errors.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidParameter`] where it is none.
+    pub fn into_text(self, name: &str) -> Result<String, ApiError> {
+        match String::from_utf8(self.bytes) {
+            Ok(text) => Ok(text),
+            Err(_) => Err(ApiError::InvalidParameter {
+                parameter: name.to_owned(),
+                detail: "the part is no UTF-8 text".into(),
+            }),
+        }
+    }
+
     /// The image, called by its file name or else by `index`.
     pub fn named(self, index: usize) -> NamedImage {
         NamedImage {
@@ -258,10 +241,14 @@ pub async fn receive_form<P>(
                 detail: rejection.body_text(),
             })?;
         let mut parts = Vec::new();
+        let mut labels = 0;
         while let Some(field) = form.next_field().await.map_err(failed)? {
             let name = field.name().ok_or_else(nameless)?;
+            // A picture and its label count as one.
+            labels += usize::from(name == LABEL);
             let place = place(decode_name(name))?;
-            admission.check_images("body", parts.len() + 1)?;
+            let others = parts.len() + 1 - labels;
+            admission.check_images("body", others.max(labels))?;
             parts.push(Part {
                 place,
                 file_name: file_name(&field),
@@ -306,32 +293,6 @@ fn decode_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_comes_with_and_without_prefix_padding_and_line_breaks() {
-        for text in [
-            "aGVsbG8=",
-            "aGVsbG8",
-            "aGVs\r\nbG8=\n",
-            "data:image/png;base64,aGVsbG8=",
-            "DATA:;BASE64,aGVsbG8",
-        ] {
-            assert_eq!(decode(text).as_deref(), Ok(b"hello".as_slice()), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_base64_is_refused_with_the_reason() {
-        assert!(decode("aGV!bG8=").unwrap_err().contains('3'));
-        assert!(
-            decode("data:image/png,abc")
-                .unwrap_err()
-                .contains("not base64")
-        );
-        assert!(decode("data:image/png").unwrap_err().contains("comma"));
-        assert!(decode("ä").is_err());
-        assert!(decode("dataä").is_err());
-    }
 
     #[test]
     fn names_are_unescaped_as_browsers_escape_them() {

@@ -1,18 +1,20 @@
 //! The resources of the REST interface, one module each.
 
-mod adapters;
-mod backbones;
-mod classify;
-mod embed;
+pub(super) mod adapters;
+pub(super) mod backbones;
+pub(super) mod classify;
+pub(super) mod embed;
 mod images;
-mod jobs;
+pub(super) mod jobs;
 mod labelled_parts;
 mod parameters;
-mod pool_quality;
-mod pools;
+pub(super) mod pool_quality;
+pub(super) mod pools;
+pub(super) mod problems;
 mod schemas;
 
 pub use backbones::BackboneIdentity;
+pub use jobs::{Job, StartedJobs};
 pub use pool_quality::MOST_REAL_PICTURES;
 
 use super::{ApiError, WebState};
@@ -20,19 +22,6 @@ use crate::app::App;
 use crate::app::registry::ServedAdapter;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-
-/// Everything below `/api/v1`.
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .merge(classify::router())
-        .merge(embed::router())
-        .merge(backbones::router())
-        .merge(adapters::router())
-        .merge(jobs::router())
-        .merge(pools::router())
-        .merge(pool_quality::router())
-}
 
 /// The adapter that gave an answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]

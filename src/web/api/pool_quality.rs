@@ -2,14 +2,14 @@
 
 use super::images::{Part, receive_form, require_form};
 use super::jobs::JobProblems;
-use super::labelled_parts::{ARCHIVE, LabelledParts, SUPPORT};
+use super::labelled_parts::{ARCHIVE, LabelledParts, LabelledPlace, SUPPORT};
 use super::pools::pool_id;
-use super::schemas::ImageRequestProblems;
+use super::schemas::labelled_form;
 use crate::app::App;
 use crate::app::pool_quality::{PoolQuality, PoolQualityError};
 use crate::jobs::pictures::{Prepared, prepare};
+use crate::web::ApiError;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use model::backbone::Preprocess;
@@ -17,35 +17,30 @@ use recycle::quality::QualityError;
 use serde::Serialize;
 use std::sync::Arc;
 use store::PoolRecord;
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 /// Most real pictures of a request. It is answered while the client waits: at the hundred pictures a second of docs/PERFORMANCE.md that is
 /// some seconds, and a backbone twenty times as slow still answers in time.
 pub const MOST_REAL_PICTURES: usize = 600;
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(quality, quality_beside_real))
+/// Real pictures to compare a pool with, of at least two classes.
+struct RealPicturesForm;
+
+impl PartialSchema for RealPicturesForm {
+    fn schema() -> RefOr<Schema> {
+        labelled_form("Instead of or beside a zip: labelled image files.")
+            .file("archive", "A zip whose folders are classes.")
+            .required([])
+    }
 }
 
-/// Real pictures to compare a pool with; they are not kept.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "the shape of a form, for the document alone")]
-struct RealPicturesForm {
-    /// A zip whose folders are classes.
-    #[schema(format = Binary)]
-    archive: Option<String>,
-    /// Instead of or beside a zip: labelled pictures, as in a request to classify; the part name is `support/` and the
-    /// label, and may stand any number of times.
-    #[schema(format = Binary, rename = "support/{label}")]
-    support: Option<String>,
-}
+impl ToSchema for RealPicturesForm {}
 
 /// A pool beside real pictures.
 #[derive(Serialize, ToSchema)]
-struct QualityBesideReal {
+pub struct QualityBesideReal {
     #[serde(flatten)]
     quality: PoolQuality,
     /// Real pictures that could not be used, one sentence each.
@@ -72,10 +67,10 @@ impl From<PoolQualityError> for ApiError {
 }
 
 /// Measures a pool: how varied and how hard its images are, and which adapters are like its own
-#[utoipa::path(get, path = "/pools/{id}/quality", tag = "pools",
+#[utoipa::path(get, path = "/api/v1/pools/{id}/quality", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
     responses((status = 200, description = "What the images are worth; computed anew each time", body = PoolQuality), JobProblems))]
-async fn quality(
+pub(in crate::web) async fn measure_pool(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     admission: Admission,
@@ -89,15 +84,14 @@ async fn quality(
 ///
 /// As the same address with GET, with `real`: the Fréchet distance between synthetic and real images, precision and recall, by features of
 /// the bare backbone. At most 600 pictures, of at least two classes; they are not kept.
-#[utoipa::path(post, path = "/pools/{id}/quality", tag = "pools",
+#[utoipa::path(post, path = "/api/v1/pools/{id}/quality", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
     request_body(content((RealPicturesForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "What the images are worth, by themselves and beside the real ones", body = QualityBesideReal),
         JobProblems,
-        ImageRequestProblems,
     ))]
-async fn quality_beside_real(
+pub(in crate::web) async fn compare_pool(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     admission: Admission,
@@ -106,27 +100,34 @@ async fn quality_beside_real(
     require_form(request.headers())?;
     let record = app.registry()?.store().pool(pool_id(&id)?).await?;
     app.check_pool_backbone(&record).await?;
-    let parts = receive_form(&admission, request, labelled).await?;
+    let parts = receive_form(&admission, request, place).await?;
     let work = async { Ok(beside_real(&app, &record, parts).await) };
     Ok(Json(admission.answer(work).await??))
 }
 
-fn labelled(name: String) -> Result<String, ApiError> {
-    if LabelledParts::has(&name) {
-        return Ok(name);
+/// Where a part of the form belongs.
+enum Place {
+    Labelled(LabelledPlace),
+    Archive,
+}
+
+fn place(name: String) -> Result<Place, ApiError> {
+    match LabelledPlace::of(&name) {
+        Some(place) => Ok(Place::Labelled(place)),
+        None if name == ARCHIVE => Ok(Place::Archive),
+        None => Err(ApiError::InvalidParameter {
+            detail: format!(
+                "a part is named \"{name}\"; the names for real pictures are {ARCHIVE}, {SUPPORT} and label"
+            ),
+            parameter: name,
+        }),
     }
-    Err(ApiError::InvalidParameter {
-        detail: format!(
-            "a part is named \"{name}\"; the names for real pictures are {ARCHIVE} and {SUPPORT}NAME"
-        ),
-        parameter: name,
-    })
 }
 
 async fn beside_real(
     app: &App,
     record: &PoolRecord,
-    parts: Vec<Part<String>>,
+    parts: Vec<Part<Place>>,
 ) -> Result<QualityBesideReal, ApiError> {
     let (pool, preprocess) = (record.id, app.backbone.preprocess.clone());
     let read = move || real_pictures(parts, pool, &preprocess);
@@ -150,22 +151,27 @@ async fn beside_real(
 }
 
 fn real_pictures(
-    parts: Vec<Part<String>>,
+    parts: Vec<Part<Place>>,
     pool: Uuid,
     preprocess: &Preprocess,
 ) -> Result<Prepared, ApiError> {
-    let mut pictures = LabelledParts::default();
-    for (index, part) in parts.into_iter().enumerate() {
-        pictures.take(index, part)?;
+    let mut labelled = LabelledParts::default();
+    let mut archive = None;
+    for part in parts {
+        let (part, place) = part.without_place();
+        match place {
+            Place::Labelled(place) => labelled.take(place, part)?,
+            Place::Archive => archive = Some(part.into_place_and_bytes().1),
+        }
     }
-    let pictures = pictures.into_pictures();
+    let pictures = labelled.into_pictures_with(archive)?;
     let invalid = |detail: String| ApiError::InvalidParameter {
         parameter: ARCHIVE.into(),
         detail,
     };
     if pictures.is_empty() {
         return Err(invalid(format!(
-            "there are no pictures; send a zip whose folders are classes as {ARCHIVE}, or pictures as {SUPPORT}NAME"
+            "there are no pictures; send a zip whose folders are classes as {ARCHIVE}, or pictures as {SUPPORT} with a label each"
         )));
     }
     if pictures.len() > MOST_REAL_PICTURES {

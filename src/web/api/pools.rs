@@ -1,9 +1,10 @@
 //! Pools over HTTP: the synthetic images of adapters.
 
 use super::jobs::JobProblems;
+use super::schemas::Binary;
 use crate::app::App;
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
-use crate::web::{ApiError, WebState};
+use crate::web::ApiError;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,21 +13,11 @@ use serde::Serialize;
 use std::sync::Arc;
 use store::{Digest, PoolRecord, Retention};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(show, delete))
-        .routes(routes!(image))
-        .routes(routes!(kept_tokens))
-}
 
 /// Synthetic images of one adapter.
 #[derive(Serialize, ToSchema)]
-struct Pool {
+pub struct Pool {
     id: Uuid,
     /// `name:version` as it was then; the adapter may be gone by now.
     #[schema(example = "pets:1")]
@@ -44,12 +35,12 @@ struct Pool {
 }
 
 #[derive(Serialize, ToSchema)]
-struct PoolList {
+pub struct PoolList {
     pools: Vec<Pool>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct KeptTokens {
+pub struct KeptTokens {
     /// Patches along a side.
     grid: usize,
     /// The kept patches of each image, row by row from the top left.
@@ -59,7 +50,7 @@ struct KeptTokens {
 /// Space that a deletion gave back.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedPool)]
-struct Deleted {
+pub struct Deleted {
     freed_bytes: u64,
 }
 
@@ -98,9 +89,11 @@ impl From<PoolFileError> for ApiError {
 }
 
 /// Lists all pools, newest first
-#[utoipa::path(get, path = "/pools", tag = "pools", responses(
+#[utoipa::path(get, path = "/api/v1/pools", tag = "pools", responses(
     (status = 200, description = "All pools", body = PoolList), JobProblems))]
-async fn list(State(app): State<Arc<App>>) -> Result<Json<PoolList>, ApiError> {
+pub(in crate::web) async fn list_pools(
+    State(app): State<Arc<App>>,
+) -> Result<Json<PoolList>, ApiError> {
     let records = app.registry()?.store().list_pools(None).await?;
     let pools = records
         .into_iter()
@@ -110,19 +103,22 @@ async fn list(State(app): State<Arc<App>>) -> Result<Json<PoolList>, ApiError> {
 }
 
 /// Shows one pool
-#[utoipa::path(get, path = "/pools/{id}", tag = "pools",
+#[utoipa::path(get, path = "/api/v1/pools/{id}", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
     responses((status = 200, description = "The pool", body = Pool), JobProblems))]
-async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Pool>, ApiError> {
+pub(in crate::web) async fn get_pool(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Pool>, ApiError> {
     let record = app.registry()?.store().pool(pool_id(&id)?).await?;
     described(record).map(Json)
 }
 
 /// Deletes a pool for good
-#[utoipa::path(delete, path = "/pools/{id}", tag = "pools",
+#[utoipa::path(delete, path = "/api/v1/pools/{id}", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
     responses((status = 200, description = "It is gone", body = Deleted), JobProblems))]
-async fn delete(
+pub(in crate::web) async fn delete_pool(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<Deleted>, ApiError> {
@@ -133,14 +129,14 @@ async fn delete(
 }
 
 /// Gives a synthetic image
-#[utoipa::path(get, path = "/pools/{id}/images/{index}", tag = "pools",
+#[utoipa::path(get, path = "/api/v1/pools/{id}/images/{index}", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool"), ("index" = usize, Path, description = "Index of the image, class by class")),
     responses(
-        (status = 200, description = "The image, with an ETag", body = [u8], content_type = "image/png"),
+        (status = 200, description = "The image, with an ETag", body = inline(Binary), content_type = "image/png"),
         (status = 304, description = "It is as the client has it"),
         JobProblems,
     ))]
-async fn image(
+pub(in crate::web) async fn get_pool_image(
     State(app): State<Arc<App>>,
     Path((id, index)): Path<(String, String)>,
     headers: HeaderMap,
@@ -169,10 +165,10 @@ async fn image(
 }
 
 /// Gives the patches of each image that are kept
-#[utoipa::path(get, path = "/pools/{id}/kept-tokens", tag = "pools",
+#[utoipa::path(get, path = "/api/v1/pools/{id}/kept-tokens", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
     responses((status = 200, description = "Indices of patches", body = KeptTokens), JobProblems))]
-async fn kept_tokens(
+pub(in crate::web) async fn get_kept_tokens(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<KeptTokens>, ApiError> {

@@ -1,89 +1,123 @@
-//! What requests with images share in the OpenAPI document: their error answers and the shape of a form.
+//! What the OpenAPI document says that no type says by itself: the shapes of forms and of files.
 
-use crate::web::Problem;
-use crate::web::problem::PROBLEM_MEDIA_TYPE;
-use std::collections::BTreeMap;
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
-use utoipa::{IntoResponses, ToSchema};
+use crate::jobs::JobRequest;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use utoipa::openapi::schema::{
+    Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
-/// What every request that does work may be refused with.
-const ANY_REQUEST: [(&str, &str); 4] = [
-    (
-        "403",
-        "The host is not one that the server answers for, or a browser sent the request on behalf of another site",
-    ),
-    (
-        "422",
-        "A part of the request is missing or wrong; `parameter` names it",
-    ),
-    (
-        "429",
-        "As many requests as allowed are being answered; Retry-After says when to try again",
-    ),
-    (
-        "500",
-        "The server failed; its log says more under the request id",
-    ),
-];
+/// Bytes of a file, in a form or as an answer.
+pub struct Binary;
 
-/// What requests with images may be refused with besides.
-const IMAGE_REQUEST: [(&str, &str); 5] = [
-    (
-        "400",
-        "The body is no valid JSON or multipart/form-data, or broke off",
-    ),
-    ("408", "The body came too slowly"),
-    ("413", "The body is too large"),
-    (
-        "415",
-        "The content type is neither application/json nor multipart/form-data",
-    ),
-    (
-        "503",
-        "The encoder has stopped, or the answer took too long",
-    ),
-];
-
-pub struct ImageRequestProblems;
-
-impl IntoResponses for ImageRequestProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problem_responses(&IMAGE_REQUEST)
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        file().into()
     }
 }
 
-/// Error answers of every request and of these statuses besides, each with the words that say when it comes.
-pub fn problem_responses(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    ANY_REQUEST
-        .iter()
-        .chain(statuses)
-        .map(|(status, description)| {
-            let content = ContentBuilder::new()
-                .schema(Some(Ref::from_schema_name(Problem::name())))
-                .build();
-            let response = ResponseBuilder::new()
-                .description(*description)
-                .content(PROBLEM_MEDIA_TYPE, content)
-                .build();
-            ((*status).to_owned(), response.into())
-        })
-        .collect()
+impl ToSchema for Binary {}
+
+fn file() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+        .build()
 }
 
-/// A form whose parts are files: their names and what they are.
-pub fn form_schema(parts: &[(&str, &str)]) -> RefOr<Schema> {
-    let file = || {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
-    };
-    let mut form = ObjectBuilder::new();
-    for (name, description) in parts {
-        let files = ArrayBuilder::new()
-            .items(file())
-            .description(Some(*description));
-        form = form.property(*name, files).required(*name);
+fn list_of(items: Object, description: &str) -> Array {
+    ArrayBuilder::new()
+        .items(items)
+        .description(Some(description))
+        .build()
+}
+
+/// The parts of a form.
+#[derive(Default)]
+pub struct FormSchema(ObjectBuilder);
+
+impl FormSchema {
+    /// A part with a file that may stand any number of times.
+    pub fn files(self, name: &str, description: &str) -> Self {
+        Self(self.0.property(name, list_of(file(), description)))
     }
-    form.into()
+
+    /// A part with a file that stands once.
+    pub fn file(self, name: &str, description: &str) -> Self {
+        let mut file = file();
+        file.description = Some(description.to_owned());
+        Self(self.0.property(name, file))
+    }
+
+    /// A part with a text that may stand any number of times.
+    pub fn texts(self, name: &str, description: &str) -> Self {
+        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        Self(self.0.property(name, list_of(text, description)))
+    }
+
+    /// The schema, with these parts needed.
+    pub fn required<const COUNT: usize>(self, names: [&str; COUNT]) -> RefOr<Schema> {
+        let whole = names.iter().fold(self.0, |form, name| form.required(*name));
+        whole.into()
+    }
+}
+
+/// A form with labelled pictures, of which `pictures` says what they are.
+pub fn labelled_form(pictures: &str) -> FormSchema {
+    FormSchema::default()
+        .files("support", &format!("{pictures} {SUPPORT_PARTS}"))
+        .texts("label", LABEL_PARTS)
+}
+
+const SUPPORT_PARTS: &str =
+    "The part may stand any number of times, each time with a part `label`.";
+const LABEL_PARTS: &str =
+    "The labels of the parts `support`, in the same order: any text of 1 to 256 bytes.";
+
+/// The request `R` as a form: a part for each field, with files as they are and labelled pictures as parts `support` and `label`.
+pub struct FormOf<R>(PhantomData<R>);
+
+impl<R: JobRequest + ToSchema> PartialSchema for FormOf<R> {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut form)) = R::schema() else {
+            return R::schema();
+        };
+        form.description = Some(
+            "The same as a form. Lists are JSON, or a part for each entry; recipes are JSON."
+                .into(),
+        );
+        for property in form.properties.values_mut() {
+            if let RefOr::T(Schema::Object(object)) = property
+                && object.content_encoding.as_deref() == Some("base64")
+            {
+                let description = object.description.take();
+                *object = file();
+                object.description = description;
+            }
+        }
+        if form.properties.remove("pictures").is_some() {
+            let support = list_of(file(), &format!("Labelled image files. {SUPPORT_PARTS}"));
+            let text = ObjectBuilder::new().schema_type(Type::String).build();
+            let label = list_of(text, LABEL_PARTS);
+            let properties = &mut form.properties;
+            properties.insert("support".into(), RefOr::T(support.into()));
+            properties.insert("label".into(), RefOr::T(label.into()));
+        }
+        RefOr::T(Schema::Object(form))
+    }
+}
+
+impl<R: JobRequest + ToSchema> ToSchema for FormOf<R> {
+    fn name() -> Cow<'static, str> {
+        match R::name().strip_suffix("Request") {
+            Some(name) => format!("{name}Form").into(),
+            None => format!("{}Form", R::name()).into(),
+        }
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        R::schemas(schemas);
+    }
 }

@@ -6,7 +6,6 @@ use crate::web::WebState;
 use crate::web::api::MOST_REAL_PICTURES;
 use crate::web::limits::Gate;
 use askama::Template;
-use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -71,44 +70,74 @@ struct ComparisonPage<'a> {
     assets: &'a str,
 }
 
-/// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
-pub fn router() -> Router<WebState> {
-    let assets = assets::base_path();
-    Router::new()
-        .route("/admin/adapters", frame(AdaptersPage { assets }))
-        .route("/admin/adapters/{reference}", frame(AdapterPage { assets }))
-        .route(
-            "/admin/jobs",
-            upload_frame(move |max_upload_bytes| JobsPage {
-                assets,
-                max_upload_bytes,
-            }),
-        )
-        .route("/admin/jobs/{id}", frame(JobPage { assets }))
-        .route(
-            "/admin/recycle",
-            upload_frame(move |max_upload_bytes| RecyclePage {
-                assets,
-                max_upload_bytes,
-            }),
-        )
-        .route(
-            "/admin/compare",
-            upload_frame(move |max_upload_bytes| ComparePage {
-                assets,
-                max_upload_bytes,
-            }),
-        )
-        .route("/admin/compare/{id}", frame(ComparisonPage { assets }))
-        .route("/admin/pools", frame(PoolsPage { assets }))
-        .route(
-            "/admin/pools/{id}",
-            upload_frame(move |max_upload_bytes| PoolPage {
-                assets,
-                max_upload_bytes,
-                most_real_pictures: MOST_REAL_PICTURES,
-            }),
-        )
+// The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
+
+/// All adapters.
+pub fn adapters() -> MethodRouter<WebState> {
+    frame(AdaptersPage {
+        assets: assets::base_path(),
+    })
+}
+
+/// One adapter.
+pub fn adapter() -> MethodRouter<WebState> {
+    frame(AdapterPage {
+        assets: assets::base_path(),
+    })
+}
+
+/// All jobs.
+pub fn jobs() -> MethodRouter<WebState> {
+    upload_frame(|max_upload_bytes| JobsPage {
+        assets: assets::base_path(),
+        max_upload_bytes,
+    })
+}
+
+/// One job.
+pub fn job() -> MethodRouter<WebState> {
+    frame(JobPage {
+        assets: assets::base_path(),
+    })
+}
+
+/// Recycling, with its runs.
+pub fn recycle() -> MethodRouter<WebState> {
+    upload_frame(|max_upload_bytes| RecyclePage {
+        assets: assets::base_path(),
+        max_upload_bytes,
+    })
+}
+
+/// Comparing, with its runs.
+pub fn compare() -> MethodRouter<WebState> {
+    upload_frame(|max_upload_bytes| ComparePage {
+        assets: assets::base_path(),
+        max_upload_bytes,
+    })
+}
+
+/// One comparison.
+pub fn comparison() -> MethodRouter<WebState> {
+    frame(ComparisonPage {
+        assets: assets::base_path(),
+    })
+}
+
+/// All pools.
+pub fn pools() -> MethodRouter<WebState> {
+    frame(PoolsPage {
+        assets: assets::base_path(),
+    })
+}
+
+/// One pool.
+pub fn pool() -> MethodRouter<WebState> {
+    upload_frame(|max_upload_bytes| PoolPage {
+        assets: assets::base_path(),
+        max_upload_bytes,
+        most_real_pictures: MOST_REAL_PICTURES,
+    })
 }
 
 /// A page whose form sends pictures: it is told the most bytes that the server takes.

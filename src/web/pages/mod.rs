@@ -2,19 +2,17 @@
 //! Knows the backbone's preprocessing (to draw over the right part of a picture); classifies nothing itself,
 //! the page calls the REST interface like every other client.
 
-mod admin;
+pub(super) mod admin;
 mod assets;
 mod headers;
 
-use super::{ApiError, WebState, problem};
+use super::{ApiError, problem};
 use crate::app::App;
 use askama::Template;
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use headers::Caching;
 use model::backbone::{Preprocess, ResizeTarget};
 use std::sync::Arc;
@@ -34,14 +32,6 @@ struct NotFoundPage<'a> {
     assets: &'a str,
 }
 
-/// The pages and their files.
-pub fn router() -> Router<WebState> {
-    Router::new()
-        .route("/", get(index))
-        .route("/static/{digest}/{*path}", get(embedded_file))
-        .merge(admin::router())
-}
-
 /// The answer to an address that does not exist: a page for people, a problem for programs.
 pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
     let wants_page = request
@@ -55,7 +45,7 @@ pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
     }
 }
 
-async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
+pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
     let page = IndexPage {
         assets: assets::base_path(),
         max_image_bytes: app.limits.max_bytes,
@@ -87,7 +77,7 @@ fn not_found() -> Response {
     }
 }
 
-async fn embedded_file(
+pub async fn embedded_file(
     Path((digest, path)): Path<(String, String)>,
     request: HeaderMap,
 ) -> Response {

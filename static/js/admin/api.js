@@ -109,7 +109,6 @@ function pointer(path) {
 
 const oneJob = (id) => `/jobs/${encodeURIComponent(id)}`;
 const onePool = (id) => `/pools/${encodeURIComponent(id)}`;
-const started = (body) => body.jobs ?? [body];
 
 export const jobs = (query, signal) => answer("GET", "/jobs", { query, signal });
 export const job = (id) => answer("GET", oneJob(id));
@@ -121,11 +120,11 @@ export const previews = async (id) => (await answer("GET", `${oneJob(id)}/previe
 export const previewAddress = (id, { index, version }) => `${API}${oneJob(id)}/previews/${index}?version=${version}`;
 
 // Returns the jobs that were made.
-export const startInvert = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "invert", ...parameters } }));
-export const startRecycle = async (parameters) => started(await answer("POST", "/jobs", { json: { kind: "recycle", ...parameters } }));
+export const startInvert = async (parameters) => (await answer("POST", "/jobs/invert", { json: parameters })).jobs;
+export const startRecycle = async (parameters) => (await answer("POST", "/jobs/recycle", { json: parameters })).jobs;
 
 // Uploads `archive` (a Blob), a zip of labelled pictures, with the parameters of a job. Returns the jobs that were made.
-export const startWithPictures = async (kind, parameters, archive, progress, signal) => started(await upload("/jobs", { kind, ...parameters }, archive, progress, signal));
+export const startWithPictures = async (kind, parameters, archive, progress, signal) => (await upload(`/jobs/${kind}`, parameters, archive, progress, signal)).jobs;
 
 // Sends a zip of labelled pictures beside `parameters`; lists and objects among them go as JSON. Calls `progress` with the share that
 // has gone; `fetch` does not tell how far an upload is.

@@ -26,7 +26,7 @@ use model::backbone::{Backbone, BackboneConfig};
 use model::tensor::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use thiserror::Error;
 
@@ -50,7 +50,7 @@ pub enum TuneError {
 }
 
 /// How well an adapter recognises pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
     pub pictures: usize,
     /// From 0 to 1.

@@ -57,11 +57,8 @@ pub struct JobFault {
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(as = Job))]
 pub struct JobRecord {
     pub id: Uuid,
-    #[cfg_attr(feature = "openapi", schema(example = "tune"))]
     pub kind: String,
     pub title: String,
     pub state: JobState,
@@ -84,9 +81,7 @@ pub struct JobRecord {
     pub progress: Option<Progress>,
     pub error: Option<JobFault>,
     /// What it made; which fields there are depends on the kind.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub result: Option<serde_json::Value>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub recipe: serde_json::Value,
 }
 

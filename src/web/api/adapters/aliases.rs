@@ -3,32 +3,19 @@
 use super::{RegistryProblems, attribution, json_body, name, optional_json_body};
 use crate::app::App;
 use crate::app::registry::Registry;
+use crate::web::ApiError;
 use crate::web::api::BackboneIdentity;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::{AliasKey, AliasMove, Pointed};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(set_alias, remove_alias))
-        .routes(routes!(alias_history))
-        .routes(routes!(roll_back_alias))
-        .routes(routes!(set_default, remove_default))
-        .routes(routes!(default_history))
-        .routes(routes!(roll_back_default))
-}
 
 /// An alias and where it points.
 #[derive(Serialize, ToSchema)]
-struct Alias {
+pub struct Alias {
     /// `name@alias`, or `default` for the default adapter of `backbone`.
     #[schema(example = "meta@best")]
     alias: String,
@@ -38,14 +25,14 @@ struct Alias {
 }
 
 #[derive(Serialize, ToSchema)]
-struct AliasList {
+pub struct AliasList {
     aliases: Vec<Alias>,
 }
 
 /// Where an alias shall point.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AliasTarget {
+pub struct AliasTarget {
     /// name, name:version, name@alias or id
     adapter: String,
     /// Kept in the history.
@@ -54,14 +41,14 @@ struct AliasTarget {
 
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RollBack {
+pub struct RollBack {
     /// Kept in the history.
     reason: Option<String>,
 }
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
-struct Moved {
+pub struct Moved {
     /// Null where the alias pointed there already.
     #[serde(rename = "move")]
     moved: Option<AliasMove>,
@@ -69,14 +56,16 @@ struct Moved {
 
 /// Newest first.
 #[derive(Serialize, ToSchema)]
-struct AliasHistory {
+pub struct AliasHistory {
     moves: Vec<AliasMove>,
 }
 
 /// Lists all aliases and defaults
-#[utoipa::path(get, path = "/adapter-aliases", tag = "adapters", responses(
+#[utoipa::path(get, path = "/api/v1/adapter-aliases", tag = "adapters", responses(
     (status = 200, description = "Where each points", body = AliasList), RegistryProblems))]
-async fn list(State(app): State<Arc<App>>) -> Result<Json<AliasList>, ApiError> {
+pub(in crate::web) async fn list_aliases(
+    State(app): State<Arc<App>>,
+) -> Result<Json<AliasList>, ApiError> {
     let store = app.registry()?.store();
     let mut aliases = Vec::new();
     for (key, adapter) in store.list_aliases().await? {
@@ -103,10 +92,10 @@ async fn list(State(app): State<Arc<App>>) -> Result<Json<AliasList>, ApiError> 
 }
 
 /// Lets an alias point at a version of its adapter
-#[utoipa::path(put, path = "/adapters/{name}/aliases/{alias}", tag = "adapters", request_body = AliasTarget,
+#[utoipa::path(put, path = "/api/v1/adapters/{name}/aliases/{alias}", tag = "adapters", request_body = AliasTarget,
     params(("name" = String, Path, description = "Name of the adapter"), ("alias" = String, Path, description = "The alias")),
     responses((status = 200, description = "It points there", body = Moved), RegistryProblems))]
-async fn set_alias(
+pub(in crate::web) async fn set_alias(
     State(app): State<Arc<App>>,
     Path(path): Path<(String, String)>,
     admission: Admission,
@@ -117,10 +106,10 @@ async fn set_alias(
 }
 
 /// Removes an alias; its history stays
-#[utoipa::path(delete, path = "/adapters/{name}/aliases/{alias}", tag = "adapters",
+#[utoipa::path(delete, path = "/api/v1/adapters/{name}/aliases/{alias}", tag = "adapters",
     params(("name" = String, Path, description = "Name of the adapter"), ("alias" = String, Path, description = "The alias")),
     responses((status = 200, description = "It is gone", body = Moved), RegistryProblems))]
-async fn remove_alias(
+pub(in crate::web) async fn remove_alias(
     State(app): State<Arc<App>>,
     Path(path): Path<(String, String)>,
 ) -> Result<Json<Moved>, ApiError> {
@@ -128,10 +117,10 @@ async fn remove_alias(
 }
 
 /// Lists where an alias pointed
-#[utoipa::path(get, path = "/adapters/{name}/aliases/{alias}/history", tag = "adapters",
+#[utoipa::path(get, path = "/api/v1/adapters/{name}/aliases/{alias}/history", tag = "adapters",
     params(("name" = String, Path, description = "Name of the adapter"), ("alias" = String, Path, description = "The alias")),
     responses((status = 200, description = "All moves, newest first", body = AliasHistory), RegistryProblems))]
-async fn alias_history(
+pub(in crate::web) async fn list_alias_moves(
     State(app): State<Arc<App>>,
     Path(path): Path<(String, String)>,
 ) -> Result<Json<AliasHistory>, ApiError> {
@@ -139,10 +128,10 @@ async fn alias_history(
 }
 
 /// Takes back the last move of an alias
-#[utoipa::path(post, path = "/adapters/{name}/aliases/{alias}/rollback", tag = "adapters", request_body = RollBack,
+#[utoipa::path(post, path = "/api/v1/adapters/{name}/aliases/{alias}/rollback", tag = "adapters", request_body = RollBack,
     params(("name" = String, Path, description = "Name of the adapter"), ("alias" = String, Path, description = "The alias")),
     responses((status = 200, description = "It points where it did before", body = Moved), RegistryProblems))]
-async fn roll_back_alias(
+pub(in crate::web) async fn roll_back_alias(
     State(app): State<Arc<App>>,
     Path(path): Path<(String, String)>,
     admission: Admission,
@@ -154,10 +143,10 @@ async fn roll_back_alias(
 }
 
 /// Sets the adapter that a backbone uses where none is named
-#[utoipa::path(put, path = "/backbones/{backbone}/default-adapter", tag = "adapters", request_body = AliasTarget,
+#[utoipa::path(put, path = "/api/v1/backbones/{backbone}/default-adapter", tag = "adapters", request_body = AliasTarget,
     params(("backbone" = String, Path, description = "Name of the backbone")),
     responses((status = 200, description = "It is the default", body = Moved), RegistryProblems))]
-async fn set_default(
+pub(in crate::web) async fn set_default_adapter(
     State(app): State<Arc<App>>,
     Path(backbone): Path<String>,
     admission: Admission,
@@ -168,10 +157,10 @@ async fn set_default(
 }
 
 /// Lets the bare backbone answer again where no adapter is named
-#[utoipa::path(delete, path = "/backbones/{backbone}/default-adapter", tag = "adapters",
+#[utoipa::path(delete, path = "/api/v1/backbones/{backbone}/default-adapter", tag = "adapters",
     params(("backbone" = String, Path, description = "Name of the backbone")),
     responses((status = 200, description = "There is no default any more", body = Moved), RegistryProblems))]
-async fn remove_default(
+pub(in crate::web) async fn remove_default_adapter(
     State(app): State<Arc<App>>,
     Path(backbone): Path<String>,
 ) -> Result<Json<Moved>, ApiError> {
@@ -180,10 +169,10 @@ async fn remove_default(
 }
 
 /// Lists which adapters were the default
-#[utoipa::path(get, path = "/backbones/{backbone}/default-adapter/history", tag = "adapters",
+#[utoipa::path(get, path = "/api/v1/backbones/{backbone}/default-adapter/history", tag = "adapters",
     params(("backbone" = String, Path, description = "Name of the backbone")),
     responses((status = 200, description = "All moves, newest first", body = AliasHistory), RegistryProblems))]
-async fn default_history(
+pub(in crate::web) async fn list_default_adapter_moves(
     State(app): State<Arc<App>>,
     Path(backbone): Path<String>,
 ) -> Result<Json<AliasHistory>, ApiError> {
@@ -192,10 +181,10 @@ async fn default_history(
 }
 
 /// Takes back the last change of the default adapter
-#[utoipa::path(post, path = "/backbones/{backbone}/default-adapter/rollback", tag = "adapters", request_body = RollBack,
+#[utoipa::path(post, path = "/api/v1/backbones/{backbone}/default-adapter/rollback", tag = "adapters", request_body = RollBack,
     params(("backbone" = String, Path, description = "Name of the backbone")),
     responses((status = 200, description = "The default is what it was before", body = Moved), RegistryProblems))]
-async fn roll_back_default(
+pub(in crate::web) async fn roll_back_default_adapter(
     State(app): State<Arc<App>>,
     Path(backbone): Path<String>,
     admission: Admission,

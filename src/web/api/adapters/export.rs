@@ -3,26 +3,21 @@
 use super::RegistryProblems;
 use crate::app::registry::{ExportFormat, RegistryError};
 use crate::app::{App, AppError};
+use crate::web::ApiError;
 use crate::web::api::parameters::Parameters;
+use crate::web::api::schemas::Binary;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, header};
 use model::adapter::{NameStyle, NamedFile, write_zip};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(export))
-}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ExportParameters {
+pub struct ExportParameters {
     #[serde(default)]
     #[param(inline)]
     format: ExportFormat,
@@ -37,14 +32,14 @@ fn default_names() -> NameStyle {
 }
 
 /// Downloads an adapter for other programs
-#[utoipa::path(get, path = "/adapters/{reference}/export", tag = "adapters",
+#[utoipa::path(get, path = "/api/v1/adapters/{reference}/export", tag = "adapters",
     params(("reference" = String, Path, description = "name, name:version, name@alias or id"), ExportParameters),
     responses(
         (status = 200, description = "A PEFT folder as zip, a published .safetensors, a bundle, or an ONNX model",
-            body = Vec<u8>, content_type = "application/octet-stream"),
+            body = inline(Binary), content_type = "application/octet-stream"),
         RegistryProblems,
     ))]
-async fn export(
+pub(in crate::web) async fn export_adapter(
     State(app): State<Arc<App>>,
     Path(reference): Path<String>,
     Parameters(parameters): Parameters<ExportParameters>,

@@ -4,11 +4,11 @@ use super::schema::Adapter;
 use super::{RegistryProblems, check_text, name, tags};
 use crate::app::registry::ImportOptions;
 use crate::app::{App, AppError};
+use crate::web::ApiError;
 use crate::web::api::images::{receive_files, require_form};
 use crate::web::api::parameters::Parameters;
-use crate::web::api::schemas::form_schema;
+use crate::web::api::schemas::FormSchema;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -18,17 +18,11 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(import))
-}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ImportParameters {
+pub struct ImportParameters {
     /// Name of the adapter; it becomes the next version. Not needed with `dry_run`.
     name: Option<String>,
     /// Name of the backbone that it is for; without one, the backbone that it fits.
@@ -47,10 +41,12 @@ struct ImportForm;
 
 impl PartialSchema for ImportForm {
     fn schema() -> RefOr<Schema> {
-        form_schema(&[(
-            "file",
-            "The files of a PEFT folder with their relative paths as file names, or one .zip (also a bundle), or one .safetensors",
-        )])
+        FormSchema::default()
+            .files(
+                "file",
+                "The files of a PEFT folder with their relative paths as file names, or one .zip (also a bundle), or one .safetensors.",
+            )
+            .required(["file"])
     }
 }
 
@@ -58,7 +54,7 @@ impl ToSchema for ImportForm {}
 
 /// The stored adapter and what its import found.
 #[derive(Serialize, ToSchema)]
-struct ImportAnswer {
+pub struct ImportAnswer {
     /// Null after a dry run.
     adapter: Option<Adapter>,
     report: ImportReport,
@@ -67,14 +63,14 @@ struct ImportAnswer {
 /// Adds an adapter
 ///
 /// Everything is checked before anything is stored. Files beside the adapter's own are not kept; pickles are never read.
-#[utoipa::path(post, path = "/adapters", tag = "adapters", params(ImportParameters),
+#[utoipa::path(post, path = "/api/v1/adapters", tag = "adapters", params(ImportParameters),
     request_body(content((ImportForm = "multipart/form-data"))),
     responses(
         (status = 200, description = "A dry run; the report has errors where the adapter would be refused", body = ImportAnswer),
         (status = 201, description = "It is stored; Location has its address", body = ImportAnswer),
         RegistryProblems,
     ))]
-async fn import(
+pub(in crate::web) async fn import_adapter(
     State(app): State<Arc<App>>,
     Parameters(parameters): Parameters<ImportParameters>,
     admission: Admission,

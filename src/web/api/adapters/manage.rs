@@ -3,9 +3,9 @@
 use super::schema::Adapter;
 use super::{RegistryProblems, check_text, json_body, name, tags};
 use crate::app::App;
+use crate::web::ApiError;
 use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use model::adapter::ImportReport;
@@ -13,21 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::AdapterFilter;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(show, change, delete))
-        .routes(routes!(report))
-}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListParameters {
+pub struct ListParameters {
     /// Part of the name, the targets, the notes, a tag or a label.
     search: Option<String>,
     tag: Option<String>,
@@ -44,18 +35,18 @@ struct ListParameters {
 
 /// A page of adapters, newest first.
 #[derive(Serialize, ToSchema)]
-struct AdapterList {
+pub struct AdapterList {
     adapters: Vec<Adapter>,
     /// For the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
 /// Lists adapters, newest first
-#[utoipa::path(get, path = "/adapters", tag = "adapters", params(ListParameters), responses(
+#[utoipa::path(get, path = "/api/v1/adapters", tag = "adapters", params(ListParameters), responses(
     (status = 200, description = "A page of adapters", body = AdapterList),
     RegistryProblems,
 ))]
-async fn list(
+pub(in crate::web) async fn list_adapters(
     State(app): State<Arc<App>>,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<AdapterList>, ApiError> {
@@ -86,10 +77,10 @@ async fn list(
 }
 
 /// Shows one adapter
-#[utoipa::path(get, path = "/adapters/{reference}", tag = "adapters",
+#[utoipa::path(get, path = "/api/v1/adapters/{reference}", tag = "adapters",
     params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
     responses((status = 200, description = "The adapter", body = Adapter), RegistryProblems))]
-async fn show(
+pub(in crate::web) async fn get_adapter(
     State(app): State<Arc<App>>,
     Path(reference): Path<String>,
 ) -> Result<Json<Adapter>, ApiError> {
@@ -97,10 +88,10 @@ async fn show(
 }
 
 /// Gives the report of the import
-#[utoipa::path(get, path = "/adapters/{reference}/report", tag = "adapters",
+#[utoipa::path(get, path = "/api/v1/adapters/{reference}/report", tag = "adapters",
     params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
     responses((status = 200, description = "As it was made at the import", body = ImportReport), RegistryProblems))]
-async fn report(
+pub(in crate::web) async fn get_import_report(
     State(app): State<Arc<App>>,
     Path(reference): Path<String>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
@@ -113,17 +104,17 @@ async fn report(
 /// What may change of a stored adapter; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AdapterChange {
+pub struct AdapterChange {
     notes: Option<String>,
     tags: Option<Vec<String>>,
 }
 
 /// Replaces notes or tags
-#[utoipa::path(patch, path = "/adapters/{reference}", tag = "adapters",
+#[utoipa::path(patch, path = "/api/v1/adapters/{reference}", tag = "adapters",
     params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
     request_body = AdapterChange,
     responses((status = 200, description = "The adapter as it is now", body = Adapter), RegistryProblems))]
-async fn change(
+pub(in crate::web) async fn change_adapter(
     State(app): State<Arc<App>>,
     Path(reference): Path<String>,
     admission: Admission,
@@ -150,17 +141,17 @@ async fn change(
 
 /// Space that a deletion gave back.
 #[derive(Serialize, ToSchema)]
-struct Deleted {
+pub struct Deleted {
     freed_bytes: u64,
 }
 
 /// Deletes an adapter for good
 ///
 /// Refused while an alias or a backbone's default points at it.
-#[utoipa::path(delete, path = "/adapters/{reference}", tag = "adapters",
+#[utoipa::path(delete, path = "/api/v1/adapters/{reference}", tag = "adapters",
     params(("reference" = String, Path, description = "name, name:version, name@alias or id")),
     responses((status = 200, description = "It is gone", body = Deleted), RegistryProblems))]
-async fn delete(
+pub(in crate::web) async fn delete_adapter(
     State(app): State<Arc<App>>,
     Path(reference): Path<String>,
 ) -> Result<Json<Deleted>, ApiError> {

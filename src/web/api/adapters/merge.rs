@@ -5,28 +5,22 @@ use super::schema::Adapter;
 use super::{RegistryProblems, json_body, name};
 use crate::app::registry::MergePart;
 use crate::app::{App, AppError};
+use crate::web::ApiError;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use model::adapter::{MajoritySign, MergeMethod, MergeOptions};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Most adapters of one merge; all are in memory together.
 const MOST_ADAPTERS: usize = 1_000;
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(merge))
-}
-
 /// What to merge, and how.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MergeRequest {
+pub struct MergeRequest {
     /// Name of the result; it becomes the next version.
     name: String,
     adapters: Vec<MergeRequestPart>,
@@ -51,7 +45,7 @@ fn one() -> f32 {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MergeRequestPart {
+pub struct MergeRequestPart {
     /// name, name:version, name@alias or id
     adapter: String,
     /// What its change is multiplied with; where it is not given, 1/n of n adapters, and 1 for the methods from `sum` on.
@@ -60,16 +54,16 @@ struct MergeRequestPart {
 
 /// The merged adapter and what is worth knowing of it.
 #[derive(Serialize, ToSchema)]
-struct MergeAnswer {
+pub struct MergeAnswer {
     adapter: Adapter,
     /// One sentence each.
     notes: Vec<String>,
 }
 
 /// Merges adapters of one backbone into a new one, which remembers them
-#[utoipa::path(post, path = "/adapters/merge", tag = "adapters", request_body = MergeRequest,
+#[utoipa::path(post, path = "/api/v1/adapters/merge", tag = "adapters", request_body = MergeRequest,
     responses((status = 201, description = "It is stored; Location has its address", body = MergeAnswer), RegistryProblems))]
-async fn merge(
+pub(in crate::web) async fn merge_adapters(
     State(app): State<Arc<App>>,
     admission: Admission,
     request: Request,

@@ -1,15 +1,15 @@
 //! The registry of adapters over HTTP: one file a kind of request. What is done stands in `app::registry`.
 
-mod aliases;
-mod export;
-mod import;
-mod manage;
-mod merge;
+pub(in crate::web) mod aliases;
+pub(in crate::web) mod export;
+pub(in crate::web) mod import;
+pub(in crate::web) mod manage;
+pub(in crate::web) mod merge;
 mod schema;
-mod storage;
+pub(in crate::web) mod storage;
 
 use super::images::{BodyKind, receive_json};
-use super::schemas::problem_responses;
+use super::problems::problem_responses;
 use crate::web::limits::Admission;
 use crate::web::{ApiError, WebState};
 use axum::extract::Request;
@@ -19,17 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use store::{Attribution, Name};
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, Response};
-use utoipa_axum::router::OpenApiRouter;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .merge(manage::router())
-        .merge(import::router())
-        .merge(export::router())
-        .merge(merge::router())
-        .merge(aliases::router())
-        .merge(storage::router())
-}
 
 /// Who changes things through this interface, as histories show it.
 const ACTOR: &str = "REST";

@@ -3,7 +3,7 @@
 use super::manage::job_id;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
-use crate::web::{ApiError, WebState};
+use crate::web::ApiError;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -12,24 +12,18 @@ use futures_util::stream;
 use std::collections::VecDeque;
 use store::{JobEvent, StoreError};
 use tokio::sync::watch;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// Events that are read at a time.
 const CHUNK: u32 = 500;
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(events))
-}
-
 /// Follows a job
 ///
 /// Server-sent events: `state` (the job as it was then), `progress` (as in the job, with `at_ms`) and `log` (`level`, `message`,
 /// `at_ms`), each with an id that grows. All that were kept come first, then new ones as they happen; the stream ends after
 /// the state that is final. With `Last-Event-ID` it goes on after that event.
-#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "Id of the job"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The last event that the client has seen"),
@@ -39,7 +33,7 @@ pub fn router() -> OpenApiRouter<WebState> {
         (status = 204, description = "The job has ended and the client has seen all events: it need not come again"),
         JobProblems,
     ))]
-async fn events(
+pub(in crate::web) async fn follow_job(
     State(jobs): State<Option<Jobs>>,
     Path(id): Path<String>,
     headers: HeaderMap,

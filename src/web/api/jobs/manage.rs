@@ -1,30 +1,21 @@
 //! Listing, showing, cancelling and retrying jobs.
 
+use super::schema::Job;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
+use crate::web::ApiError;
 use crate::web::api::parameters::{Parameters, check_limit, next_cursor};
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
-use store::{JobFilter, JobRecord, JobState};
+use store::{JobFilter, JobState};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(show))
-        .routes(routes!(cancel))
-        .routes(routes!(retry))
-}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListParameters {
+pub struct ListParameters {
     /// Only jobs in this state.
     state: Option<JobState>,
     /// Only jobs of this kind.
@@ -39,18 +30,18 @@ struct ListParameters {
 
 /// A page of jobs, newest first.
 #[derive(Serialize, ToSchema)]
-struct JobList {
-    jobs: Vec<JobRecord>,
+pub struct JobList {
+    jobs: Vec<Job>,
     /// For the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
 /// Lists jobs, newest first
-#[utoipa::path(get, path = "/jobs", tag = "jobs", params(ListParameters), responses(
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(ListParameters), responses(
     (status = 200, description = "A page of jobs", body = JobList),
     JobProblems,
 ))]
-async fn list(
+pub(in crate::web) async fn list_jobs(
     State(jobs): State<Option<Jobs>>,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<JobList>, ApiError> {
@@ -66,47 +57,47 @@ async fn list(
     let mut records = queue(&jobs)?.store().list_jobs(&filter).await?;
     let next_cursor = next_cursor(&mut records, limit, |job| job.id);
     Ok(Json(JobList {
-        jobs: records,
+        jobs: records.into_iter().map(Job::from).collect(),
         next_cursor,
     }))
 }
 
 /// Shows one job
-#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
-    responses((status = 200, description = "The job", body = JobRecord), JobProblems))]
-async fn show(
+    responses((status = 200, description = "The job", body = Job), JobProblems))]
+pub(in crate::web) async fn get_job(
     State(jobs): State<Option<Jobs>>,
     Path(id): Path<String>,
-) -> Result<Json<JobRecord>, ApiError> {
-    Ok(Json(queue(&jobs)?.store().job(job_id(&id)?).await?))
+) -> Result<Json<Job>, ApiError> {
+    Ok(Json(queue(&jobs)?.store().job(job_id(&id)?).await?.into()))
 }
 
 /// Cancels a job
 ///
 /// A running job stops after its current step: where that has not happened yet, `cancel_requested` is true in the answer.
 /// Pictures that the job was given are deleted. Jobs that wait for it fail. A failed job can be cancelled too.
-#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
-    responses((status = 200, description = "The job as it is now", body = JobRecord), JobProblems))]
-async fn cancel(
+    responses((status = 200, description = "The job as it is now", body = Job), JobProblems))]
+pub(in crate::web) async fn cancel_job(
     State(jobs): State<Option<Jobs>>,
     Path(id): Path<String>,
-) -> Result<Json<JobRecord>, ApiError> {
-    Ok(Json(queue(&jobs)?.cancel(job_id(&id)?).await?))
+) -> Result<Json<Job>, ApiError> {
+    Ok(Json(queue(&jobs)?.cancel(job_id(&id)?).await?.into()))
 }
 
 /// Queues a job again that failed or was cancelled
 ///
 /// It goes on from its last checkpoint.
-#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
-    responses((status = 200, description = "The job as it is now", body = JobRecord), JobProblems))]
-async fn retry(
+    responses((status = 200, description = "The job as it is now", body = Job), JobProblems))]
+pub(in crate::web) async fn retry_job(
     State(jobs): State<Option<Jobs>>,
     Path(id): Path<String>,
-) -> Result<Json<JobRecord>, ApiError> {
-    Ok(Json(queue(&jobs)?.retry(job_id(&id)?).await?))
+) -> Result<Json<Job>, ApiError> {
+    Ok(Json(queue(&jobs)?.retry(job_id(&id)?).await?.into()))
 }
 
 /// An id in an address; what is none belongs to no job.

@@ -1,25 +1,20 @@
 //! Jobs over HTTP: one file a kind of request. What is done stands in `jobs`.
 
-mod events;
-mod manage;
-mod previews;
-mod submit;
+pub(in crate::web) mod events;
+mod form;
+pub(in crate::web) mod manage;
+pub(in crate::web) mod previews;
+mod schema;
+pub(in crate::web) mod submit;
 
-use super::schemas::problem_responses;
+pub use schema::{Job, StartedJobs};
+
+use super::problems::problem_responses;
 use crate::jobs::{Jobs, RequestError};
-use crate::web::{ApiError, WebState};
+use crate::web::ApiError;
 use std::collections::BTreeMap;
 use utoipa::IntoResponses;
 use utoipa::openapi::{RefOr, Response};
-use utoipa_axum::router::OpenApiRouter;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .merge(submit::router())
-        .merge(manage::router())
-        .merge(events::router())
-        .merge(previews::router())
-}
 
 /// What requests about jobs and pools may be refused with.
 pub(super) struct JobProblems;

@@ -3,25 +3,18 @@
 use super::manage::job_id;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
-use crate::web::{ApiError, WebState};
+use crate::web::ApiError;
+use crate::web::api::schemas::Binary;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(show))
-}
 
 /// A picture of what a running job makes.
 #[derive(Serialize, ToSchema)]
-struct Preview {
+pub struct Preview {
     index: usize,
     label: String,
     /// Grows with each change of this picture.
@@ -29,17 +22,17 @@ struct Preview {
 }
 
 #[derive(Serialize, ToSchema)]
-struct PreviewList {
+pub struct PreviewList {
     previews: Vec<Preview>,
 }
 
 /// Lists the pictures of a running job
 ///
 /// There are none unless the job runs: they are never kept.
-#[utoipa::path(get, path = "/jobs/{id}/previews", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/previews", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
     responses((status = 200, description = "The pictures by index", body = PreviewList), JobProblems))]
-async fn list(
+pub(in crate::web) async fn list_previews(
     State(jobs): State<Option<Jobs>>,
     Path(id): Path<String>,
 ) -> Result<Json<PreviewList>, ApiError> {
@@ -59,10 +52,10 @@ async fn list(
 }
 
 /// Gives a picture of a running job
-#[utoipa::path(get, path = "/jobs/{id}/previews/{index}", tag = "jobs",
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/previews/{index}", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job"), ("index" = usize, Path, description = "Index of the picture")),
-    responses((status = 200, description = "The picture as it is now", body = [u8], content_type = "image/png"), JobProblems))]
-async fn show(
+    responses((status = 200, description = "The picture as it is now", body = inline(Binary), content_type = "image/png"), JobProblems))]
+pub(in crate::web) async fn get_preview(
     State(jobs): State<Option<Jobs>>,
     Path((id, index)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {

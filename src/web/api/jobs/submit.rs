@@ -1,188 +1,169 @@
-//! Asking for jobs.
+//! Asking for jobs: one address a kind, with the request that its planner takes as JSON or as a form; and the older address for all kinds.
 
+use super::form::request_parts;
+use super::schema::{Job, StartedJobs};
 use super::{JobProblems, queue};
-use crate::jobs::{JobRequest, Jobs};
-use crate::web::api::images::{BodyKind, Part, receive_form, receive_json};
-use crate::web::api::labelled_parts::LabelledParts;
+use crate::jobs::{
+    self, Evaluate, EvaluateRequest, Invert, InvertRequest, Jobs, Recycle, RecycleRequest,
+    RequestParts, Tune, TuneRequest,
+};
+use crate::web::ApiError;
+use crate::web::api::images::{BodyKind, receive_form, receive_json};
+use crate::web::api::schemas::FormOf;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use store::{JobRecord, Submitted};
-use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use uuid::Uuid;
+use store::Submitted;
 
-pub fn router() -> OpenApiRouter<WebState> {
-    OpenApiRouter::default().routes(routes!(submit))
-}
+type TuneForm = FormOf<TuneRequest>;
+type InvertForm = FormOf<InvertRequest>;
+type RecycleForm = FormOf<RecycleRequest>;
+type EvaluateForm = FormOf<EvaluateRequest>;
 
-/// A wish for jobs; besides `kind` and `waits_for`, what each kind needs: `adapter`, `recipe` and `retention` for `invert`; `name`,
-/// `adapters`, `recipe` (of meta-training), `inversion` (of the images), `retention` and `dry_run` for `recycle`, or `recipe_file` in
-/// place of adapters and recipes. `evaluate` needs pictures, and is a form.
-#[derive(Deserialize, ToSchema)]
-struct SubmitBody {
-    #[schema(example = "invert")]
-    kind: String,
-    /// Jobs that must succeed first.
-    #[serde(default)]
-    waits_for: Vec<Uuid>,
-    #[serde(flatten)]
-    #[schema(value_type = Object)]
-    parameters: Map<String, Value>,
-}
+/// What [`start`] answers.
+type Started = (
+    StatusCode,
+    Option<[(HeaderName, String); 1]>,
+    Json<StartedJobs>,
+);
 
-/// A wish for jobs that work on labelled pictures; other parts are parameters of the kind, as text.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "the shape of a form, for the document alone")]
-struct SubmitForm {
-    /// `tune` where there is none.
-    kind: Option<String>,
-    /// JSON.
-    #[schema(value_type = Object)]
-    recipe: Option<String>,
-    /// For `tune` and `evaluate`: a zip whose folders are classes; for `recycle` pictures of classes that no adapter has seen, to
-    /// measure the meta-LoRA on.
-    #[schema(format = Binary)]
-    archive: Option<String>,
-    /// Instead of or beside a zip: labelled pictures, as in a request to classify; the part name is `support/` and the
-    /// label, and may stand any number of times.
-    #[schema(format = Binary, rename = "support/{label}")]
-    support: Option<String>,
-    /// For `recycle`: the recipe of the images, JSON.
-    #[schema(value_type = Object)]
-    inversion: Option<String>,
-    /// For `recycle` with pictures: how it is measured, JSON as `recipe` of `evaluate`.
-    #[schema(value_type = Object)]
-    evaluation: Option<String>,
-    /// For `invert`, `recycle` and `evaluate`: names of adapters, a JSON list.
-    #[schema(value_type = Vec<String>)]
-    adapters: Option<String>,
-    /// For `evaluate`: names of adapters whose merges are compared, a JSON list.
-    #[schema(value_type = Vec<String>)]
-    pool: Option<String>,
-    /// For `recycle`: a zip of pictures of other classes than those of `archive`, a folder a class, on which the best state is chosen in
-    /// place of held-out synthetic images.
-    #[schema(format = Binary)]
-    validation: Option<String>,
-    /// For `invert` and `recycle`: a zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic
-    /// images, as a control.
-    #[schema(format = Binary)]
-    real: Option<String>,
-    /// For `invert` and `recycle`: a ResNet in torchvision's layout (safetensors), whose BatchNorm statistics are a prior.
-    #[schema(format = Binary)]
-    batch_norm: Option<String>,
-    /// For `invert` and `recycle`: a file that `prior build` made.
-    #[schema(format = Binary)]
-    token_statistics: Option<String>,
-}
-
-/// Several jobs of one request.
-#[derive(Serialize, ToSchema)]
-struct SeveralJobs {
-    jobs: Vec<JobRecord>,
-}
-
-/// Asks for jobs
+/// Tunes adapters on labelled pictures
 ///
-/// The same work is done once: where it is queued, running or done already, that job is the answer.
-/// A job `recycle` waits for the inversions that it still needs, which are queued with it. Its result has the adapter, figures and
-/// a `recipe_file`; with `dry_run` it only says what it would cost: `seconds`, `memory_bytes`, `disk_bytes`.
-/// A job `evaluate` compares `methods` of its recipe (`adapter`, `bare`, `average`, `sum:0.33`, …) on few-shot tasks from the
-/// pictures; its result is `evaluation`, with `methods` and their `pairwise` differences.
-#[utoipa::path(post, path = "/jobs", tag = "jobs",
-    request_body(content((SubmitBody = "application/json"), (SubmitForm = "multipart/form-data"))),
-    responses(
-        (status = 202, description = "The job, or `{\"jobs\": […]}` where there are several; Location has the address of the first", body = JobRecord),
-        JobProblems,
-    ))]
-async fn submit(
+/// A job for each adapter. The pictures are kept until it is done. The same work is done once: where it is queued, running or done
+/// already, that job is the answer.
+#[utoipa::path(post, path = "/api/v1/jobs/tune", tag = "jobs",
+    request_body(content((TuneRequest = "application/json"), (TuneForm = "multipart/form-data"))),
+    responses((status = 202, description = "The jobs; Location has the address of the first", body = StartedJobs), JobProblems))]
+pub(in crate::web) async fn start_tuning(
+    State(jobs): State<Option<Jobs>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Started, ApiError> {
+    start::<Tune>(&jobs, &admission, request).await
+}
+
+/// Makes synthetic images of adapters
+///
+/// A job for each adapter. The same work is done once: where it is queued, running or done already, that job is the answer.
+#[utoipa::path(post, path = "/api/v1/jobs/invert", tag = "jobs",
+    request_body(content((InvertRequest = "application/json"), (InvertForm = "multipart/form-data"))),
+    responses((status = 202, description = "The jobs; Location has the address of the first", body = StartedJobs), JobProblems))]
+pub(in crate::web) async fn start_inversion(
+    State(jobs): State<Option<Jobs>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Started, ApiError> {
+    start::<Invert>(&jobs, &admission, request).await
+}
+
+/// Makes one meta-LoRA of several adapters
+///
+/// One job, which waits for the inversions that it still needs; they are queued with it. With pictures the meta-LoRA is measured on
+/// them beside merges of the same adapters. The same work is done once: where it is queued, running or done already, that job is the
+/// answer.
+#[utoipa::path(post, path = "/api/v1/jobs/recycle", tag = "jobs",
+    request_body(content((RecycleRequest = "application/json"), (RecycleForm = "multipart/form-data"))),
+    responses((status = 202, description = "The job; Location has its address", body = StartedJobs), JobProblems))]
+pub(in crate::web) async fn start_recycling(
+    State(jobs): State<Option<Jobs>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Started, ApiError> {
+    start::<Recycle>(&jobs, &admission, request).await
+}
+
+/// Compares adapters, merges and baselines on pictures
+///
+/// One job, which draws few-shot tasks from the pictures and runs every method on the same ones. The same work is done once: where it
+/// is queued, running or done already, that job is the answer.
+#[utoipa::path(post, path = "/api/v1/jobs/evaluate", tag = "jobs",
+    request_body(content((EvaluateRequest = "application/json"), (EvaluateForm = "multipart/form-data"))),
+    responses((status = 202, description = "The job; Location has its address", body = StartedJobs), JobProblems))]
+pub(in crate::web) async fn start_evaluation(
+    State(jobs): State<Option<Jobs>>,
+    admission: Admission,
+    request: Request,
+) -> Result<Started, ApiError> {
+    start::<Evaluate>(&jobs, &admission, request).await
+}
+
+async fn start<J: jobs::Job>(
+    jobs: &Option<Jobs>,
+    admission: &Admission,
+    request: Request,
+) -> Result<Started, ApiError> {
+    let jobs = queue(jobs)?;
+    let request: J::Request = match BodyKind::of(request.headers())? {
+        BodyKind::Json => receive_json(admission, request).await?,
+        BodyKind::Form => {
+            let parts = receive_form(admission, request, Ok).await?;
+            request_parts(parts)?.into_request()?
+        }
+    };
+    let jobs = jobs_of(jobs.request::<J>(request).await?);
+    Ok((
+        StatusCode::ACCEPTED,
+        location(&jobs),
+        Json(StartedJobs { jobs }),
+    ))
+}
+
+fn jobs_of(submitted: Vec<Submitted>) -> Vec<Job> {
+    submitted.into_iter().map(|one| one.job.into()).collect()
+}
+
+fn location(jobs: &[Job]) -> Option<[(HeaderName, String); 1]> {
+    let first = jobs.first()?;
+    Some([(header::LOCATION, format!("/api/v1/jobs/{}", first.id))])
+}
+
+/// The body of [`submit_any`].
+#[derive(Deserialize)]
+struct AnyRequest {
+    kind: String,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+const DEFAULT_FORM_KIND: &str = "tune";
+
+/// The older address for jobs of all kinds, which has gone into one address a kind. It answers with a job alone where there is one.
+pub(in crate::web) async fn submit_any(
     State(jobs): State<Option<Jobs>>,
     admission: Admission,
     request: Request,
 ) -> Result<Response, ApiError> {
     let jobs = queue(&jobs)?;
-    let request = match BodyKind::of(request.headers())? {
+    let (kind, parts) = match BodyKind::of(request.headers())? {
         BodyKind::Json => {
-            let body: SubmitBody = receive_json(&admission, request).await?;
-            JobRequest {
-                kind: body.kind,
-                parameters: body.parameters,
-                images: Vec::new(),
-                files: BTreeMap::new(),
-                waits_for: body.waits_for,
-            }
+            let AnyRequest { kind, fields } = receive_json(&admission, request).await?;
+            let parts = RequestParts {
+                fields,
+                ..RequestParts::default()
+            };
+            (kind, parts)
         }
         BodyKind::Form => {
-            let parts = receive_form(&admission, request, Ok).await?;
-            // Unpacking takes long enough to hold up other requests of this worker.
-            tokio::task::spawn_blocking(move || from_form(parts))
-                .await
-                .map_err(|error| ApiError::Internal(format!("unpacking stopped: {error}")))??
+            let mut parts = request_parts(receive_form(&admission, request, Ok).await?)?;
+            let kind = match parts.fields.remove("kind") {
+                Some(Value::String(kind)) => kind,
+                _ => DEFAULT_FORM_KIND.to_owned(),
+            };
+            (kind, parts)
         }
     };
-    Ok(accepted(jobs.request(request).await?))
-}
-
-const DEFAULT_FORM_KIND: &str = "tune";
-
-fn from_form(parts: Vec<Part<String>>) -> Result<JobRequest, ApiError> {
-    let mut request = JobRequest {
-        kind: DEFAULT_FORM_KIND.into(),
-        ..JobRequest::default()
-    };
-    let mut pictures = LabelledParts::default();
-    for (index, part) in parts.into_iter().enumerate() {
-        if LabelledParts::has(&part.place) {
-            pictures.take(index, part)?;
-            continue;
-        }
-        let (name, bytes) = part.into_place_and_bytes();
-        let invalid = |detail: String| ApiError::InvalidParameter {
-            parameter: name.clone(),
-            detail,
-        };
-        let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).map_err(|_| invalid("the part is no UTF-8 text".into()))
-        };
-        match name.as_str() {
-            "kind" => request.kind = text(bytes)?,
-            "batch_norm" | "token_statistics" | "validation" | "real" => {
-                request.files.insert(name, bytes);
-            }
-            "recipe" | "inversion" | "evaluation" | "adapters" | "pool" | "recipe_file"
-            | "dry_run" => {
-                let recipe = serde_json::from_slice(&bytes)
-                    .map_err(|error| invalid(format!("the part is no JSON: {error}")))?;
-                request.parameters.insert(name, recipe);
-            }
-            _ => {
-                let text = text(bytes)?;
-                request.parameters.insert(name, Value::String(text));
-            }
-        }
-    }
-    request.images = pictures.into_pictures();
-    Ok(request)
-}
-
-fn accepted(submitted: Vec<Submitted>) -> Response {
-    let mut jobs: Vec<JobRecord> = submitted.into_iter().map(|one| one.job).collect();
-    let location = jobs
-        .first()
-        .map(|first| [(header::LOCATION, format!("/api/v1/jobs/{}", first.id))]);
+    let mut jobs = jobs_of(jobs.request_by_name(&kind, parts).await?);
+    let location = location(&jobs);
     let body = match (jobs.len(), jobs.pop()) {
         (1, Some(only)) => Json(only).into_response(),
         (_, last) => {
             jobs.extend(last);
-            Json(SeveralJobs { jobs }).into_response()
+            Json(StartedJobs { jobs }).into_response()
         }
     };
-    (StatusCode::ACCEPTED, location, body).into_response()
+    Ok((StatusCode::ACCEPTED, location, body).into_response())
 }
