@@ -10,10 +10,10 @@ help:
 	@echo 'make run     fetch what is missing, build, and serve the page on http://$(LISTEN) (LISTEN=address:port to change)'
 	@echo 'make test    all checks and tests, as continuous integration runs them'
 	@echo 'make setup   only fetch the ONNX Runtime library (.onnxruntime/)'
-	@echo 'make check   formatting and clippy, without tests'
+	@echo 'make check   formatting, clippy, tables and links of the documents, without tests'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
-	@echo 'make experiments-smoke   a small version of each experiment of docs/METHOD.md (needs Pillow, numpy and fonts)'
+	@echo 'make experiments-smoke   a small version of each experiment of docs/experiments/NOTEBOOK.md (needs Pillow, numpy and fonts)'
 
 run: setup cargo
 	cargo run --release --locked -- serve --listen $(LISTEN)
@@ -31,6 +31,8 @@ check: cargo
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@python3 docs/experiments/tables.py --check
+	@scripts/import_circles
+	@python3 docs/experiments/links.py
 
 fmt: cargo
 	cargo fmt --all
@@ -49,7 +51,7 @@ experiments-smoke: setup cargo
 	python3 docs/experiments/quality.py target/experiments-smoke --small
 	python3 docs/experiments/domains.py target/experiments-smoke --small
 	python3 docs/experiments/pruned.py target/experiments-smoke --small
-	python3 docs/experiments/tables.py --results target/experiments-smoke --out target/experiments-smoke/METHOD.md
+	python3 docs/experiments/tables.py --results target/experiments-smoke --out target/experiments-smoke
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'make: cargo is not on PATH' >&2; \

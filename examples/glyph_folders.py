@@ -8,7 +8,7 @@ Picture k of a class depends on --seed, the class, k and the list of typefaces a
 first ones as they are. The list (one file a family, by family name) stands in OUT/fonts.txt with the SHA-256 of each file and
 Pillow's version: the same fonts and the same Pillow give the same pixels. With --split NAME=CHARACTERS other characters are drawn instead, into OUT/NAME.
 
-Needs Pillow and fonts; on Debian any of the `fonts-*` packages, for the experiments of docs/METHOD.md those of
+Needs Pillow and fonts; on Debian any of the `fonts-*` packages, for the experiments of docs/experiments/NOTEBOOK.md those of
 docs/experiments/typefaces.txt. Typefaces that lack a character, draw two characters
 alike, have capitals for small letters, or do not open are passed over.
 """

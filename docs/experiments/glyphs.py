@@ -17,7 +17,7 @@ from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, e
 OURS = {"rank": 16, "layers": "all", "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "factors": None}
 LONGER = {**OURS, "episodes": 1200, "inversion_probability": 0.5}
 FACTORS_FIRST = {**LONGER, "factors": {"steps": 60}}
-# What helped by itself in `ablations.py`; put together with the test figures in sight (docs/METHOD.md).
+# What helped by itself in `ablations.py`; put together with the test figures in sight (NOTEBOOK.md).
 TOGETHER = {**FACTORS_FIRST, "sparsity": 0.5, "layers": "last-6", "learning_rate": 6e-4}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
 RECIPES = {

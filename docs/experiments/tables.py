@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the tables of docs/METHOD.md, between marks like `<!-- table glyphs-16 -->`: from the CSV files in docs/experiments/results, and the equations with their
-lines of code.
+"""Writes what is drawn from the CSV files in docs/experiments/results: the tables of docs/METHOD.md and docs/experiments/NOTEBOOK.md, between marks like
+`<!-- table glyphs-16 -->`, and the chart docs/images/results.svg.
 
-    python3 docs/experiments/tables.py             rewrites docs/METHOD.md
-    python3 docs/experiments/tables.py --check     says with its exit status whether it is up to date
-    python3 docs/experiments/tables.py --results WORK --out FILE     the same text with the tables of other results
+    python3 docs/experiments/tables.py             rewrites them
+    python3 docs/experiments/tables.py --check     says with its exit status whether they are up to date
+    python3 docs/experiments/tables.py --results WORK --out FOLDER     the same files with other results, written into FOLDER
 
 The CSV files are what the other scripts here write into WORK, copied. Needs the standard library only.
 """
@@ -16,16 +16,21 @@ import statistics
 import sys
 
 from ablations import GROUPS
+from chart import BOUND, chart
+from deviations import DEVIATIONS
 from distance import DISTANCES
 from domains import POOLS
-from equations import CORE, NoSuchLine, lines_of_equations
-from glyphs import BOUNDS, MERGES, RECIPES, WITHOUT_FACTOR
+from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_FACTOR
 from quality import FIGURES, OF_REAL
 from recycled import ROOT, Table, mean_accuracy
 
 # Best validated and last.
 STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
-RESULTS, METHOD = ROOT / "docs/experiments/results", ROOT / "docs/METHOD.md"
+RESULTS = ROOT / "docs/experiments/results"
+DOCUMENTS = [ROOT / "docs/METHOD.md", ROOT / "docs/experiments/NOTEBOOK.md"]
+CHART = ROOT / "docs/images/results.svg"
+# What results and notebook call by an older name.
+PUBLIC_NAMES = {"together": "standard", "core": "core-space", "ctm": "compress-then-merge"}
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -215,8 +220,57 @@ def distances():
     return markdown(["pictures", "shots", "cosine", "squared Euclidean"], rows)
 
 
+def only(rows):
+    return rows[0] if len(rows) == 1 else None
+
+
+def result():
+    """The chosen meta-LoRA on all test signs, beside the bare backbone, the best merge of its rank and real pictures."""
+    table = table_of("glyphs")
+    rows = []
+    for seed in sorted({row["seed"] for row in table.find(split="signs", name=CHOSEN)}):
+        for shot in (1, 5):
+            own, bare, real = (only(table.find(seed=seed, split="signs", shot=shot, name=name)) for name in (CHOSEN, "bare", BOUND))
+            merges = [row for row in table.find(seed=seed, split="signs", shot=shot, asked_rank=RANK) if ":" in row["name"]]
+            if not (own and bare and real and merges):
+                continue
+            best = max(merges, key=lambda row: float(row["accuracy"]))
+            method, scale = best["name"].split(":")
+            bare_accuracy, own_accuracy, real_accuracy = (float(row["accuracy"]) for row in (bare, own, real))
+            rows.append([
+                seed, str(shot), cells([bare])[0], f"{cells([best])[0]} (`{PUBLIC_NAMES.get(method, method)}`, scale {scale})", cells([own])[0],
+                number(-float(best["difference"]), best["difference_ci95"]) if best["against"] == CHOSEN else "",
+                cells([real])[0], f"{100 * (own_accuracy - bare_accuracy) / (real_accuracy - bare_accuracy):.1f} %",
+            ])
+    name = PUBLIC_NAMES[CHOSEN]
+    return markdown(["seed", "shots", "bare backbone", f"best merge of rank {RANK}", f"`{name}`", "gain over merge", "real pictures", "share of the way"], rows)
+
+
+def signed(value):
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def gain(of, shot):
+    """What a deviation gains, by seed: paired differences on the test letters, or on all signs for what was measured there."""
+    table = table_of(of.table)
+    found = []
+    for seed in of.seeds:
+        row, without = (only(table.find(seed=seed, split=of.split, shot=shot, name=name)) for name in (of.name, of.without))
+        if row and without:
+            found.append(signed(float(row["accuracy"]) - float(without["accuracy"])))
+        elif row and row["difference"] and not of.without:
+            found.append(f"{signed(of.sign * float(row['difference']))} ± {float(row['difference_ci95']):.2f}")
+    return ", ".join(found)
+
+
+def deviations():
+    rows = [[what, paper, here, ", ".join(of.seeds), gain(of, 1), gain(of, 5)] for what, paper, here, of in DEVIATIONS]
+    return markdown(["", "paper", "here", "seeds", "gain at 1 shot", "gain at 5 shots"], rows)
+
+
 TABLES = {
-    "equations": lambda: markdown(["equation", "line", f"file in {CORE}"], lines_of_equations(ROOT)),
+    "result": result,
+    "deviations": deviations,
     "distance-of-features": distances,
     "glyphs-16": lambda: methods("16"),
     "glyphs-exact": lambda: methods("exact"),
@@ -235,23 +289,25 @@ TABLES = {
 }
 
 
+def written(text):
+    return MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
 def main():
     global RESULTS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
-    parser.add_argument("--out", type=pathlib.Path, default=METHOD)
+    parser.add_argument("--out", type=pathlib.Path)
     asked = parser.parse_args()
     RESULTS = asked.results
-    text = METHOD.read_text(encoding="utf-8")
-    try:
-        written = MARK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
-    except NoSuchLine as problem:
-        sys.exit(f"{problem}\nhint: name the line that does it now in docs/experiments/equations.py")
-    if not asked.check:
-        asked.out.write_text(written, encoding="utf-8")
-    elif written != text:
-        sys.exit(f"{METHOD.relative_to(ROOT)} does not show what stands in {RESULTS}\nhint: run python3 docs/experiments/tables.py")
+    files = {path: written(path.read_text(encoding="utf-8")) for path in DOCUMENTS}
+    files[CHART] = chart(table_of("glyphs"))
+    for path, text in files.items():
+        if not asked.check:
+            (asked.out / path.name if asked.out else path).write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path.relative_to(ROOT)} does not show what stands in {RESULTS}\nhint: run python3 docs/experiments/tables.py")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ pub const MOST_CLASSES: usize = 1000;
 const CHUNK: usize = 64;
 
 /// Metric of every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature
-/// would not carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/METHOD.md, which also says
+/// would not carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/experiments/NOTEBOOK.md, which also says
 /// how the temperature was chosen).
 pub const DEFAULT_METRIC: Metric = Metric {
     distance: Distance::Cosine,

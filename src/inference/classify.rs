@@ -3,7 +3,7 @@
 use recycle::prototype::{Distance, probabilities};
 use serde::{Deserialize, Serialize};
 
-/// Temperature of the probabilities; chosen on validation classes, see docs/METHOD.md.
+/// Temperature of the probabilities; chosen on validation classes, see docs/experiments/NOTEBOOK.md.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     pub distance: Distance,

@@ -189,16 +189,16 @@ pub static ROUTES: &[Route] = &[
     page("/api/docs/{*file}", || get(openapi::documentation)),
     // Pages
     page("/", || get(pages::index)),
-    page("/static/{digest}/{*path}", || get(pages::embedded_file)),
-    page("/admin/adapters", pages::admin::adapters),
-    page("/admin/adapters/{reference}", pages::admin::adapter),
-    page("/admin/jobs", pages::admin::jobs),
-    page("/admin/jobs/{id}", pages::admin::job),
-    page("/admin/recycle", pages::admin::recycle),
-    page("/admin/compare", pages::admin::compare),
-    page("/admin/compare/{id}", pages::admin::comparison),
-    page("/admin/pools", pages::admin::pools),
-    page("/admin/pools/{id}", pages::admin::pool),
+    page("/static/{digest}/{*path}", || get(pages::page_file)),
+    page("/admin/adapters", || pages::admin::page("admin/adapters.html")),
+    page("/admin/adapters/{reference}", || pages::admin::page("admin/adapter.html")),
+    page("/admin/jobs", || pages::admin::page("admin/jobs.html")),
+    page("/admin/jobs/{id}", || pages::admin::page("admin/job.html")),
+    page("/admin/recycle", || pages::admin::page("admin/recycle.html")),
+    page("/admin/compare", || pages::admin::page("admin/compare.html")),
+    page("/admin/compare/{id}", || pages::admin::page("admin/comparison.html")),
+    page("/admin/pools", || pages::admin::page("admin/pools.html")),
+    page("/admin/pools/{id}", || pages::admin::page("admin/pool.html")),
 ];
 
 impl Route {

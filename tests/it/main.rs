@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 
 mod api;
+mod architecture;
 mod browser;
 mod cli;
 mod encoder_contract;

@@ -13,7 +13,7 @@ pub const SHIPPED_WORD: &str = "shipped";
 
 /// For people who look at it.
 const NOTES: &str = "Comes with the program. Recycled from twenty adapters that were tuned on letters, with a damped effect: better at letters, signs \
-                     and drawn shapes, no worse at clothes and photographs. docs/METHOD.md has the figures and the way it was made.";
+                     and drawn shapes, no worse at clothes and photographs. docs/experiments/NOTEBOOK.md has the figures and the way it was made.";
 
 const FILES: [(&str, &[u8]); 2] = [
     (

@@ -3,34 +3,20 @@
 //! the page calls the REST interface like every other client.
 
 pub(super) mod admin;
-mod assets;
+mod file_list;
+mod files;
 mod headers;
+mod templates;
 
 use super::{ApiError, problem};
 use crate::app::App;
-use askama::Template;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use headers::Caching;
+use minijinja::{Value, context};
 use model::backbone::{Preprocess, ResizeTarget};
 use std::sync::Arc;
-
-#[derive(Template)]
-#[template(path = "index.html")]
-struct IndexPage<'a> {
-    assets: &'a str,
-    max_image_bytes: usize,
-    seen_centre: f32,
-    backbone: &'a str,
-}
-
-#[derive(Template)]
-#[template(path = "not_found.html")]
-struct NotFoundPage<'a> {
-    assets: &'a str,
-}
 
 /// The answer to an address that does not exist: a page for people, a problem for programs.
 pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
@@ -46,57 +32,49 @@ pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
 }
 
 pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
-    let page = IndexPage {
-        assets: assets::base_path(),
-        max_image_bytes: app.limits.max_bytes,
-        seen_centre: seen_centre(&app.backbone.preprocess),
-        backbone: &app.backbone_name,
-    };
-    document(&request, &page)
+    let values = index_values(
+        app.limits.max_bytes,
+        seen_centre(&app.backbone.preprocess),
+        &app.backbone_name,
+    );
+    document(&request, "index.html", values)
 }
 
-/// `page`, or 304 where the browser has it.
-fn document(request: &HeaderMap, page: &impl Template) -> Response {
-    match page.render() {
+/// What the first page is told: the most bytes of a picture, which part of it the backbone sees, and what the backbone is called.
+fn index_values(max_image_bytes: usize, seen_centre: f32, backbone: &str) -> Value {
+    context! { max_image_bytes, seen_centre, backbone }
+}
+
+/// The page of the template `name`, or 304 where the browser has it.
+fn document(request: &HeaderMap, name: &str, values: Value) -> Response {
+    match templates::render(name, values) {
         Ok(html) => {
             let etag = headers::etag_of(html.as_bytes());
             let kind = "text/html; charset=utf-8";
             headers::respond(request, kind, html.into(), &etag, Caching::Revalidate)
         }
-        Err(error) => ApiError::Internal(error.to_string()).into_response(),
+        Err(error) => ApiError::Internal(format!("{error:#}")).into_response(),
     }
 }
 
 fn not_found() -> Response {
-    let page = NotFoundPage {
-        assets: assets::base_path(),
-    };
-    match page.render() {
+    match templates::render("not_found.html", context! {}) {
         Ok(html) => headers::page(StatusCode::NOT_FOUND, html),
-        Err(error) => ApiError::Internal(error.to_string()).into_response(),
+        Err(error) => ApiError::Internal(format!("{error:#}")).into_response(),
     }
 }
 
-pub async fn embedded_file(
-    Path((digest, path)): Path<(String, String)>,
-    request: HeaderMap,
-) -> Response {
-    let Some(file) = assets::find(&path) else {
+pub async fn page_file(Path((digest, path)): Path<(String, String)>, request: HeaderMap) -> Response {
+    let Some(file) = files::find(&path) else {
         return not_found();
     };
     // A page opened before an update asks by the old digest: it gets today's file, but must not keep it under that name.
-    let caching = if digest == assets::digest() {
+    let caching = if digest == files::digest() {
         Caching::Forever
     } else {
         Caching::Revalidate
     };
-    headers::respond(
-        &request,
-        file.content_type,
-        Bytes::from_static(file.bytes),
-        file.etag,
-        caching,
-    )
+    headers::respond(&request, file.content_type, file.bytes, &file.etag, caching)
 }
 
 /// Which part of a picture the backbone sees: 0 for the whole picture, otherwise the side of a centred square as a
@@ -137,13 +115,7 @@ mod tests {
     }
 
     fn first_page() -> String {
-        let page = IndexPage {
-            assets: assets::base_path(),
-            max_image_bytes: 1,
-            seen_centre: 0.0,
-            backbone: "any",
-        };
-        page.render().expect("the template renders")
+        templates::render("index.html", index_values(1, 0.0, "any")).expect("the template renders")
     }
 
     /// Panics where `html` asks another host or has a script or a style of its own.
@@ -168,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_first_page_stays_within_its_budget() {
-        let bytes = first_page().len() + assets::first_page_bytes();
+        let bytes = first_page().len() + files::first_page_bytes();
         assert!(bytes <= 100_000, "the first page takes {bytes} bytes");
     }
 
