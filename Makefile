@@ -3,7 +3,7 @@
 LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test browser check fmt bench experiments-smoke cargo
+.PHONY: help run setup test browser python-client check fmt bench experiments-smoke cargo
 .NOTPARALLEL:
 
 help:
@@ -21,11 +21,14 @@ run: setup cargo
 setup:
 	@scripts/fetch_onnxruntime
 
-test: setup browser check
+test: setup browser python-client check
 	cargo test --workspace --locked
 
 browser:
 	@scripts/ensure_chromium
+
+python-client:
+	@scripts/ensure_openapi_client
 
 check: cargo
 	cargo fmt --all --check

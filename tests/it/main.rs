@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 
 mod api;
+mod api_examples;
 mod architecture;
 mod browser;
 mod cli;
@@ -13,6 +14,8 @@ mod jobs_runner;
 mod jobs_support;
 mod making_cli;
 mod onnx;
+mod openapi;
+mod openapi_client;
 mod pool_quality_api;
 mod recycle_cli;
 mod registry_api;

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 /// The program, killed where a test ends early.
-struct Server {
+pub struct Server {
     process: Child,
     log: BufReader<ChildStderr>,
     address: String,
@@ -22,12 +22,15 @@ struct Server {
 
 impl Server {
     fn start(data_folder: &Path, listen: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_lora-recycle"))
-            .args(["serve", "--listen", listen, "--data-dir"])
-            .arg(data_folder)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
+        command.args(["serve", "--listen", listen, "--data-dir"]);
+        command.arg(data_folder);
+        Self::of(command)
+    }
+
+    /// The program as `command` starts it.
+    pub fn of(mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let mut seen = String::new();
         let address = loop {
@@ -45,7 +48,7 @@ impl Server {
         }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// How images are parametrised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Parametrisation {
     /// Normalised pixel values, kept in the valid range by [`ImageParameters::constrain`].

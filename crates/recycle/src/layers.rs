@@ -26,6 +26,34 @@ enum Written {
     List(Vec<usize>),
 }
 
+#[cfg(feature = "openapi")]
+mod document {
+    use super::Layers;
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+    use utoipa::{PartialSchema, ToSchema};
+
+    impl PartialSchema for Layers {
+        fn schema() -> RefOr<Schema> {
+            let word = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .pattern(Some("^(all|last-[0-9]+(-at-most)?|[0-9]+(, *[0-9]+)*)$"))
+                .examples(["all", "last-6", "last-6-at-most"]);
+            let number = ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(0));
+            let list = ArrayBuilder::new().items(number).min_items(Some(1));
+            OneOfBuilder::new()
+                .description(Some("Layers of a backbone, in words or by their 0-based numbers."))
+                .item(word)
+                .item(list)
+                .into()
+        }
+    }
+
+    impl ToSchema for Layers {}
+}
+
 impl TryFrom<Written> for Layers {
     type Error = String;
 

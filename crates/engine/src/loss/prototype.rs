@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// How near a query is to a prototype; larger is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Minus the squared Euclidean distance.

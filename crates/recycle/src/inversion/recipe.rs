@@ -15,27 +15,35 @@ use std::collections::BTreeMap;
 /// or `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(deny_unknown_fields)]
 pub struct InversionRecipe {
     /// What is optimised: `pixels` or `fourier`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub parametrisation: Parametrisation,
     pub augmentation: ImageAugmentation,
     /// Optimiser steps.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: u64,
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Adam's decay of the mean gradient.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub beta1: f64,
     /// Adam's decay of the mean squared gradient.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub beta2: f64,
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub images_per_class: usize,
     /// Images of each class that are optimised together; left out, all of them. A smaller number needs less memory.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub images_per_class_at_once: Option<usize>,
     /// Labels of the head's classes, or their 0-based numbers where they have no labels; left out, all of them.
     pub classes: Option<Vec<String>>,
     /// Side in pixels; left out, the backbone's own.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub image_size: Option<usize>,
     /// Factor on the sum of all priors.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub prior_weight: f64,
     pub priors: PriorWeights,
     /// Images that the bare backbone does not separate by itself.
@@ -47,11 +55,14 @@ pub struct InversionRecipe {
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, f64>))]
     pub pruning: BTreeMap<usize, f64>,
     /// Share of the steps after which patches are pruned.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub pruning_start: f64,
     /// Share of the patches that is noted as kept, by the last layer's attention of the class token; left out, those that the
     /// pruning leaves.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 1))]
     pub keep_ratio: Option<f64>,
     /// Steps between two looks at the images without augmentation; left out, a tenth of the steps.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub judge_every: Option<u64>,
     pub early_stop: Option<InversionEarlyStop>,
     pub seed: u64,
@@ -68,29 +79,38 @@ pub struct InversionRecipe {
 /// Weights of the priors, each 0 for none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct PriorWeights {
     /// Statistics at the BatchNorms of a ResNet.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub batch_norm: f64,
     /// SHA-256 of that ResNet's file: part of the recipe's identity.
     pub batch_norm_file: Option<String>,
     /// Statistics of the tokens at the backbone's LayerNorms.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub token_statistics: f64,
     /// SHA-256 of the file of statistics: part of the recipe's identity.
     pub token_statistics_file: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub total_variation: f64,
     /// Mean length of the images.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub l2: f64,
 }
 
 /// Subtracts `weight · min(cross-entropy, cap)` of the bare backbone: each image against the class means of the other images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct HardInversion {
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub weight: f64,
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub cap: f64,
     /// Factor on minus the squared distance of features of length one.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub score_scale: f64,
 }
 
@@ -107,11 +127,14 @@ impl Default for HardInversion {
 /// When inversion stops before its last step: the judged loss has settled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct InversionEarlyStop {
     /// Judgements in a row without enough gain.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub patience: u64,
     /// Gain that is enough, as a share of the lowest loss so far.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub least_gain: f64,
 }
 

@@ -12,63 +12,77 @@ use serde::{Deserialize, Serialize};
 /// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `fast` (the default) or `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(deny_unknown_fields)]
 pub struct MetaTrainRecipe {
     /// Rank of each pair of factors.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub rank: usize,
     /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub layers: Layers,
     /// Linear maps of a layer that get factors.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub targets: Vec<Target>,
     pub start: Start,
     /// Learns a factor for each adapter and layer of the sum first; left out, all are that of `start`.
     pub factors: Option<FactorRecipe>,
     /// Tasks, one optimiser step each; 0 to learn nothing but `factors`.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 10_000_000))]
     pub episodes: u64,
     /// Share of tasks whose classes come from several adapters, with their labels as the goal. The others take the classes of
     /// one adapter, whose answers are the goal. Without two pools of one image size and number of tokens there are none.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub share_of_mixed_episodes: f64,
     /// Classes of a task; fewer where an adapter has fewer.
+    #[cfg_attr(feature = "openapi", schema(minimum = 2, maximum = 1000))]
     pub way: usize,
     /// Support images of a class: a number, or the smallest and the largest, between which each task draws.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub shots: Shots,
     /// Query images of a class at most.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1000))]
     pub queries: usize,
     /// How near a query is to a prototype: `squared_euclidean`, `euclidean` or `cosine`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub distance: Metric,
     /// Scales features to length one first.
     pub unit_features: bool,
     /// Scores are multiplied by it.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub score_scale: f64,
     /// Of the softmax of teacher and student.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub temperature: f64,
     /// Share of the patches that stay out: the number 0 for none, or `"stored"` for what the pools noted.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub sparsity: Sparsity,
     /// Highest rate of each cycle.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub lowest_learning_rate: f64,
     /// Steps of a cycle: a linear rise, then half a cosine down.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub cycle_steps: u64,
     pub warm_up_steps: u64,
     /// Share of images that are mirrored.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub flip_probability: f64,
     /// Turns, scales and shifts each image a little.
     pub affine: bool,
     /// Changes the gain and offset of each image's channels.
     pub colour: bool,
     /// Share of images that become their negative.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub inversion_probability: f64,
     /// Decay of a moving average of the factors, which then is the result; left out, there is none.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub moving_average: Option<f64>,
     /// Share of each class's images that is kept apart to validate on.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Episodes between two validations; left out, a tenth of them.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub validate_every: Option<u64>,
     /// Tasks of a validation, always the same.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100_000))]
     pub validation_tasks: usize,
     pub keep: Keep,
     pub seed: u64,
@@ -89,10 +103,13 @@ pub enum Start {
 /// How the factors of the sum are learned, before it is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct FactorRecipe {
     /// Tasks, one optimiser step each.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: u64,
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Leaves the task's own adapters out of the sum, so that its classes are new to it.
     pub leave_one_out: bool,
@@ -120,6 +137,7 @@ pub enum Keep {
 
 /// Support images of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Shots {
     Fixed(usize),
@@ -138,6 +156,7 @@ impl Shots {
 
 /// Which patches stay out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Sparsity {
     /// The share of the patches that the adapter's class token looks at least in the last layer.
@@ -147,6 +166,7 @@ pub enum Sparsity {
 
 /// The word `"stored"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StoredWord {
     Stored,

@@ -9,30 +9,40 @@ use serde::{Deserialize, Serialize};
 /// How a LoRA and its head are tuned on labelled pictures. Every field may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneRecipe {
     /// Rank of each pair of factors.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub rank: usize,
     /// The change is scaled by `alpha / rank`; left out, `alpha` is the rank.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub alpha: Option<f64>,
     /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub layers: Layers,
     /// Linear maps of a layer that get factors.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub targets: Vec<Target>,
     /// Optimiser steps; left out, 60, or what `epochs` says.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: Option<u64>,
     /// Passes over the pictures, instead of `steps`.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 1_000_000))]
     pub epochs: Option<f64>,
     /// Pictures a step; all of them where there are fewer.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 4096))]
     pub batch_size: usize,
     /// Of the factors.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Of the head, which reads features scaled to a mean length of 20 while it is tuned.
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub head_learning_rate: f64,
     /// Share of pictures that are mirrored.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub flip_probability: f64,
     /// Share of each class that is kept apart to measure the adapter on.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Stop when the held-out pictures are not recognised any better; the best state found is the result.
     pub early_stop: Option<TuneEarlyStop>,
@@ -42,11 +52,14 @@ pub struct TuneRecipe {
 /// When tuning stops before its last step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneEarlyStop {
     /// Steps between two looks at the held-out pictures.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub check_every: u64,
     /// Looks without a lower cross-entropy after which it stops.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub patience: u64,
 }
 
