@@ -2,9 +2,11 @@
 
 use crate::jobs_support::{Count, End, count, hold, kinds, options, pool_of, step, submit};
 use crate::registry_api::assert_problem;
-use crate::test_app::{TestApp, form_request};
+use crate::test_app::{TestApp, form_request, png};
 use axum::body::Body;
 use axum::http::Request;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
 use lora_recycle::app::registry::Registry;
 use lora_recycle::jobs::pool::PoolSummary;
@@ -14,7 +16,9 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use store::{Access, JobState, NewPool};
 use tempfile::TempDir;
+use test_support::broken_adapters::golden;
 use test_support::pools::pool;
+use test_support::project;
 use test_support::store::files_on_disk;
 use uuid::Uuid;
 
@@ -307,6 +311,142 @@ async fn labelled_pictures_come_as_parts_by_class_like_those_of_a_classifier() {
     let inputs = fresh.jobs.store().job_inputs(id).await.unwrap();
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(names, ["cat/1.png", "dog/2.png", "dog/1.png"]);
+}
+
+/// A queue of the kinds of the program on a small backbone, with one adapter that has a head.
+async fn fresh_with_adapter() -> Fresh {
+    let fresh = fresh_with(product_kinds()).await;
+    let registry = fresh.jobs.services().registry();
+    let name = "tiny".parse().unwrap();
+    let source = project("tests/golden/vit-tiny");
+    registry.add_backbone(&source, &name).await.unwrap();
+    let files = golden("vit-tiny", "adapter-peft-v4");
+    let parts: Vec<(&str, &str, &[u8])> = files
+        .iter()
+        .map(|file| ("file", file.path.as_str(), file.bytes.as_slice()))
+        .collect();
+    let answer = fresh.app.post_form("/api/v1/adapters?name=pets", &parts);
+    let answer = answer.await;
+    assert_eq!(answer.status, 201, "{:?}", answer.body);
+    fresh
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_has_its_address_and_the_older_one_finds_the_same_jobs() {
+    let fresh = fresh_with_adapter().await;
+    let invert = json!({"adapters": ["pets"], "recipe": {"preset": "fast", "steps": 3}});
+    let recycle = json!({"name": "meta", "adapters": ["pets"], "recipe": {"episodes": 5}});
+    for (kind, body) in [("invert", invert), ("recycle", recycle)] {
+        let address = format!("/api/v1/jobs/{kind}");
+        let answer = fresh.app.post_json(&address, &body).await;
+        assert_eq!(answer.status, 202, "{:?}", answer.body);
+        let started = answer.json();
+        let job = &started["jobs"][0];
+        assert_eq!(job["kind"], kind);
+        let id = job["id"].as_str().unwrap();
+        assert_eq!(answer.header("location"), format!("/api/v1/jobs/{id}"));
+        let mut older = body.clone();
+        older["kind"] = kind.into();
+        assert_eq!(fresh.submit(older).await.json(), *job);
+    }
+    let (red, blue) = (png(250, 0, 0), png(0, 0, 250));
+    let pictures = [&red, &blue, &red, &blue];
+    let labels = ["red / warm", "blue 🟦, cold"];
+    let older_names = labels.map(|label| format!("support/{label}"));
+    let methods = br#"{"methods": ["adapter", "bare"], "way": 2, "queries": 1, "tasks": 3}"#;
+    for (kind, field, recipe) in [
+        ("tune", ("name", "", &b"colours"[..]), &br#"{"steps": 3}"#[..]),
+        ("evaluate", ("adapters", "", b"pets"), methods),
+    ] {
+        let mut parts = vec![field, ("recipe", "", recipe), ("backbone", "", b"tiny")];
+        let mut older = parts.clone();
+        older.push(("kind", "", kind.as_bytes()));
+        for (index, bytes) in pictures.into_iter().enumerate() {
+            parts.push(("support", "1.png", bytes));
+            parts.push(("label", "", labels[index % 2].as_bytes()));
+            older.push((&older_names[index % 2], "1.png", bytes));
+        }
+        let address = format!("/api/v1/jobs/{kind}");
+        let answer = fresh.app.post_form(&address, &parts).await;
+        assert_eq!(answer.status, 202, "{:?}", answer.body);
+        let started = answer.json();
+        let job = &started["jobs"][0];
+        assert_eq!(job["kind"], kind);
+        let answer = fresh.app.post_form("/api/v1/jobs", &older).await;
+        assert_eq!(answer.json(), *job);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_in_json_make_the_same_job_as_those_of_a_form() {
+    let fresh = fresh_with_adapter().await;
+    let (red, blue) = (png(250, 0, 0), png(0, 0, 250));
+    let recipe = json!({"steps": 3, "held_out": 0.0});
+    let recipe_text = recipe.to_string();
+    let parts = [
+        ("name", "", &b"colours"[..]),
+        ("backbone", "", b"tiny"),
+        ("recipe", "", recipe_text.as_bytes()),
+        ("support", "1.png", &red),
+        ("support", "2.png", &blue),
+        ("label", "", b"red"),
+        ("label", "", b"blue"),
+    ];
+    let from_form = fresh.app.post_form("/api/v1/jobs/tune", &parts).await;
+    assert_eq!(from_form.status, 202, "{:?}", from_form.body);
+    let body = json!({
+        "name": "colours", "backbone": "tiny", "recipe": recipe,
+        "pictures": [
+            {"label": "red", "images": [BASE64_STANDARD.encode(&red)]},
+            {"label": "blue", "images": [BASE64_STANDARD.encode(&blue)]},
+        ],
+    });
+    let from_json = fresh.app.post_json("/api/v1/jobs/tune", &body).await;
+    assert_eq!(from_json.json(), from_form.json());
+    for (name, value, parameter) in [
+        ("pictures", json!([{"label": "", "images": []}]), "pictures"),
+        (
+            "pictures",
+            json!([{"label": "a", "images": ["!"]}]),
+            "pictures[0].images[0]",
+        ),
+        ("archive", json!("!"), "archive"),
+        ("episodes", json!("3"), "episodes"),
+        ("name", json!("a b"), "name"),
+        ("real", json!(""), "real"),
+    ] {
+        let mut body = body.clone();
+        body[name] = value.clone();
+        let answer = fresh.app.post_json("/api/v1/jobs/tune", &body).await;
+        let problem = assert_problem(&answer, 422, "invalid_parameter");
+        assert_eq!(problem["parameter"], parameter, "{value}: {problem:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_and_pictures_of_a_form_must_go_together_and_files_must_be_known() {
+    let fresh = fresh_with_adapter().await;
+    let picture = png(250, 0, 0);
+    let name = ("name", "", &b"colours"[..]);
+    let support = ("support", "1.png", picture.as_slice());
+    for (address, parts, parameter) in [
+        ("tune", vec![name, support], "label"),
+        ("tune", vec![name, ("label", "", b"red")], "label"),
+        ("tune", vec![name, support, ("label", "", b" ")], "label"),
+        ("tune", vec![name, support, ("label", "", b"\xff")], "label"),
+        ("tune", vec![name, ("episodes", "", b"two")], "episodes"),
+        ("tune", vec![name, ("real", "real.zip", b"")], "real"),
+        ("invert", vec![support, ("label", "", b"red")], "support"),
+        ("invert", vec![("archive", "pictures.zip", b"")], "archive"),
+        ("recycle", vec![("recipe", "", b"{")], "recipe"),
+        ("evaluate", vec![("kind", "", b"evaluate")], "kind"),
+    ] {
+        let address = format!("/api/v1/jobs/{address}");
+        let answer = fresh.app.post_form(&address, &parts).await;
+        let problem = assert_problem(&answer, 422, "invalid_parameter");
+        assert_eq!(problem["parameter"], parameter, "{address}: {problem:#}");
+    }
+    assert_eq!(fresh.get("/jobs").await.json()["jobs"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
