@@ -1,5 +1,7 @@
 //! Finds ONNX Runtime's shared library and loads it once.
 
+#![allow(unsafe_code, reason = "loads a library and calls what it exports")]
+
 use ort::environment::Environment;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};

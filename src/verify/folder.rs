@@ -8,10 +8,10 @@ use crate::inference::{EncodeError, Encoder};
 use engine::operation::OperationError;
 use engine::resnet::ResNet;
 use engine::session::{Session, SessionOptions};
-use model::adapter::{Adapter, Candidate, FileLimits, Head, HeadInput, import, read_folder};
+use model::adapter::{Candidate, FileLimits, Head, HeadInput, import, read_folder};
 use model::backbone::{Backbone, load_folder};
 use model::tensor_file::TensorFile;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const REFERENCE: &str = "reference.safetensors";

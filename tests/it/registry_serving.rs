@@ -2,9 +2,9 @@
 
 use crate::registry_api::{Fresh, assert_problem, fresh_around};
 use crate::test_app::{TestApp, form_request};
+use engine::tolerance::FORWARD;
 use futures_util::future::join_all;
 use lora_recycle::inference::load_ort_library;
-use lora_recycle::verify::FORWARD_TOLERANCE;
 use model::tensor_file::TensorFile;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -215,6 +215,6 @@ async fn an_exported_onnx_file_computes_what_the_adapter_does() {
     assert_eq!(features.len(), expected.data().len());
     let largest = expected.data().iter().fold(0.0f32, |a, b| a.max(b.abs()));
     for (a, b) in features.iter().zip(expected.data()) {
-        assert!((a - b).abs() <= FORWARD_TOLERANCE * largest, "{a} {b}");
+        assert!((a - b).abs() <= FORWARD * largest, "{a} {b}");
     }
 }

@@ -1,5 +1,7 @@
 //! Matrix products for the losses and the ResNet, over the `gemm` crate on the calling thread.
 
+#![allow(unsafe_code, reason = "gemm takes pointers")]
+
 use gemm::Parallelism;
 
 /// How an operand lies in memory.

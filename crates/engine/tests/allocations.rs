@@ -1,5 +1,7 @@
 //! What a step allocates once its memory is there. A program of its own, since it counts for all threads.
 
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
 use engine::measure::{Prepared, Size, Step};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,8 +1,8 @@
 //! Rows of adapters: reading, finding by reference, labels that may change, and deleting for good.
 
+use super::Digest;
 use super::alias_key::AliasKey;
 use super::blobs::Freed;
-use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation};
 use super::name::{AdapterReference, Name, Selector, near};
 use super::{Store, parse, parse_json};

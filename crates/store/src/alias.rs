@@ -2,14 +2,11 @@
 
 use super::adapter::unknown_adapter;
 use super::alias_key::AliasKey;
-use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation};
-use super::name::Name;
 use super::{Store, now_ms, parse};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
-use std::fmt;
 use uuid::Uuid;
 
 /// Who moves an alias, and why.

@@ -1,6 +1,6 @@
 //! Rows of backbones: name, identity and where the weights come from.
 
-use super::digest::Digest;
+use super::Digest;
 use super::error::{StoreError, is_foreign_key_violation, is_unique_violation};
 use super::name::{Name, near};
 use super::{Store, now_ms, parse};

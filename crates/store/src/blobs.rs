@@ -1,7 +1,7 @@
 //! Content-addressed files: `blobs/ab/abcdef…`, named by the SHA-256 of what is in them.
 //! Knows files and digests, nothing of rows. All methods block and belong on a blocking thread.
 
-use super::digest::Digest;
+use super::Digest;
 use super::error::StoreError;
 use super::folder::{create_folders, sync_folder};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! What can go wrong with the data folder, its database and its blobs, in sentences that say what to do next.
 
+use super::Digest;
 use super::alias_key::AliasKey;
-use super::digest::Digest;
 use super::job::state::JobState;
 use super::name::Name;
 use std::io;

@@ -1,7 +1,7 @@
 //! Adding an adapter: blobs first, then all rows in one transaction, so that it is there whole or not at all.
 
+use super::Digest;
 use super::adapter::{AdapterFile, AdapterRecord, FileRole, HeadSummary, Lineage};
-use super::digest::Digest;
 use super::error::{StoreError, is_foreign_key_violation, is_unique_violation};
 use super::name::Name;
 use super::{Store, now_ms};

@@ -1,6 +1,6 @@
 //! Pools that are never written to the disk: they end with the process.
 
-use super::digest::Digest;
+use super::Digest;
 use super::pool::PoolRecord;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

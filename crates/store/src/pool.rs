@@ -1,8 +1,8 @@
 //! Pools: the synthetic images of one adapter as named files, found again by what they were made from.
 //! Knows nothing of what the files hold.
 
+use super::Digest;
 use super::blobs::Freed;
-use super::digest::Digest;
 use super::error::{StoreError, is_unique_violation};
 use super::import::check_file_name;
 use super::{Store, now_ms, parse, parse_json};

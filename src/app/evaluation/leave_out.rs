@@ -1,7 +1,7 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, LeaveOneOut, LeftOut, MergeReport, Run};
+use super::report::{Difference, LeaveOneOut, LeftOut, Run};
 use super::{
     Entry, Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Sources, Tasks,
 };
@@ -10,7 +10,6 @@ use model::adapter::MergeMethod;
 use recycle::episode::draw_episodes;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
 use recycle::labelled_images::LabelledImages;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 impl App {

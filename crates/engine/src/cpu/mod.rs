@@ -1,6 +1,11 @@
 //! The CPU backend. Operations run on the calling thread; who has several threads gives each its own images. Only where there
 //! are fewer images than threads do products of weights share the rest.
 
+#![allow(
+    unsafe_code,
+    reason = "instructions of the processor at hand, and threads that write side by side"
+)]
+
 mod activation;
 mod attention;
 mod buffer;

@@ -20,6 +20,7 @@ pub use preprocess::{Preprocess, Resample, ResizeTarget};
 pub use target::Target;
 pub use weights::{Affine, LayerWeights, Linear, Weights};
 
+use crate::digest::hex;
 use sha2::{Digest, Sha256};
 
 /// A vision transformer with everything that is needed to run it.

@@ -4,7 +4,7 @@ use model::backbone::{Preprocess, Resample, ResizeTarget};
 use model::image_input::{ImageError, ImageLimits, RgbImage, decode, load_pixels};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STANDARD_DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];

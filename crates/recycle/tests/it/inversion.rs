@@ -2,7 +2,7 @@
 
 use engine::loss::{LeaveOneOut, Metric, Scoring, TokenStatisticsCollector, cross_entropy};
 use engine::resnet::ResNet;
-use engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
+use engine::session::{Input, Pruning, Session, Wanted};
 use model::adapter::Adapter;
 use model::tensor::Tensor;
 use recycle::head_pass::HeadPass;
@@ -13,7 +13,7 @@ use recycle::inversion::{
 use recycle::steps::{StepReport, Steps};
 use recycle::token_statistics::add_pictures;
 use std::collections::BTreeMap;
-use test_support::fixtures::{MODELS, adapter, backbone};
+use test_support::fixtures::{MODELS, backbone};
 use test_support::pools::{OPTIONS, finish, invert, quick, teacher};
 
 fn start(model: &str, recipe: InversionRecipe) -> Inversion {

@@ -4,9 +4,7 @@ use model::adapter::NamedFile;
 use model::image_input::{ImageLimits, decode};
 use recycle::inversion::InversionRecipe;
 use recycle::pool::{Pool, Provenance};
-use std::collections::BTreeMap;
-use test_support::fixtures::backbone;
-use test_support::pools::{invert, pool, quick, recipe, teacher};
+use test_support::pools::{pool, recipe};
 
 fn refuse(files: &[NamedFile]) -> String {
     Pool::from_files(files).unwrap_err().to_string()

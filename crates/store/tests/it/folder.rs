@@ -1,11 +1,10 @@
 //! The data folder from outside: who may open it, and what damaged, foreign, full and read-only folders give.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use store::{Access, AdapterFilter, DATABASE_FILE, Store, StoreError};
 use test_support::store::{
-    files_of, files_on_disk, import, name, new_adapter, open, open_alone, reference,
+    SmallDisk, files_of, files_on_disk, import, name, new_adapter, open, open_alone, reference,
 };
 
 #[tokio::test]
