@@ -502,7 +502,9 @@ mod tests {
     use crate::folder::DataFolder;
     use crate::memory_pools::MemoryPools;
     use crate::{Access, Blobs, Freed, Inner, NewJob};
+    use sqlx::SqlitePool;
     use sqlx::migrate::Migrator;
+    use sqlx::sqlite::SqliteConnectOptions;
     use std::collections::BTreeSet;
     use std::sync::Arc;
     use tokio::sync::{RwLock, watch};
@@ -662,31 +664,30 @@ mod tests {
     #[tokio::test]
     async fn what_a_program_before_leases_had_openings_was_running_is_put_back() {
         let folder = tempfile::tempdir().expect("folder");
-        let before: Vec<_> = MIGRATIONS
+        let before = MIGRATIONS
             .iter()
-            .filter(|migration| migration.version < 3)
-            .cloned()
-            .collect();
-        let before = Migrator::with_migrations(before);
-        let store = Store::open_with(folder.path(), Access::Exclusive, &before)
+            .filter(|migration| migration.version < 4)
+            .cloned();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join(crate::DATABASE_FILE))
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.expect("create");
+        let before = Migrator::with_migrations(before.collect());
+        before.run(&pool).await.expect("migrate");
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "INSERT INTO jobs (id, kind, title, recipe, priority, state, attempts, most_attempts, lease_owner, lease_until_ms,
+                created_ms) VALUES (?, 'test', 'job', '{}', 0, 'running', 1, 3, 'first', ?, 0)",
+        )
+        .bind(id.to_string())
+        .bind(after(now_ms(), LONG))
+        .execute(&pool)
+        .await
+        .expect("insert");
+        pool.close().await;
+        let store = Store::open(folder.path(), Access::Exclusive)
             .await
             .expect("open");
-        let id = submit(&store, "job").await;
-        let updated = sqlx::query(
-            "UPDATE jobs SET state = 'running', lease_owner = 'first', lease_until_ms = ?, attempts = 1",
-        )
-        .bind(after(now_ms(), LONG))
-        .execute(store.inner.database.writer().expect("writer"))
-        .await;
-        assert_eq!(updated.expect("update").rows_affected(), 1);
-        store.close().await;
-        // A task that ends may still hold the lock.
-        let store = loop {
-            match Store::open(folder.path(), Access::Exclusive).await {
-                Err(StoreError::InUse { .. }) => tokio::task::yield_now().await,
-                opened => break opened.expect("open"),
-            }
-        };
         let job = store.job(id).await.expect("job");
         assert_eq!((job.state, job.attempts), (JobState::Queued, 0));
     }
