@@ -8,6 +8,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 use std::sync::{Arc, LazyLock};
 use utoipa::OpenApi;
+use utoipa::openapi::schema::{Object, Schema};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa_swagger_ui::{Config, serve};
 
 const DOCUMENT: &str = "/api/openapi.json";
@@ -46,6 +48,41 @@ struct Base;
 /// The document without its routes.
 pub fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
+}
+
+/// Gives a name to each object that stands inside of a variant of an enum, as `Start` and `merge` become `StartMerge`: generators of
+/// clients make types of objects with names.
+pub fn name_inner_objects(document: &mut utoipa::openapi::OpenApi) {
+    let Some(components) = &mut document.components else {
+        return;
+    };
+    let mut named = Vec::new();
+    for (name, schema) in &mut components.schemas {
+        let RefOr::T(Schema::OneOf(choice)) = schema else {
+            continue;
+        };
+        for variant in &mut choice.items {
+            let RefOr::T(Schema::Object(variant)) = variant else {
+                continue;
+            };
+            for (field, inner) in &mut variant.properties {
+                let is_object = |object: &Object| !object.properties.is_empty();
+                if matches!(inner, RefOr::T(Schema::Object(object)) if is_object(object)) {
+                    let words = field.split('_').map(capitalised);
+                    let own_name = format!("{name}{}", words.collect::<String>());
+                    let reference = Ref::from_schema_name(&own_name).into();
+                    named.push((own_name, std::mem::replace(inner, reference)));
+                }
+            }
+        }
+    }
+    components.schemas.extend(named);
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 pub async fn document_as_json(

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use utoipa::openapi::path::{HttpMethod, Operation};
-use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::openapi::{OpenApi, RefOr, Required};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -28,6 +28,8 @@ pub enum Access {
 pub enum Body {
     None,
     Json,
+    /// A request without one means all defaults.
+    JsonIfAny,
     Form,
     JsonOrForm,
 }
@@ -127,7 +129,7 @@ const fn page(path: &'static str, handler: fn() -> MethodRouter<WebState>) -> Ro
     }
 }
 
-use Body::{Form, Json, JsonOrForm};
+use Body::{Form, Json, JsonIfAny, JsonOrForm};
 use HttpMethod::{Delete, Get, Patch, Post, Put};
 
 #[rustfmt::skip]
@@ -151,11 +153,11 @@ pub static ROUTES: &[Route] = &[
     documented(Put, "/api/v1/adapters/{name}/aliases/{alias}", with_body(WRITE, Json), || routes!(api::adapters::aliases::set_alias)),
     documented(Delete, "/api/v1/adapters/{name}/aliases/{alias}", WRITE, || routes!(api::adapters::aliases::remove_alias)),
     documented(Get, "/api/v1/adapters/{name}/aliases/{alias}/history", READ, || routes!(api::adapters::aliases::list_alias_moves)),
-    documented(Post, "/api/v1/adapters/{name}/aliases/{alias}/rollback", with_body(WRITE, Json), || routes!(api::adapters::aliases::roll_back_alias)),
+    documented(Post, "/api/v1/adapters/{name}/aliases/{alias}/rollback", with_body(WRITE, JsonIfAny), || routes!(api::adapters::aliases::roll_back_alias)),
     documented(Put, "/api/v1/backbones/{backbone}/default-adapter", with_body(WRITE, Json), || routes!(api::adapters::aliases::set_default_adapter)),
     documented(Delete, "/api/v1/backbones/{backbone}/default-adapter", WRITE, || routes!(api::adapters::aliases::remove_default_adapter)),
     documented(Get, "/api/v1/backbones/{backbone}/default-adapter/history", READ, || routes!(api::adapters::aliases::list_default_adapter_moves)),
-    documented(Post, "/api/v1/backbones/{backbone}/default-adapter/rollback", with_body(WRITE, Json), || routes!(api::adapters::aliases::roll_back_default_adapter)),
+    documented(Post, "/api/v1/backbones/{backbone}/default-adapter/rollback", with_body(WRITE, JsonIfAny), || routes!(api::adapters::aliases::roll_back_default_adapter)),
     documented(Get, "/api/v1/storage", READ, || routes!(api::adapters::storage::measure_storage)),
     documented(Post, "/api/v1/storage/gc", WRITE, || routes!(api::adapters::storage::collect_garbage)),
     // Jobs
@@ -248,19 +250,27 @@ pub fn document(base: OpenApi) -> OpenApi {
                 &mut item.delete,
             ];
             let operations = operations.into_iter().flatten();
-            operations.for_each(|operation| add_problems(operation, route.needs));
+            operations.for_each(|operation| add_needs(operation, route.needs));
         }
         router.routes(handler)
     });
-    router.into_openapi()
+    let mut document = router.into_openapi();
+    openapi::name_inner_objects(&mut document);
+    document
 }
 
-/// The error answers that the needs of a route bring with them.
-fn add_problems(operation: &mut Operation, needs: Needs) {
+/// What the needs of a route bring with them: error answers, and whether there must be a body.
+fn add_needs(operation: &mut Operation, needs: Needs) {
     let of_body = match needs.body {
         Body::None => &[][..],
-        Body::Json | Body::Form | Body::JsonOrForm => &REQUEST_WITH_BODY,
+        Body::Json | Body::JsonIfAny | Body::Form | Body::JsonOrForm => &REQUEST_WITH_BODY,
     };
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(match needs.body {
+            Body::JsonIfAny => Required::False,
+            Body::None | Body::Json | Body::Form | Body::JsonOrForm => Required::True,
+        });
+    }
     let of_admission = match needs.admission {
         true => &ADMITTED_REQUEST[..],
         false => &[],
@@ -340,11 +350,14 @@ mod tests {
             let operation = paths.get_path_operation(route.path, route.method.clone());
             let body = operation.and_then(|operation| operation.request_body.as_ref());
             let kinds: Vec<&str> = body
-                .map(|body| body.content.keys().map(String::as_str).collect())
+                .map(|body| match body {
+                    RefOr::T(body) => body.content.keys().map(String::as_str).collect(),
+                    RefOr::Ref(_) => Vec::new(),
+                })
                 .unwrap_or_default();
             let expected: &[&str] = match route.needs.body {
                 Body::None => &[],
-                Body::Json => &["application/json"],
+                Body::Json | Body::JsonIfAny => &["application/json"],
                 Body::Form => &["multipart/form-data"],
                 Body::JsonOrForm => &["application/json", "multipart/form-data"],
             };

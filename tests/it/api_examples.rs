@@ -84,8 +84,10 @@ fn words(command: &str, job: &str) -> Vec<String> {
         (text, rest) = match first {
             '\'' | '"' => rest[1..].split_once(first).expect("a closing quote"),
             _ => rest.split_at(
-                rest.find(|c: char| c == '\'' || c == '"' || (c.is_whitespace() != first.is_whitespace()))
-                    .unwrap_or(rest.len()),
+                rest.find(|c: char| {
+                    c == '\'' || c == '"' || (c.is_whitespace() != first.is_whitespace())
+                })
+                .unwrap_or(rest.len()),
             ),
         };
         match first {

@@ -355,7 +355,11 @@ async fn each_kind_has_its_address_and_the_older_one_finds_the_same_jobs() {
     let older_names = labels.map(|label| format!("support/{label}"));
     let methods = br#"{"methods": ["adapter", "bare"], "way": 2, "queries": 1, "tasks": 3}"#;
     for (kind, field, recipe) in [
-        ("tune", ("name", "", &b"colours"[..]), &br#"{"steps": 3}"#[..]),
+        (
+            "tune",
+            ("name", "", &b"colours"[..]),
+            &br#"{"steps": 3}"#[..],
+        ),
         ("evaluate", ("adapters", "", b"pets"), methods),
     ] {
         let mut parts = vec![field, ("recipe", "", recipe), ("backbone", "", b"tiny")];

@@ -93,7 +93,9 @@ fn problem<R: Recipe>(
 ) -> String {
     let read = R::from_json(&json!({ name: value }));
     let checked = read.and_then(|recipe| validate(&recipe));
-    checked.err().map_or_else(String::new, |error| error.to_string())
+    checked
+        .err()
+        .map_or_else(String::new, |error| error.to_string())
 }
 
 /// Every limit of a number that the document names is the one that is checked.
@@ -117,12 +119,22 @@ fn check_limits<R: Recipe>(name: &str, validate: impl Fn(&R) -> Result<(), Recip
             let Some(bound) = limits[limit].as_f64() else {
                 continue;
             };
-            let number = |value: f64| if whole { json!(value as i64) } else { json!(value) };
+            let number = |value: f64| {
+                if whole {
+                    json!(value as i64)
+                } else {
+                    json!(value)
+                }
+            };
             let refused = problem(field, number(bound + by), &validate);
-            assert!(refused.contains(field.as_str()) || refused.contains("invalid value"), "{name}.{field} {limit}: {refused}");
+            assert!(
+                refused.contains(field.as_str()) || refused.contains("invalid value"),
+                "{name}.{field} {limit}: {refused}"
+            );
             if !limit.starts_with("exclusive") {
                 let allowed = problem(field, number(bound), &validate);
-                assert!(!allowed.contains(&format!("{field} is ")), "{name}.{field}: {allowed}");
+                let says = allowed.contains(&format!("{field} is {bound}; it must lie"));
+                assert!(!says, "{name}.{field}: {allowed}");
             }
             checked += 1;
         }
@@ -135,14 +147,20 @@ fn check_limits<R: Recipe>(name: &str, validate: impl Fn(&R) -> Result<(), Recip
     assert!(checked >= 10, "{name}: {checked}");
     let presets = of_request["preset"]["enum"].as_array().unwrap();
     assert_eq!(presets.len(), R::PRESETS.len());
-    assert!(root["components"]["schemas"][request].get("required").is_none());
+    assert!(
+        root["components"]["schemas"][request]
+            .get("required")
+            .is_none()
+    );
 }
 
 #[test]
 fn recipes_stand_in_the_document_with_their_defaults_and_the_limits_that_are_checked() {
     let config = embedded_config().unwrap();
     check_limits("TuneRecipe", |recipe: &TuneRecipe| recipe.validate(&config));
-    check_limits("MetaTrainRecipe", |recipe: &MetaTrainRecipe| recipe.validate(&config));
+    check_limits("MetaTrainRecipe", |recipe: &MetaTrainRecipe| {
+        recipe.validate(&config)
+    });
     check_limits("InversionRecipe", |recipe: &InversionRecipe| {
         recipe.validate(&config, &Adapter::default()).map(drop)
     });

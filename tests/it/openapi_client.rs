@@ -13,7 +13,9 @@ fn python() -> Option<PathBuf> {
     if python.exists() {
         return Some(python);
     }
-    eprintln!("skipped: no generator of Python clients is installed; scripts/ensure_openapi_client installs it");
+    eprintln!(
+        "skipped: no generator of Python clients is installed; scripts/ensure_openapi_client installs it"
+    );
     None
 }
 
@@ -27,7 +29,12 @@ fn run(command: &mut Command) -> String {
 
 fn generate(python: &Path, folder: &Path) {
     run(Command::new(python)
-        .args(["-m", "openapi_python_client", "generate", "--fail-on-warning"])
+        .args([
+            "-m",
+            "openapi_python_client",
+            "generate",
+            "--fail-on-warning",
+        ])
         .args(["--meta", "none", "--path"])
         .arg(project("docs/openapi.json"))
         .arg("--config")
@@ -45,7 +52,10 @@ fn a_generated_client_imports_classifies_with_any_label_and_asks_for_jobs() {
     generate(&python, home.path());
     let backbone = project("tests/golden/vit-tiny");
     let backbone = backbone.to_str().unwrap();
-    run(&mut program(home.path(), &["backbone", "add", backbone, "--name", "tiny"]));
+    run(&mut program(
+        home.path(),
+        &["backbone", "add", backbone, "--name", "tiny"],
+    ));
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--backbone", "tiny"];
     let server = Server::of(program(home.path(), &arguments));
     let told = run(Command::new(python)

@@ -13,7 +13,7 @@ from lora_recycle_client.api.adapters import get_adapter, import_adapter
 from lora_recycle_client.api.classification import classify_images
 from lora_recycle_client.api.jobs import get_job, list_jobs, start_evaluation, start_inversion
 from lora_recycle_client.models import (
-    ClassExamples, ClassifyForm, ClassifyRequest, EvaluateForm, EvaluationRecipe, ImportForm, InversionRecipeRequest, InvertRequest,
+    ClassifyForm, ClassifyRequest, ClassPictures, EvaluateForm, EvaluationRecipe, ImportForm, InversionRecipeRequest, InvertRequest,
 )
 from lora_recycle_client.types import File
 
@@ -44,7 +44,7 @@ def main():
     assert [score.label for score in answer.results[0].scores][0] == LABELS[1], answer
     assert answer.adapter.label == "pets:1", answer
 
-    classes = [ClassExamples(label=label, images=[encoded(path)]) for label, path in zip(LABELS, (first, second))]
+    classes = [ClassPictures(label=label, images=[encoded(path)]) for label, path in zip(LABELS, (first, second))]
     body = ClassifyRequest(classes=classes, queries=[encoded(first)])
     answer = classify_images.sync(client=client, body=body)
     assert answer.results[0].label == LABELS[0], answer

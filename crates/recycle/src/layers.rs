@@ -44,7 +44,9 @@ mod document {
                 .minimum(Some(0));
             let list = ArrayBuilder::new().items(number).min_items(Some(1));
             OneOfBuilder::new()
-                .description(Some("Layers of a backbone, in words or by their 0-based numbers."))
+                .description(Some(
+                    "Layers of a backbone, in words or by their 0-based numbers.",
+                ))
                 .item(word)
                 .item(list)
                 .into()

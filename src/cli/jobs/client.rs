@@ -7,7 +7,7 @@ use crate::cli::CliError;
 use crate::cli::images::zip_of;
 use crate::cli::options::Common;
 use crate::jobs::{Job, Jobs, RequestParts, RunnerOptions, Services, product_kinds};
-use crate::web::{JobList, Problem};
+use crate::web::{Problem, StartedJobs};
 use reqwest::multipart::{Form, Part};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -122,7 +122,7 @@ impl Client {
                 } else {
                     post.multipart(form(parts)?)
                 };
-                let answer: JobList = send(post).await?;
+                let answer: StartedJobs = send(post).await?;
                 Ok(answer.jobs.iter().map(|job| job.id).collect())
             }
         }

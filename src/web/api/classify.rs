@@ -7,7 +7,7 @@ use super::problems::AnswerProblems;
 use super::schemas::labelled_form;
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, SupportClass};
-use crate::jobs::LONGEST_LABEL;
+use crate::jobs::{ClassPictures, LONGEST_LABEL};
 use crate::web::ApiError;
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
@@ -24,6 +24,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct ClassifyRequest {
     /// 2 to 1000 classes, each with at least one image.
+    #[schema(value_type = Vec<ClassPictures>)]
     classes: Vec<ClassExamples>,
     /// Images to classify.
     queries: Vec<Base64Image>,
@@ -34,10 +35,9 @@ pub struct ClassifyRequest {
 }
 
 /// A class and its labelled images.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassExamples {
-    #[schema(example = "cat")]
     label: String,
     images: Vec<Base64Image>,
 }

@@ -17,7 +17,7 @@ pub use backbones::BackboneIdentity;
 pub use jobs::{Job, StartedJobs};
 pub use pool_quality::MOST_REAL_PICTURES;
 
-use super::{ApiError, WebState};
+use super::ApiError;
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
 use serde::Serialize;

@@ -90,7 +90,7 @@ impl<R: JobRequest + ToSchema> PartialSchema for FormOf<R> {
         );
         for property in form.properties.values_mut() {
             if let RefOr::T(Schema::Object(object)) = property
-                && object.content_encoding.as_deref() == Some("base64")
+                && object.content_encoding == "base64"
             {
                 let description = object.description.take();
                 *object = file();

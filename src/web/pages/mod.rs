@@ -64,7 +64,10 @@ fn not_found() -> Response {
     }
 }
 
-pub async fn page_file(Path((digest, path)): Path<(String, String)>, request: HeaderMap) -> Response {
+pub async fn page_file(
+    Path((digest, path)): Path<(String, String)>,
+    request: HeaderMap,
+) -> Response {
     let Some(file) = files::find(&path) else {
         return not_found();
     };

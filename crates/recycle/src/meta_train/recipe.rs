@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 /// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `fast` (the default) or `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(deny_unknown_fields)]
 pub struct MetaTrainRecipe {
     /// Rank of each pair of factors.

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 /// How a LoRA and its head are tuned on labelled pictures. Every field may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneRecipe {
     /// Rank of each pair of factors.
@@ -27,7 +26,10 @@ pub struct TuneRecipe {
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: Option<u64>,
     /// Passes over the pictures, instead of `steps`.
-    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 1_000_000))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(exclusive_minimum = 0, maximum = 1_000_000)
+    )]
     pub epochs: Option<f64>,
     /// Pictures a step; all of them where there are fewer.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 4096))]

@@ -10,8 +10,8 @@ pub(in crate::web) mod storage;
 
 use super::images::{BodyKind, receive_json};
 use super::problems::problem_responses;
+use crate::web::ApiError;
 use crate::web::limits::Admission;
-use crate::web::{ApiError, WebState};
 use axum::extract::Request;
 use axum::http::header;
 use serde::de::DeserializeOwned;
