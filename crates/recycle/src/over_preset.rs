@@ -81,8 +81,9 @@ mod document {
             object.required.clear();
             if let Ok(Value::Object(defaults)) = serde_json::to_value(R::default()) {
                 for (name, default) in defaults {
-                    let property = object.properties.get_mut(&name);
-                    property.map_or((), |property| set_default(property, default));
+                    if let Some(property) = object.properties.get_mut(&name) {
+                        set_default(property, default);
+                    }
                 }
             }
             let preset = ObjectBuilder::new()
