@@ -111,11 +111,15 @@ pub struct TuneResult {
     pub adapter_id: Uuid,
     /// Share of the pictures it learned from that it recognises.
     #[serde(default)]
+    #[schema(required = true)]
     pub training_accuracy: Option<f64>,
     /// Share of the held-out pictures that it recognises; null where none were held out.
     #[serde(default)]
+    #[schema(required = true)]
     pub held_out_accuracy: Option<f64>,
+    /// How many were held out.
     #[serde(default)]
+    #[schema(required = true)]
     pub held_out_pictures: Option<usize>,
 }
 

@@ -2,12 +2,14 @@
 //! made from it, so that nothing is served that does not stand here.
 
 use super::api::problems::{ADMITTED_REQUEST, ANY_REQUEST, REQUEST_WITH_BODY, problem_response};
+use super::envelope::REQUEST_ID;
 use super::limits::{Gate, admit};
 use super::{WebState, api, health, openapi, pages};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
-use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{OpenApi, RefOr, Required};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
@@ -265,6 +267,8 @@ fn add_needs(operation: &mut Operation, needs: Needs) {
         Body::None => &[][..],
         Body::Json | Body::JsonIfAny | Body::Form | Body::JsonOrForm => &REQUEST_WITH_BODY,
     };
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(RefOr::T(request_id()));
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.required = Some(match needs.body {
             Body::JsonIfAny => Required::False,
@@ -280,6 +284,19 @@ fn add_needs(operation: &mut Operation, needs: Needs) {
         let responses = &mut operation.responses.responses;
         responses.entry((*status).to_owned()).or_insert(response);
     }
+}
+
+/// The header that names a request.
+fn request_id() -> Parameter {
+    ParameterBuilder::new()
+        .name(REQUEST_ID.as_str())
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Names the request in the server's log, and comes back with the answer: 1 to 64 letters, digits, '-', '_' and '.'. Another is made up where it is left out or something else.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
 }
 
 #[cfg(test)]

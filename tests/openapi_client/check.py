@@ -13,7 +13,8 @@ from lora_recycle_client.api.adapters import get_adapter, import_adapter
 from lora_recycle_client.api.classification import classify_images
 from lora_recycle_client.api.jobs import get_job, list_jobs, start_evaluation, start_inversion
 from lora_recycle_client.models import (
-    ClassifyForm, ClassifyRequest, ClassPictures, EvaluateForm, EvaluationRecipe, ImportForm, InversionRecipeRequest, InvertRequest,
+    ClassifyForm, ClassifyRequest, ClassPictures, EvaluateForm, EvaluationRecipe, ImportForm, InversionRecipeRequest,
+    InversionRecipeRequestPreset, InvertRequest,
 )
 from lora_recycle_client.types import File
 
@@ -49,7 +50,7 @@ def main():
     answer = classify_images.sync(client=client, body=body)
     assert answer.results[0].label == LABELS[0], answer
 
-    body = InvertRequest(adapters=["pets"], recipe=InversionRecipeRequest(preset="fast", images_per_class=2, steps=2))
+    body = InvertRequest(adapters=["pets"], recipe=InversionRecipeRequest(preset=InversionRecipeRequestPreset.FAST, images_per_class=2, steps=2))
     started = start_inversion.sync(client=client, body=body)
     assert started.jobs[0].kind == "invert", started
     assert get_job.sync(client=client, id=started.jobs[0].id).id == started.jobs[0].id

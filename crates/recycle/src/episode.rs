@@ -57,7 +57,7 @@ pub fn draw_episodes(
     if shape.way < 2 || shape.shot == 0 || shape.queries == 0 {
         return Err(EpisodeError::Shape(shape));
     }
-    let images = shape.shot + shape.queries;
+    let images = shape.shot.saturating_add(shape.queries);
     let usable: Vec<usize> = (0..class_sizes.len())
         .filter(|&class| class_sizes[class] >= images)
         .collect();
@@ -146,5 +146,11 @@ mod tests {
             draw_episodes(&[9; 9], none, 1, 0),
             Err(EpisodeError::Shape(none))
         );
+        let endless = EpisodeShape {
+            shot: usize::MAX,
+            ..SHAPE
+        };
+        let error = draw_episodes(&[9; 9], endless, 1, 0).unwrap_err();
+        assert!(error.to_string().contains("0 classes have that many"));
     }
 }

@@ -78,13 +78,20 @@ mod document {
     use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
     use utoipa::{PartialSchema, ToSchema};
 
-    /// As the recipe, with no field required and `preset` besides.
+    /// As the recipe, with no field required, each with its default, and `preset` besides.
     impl<R: Recipe + ToSchema> PartialSchema for OverPreset<R> {
         fn schema() -> RefOr<Schema> {
             let RefOr::T(Schema::Object(mut object)) = R::schema() else {
                 return R::schema();
             };
             object.required.clear();
+            if let Ok(Value::Object(defaults)) = serde_json::to_value(R::default()) {
+                for (name, default) in defaults {
+                    if let Some(property) = object.properties.get_mut(&name) {
+                        set_default(property, default);
+                    }
+                }
+            }
             let names = || R::presets().iter().map(|preset| preset.name);
             let preset = ObjectBuilder::new()
                 .schema_type(Type::String)
@@ -92,16 +99,48 @@ mod document {
                 .enum_values(Some(names()))
                 .default(names().next().map(Value::from));
             object.properties.insert("preset".into(), preset.into());
-            let only = R::presets().len() == 1;
-            let defaults = match only {
-                true => "Every field may be left out.".to_owned(),
-                false => format!(
-                    "Every field may be left out; the defaults are those of the preset `{}`, unless `preset` names another.",
-                    names().next().unwrap_or_default()
+            let first = names().next().unwrap_or_default();
+            object.description = Some(match R::presets().len() {
+                0 | 1 => "Every field may be left out.".to_owned(),
+                _ => format!(
+                    "Every field may be left out; the defaults are those of the preset `{first}`, unless `preset` names another."
                 ),
-            };
-            object.description = Some(defaults);
+            });
             RefOr::T(Schema::Object(object))
+        }
+    }
+
+    /// Puts the default of a field beside its description. An object goes into words: many generators of clients have no place for it.
+    fn set_default(property: &mut RefOr<Schema>, default: Value) {
+        let words = match &default {
+            Value::Object(_) => Some(format!(" By default `{default}`.")),
+            _ => None,
+        };
+        let value = words.is_none().then_some(default);
+        let add_to = |description: &mut Option<String>| {
+            if let Some(words) = &words {
+                let text = description.get_or_insert_default();
+                text.push_str(words);
+            }
+        };
+        match property {
+            RefOr::Ref(reference) => {
+                reference.default = value;
+                reference.description += words.as_deref().unwrap_or_default();
+            }
+            RefOr::T(Schema::Object(object)) => {
+                object.default = value;
+                add_to(&mut object.description);
+            }
+            RefOr::T(Schema::Array(array)) => {
+                array.default = value;
+                add_to(&mut array.description);
+            }
+            RefOr::T(Schema::OneOf(choice)) => {
+                choice.default = value;
+                add_to(&mut choice.description);
+            }
+            RefOr::T(_) => {}
         }
     }
 

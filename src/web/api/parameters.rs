@@ -1,7 +1,7 @@
-//! Query parameters, with errors that name the parameter.
+//! Parameters in query and address, with errors that name the parameter.
 
 use crate::web::ApiError;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{self, FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::error::Error;
@@ -17,6 +17,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(parameters)) => Ok(Self(parameters)),
             Err(rejection) => Err(invalid(&rejection)),
+        }
+    }
+}
+
+/// Parts of the address of a request.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(extract::Path(found)) => Ok(Self(found)),
+            Err(rejection) => Err(ApiError::InvalidParameter {
+                parameter: "path".into(),
+                detail: rejection.body_text(),
+            }),
         }
     }
 }

@@ -333,7 +333,7 @@ impl InversionRecipe {
             problems.positive("hard.weight", hard.weight);
             problems.positive("hard.cap", hard.cap);
             problems.positive("hard.score_scale", hard.score_scale);
-            problems.check(self.parts().iter().all(|&images| images >= 2), || {
+            problems.check(self.smallest_part() != 1, || {
                 "hard inversion compares the images of a class: \
                  images_per_class and images_per_class_at_once must leave at least 2 together"
                     .into()
@@ -405,6 +405,13 @@ impl InversionRecipe {
             return Err("classes is empty; name at least one, or leave it out for all".into());
         }
         Ok(chosen)
+    }
+
+    /// Images of the smallest of [`Self::parts`], 0 where there are none.
+    fn smallest_part(&self) -> usize {
+        let at_once = self.images_per_class_at_once.unwrap_or(usize::MAX);
+        let count = self.images_per_class.div_ceil(at_once.max(1));
+        self.images_per_class / count.max(1)
     }
 
     /// Images of each class that are optimised together, one after the other.
@@ -525,6 +532,16 @@ mod tests {
         );
         let headless = Adapter::default();
         assert!(refuse(&InversionRecipe::fast(), &headless).contains("has no head"));
+        let endless = InversionRecipe {
+            images_per_class: usize::MAX,
+            images_per_class_at_once: Some(2),
+            ..InversionRecipe::hard()
+        };
+        let refused = refuse(&endless, &adapter(&["cat", "dog", "fish"]));
+        assert!(
+            refused.contains("at most 100000 are made at a time"),
+            "{refused}"
+        );
     }
 
     #[test]

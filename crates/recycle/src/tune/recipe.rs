@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 /// How a LoRA and its head are tuned on labelled pictures. Every field may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneRecipe {
     /// Rank of each low-rank pair.

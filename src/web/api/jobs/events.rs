@@ -4,7 +4,8 @@ use super::manage::job_id;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
 use crate::web::ApiError;
-use axum::extract::{Path, State};
+use crate::web::api::parameters::Path;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -12,11 +13,36 @@ use futures_util::stream;
 use std::collections::VecDeque;
 use store::{JobEvent, StoreError};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Events that are read at a time.
 const CHUNK: u32 = 500;
 const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// An event as its lines are.
+#[derive(ToSchema)]
+#[schema(as = JobEvent)]
+#[allow(dead_code, reason = "the shape of an event, for the document alone")]
+pub struct SentEvent {
+    /// A number that grows.
+    #[schema(example = "12")]
+    id: String,
+    event: SentEventKind,
+    /// JSON: the job as it was then, its progress, or a line of its log.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+/// What an event tells.
+#[derive(ToSchema)]
+#[schema(as = JobEventKind, rename_all = "snake_case")]
+#[allow(dead_code, reason = "the shape of an event, for the document alone")]
+pub enum SentEventKind {
+    State,
+    Progress,
+    Log,
+}
 
 /// Follows a job
 ///
@@ -29,7 +55,7 @@ const LAST_EVENT_ID: &str = "Last-Event-ID";
         ("Last-Event-ID" = Option<i64>, Header, description = "The last event that the client has seen"),
     ),
     responses(
-        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events", body = SentEvent, content_type = "text/event-stream"),
         (status = 204, description = "The job has ended and the client has seen all events: it need not come again"),
         JobProblems,
     ))]
