@@ -36,7 +36,7 @@ fn default_names() -> NameStyle {
     params(("reference" = String, Path, description = "name, name:version, name@alias or id"), ExportParameters),
     responses(
         (status = 200, description = "A PEFT folder as zip, a published .safetensors, a bundle, or an ONNX model",
-            body = inline(Binary), content_type = "application/octet-stream"),
+            content((inline(Binary) = "application/octet-stream"), (inline(Binary) = "application/zip"))),
         RegistryProblems,
     ))]
 pub(in crate::web) async fn export_adapter(
