@@ -438,7 +438,7 @@ mod tests {
         assert!(AFTER_HELP.contains("sees half of each image's tokens"));
         let episodes = MetaTrainRecipe::paper().episodes.to_string();
         assert!(AFTER_HELP.contains(&episodes));
-        let whole = after_long_help();
+        let whole = after_long_help() + "\n";
         for field in [
             "rank                    16; paper: 4",
             "way                     5\n",
