@@ -119,6 +119,34 @@ fn two_adapters_become_one_and_its_recipe_file_gives_the_same_digest_again() {
     home.fails(&["recycle", "--from-recipe", &file], "import it first");
 }
 
+/// As a version wrote it that had `factors` and `factor` where `merge_coefficients` and `scale` are now.
+const OLD_RECIPE_FILE: &str = include_str!("recipe_files/of_0.1_before_merge_coefficients.json");
+
+#[test]
+fn a_recipe_file_of_an_earlier_version_gives_the_digest_that_its_recipe_gives_now() {
+    let home = two_adapters();
+    let file = home.text("meta.json");
+    home.succeeds(&quickly(&["--save-recipe", &file, "--threads", "1"]));
+    let now: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let mut then: Value = serde_json::from_str(OLD_RECIPE_FILE).unwrap();
+    assert_eq!(then["meta_training"]["factors"]["steps"], 60);
+    assert!(then["meta_training"]["start"]["merge"]["factor"].is_null());
+    // The key of the images is a digest of this.
+    assert_eq!(then["inversion"], now["inversion"]);
+    // What depends on the machine that tuned.
+    for own in ["adapters", "backbone", "digest"] {
+        then[own] = now[own].clone();
+    }
+    fs::write(&file, then.to_string()).unwrap();
+    home.succeeds(&["recycle", "--from-recipe", &file]);
+    let result = job(&home)["result"].clone();
+    assert_eq!(result["adapter"], "meta:2");
+    assert_eq!(result["is_as_expected"], true);
+    let recipe = &result["recipe_file"]["meta_training"];
+    assert_eq!(recipe, &now["meta_training"]);
+    assert!(recipe.get("factors").is_none());
+}
+
 #[test]
 fn a_start_from_zero_needs_no_word_about_merge_coefficients_and_refuses_steps_for_them() {
     let home = two_adapters();
