@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the links of README.md, CHANGELOG.md, docs/ and assets/: every file and heading that is linked to exists, and every item of the code that is linked to by
-its name is declared in the linked file.
+"""Checks the links of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and assets/: every file and heading that is linked to exists, and every item of the
+code that is linked to by its name is declared in the linked file.
 
     python3 docs/experiments/links.py
 
@@ -23,7 +23,7 @@ VARIANT = r"^\s*{name}\s*(?:[,({{]|=\s*\d)"
 
 
 def documents():
-    yield from (ROOT / name for name in ("README.md", "CHANGELOG.md"))
+    yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))
     yield from sorted((ROOT / "docs").rglob("*.md"))
     yield from sorted((ROOT / "assets").rglob("README.md"))
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what is drawn from the CSV files in docs/experiments/results: the tables of docs/METHOD.md and docs/experiments/NOTEBOOK.md, between marks like
-`<!-- table glyphs-16 -->`, and the chart docs/images/results.svg.
+"""Writes what is drawn from the CSV files in docs/experiments/results: the tables of README.md, docs/METHOD.md and docs/experiments/NOTEBOOK.md, between
+marks like `<!-- table glyphs-16 -->`, and the chart docs/images/results.svg.
 
     python3 docs/experiments/tables.py             rewrites them
     python3 docs/experiments/tables.py --check     says with its exit status whether they are up to date
@@ -27,7 +27,7 @@ from recycled import NAMES_NOW, ROOT, Table, mean_accuracy
 # Best validated and last.
 STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
 RESULTS = ROOT / "docs/experiments/results"
-DOCUMENTS = [ROOT / "docs/METHOD.md", ROOT / "docs/experiments/NOTEBOOK.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs/METHOD.md", ROOT / "docs/experiments/NOTEBOOK.md"]
 CHART = ROOT / "docs/images/results.svg"
 # What results and notebook call by an older name.
 PUBLIC_NAMES = {"together": "standard", **NAMES_NOW}

@@ -1,4 +1,4 @@
-//! The method: tuning and inversion, few-shot episodes, classifiers and their evaluation.
+//! The method: tuning, inversion and meta-training, few-shot episodes, classifiers and their evaluation.
 //! Works on pixels, features and numbers; knows no SQL, no HTTP, no jobs and no async runtime.
 
 pub mod classifier;

@@ -1,5 +1,5 @@
 //! The data folder: rows in SQLite and content-addressed files. All SQL of the project stands here.
-//! Takes and gives domain types, named bytes and JSON; knows nothing of tensors, file formats, HTTP or jobs.
+//! Takes and gives domain types, named bytes and JSON; knows nothing of tensors, file formats, HTTP or what a job does.
 //!
 //! What a method acknowledged survives a loss of power: blobs are on disk before the one transaction that refers to them,
 //! and commits wait for the disk. What was not acknowledged leaves at most files that nothing refers to; the next start
