@@ -29,7 +29,7 @@ RECIPES = {
 }
 # Of the highest mean on validation letters over seeds and shots; what others are compared with where it is measured.
 CHOSEN = "together"
-# Learn from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow. The best on validation
+# Learn from the pictures of the tuned letters, all of them, for longer and with as many questions per task as 8 synthetic images allow. The best on validation
 # letters is the upper bound.
 BOUNDS = {
     "real": {**OURS, "episodes": 1800, "queries": 5},
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--ranks", nargs="*", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
     asked = parser.parse_args()
     if not asked.only and not asked.bounds:
-        parser.error("nothing to measure: name a recipe behind --only or a bound behind --bounds")
+        parser.error("nothing to measure: name a recipe after --only or a bound after --bounds")
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)
     base, validation, capitals = glyphs(asked.work, size)

@@ -203,7 +203,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     merges = [merge for merge in merges if is_missing(name=names[merge], asked_rank=rank or "exact")]
     if not missing and not merges:
         return
-    # What others are compared with is measured anew.
+    # What others are compared with is measured again.
     if against != "adapter":
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:

@@ -20,7 +20,7 @@ fn after_help() -> String {
     let names: Vec<&str> = merges.map(MergeMethod::name).collect();
     format!(
         "Methods, all on the same tasks:
-  adapter   nearest prototype on features of --adapter; each of several on its own
+  adapter   nearest prototype on features of --adapter; each of several separately
   bare      the same on the backbone without an adapter
   {}
             the same on a merge of --pool; sum:0.33 gives a scale. Without one, sum chooses it on synthetic
@@ -45,7 +45,7 @@ pub struct Evaluate {
     folder: PathBuf,
     #[command(flatten)]
     shape: TaskShape,
-    /// Labelled examples a class; several (1,5) take hardly longer than one, and are reported one after the other
+    /// Labelled examples per class; several (1,5) take hardly longer than one, and are reported one after the other
     #[arg(
         long,
         env = "LORA_RECYCLE_SHOT",
@@ -190,7 +190,7 @@ impl Evaluate {
 
 pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     print_line(&format!(
-        "{}-way {}-shot, {} queries a class, {} tasks, seed {}: {} pictures in {} classes",
+        "{}-way {}-shot, {} queries per class, {} tasks, seed {}: {} pictures in {} classes",
         report.shape.way,
         report.shape.shot,
         report.shape.queries,

@@ -74,7 +74,7 @@ pub struct Recycle {
     /// What that sum is multiplied with
     #[arg(long, alias = "factor", value_name = "SCALE")]
     scale: Option<f64>,
-    /// First learn a merge coefficient for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
+    /// First learn a merge coefficient for each adapter and layer of that sum, in this many steps; 0 for none (default: 60, in paper 0)
     #[arg(long, alias = "learn-factors", value_name = "STEPS")]
     merge_coefficients: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
@@ -113,11 +113,11 @@ pub struct Recycle {
     /// Control: learn from the pictures in this folder, one sub-folder for each class of the adapters, in place of synthetic images
     #[arg(long, value_name = "DIR")]
     real: Option<PathBuf>,
-    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class, to choose the best state on; not those of
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder per class, to choose the best state on; not those of
     /// --evaluate (default: held-out synthetic images)
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
-    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class: compares the meta-LoRA with the bare backbone
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder per class: compares the meta-LoRA with the bare backbone
     /// and merges of the same adapters on it
     #[arg(long, value_name = "DIR")]
     evaluate: Option<PathBuf>,
@@ -322,7 +322,7 @@ fn shots(text: &str) -> Result<Shots, String> {
             .zip(number(most))
             .map(|(fewest, most)| Shots::Between([fewest, most])),
     };
-    read.ok_or_else(|| format!("\"{text}\" is no number and no range such as 1-5"))
+    read.ok_or_else(|| format!("\"{text}\" is neither a number nor a range such as 1-5"))
 }
 
 /// A share, or the word `stored`.
@@ -331,14 +331,14 @@ fn sparsity(text: &str) -> Result<Sparsity, String> {
         Ok(share) => Ok(Sparsity::Share(share)),
         Err(_) if text == "stored" => Ok(Sparsity::STORED),
         Err(_) => Err(format!(
-            "\"{text}\" is no share such as 0.5, and not the word stored"
+            "\"{text}\" is neither a share such as 0.5 nor the word stored"
         )),
     }
 }
 
 fn recipe_file(path: &Path) -> Result<RecipeFile, CliError> {
     serde_json::from_slice(&read_file(path)?).map_err(|error| {
-        CliError::user(format!("{} is no recipe file: {error}", path.display()))
+        CliError::user(format!("{} is not a recipe file: {error}", path.display()))
             .hint("`recycle … --save-recipe FILE` writes one")
     })
 }
@@ -383,7 +383,7 @@ mod tests {
     use recycle::meta_train::{Shots, Sparsity};
     use std::fmt::Display;
 
-    /// What help says of a field of the recipes.
+    /// What help says about a field of the recipes.
     fn defaults<T: Display + PartialEq>(of: impl Fn(&MetaTrainRecipe) -> T) -> String {
         let [standard, paper] = MetaTrainRecipe::PRESETS.map(|preset| of(&(preset.recipe)()));
         match standard == paper {

@@ -1,4 +1,4 @@
-//! The classification head that an adapter was tuned with, on what an encoder says of an image.
+//! The classification head that an adapter was tuned with, applied to what an encoder returns for an image.
 
 use super::encoder::Encoded;
 use model::adapter::{Head, HeadInput};

@@ -1,5 +1,5 @@
 //! What a running job has in its hands: progress, log, checkpoints, previews, and whether it must end. Its methods block and are
-//! for the job's own thread.
+//! for the job's thread.
 
 use super::previews::Previews;
 use super::progress::Reporter;
@@ -164,7 +164,7 @@ impl JobContext {
         locked(&self.last_checkpoint).elapsed() >= self.checkpoint_every
     }
 
-    /// From here on no checkpoint is written: an interrupted run begins anew.
+    /// From here on no checkpoint is written: an interrupted run starts from the beginning.
     pub fn keep_off_the_disk(&self) {
         self.off_the_disk.store(true, Ordering::Relaxed);
     }

@@ -74,7 +74,7 @@ pub struct InvertRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub token_statistics: Option<Base64Bytes>,
-    /// A zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic images, as a control.
+    /// A zip of real pictures of the classes of the adapters, one folder per class, that stand in for synthetic images, as a control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub real: Option<Base64Bytes>,

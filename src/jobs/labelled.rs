@@ -29,7 +29,7 @@ pub fn labelled_images(
     for NamedFile { path, bytes } in files {
         let Some((class, file_name)) = path.split_once('/') else {
             return Err(invalid(format!(
-                "\"{path}\" lies in no folder; make one folder a class and put its pictures inside"
+                "\"{path}\" lies in no folder; make one folder per class and put its pictures inside"
             )));
         };
         images.push(LabelledImage {

@@ -7,10 +7,10 @@ use store::Progress;
 
 /// Reports that come faster are left out, but for the first and the last of a phase.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
-/// The rate is that of the last so many told reports.
+/// The rate is that of this many of the last reports shown.
 const MARKS: usize = 20;
 
-/// Decides what is told of the reports of one run.
+/// Decides which reports of one run are shown.
 #[derive(Debug)]
 pub(super) struct Reporter {
     interval: Duration,

@@ -119,7 +119,7 @@ pub struct TuneResult {
     pub held_out_pictures: Option<usize>,
 }
 
-/// What the lineage of the adapter says of its tuning, as far as the result repeats it.
+/// What the lineage of the adapter says about its tuning, as far as the result repeats it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Tuned {

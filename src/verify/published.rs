@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 /// What the values were computed with.
 pub(super) struct Published<'a> {
     pub of: &'a AdapterFolder,
-    /// Of the folder's own reference, as `labels` are.
+    /// Of the folder's reference, as `labels` are.
     pub pixels: &'a Tensor,
     pub labels: &'a [usize],
     pub head: &'a Head,

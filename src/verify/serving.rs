@@ -47,7 +47,7 @@ pub(super) fn bare(
     Ok(())
 }
 
-/// An adapter whose values stand in the folder's own reference: `adapter_…` and `episode_…`.
+/// An adapter whose values stand in the folder's reference: `adapter_…` and `episode_…`.
 pub(super) fn adapted(
     checks: &mut ReferenceChecks<'_>,
     encoder: &mut dyn Encoder,

@@ -38,7 +38,7 @@ pub enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     pub access: Access,
-    /// Only so many of these requests are answered at a time. All with a body are, since it may be held in memory.
+    /// Only a limited number of these requests are answered at a time. All with a body are, since it may be held in memory.
     pub admission: bool,
     pub body: Body,
 }
@@ -76,7 +76,7 @@ const WRITE: Needs = Needs {
     ..OPEN
 };
 
-/// These needs, one of so many at a time.
+/// These needs, with a limited number of requests at a time.
 const fn admitted(needs: Needs) -> Needs {
     Needs {
         admission: true,
@@ -259,7 +259,7 @@ pub fn document(base: OpenApi) -> OpenApi {
     document
 }
 
-/// What the needs of a route bring with them: error answers, and whether there must be a body.
+/// What the needs of a route add: error answers, and whether there must be a body.
 fn add_needs(operation: &mut Operation, needs: Needs) {
     let of_body = match needs.body {
         Body::None => &[][..],

@@ -52,7 +52,7 @@ function addAll(list, files) {
 }
 
 function tellSkipped(skipped) {
-  if (skipped > 0) note(`${plural(skipped, "file that is no picture was", "files that are no pictures were")} skipped.`);
+  if (skipped > 0) note(`${plural(skipped, "file that is not a picture was", "files that are not pictures were")} skipped.`);
 }
 
 async function addToClass(target, finding) {

@@ -478,7 +478,7 @@ async fn states_that_do_not_allow_it_are_409() {
     let failed = fresh.get(&format!("/jobs/{id}")).await.json();
     assert_eq!(
         failed["error"],
-        json!({"code": "numbers", "message": "the numbers are wrong", "hint": "mend them"})
+        json!({"code": "numbers", "message": "the numbers are wrong", "hint": "fix them"})
     );
     let answer = fresh.post(&format!("/jobs/{id}/retry")).await;
     assert_eq!(

@@ -139,7 +139,7 @@ pub type MemoryOf<'a, B> = Memory<'a, <B as Backend>::Buffer>;
 /// overlaps another operand, except where the text allows it.
 ///
 /// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
-/// planned, and a mismatch behind that is a defect of the caller and panics.
+/// planned, and a mismatch after that is a defect of the caller and panics.
 pub trait Backend: Send + Sync + Sized {
     /// Writable memory of a stream.
     type Buffer: Send;

@@ -225,7 +225,7 @@ impl LabelledImages {
         Ok(episodes.collect())
     }
 
-    /// The pictures of these classes alone, which are numbered anew in the order given.
+    /// The pictures of these classes alone, renumbered in the order given.
     ///
     /// # Errors
     /// Classes that are not there, stand twice or are fewer than two.

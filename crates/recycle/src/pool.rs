@@ -378,7 +378,7 @@ impl Pool {
         }
         let shape = [manifest.images, labels.len()];
         if self.labels.len() != manifest.images || self.teacher_logits.shape() != shape {
-            return contradiction("labels or teacher logits are not one an image".into());
+            return contradiction("labels or teacher logits are not one per image".into());
         }
         self.check_kept_tokens()
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// A saved state that cannot be used, or not be written.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("the saved state of this computation cannot be used: {0}; start it anew")]
+#[error("the saved state of this computation cannot be used: {0}; start it again")]
 pub struct SavedStateError(pub String);
 
 const KIND: &str = "computation";
@@ -168,7 +168,7 @@ mod tests {
         let message = |error: SavedStateError| error.to_string();
         assert_eq!(
             message(SavedState::read(&bytes, "inversion").unwrap_err()),
-            "the saved state of this computation cannot be used: it belongs to tuning, not to inversion; start it anew"
+            "the saved state of this computation cannot be used: it belongs to tuning, not to inversion; start it again"
         );
         assert!(back.f32("values", 3).is_err());
         assert!(back.u64::<3>("counters").is_err());

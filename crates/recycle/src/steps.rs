@@ -15,7 +15,7 @@ pub struct StepReport {
 }
 
 /// A computation that goes step by step. The same recipe and seed give the same bits, also when it is interrupted after any step
-/// and made anew from [`Self::state`].
+/// and made again from [`Self::state`].
 pub trait Steps {
     type Error: std::error::Error;
 

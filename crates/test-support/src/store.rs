@@ -135,7 +135,7 @@ pub async fn import(store: &Store, adapter: &str, bytes: &[u8]) -> AdapterRecord
         .expect("import")
 }
 
-/// A small file system of its own, unmounted on drop.
+/// A small separate file system, unmounted on drop.
 pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {

@@ -212,7 +212,9 @@ impl FromStr for Method {
                 kind,
                 scale: Some(scale),
             }),
-            _ => Err(format!("\"{scale}\" is no scale for {name}, such as 0.33")),
+            _ => Err(format!(
+                "\"{scale}\" is not a scale for {name}, such as 0.33"
+            )),
         }
     }
 }

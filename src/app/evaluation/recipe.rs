@@ -17,7 +17,7 @@ pub struct EvaluationRecipe {
     /// Classes in a task.
     #[schema(minimum = 2)]
     pub way: usize,
-    /// Support images a class.
+    /// Support images per class.
     #[schema(minimum = 1)]
     pub shot: usize,
     /// Queries a class.

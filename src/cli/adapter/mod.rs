@@ -118,7 +118,7 @@ pub fn change<T>(
     })?
 }
 
-/// Runs `work` on the registry, which others may have open; where there is none yet, on what a new one holds.
+/// Runs `work` on the registry, which others may have open; where there is none yet, on what an empty one holds.
 pub fn read<T>(
     common: &Common,
     work: impl AsyncFnOnce(&Registry) -> Result<T, CliError>,

@@ -93,7 +93,7 @@ impl Client {
             let folder = folder.to_path_buf();
             let error = StoreError::InUse { folder, holder };
             return Err(CliError::user(error.to_string())
-                .hint("that process is no server that could take this on; wait until it is done"));
+                .hint("that process is not a server that could do this; wait until it is done"));
         };
         Ok(Self::Server {
             store: Store::open(folder, Access::Shared).await?,

@@ -331,7 +331,7 @@ fn summarise(result: &Value) -> String {
     .to_string()
 }
 
-/// What there is to say of a job besides its state.
+/// What there is to say about a job besides its state.
 fn note(job: &JobRecord) -> String {
     match (job.state, &job.progress, &job.error, &job.result) {
         (JobState::Running, ..) if job.cancel_requested => "stopping".to_owned(),
@@ -384,7 +384,7 @@ fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
         _ => CliError::user(format!("{}: the job is {}", lost.title, lost.state)),
     };
     let hint = match lost.state {
-        JobState::Cancelled => "give the command that made the job again to start anew".to_owned(),
+        JobState::Cancelled => "give the command that made the job again to start over".to_owned(),
         JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed => {
             let of_fault = lost.error.as_ref().and_then(|fault| fault.hint.clone());
             let retry = format!("`lora-recycle jobs retry {}` queues it again", lost.id);

@@ -130,8 +130,8 @@ impl Job for Recycle {
         }
         let pools = self.pools(context)?;
         self.check_images(context, &pools)?;
-        let (outcome, behind) = self.train(context, &pools)?;
-        let report = self.evaluate(context, &outcome, behind)?;
+        let (outcome, done) = self.train(context, &pools)?;
+        let report = self.evaluate(context, &outcome, done)?;
         let record = self.store(context, &pools, &outcome, report)?;
         self.delete_used_pools(context)?;
         made(&record)
@@ -147,7 +147,7 @@ impl Recycle {
                     "pool_gone",
                     format!("the images of {} are no longer there", recycled.adapter),
                 )
-                .hint("ask for the same again, as a new job: they are made anew")
+                .hint("ask for the same again, as a new job: they are made again")
             })
         };
         self.adapters.iter().map(find).collect()
@@ -180,7 +180,7 @@ impl Recycle {
             let pool = context.block_on(registry.read_pool(pool));
             let pool = pool.map_err(|error| {
                 JobError::abort("pool_damaged", format!("{}: {error}", recycled.adapter))
-                    .hint("delete the pool and ask for the same again: its images are made anew")
+                    .hint("delete the pool and ask for the same again: its images are made again")
             })?;
             let adapter = context.block_on(async {
                 let record = registry.resolve(&recycled.adapter_id.to_string()).await?;
@@ -195,7 +195,7 @@ impl Recycle {
         Ok(members)
     }
 
-    /// What meta-training gives, and where an evaluation behind it begins.
+    /// What meta-training gives, and where an evaluation after it begins.
     fn train(
         &self,
         context: &JobContext,
@@ -242,18 +242,18 @@ impl Recycle {
         Ok((outcome, Checkpoint { state, finished }))
     }
 
-    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters; `behind` is what comes before.
+    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters; `done` is what comes before.
     fn evaluate(
         &self,
         context: &JobContext,
         outcome: &MetaTrainOutcome,
-        behind: Checkpoint,
+        done: Checkpoint,
     ) -> Result<Option<EvaluationReport>, JobError> {
         let chosen = outcome.chosen(self.meta_training.keep).clone();
         let Some(mut request) = self.evaluation_of(chosen, context) else {
             return Ok(None);
         };
-        let Checkpoint { state, finished } = behind;
+        let Checkpoint { state, finished } = done;
         if !finished.is_empty() {
             context.log(LogLevel::Info, &resuming_after(&finished))?;
         }

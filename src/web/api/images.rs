@@ -45,7 +45,7 @@ impl BodyKind {
     }
 }
 
-/// Refuses a body that is no form.
+/// Refuses a body that is not a form.
 ///
 /// # Errors
 /// [`ApiError::UnsupportedMediaType`]

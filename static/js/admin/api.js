@@ -41,7 +41,7 @@ function failureOf(status, text) {
 }
 
 const unreachable = () => new Failure("The server cannot be reached.", { hint: "Check that it is still running, then try again." });
-// Words of the server as a sentence.
+// Text from the server as a sentence.
 export const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 
 async function answer(...request) {

@@ -1,4 +1,4 @@
-// Comparing: the comparisons so far. The form that begins one has its own module.
+// Comparing: the comparisons so far. The form that begins one is a separate module.
 
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";

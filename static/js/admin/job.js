@@ -112,7 +112,7 @@ async function showPreviews() {
       grid.show(byClass(previews));
     }
   } catch {
-    // The images are extra; the events tell of a server that is gone, and the next report asks again.
+    // The images are extra; the events report a server that is gone, and the next report asks again.
   }
   previewsAt = performance.now();
   previewsAsked = false;

@@ -1,4 +1,4 @@
-// The queue: jobs as they are now, filters, older ones. The forms that start jobs have their own modules.
+// The queue: jobs as they are now, filters, older ones. The forms that start jobs are separate modules.
 
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import { ignoreStrayDrops } from "../drops.js";

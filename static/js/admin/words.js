@@ -38,7 +38,7 @@ export function duration(seconds) {
   return words.join(" ");
 }
 
-// How long a job has worked; beside it the time from beginning to end, where much of that was no work. Null before it is over.
+// How long a job has worked; beside it the time from beginning to end, where much of that was not work. Null before it is over.
 export function tookText({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
   if (!started || !finished) return null;
   const whole = finished - started;

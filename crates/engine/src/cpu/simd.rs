@@ -95,7 +95,7 @@ pub fn sum(x: Lanes) -> f32 {
     (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
 }
 
-/// The lanes of `values` at `at`, zeros behind its end.
+/// The lanes of `values` at `at`, zeros after its end.
 #[inline(always)]
 pub fn load(values: &[f32], at: usize) -> Lanes {
     let mut lanes = [0.0; LANES];

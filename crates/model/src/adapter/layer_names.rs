@@ -96,7 +96,7 @@ pub(super) fn refusal(path: &str) -> String {
     } else if holds("classifier") || holds("score") || holds("head") {
         "is a classification head with a LoRA; put the head into modules_to_save instead".into()
     } else {
-        "is no linear map of a vit, dinov2 or clip layer".into()
+        "is not a linear map of a vit, dinov2 or clip layer".into()
     }
 }
 

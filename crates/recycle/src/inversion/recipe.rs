@@ -38,7 +38,7 @@ pub struct InversionRecipe {
     pub images_per_class_at_once: Option<usize>,
     /// Labels of the head's classes, or their 0-based numbers where they have no labels; left out, all of them.
     pub classes: Option<Vec<String>>,
-    /// Side in pixels; left out, the backbone's own.
+    /// Side in pixels; left out, the backbone's.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub image_size: Option<usize>,
     /// What the sum of all priors is multiplied with.
@@ -368,7 +368,7 @@ impl InversionRecipe {
     /// Numbers of the head's classes that are inverted.
     fn choose(&self, head: &Head, backbone: &BackboneConfig) -> Result<Vec<usize>, String> {
         let &[classes, inputs] = head.weight.shape() else {
-            return Err("the head's weight is no matrix".into());
+            return Err("the head's weight is not a matrix".into());
         };
         let expected = head.input.width(backbone);
         if inputs != expected {
@@ -421,7 +421,7 @@ impl InversionRecipe {
         self.judge_every.unwrap_or((self.steps / 10).max(1))
     }
 
-    /// What is pruned in the step that comes behind `steps_done` others.
+    /// What is pruned in the step that comes after `steps_done` others.
     pub(super) fn pruning_at(&self, steps_done: u64) -> Vec<Pruning> {
         if (steps_done as f64) < self.pruning_start * self.steps as f64 {
             return Vec::new();

@@ -45,7 +45,7 @@ pub enum MetaTrainError {
     #[error("there is nothing to learn from; name at least one adapter")]
     NoMembers,
     #[error(
-        "the images of {label} were made with the backbone {found}, not with {expected}; make them anew"
+        "the images of {label} were made with the backbone {found}, not with {expected}; make them again"
     )]
     OtherBackbone {
         label: String,
@@ -83,7 +83,7 @@ pub enum MetaTrainError {
     RealTasks(#[from] EpisodeError),
     #[error("the start cannot be made: {0}")]
     Merge(#[from] MergeError),
-    #[error("meta-training went astray: {0}; choose a smaller learning rate")]
+    #[error("meta-training diverged: {0}; choose a smaller learning rate")]
     Diverged(OperationError),
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -168,7 +168,7 @@ pub struct MetaTraining {
 }
 
 impl MetaTraining {
-    /// Starts anew.
+    /// Starts from the beginning.
     ///
     /// # Errors
     /// [`MetaTrainError`] for a recipe or pools that do not fit the backbone or each other.

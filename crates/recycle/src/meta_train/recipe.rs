@@ -404,7 +404,7 @@ impl MetaTrainRecipe {
         });
     }
 
-    /// Whether so many images of each class are enough to learn from, and to validate on where that is asked for.
+    /// Whether this many images of each class are enough to learn from, and to validate on where that is asked for.
     ///
     /// # Errors
     /// [`RecipeError::Problems`] with the number that is.

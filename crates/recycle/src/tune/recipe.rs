@@ -167,7 +167,7 @@ impl TuneRecipe {
         problems.finish()
     }
 
-    /// Steps altogether for so many pictures to learn from.
+    /// Steps in all for this many pictures to learn from.
     pub fn total_steps(&self, pictures: usize) -> u64 {
         match (self.steps, self.epochs) {
             (Some(steps), _) => steps,

@@ -25,7 +25,7 @@ pub enum EventKind {
 }
 
 #[derive(Debug, Error)]
-#[error("\"{0}\" is no kind of event")]
+#[error("\"{0}\" is not a kind of event")]
 pub struct EventKindError(String);
 
 impl EventKind {

@@ -533,7 +533,7 @@ mod tests {
         store.submit_job(new).await.expect("submit").job.id
     }
 
-    /// The same opening with connections of its own: a second writer, as the lock on the folder never lets one be.
+    /// The same opening with separate connections: a second writer, as the lock on the folder never lets one be.
     async fn second_writer(first: &Store) -> Store {
         let folder = DataFolder::open(first.folder(), Access::Shared).expect("folder");
         let database = Database::open(&folder, Access::Exclusive, &MIGRATIONS).await;

@@ -19,7 +19,7 @@ pub enum JobState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is no state of a job: queued, running, succeeded, failed or cancelled")]
+#[error("\"{0}\" is not a state of a job: queued, running, succeeded, failed or cancelled")]
 pub struct JobStateError(String);
 
 impl JobState {

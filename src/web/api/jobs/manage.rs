@@ -100,7 +100,7 @@ pub(in crate::web) async fn retry_job(
     Ok(Json(queue(&jobs)?.retry(job_id(&id)?).await?.into()))
 }
 
-/// An id in an address; what is none belongs to no job.
+/// An id in an address; what is not an id belongs to no job.
 pub(super) fn job_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse()
         .map_err(|_| ApiError::UnknownJob(text.to_owned()))

@@ -43,7 +43,7 @@ pub(super) fn knots(
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
-    // Right factors with orthonormal columns change neither U nor S, so the cores stand in for the changes.
+    // Right matrices with orthonormal columns change neither U nor S, so the cores stand in for the changes.
     let cores = spaces.cores();
     let u = decompose(site, beside(&cores).as_ref())?.u;
     // S·V_iᵀ = Uᵀ·ΔW_i in coordinates of the outputs' space, [rank of U, in].

@@ -33,7 +33,7 @@ pub enum Operators {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum OnnxError {
     #[error(
-        "image size {image_size} px is no multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
+        "image size {image_size} px is not a multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
     )]
     ImageSize {
         image_size: usize,
@@ -52,7 +52,7 @@ const LARGEST_MODEL_BYTES: usize = i32::MAX as usize - (16 << 20);
 /// Writes the forward pass at `image_size` as an ONNX model.
 ///
 /// Input `pixels` `[batch, 3, image_size, image_size]`; outputs `feature` `[batch, feature_width]`, `cls_attention`
-/// `[batch, grid²]` (last layer, mean over heads) and `last_hidden_state` `[batch, 1 + grid², width]` (behind the final
+/// `[batch, grid²]` (last layer, mean over heads) and `last_hidden_state` `[batch, 1 + grid², width]` (after the final
 /// LayerNorm; for CLIP, whose final LayerNorm belongs to the pooled token, before it).
 ///
 /// # Errors
