@@ -70,11 +70,11 @@ GROUPS = {
     "start": [
         Line("base"),
         Line("from-zero", {"start": "zero", "learning_rate": 1e-3}),
-        Line("factors-first", {"merge_coefficients": {"steps": 60}}),
-        Line("factors-first-own-task-kept", {"merge_coefficients": {"steps": 60, "leave_one_out": False}}),
-        Line("factors-alone", {"merge_coefficients": {"steps": 120}, "episodes": 0}),
+        Line("factors-first", {"merge_coefficients": {"steps": 60}}),  # old spelling
+        Line("factors-first-own-task-kept", {"merge_coefficients": {"steps": 60, "leave_one_out": False}}),  # old spelling
+        Line("factors-alone", {"merge_coefficients": {"steps": 120}, "episodes": 0}),  # old spelling
     ],
-    "start-of-few": [few(), few("factors-first", {"merge_coefficients": {"steps": 60}})],
+    "start-of-few": [few(), few("factors-first", {"merge_coefficients": {"steps": 60}})],  # old spelling
     "augmentation": [
         Line("base"),
         Line("no-augmentation", {"colour": False, "affine": False}),

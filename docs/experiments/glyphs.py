@@ -23,7 +23,7 @@ TOGETHER = {**FACTORS_FIRST, "sparsity": 0.5, "layers": "last-6", "learning_rate
 RECIPES = {
     "ours": (OURS, HARD),
     "longer": (LONGER, HARD),
-    "factors-first": (FACTORS_FIRST, HARD),
+    "factors-first": (FACTORS_FIRST, HARD),  # old spelling
     "together": (TOGETHER, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
@@ -33,17 +33,17 @@ CHOSEN = "together"
 # letters is the upper bound.
 BOUNDS = {
     "real": {**OURS, "episodes": 1800, "queries": 5},
-    "real-factors-first": {**FACTORS_FIRST, "episodes": 3600, "queries": 5},
+    "real-factors-first": {**FACTORS_FIRST, "episodes": 3600, "queries": 5},  # old spelling
     "real-together": {**TOGETHER, "episodes": 3600, "queries": 5},
 }
-# Scales to choose among; 1 is what the authors of ties, knots, core and ctm write.
+# Scales to choose among; 1 is what the authors of TIES, KnOTS, Core Space and Compress-then-Merge write.
 MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],
     "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4", "tsv:2"],
     "ties": ["ties:0.7", "ties:1", "ties:1.4"],
     "knots": ["knots:0.7", "knots:1", "knots:1.4", "knots:2", "knots:2.8"],
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
-    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],
+    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],  # old spelling
 }
 WITHOUT_SCALE = ["bare", "average", "linear", "pixels"]
 RANK = 16

@@ -181,7 +181,7 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
 
 
 # What the tables call a merge is what the program called it when they were begun.
-NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}
+NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}  # old spelling
 
 
 def name_now(merge):

@@ -45,7 +45,7 @@ pub struct Evaluate {
     folder: PathBuf,
     #[command(flatten)]
     shape: TaskShape,
-    /// Labelled examples per class; several (1,5) take hardly longer than one, and are reported one after the other
+    /// Labelled examples per class; several (1,5) take little longer than one, and are reported one after the other
     #[arg(
         long,
         env = "LORA_RECYCLE_SHOT",
@@ -70,7 +70,7 @@ pub struct Evaluate {
         value_delimiter = ','
     )]
     methods: Vec<Method>,
-    /// Adapter for the method adapter: name, name:version, name@alias or id; may stand several times
+    /// Adapter for the method adapter: name, name:version, name@alias or id; may be given several times
     #[arg(long, value_name = "REF")]
     adapter: Vec<String>,
     /// Adapters that are merged
@@ -79,19 +79,19 @@ pub struct Evaluate {
     /// Rank of merges [default: what is exact]
     #[arg(long, value_name = "N")]
     merge_rank: Option<usize>,
-    /// Choose the scales of all merges on synthetic tasks, not the sum's alone
-    #[arg(long, alias = "choose-factors")]
+    /// Choose the scales of all merges on synthetic tasks, not only that of the sum
+    #[arg(long, alias = "choose-factors")] // old spelling
     choose_scales: bool,
-    /// Method that differences are taken to [default: bare where it is compared, else the first]
+    /// Method that the others are compared with [default: bare where it is compared, else the first]
     #[arg(long, value_name = "METHOD")]
     against: Option<MethodKind>,
-    /// Say besides what each adapter of --pool adds to the sum of all
+    /// Also say what each adapter of --pool adds to the sum of all
     #[arg(long)]
     leave_one_out: bool,
     /// Most tasks of tune
     #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_tasks)]
     tune_tasks: usize,
-    /// Optimiser steps a task of tune
+    /// Optimiser steps of tune per task
     #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_steps)]
     tune_steps: u64,
     /// Learning rate of tune [default: the best on --validation, else 0.001]

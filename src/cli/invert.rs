@@ -145,7 +145,7 @@ fn layer_and_ratio(argument: &str) -> Result<(usize, f64), String> {
         let ratio: f64 = ratio.trim().parse().ok()?;
         Some((layer, ratio))
     });
-    parsed.ok_or_else(|| format!("\"{argument}\" is no LAYER:RATIO, such as 4:0.75"))
+    parsed.ok_or_else(|| format!("\"{argument}\" is not a LAYER:RATIO such as 4:0.75"))
 }
 
 #[cfg(test)]

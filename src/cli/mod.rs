@@ -57,7 +57,7 @@ enum Command {
     Serve(serve::Serve),
     /// Classify pictures from labelled examples; each sub-folder of the support folder is a class
     Classify(classify::Classify),
-    /// Print the feature of each picture
+    /// Print the feature vector of each picture
     Embed(embed::Embed),
     /// List, show and add backbones
     #[command(subcommand)]

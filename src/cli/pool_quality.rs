@@ -21,7 +21,7 @@ pub struct QualityOptions {
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
     /// Scale of that sum [default: the best on synthetic tasks]
-    #[arg(long, alias = "factor", value_name = "X", requires = "validation")]
+    #[arg(long, alias = "factor", value_name = "X", requires = "validation")] // old spelling
     scale: Option<f64>,
     #[command(flatten)]
     shape: TaskShape,

@@ -44,10 +44,10 @@ pub struct Recycle {
     /// Name of the meta-LoRA in the registry
     #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
     name: Option<Name>,
-    /// Of meta-training: standard, paper, or a JSON file with a recipe's fields
+    /// Recipe of meta-training: standard, paper, or a JSON file with a recipe's fields
     #[arg(long, value_name = "RECIPE", default_value = MetaTrainRecipe::PRESETS[0].name)]
     recipe: String,
-    /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
+    /// Recipe of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
     inversion: Option<String>,
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
@@ -56,7 +56,7 @@ pub struct Recycle {
     /// Layers that are adapted: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
+    /// Share of each image's patches that are left out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
     #[arg(long, value_name = "SHARE", value_parser = sparsity)]
     sparsity: Option<Sparsity>,
     /// Classes of a task (default: 5)
@@ -71,11 +71,11 @@ pub struct Recycle {
     /// zero, or merge: from the sum of the adapters' changes
     #[arg(long, value_name = "START")]
     start: Option<String>,
-    /// What that sum is multiplied with
-    #[arg(long, alias = "factor", value_name = "SCALE")]
+    /// Scale of that sum
+    #[arg(long, alias = "factor", value_name = "SCALE")] // old spelling
     scale: Option<f64>,
     /// First learn a merge coefficient for each adapter and layer of that sum, in this many steps; 0 for none (default: 60, in paper 0)
-    #[arg(long, alias = "learn-factors", value_name = "STEPS")]
+    #[arg(long, alias = "learn-factors", value_name = "STEPS")] // old spelling
     merge_coefficients: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]

@@ -105,7 +105,7 @@ pub struct InvertResult {
     /// Share of the images that the adapter takes for their class.
     pub teacher_accuracy: Option<f64>,
     pub teacher_cross_entropy: Option<f64>,
-    /// Near 0 means that the images teach nothing; null for a single class or a single image a class.
+    /// Near 0 means that the images teach nothing; null for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,
     /// Why the images did not come out, where they did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -114,7 +114,7 @@ mod tests {
         let mut reporter = Reporter::default();
         let start = Instant::now();
         let mut due = Vec::new();
-        // 100 steps a second; the second phase ends before its total.
+        // 100 steps per second; the second phase ends before its total.
         for step in 1..=300 {
             let now = start + Duration::from_millis(10 * step);
             due.extend(reporter.take(&report("first", step, 300), now));

@@ -49,7 +49,7 @@ pub struct TuneRequest {
     /// Labels of the classes to take; left out, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<String>>,
-    /// Tune that many adapters, each on a random choice of classes; left out, one on all classes.
+    /// Tune this many adapters, each on a random choice of classes; left out, one on all classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000)]
     pub episodes: Option<usize>,

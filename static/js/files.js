@@ -9,7 +9,7 @@ import { isPictureName } from "./picture_names.js";
 
 export const picturesOfInput = (input) => pictures(filesOfInput(input));
 
-// Must be called while the event is handled that brought `transfer`.
+// Must be called while the event is handled that carried `transfer`.
 export async function picturesOfTransfer(transfer) {
   return pictures(await filesOfTransfer(transfer));
 }

@@ -145,7 +145,7 @@ function startOver() {
   byId("credit").hidden = true;
   draw();
   cards.editName(state.classes[0]);
-  announce("Everything was taken off the page.");
+  announce("Everything was removed from the page.");
 }
 
 // --- what is shown

@@ -550,7 +550,7 @@ fn prior_build_without_usable_pictures_says_what_to_name() {
     assert_eq!(
         transcript,
         "exit: 1\n--- stdout\n--- stderr\nerror: [DIR] has no usable pictures\n\
-         hint: name a folder with some hundred photographs\n"
+         hint: name a folder with a few hundred photographs\n"
     );
     assert!(!out.exists());
 }

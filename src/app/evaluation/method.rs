@@ -245,7 +245,7 @@ mod tests {
     fn names_of_earlier_versions_are_read_and_the_new_ones_are_written() {
         for (old, new) in [
             ("core", "core-space"),
-            ("ctm:1.4", "compress-then-merge:1.4"),
+            ("ctm:1.4", "compress-then-merge:1.4"), // old spelling
             ("ties", "ties"),
             // Never a merge in a comparison.
             ("linear", "linear"),
@@ -256,7 +256,7 @@ mod tests {
             assert_eq!(serde_json::to_value(read).unwrap(), new);
         }
         assert_eq!("linear".parse(), Ok(MethodKind::Linear));
-        let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap();
+        let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap(); // old spelling
         assert_eq!(kind, MethodKind::Merge(MergeMethod::CompressThenMerge));
         let titles = MethodKind::titles();
         assert_eq!(titles["core"], titles["core-space"]);

@@ -33,7 +33,7 @@ pub struct EvaluationRecipe {
     /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
     /// Chooses the scales of all merges on synthetic tasks, not the sum's alone.
-    #[serde(alias = "choose_factors")]
+    #[serde(alias = "choose_factors")] // old spelling
     pub choose_scales: bool,
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_recipe_of_an_earlier_version_is_read() {
         let then =
-            json!({"methods": ["core:1.4", "linear"], "choose_factors": true, "against": "ctm"});
+            json!({"methods": ["core:1.4", "linear"], "choose_factors": true, "against": "ctm"}); // old spelling
         let recipe: EvaluationRecipe = serde_json::from_value(then).expect("a recipe");
         assert!(recipe.choose_scales);
         let today = json!(recipe);

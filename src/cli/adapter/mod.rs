@@ -210,7 +210,7 @@ impl Remove {
         }
         if !std::io::stdin().is_terminal() {
             return Err(
-                CliError::usage("deleting asks first, and there is no terminal to ask on")
+                CliError::usage("deleting asks first, and stdin is not a terminal")
                     .hint("add --yes to delete without being asked"),
             );
         }

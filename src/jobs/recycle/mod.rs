@@ -160,10 +160,7 @@ impl Recycle {
             // What is made again from a recipe file was made from such images.
             Some(_) if self.use_failed_images || self.expected.is_some() => {
                 let log = |own: &FailedInversion| {
-                    context.log(
-                        LogLevel::Warning,
-                        &format!("{own}; they are used all the same"),
-                    )
+                    context.log(LogLevel::Warning, &format!("{own}; they are used anyway"))
                 };
                 failed.iter().try_for_each(log)
             }

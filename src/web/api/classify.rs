@@ -92,7 +92,7 @@ pub struct ClassifyResponse {
 /// Classifies images from a few labelled examples
 ///
 /// Nothing is stored. A query that cannot be used has an `error` in its place, a labelled image that cannot be used is listed
-/// in `refused`; the others are answered all the same.
+/// in `refused`; the others are still answered.
 #[utoipa::path(
     post,
     path = "/api/v1/classify",

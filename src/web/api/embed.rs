@@ -63,7 +63,7 @@ pub struct EmbedResponse {
 
 /// Turns images into features
 ///
-/// An image that cannot be used has an `error` in its place; the others are answered all the same.
+/// An image that cannot be used has an `error` in its place; the others are still answered.
 #[utoipa::path(
     post,
     path = "/api/v1/embed",

@@ -112,7 +112,7 @@ async function refresh() {
 async function remove() {
   const consent = await confirm({
     heading: `Delete ${adapter.label} for good?`,
-    text: `This version and its files (${bytes(adapter.size_bytes)}) are taken off the disk. It cannot be undone. Other versions stay.`,
+    text: `This version and its files (${bytes(adapter.size_bytes)}) are deleted from the disk. It cannot be undone. Other versions stay.`,
     action: "Delete for good",
   });
   if (!consent) return;

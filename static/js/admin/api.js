@@ -35,7 +35,7 @@ function failureOf(status, text) {
   } catch {
     // Not every failure on the way is a problem document.
   }
-  const words = problem.detail ?? problem.title ?? `The server gave no usable answer (status ${status}).`;
+  const words = problem.detail ?? problem.title ?? `The server sent no usable answer (status ${status}).`;
   const { code, hint, report } = problem;
   return new Failure(sentence(words), { status, code, hint: hint && sentence(hint), report });
 }

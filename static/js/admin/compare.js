@@ -23,7 +23,7 @@ function facts(job) {
   const took = kind === "evaluate" ? tookText(job) : null;
   if (state === "running" && progress) return progressText(progress);
   return [
-    `asked for ${when(created)}`,
+    `requested ${when(created)}`,
     took && `took ${took}`,
     best(reportOf(job)),
   ].filter(Boolean).join(" · ");

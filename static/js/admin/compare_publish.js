@@ -93,9 +93,9 @@ async function ask(label, { words, isDefault }, current, { better, words: why })
   if (better) return confirm({ ...first, action: `Publish ${label}`, asksWhy });
   if (!(await confirm({ ...first, action: "Go on" }))) return null;
   return confirm({
-    heading: "Publish it all the same?",
+    heading: "Publish it anyway?",
     text: `Requests that use ${words} are answered by ${label} at once.`,
-    action: "Publish it all the same",
+    action: "Publish it anyway",
     asksWhy,
   });
 }

@@ -30,12 +30,12 @@ export const canRetry = ({ state }) => state === "failed" || state === "cancelle
 export async function cancel(job, failurePlace) {
   const { state, title } = job;
   const words = {
-    running: "What it has done so far makes no result.",
+    running: "What it has done so far gives no result.",
     queued: "It has not started yet.",
     failed: "It will not be tried again.",
   };
   const consent = await confirm({
-    heading: state === "failed" ? `Give up “${title}”?` : `Cancel “${title}”?`,
+    heading: state === "failed" ? `Cancel “${title}”?` : `Cancel “${title}”?`,
     text: `${words[state]} Pictures that were sent for it are removed.`,
     action: state === "failed" ? "Give it up" : "Cancel the job",
     no: state === "failed" ? "Keep it" : "Let it go on",

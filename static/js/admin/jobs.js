@@ -115,7 +115,7 @@ function facts(job) {
   const took = tookText(job);
   return [
     KINDS[kind] ?? kind,
-    `asked for ${when(created)}`,
+    `requested ${when(created)}`,
     took && `took ${took}`,
     state !== "succeeded" ? attemptText(job) : null,
   ].filter(Boolean).join(" · ");

@@ -48,8 +48,8 @@ export function tookText({ started_ms: started, finished_ms: finished, worked_ms
 
 function rate(perSecond) {
   if (!(perSecond > 0)) return null;
-  if (perSecond >= 1) return `${perSecond >= 10 ? Math.round(perSecond) : perSecond.toFixed(1)} steps a second`;
-  return `${(1 / perSecond).toFixed(1)} s a step`;
+  if (perSecond >= 1) return `${perSecond >= 10 ? Math.round(perSecond) : perSecond.toFixed(1)} steps per second`;
+  return `${(1 / perSecond).toFixed(1)} s per step`;
 }
 
 export function progressText({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
@@ -139,7 +139,7 @@ export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare,
   if (typeof bare === "number") {
     const measure = `(its cross-entropy on them is ${figure("cross_entropy", bare)})`;
     if (bare < 0.1) found.push({ bad: false, words: `The bare model tells these classes apart by itself ${measure}, so that little can be learned from them. Hard images teach more.` });
-    else if (bare < 1) found.push({ bad: false, words: `The bare model finds these classes of middling difficulty ${measure}.` });
+    else if (bare < 1) found.push({ bad: false, words: `The bare model finds these classes moderately difficult ${measure}.` });
     else found.push({ bad: false, words: `The bare model finds these classes difficult ${measure}, so that there is something to learn from them.` });
   }
   return found;

@@ -131,7 +131,7 @@ const KIND: &str = "meta-training";
 
 /// What parts of a state were called in earlier versions.
 const OLD_PARTS: [(&str, &str); 3] = [
-    ("factors", "merge_coefficients"),
+    ("factors", "merge_coefficients"), // old spelling
     ("factors_adam", "merge_coefficients_adam"),
     ("factor_steps", "merge_coefficient_steps"),
 ];

@@ -26,7 +26,7 @@ pub struct MetaTrainRecipe {
     pub targets: Vec<Target>,
     pub start: Start,
     /// Learns a merge coefficient for each adapter and layer of the sum first; left out, all are the scale of `start`.
-    #[serde(alias = "factors")]
+    #[serde(alias = "factors")] // old spelling
     pub merge_coefficients: Option<MergeCoefficientRecipe>,
     /// Tasks, one optimiser step each; 0 to learn nothing but `merge_coefficients`.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 10_000_000))]
@@ -100,7 +100,7 @@ pub enum Start {
     /// The sum of the adapters' changes times `scale`, compressed to the rank. Without a scale it is 4 through the number of
     /// adapters, at most 1: a third of twelve adapters was best in a study.
     Merge {
-        #[serde(alias = "factor")]
+        #[serde(alias = "factor")] // old spelling
         scale: Option<f64>,
     },
 }
@@ -458,12 +458,14 @@ impl MetaTrainRecipe {
     }
 }
 
-/// Fields by their names of today, so that they lie over those of a preset. In an earlier version they were called otherwise.
+const FORMER_MERGE_COEFFICIENTS: &str = "factors"; // old spelling
+
+/// Fields by their names of today, so that they lie over those of a preset. In an earlier version they had other names.
 fn with_names_of_today(json: &serde_json::Value) -> serde_json::Value {
     let mut json = json.clone();
     if let Some(fields) = json.as_object_mut()
         && !fields.contains_key("merge_coefficients")
-        && let Some(coefficients) = fields.remove("factors")
+        && let Some(coefficients) = fields.remove(FORMER_MERGE_COEFFICIENTS)
     {
         fields.insert("merge_coefficients".into(), coefficients);
     }
@@ -529,15 +531,15 @@ mod tests {
             merge_coefficients: Some(steps),
             ..MetaTrainRecipe::standard()
         };
-        let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}});
+        let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}}); // old spelling
         assert_eq!(MetaTrainRecipe::from_json(&fields).unwrap(), today);
         let mut whole = json!(today);
         let object = whole.as_object_mut().unwrap();
         let coefficients = object.remove("merge_coefficients").unwrap();
-        object.insert("factors".into(), coefficients);
+        object.insert("factors".into(), coefficients); // old spelling
         object.insert("start".into(), fields["start"].clone());
         assert_eq!(MetaTrainRecipe::deserialize(&whole).unwrap(), today);
-        let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap();
+        let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap(); // old spelling
         assert_eq!(none.merge_coefficients, None);
     }
 

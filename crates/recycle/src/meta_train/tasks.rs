@@ -1,4 +1,4 @@
-//! Which classes and images a task takes: those of one adapter, or mixed over several (cross-task interpolation).
+//! The classes and images of a task: those of one adapter, or mixed over several (cross-task interpolation).
 
 use super::MetaTrainError;
 use super::member::TaskSource;

@@ -82,7 +82,7 @@ const KIND: &str = "tuning";
 
 /// What parts of a state were called in earlier versions.
 const OLD_PARTS: [(&str, &str); 3] = [
-    ("factors", "pairs"),
+    ("factors", "pairs"), // old spelling
     ("factors_adam", "pairs_adam"),
     ("best_factors", "best_pairs"),
 ];

@@ -44,7 +44,7 @@ pub struct TuneRecipe {
     /// Share of pictures that are mirrored.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub flip_probability: f64,
-    /// Share of each class that is kept apart to measure the adapter on.
+    /// Share of each class that is held out to measure the adapter on.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Stop when the held-out pictures are not recognised any better; the best state found is the result.

@@ -174,7 +174,7 @@ fn a_state_that_an_earlier_version_wrote_goes_on_as_it_would_have_there() {
     }
     let state = tuning.state().unwrap();
     let names = [
-        ("pairs", "factors"),
+        ("pairs", "factors"), // old spelling
         ("pairs_adam", "factors_adam"),
         ("best_pairs", "best_factors"),
     ];

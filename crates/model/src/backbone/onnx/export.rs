@@ -223,7 +223,7 @@ impl Exporter<'_> {
             patch_position,
         );
         let placed = graph.node("patch.placed", "Add", &[&tokens, &patch_position]);
-        // One class token an image: the batch is known only at run time.
+        // One class token per image: the batch is known only at run time.
         let shape = graph.node("pixels.shape", "Shape", &[pixels]);
         let zero = graph.integers("zero", &[0]);
         let batch = graph.node("pixels.batch", "Gather", &[&shape, &zero]);
