@@ -7,7 +7,7 @@
 Every line differs from the first of its group in what it names. That is `base`, the recipe `ours` cut to 300 episodes; where images are made again for
 every line it is `few`, 200 episodes on the first three adapters; in `around` it is `together` with 600 episodes, and in `stopping` that on 16 adapters. Needs Pillow
 and numpy, and for the line `few-batch-norm` the data of examples/photo_folders.py. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
-minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
+minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what is there already is not done again.
 """
 
 import json

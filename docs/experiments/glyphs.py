@@ -7,7 +7,7 @@
 
 Classes: adapters are tuned on 20 small letters; the other six (c f k p t y) choose the recipe and each merge's scale; capitals and digits (`test` in
 the table), Greek letters (`greek`) and all of these (`signs`) test. Recipes are chosen by the mean of 1 and 5 shots and of all seeds, scales by 1 shot. A seed is that of the whole pipeline: adapters, images, meta-training. WORK/glyphs.csv gets a line for each method, kind of classes and
-number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what stands there is not done again. Differences are
+number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what is there already is not done again. Differences are
 paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt install $(cat docs/experiments/typefaces.txt)`, and no others for the same pictures.
 """
 

@@ -1,4 +1,4 @@
-//! What is asked of an `App` and what it answers, as it stands in JSON too.
+//! What an `App` is asked and what it answers, also as JSON.
 
 use recycle::classifier::{Classifier, Neighbour, Score};
 use serde::{Deserialize, Serialize};

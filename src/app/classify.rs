@@ -170,7 +170,7 @@ fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
             return bad(format!("class {index} has no label"));
         }
         if !seen.insert(label) {
-            return bad(format!("the label \"{label}\" stands twice"));
+            return bad(format!("the label \"{label}\" appears twice"));
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ use thiserror::Error;
 /// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or stands twice.
+    /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or appears twice.
     #[error("{0}")]
     BadClasses(String),
     /// None of a class's images could be used.

@@ -12,7 +12,7 @@ use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
 use std::path::PathBuf;
 
-/// What stands after the options.
+/// What follows the options.
 fn after_help() -> String {
     let merges = MethodKind::all().filter_map(MethodKind::merge);
     // A comparison has no density to give them.

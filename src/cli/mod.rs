@@ -1,4 +1,4 @@
-//! The command line: what it accepts, one file a command, and how errors reach the user.
+//! The command line: what it accepts, one file per command, and how errors reach the user.
 //! Knows `App` and the terminal; does no work that the server would do differently.
 
 mod adapter;
@@ -169,7 +169,7 @@ fn attached(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
         .transpose()
 }
 
-/// The file of token statistics, unless the word for those inside the program stands there.
+/// The file of token statistics, unless it is the word for those inside the program.
 fn attached_statistics(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
     attached(path.filter(|path| path.as_os_str() != SHIPPED_STATISTICS))
 }

@@ -98,7 +98,7 @@ pub struct AdapterSlots {
 }
 
 impl AdapterSlots {
-    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they stand. `rows` name
+    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they are. `rows` name
     /// at most [`MOST_SLOTS`] adapters.
     pub fn assign(&mut self, rows: &[EncodeRow], config: &BackboneConfig) -> Vec<i64> {
         self.uses += 1;

@@ -4,7 +4,7 @@ use super::encoder::Encoded;
 use model::adapter::{Head, HeadInput};
 use model::backbone::Architecture;
 
-/// `weight·x + bias`, one logit a class; `None` where `encoded` lacks what the head reads: [`HeadInput::Cls`] and
+/// `weight·x + bias`, one logit per class; `None` where `encoded` lacks what the head reads: [`HeadInput::Cls`] and
 /// [`HeadInput::ClsMean`] need the last hidden state, which CLIP gives before its final LayerNorm only.
 pub fn head_logits(head: &Head, encoded: &Encoded, architecture: Architecture) -> Option<Vec<f32>> {
     let input = match head.input {

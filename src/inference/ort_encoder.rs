@@ -42,7 +42,7 @@ pub struct OrtOptions {
     pub cache_folder: Option<PathBuf>,
 }
 
-/// Runs a backbone through ONNX Runtime, one session an image size and set of adapted linear maps.
+/// Runs a backbone through ONNX Runtime, one session per image size and set of adapted linear maps.
 pub struct OrtEncoder {
     environment: Environment,
     backbone: Arc<Backbone>,

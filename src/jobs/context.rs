@@ -115,7 +115,7 @@ impl JobContext {
         }
     }
 
-    /// Tells where the work stands. Call it after every step: reports that come fast are thinned out here.
+    /// Reports progress. Call it after every step: frequent reports are thinned out here.
     ///
     /// # Errors
     /// [`JobError`] of the store.

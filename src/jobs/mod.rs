@@ -1,4 +1,4 @@
-//! Work that runs in the background: kinds of jobs, the queue's runner, checkpoints, progress. One file a kind of job.
+//! Work that runs in the background: kinds of jobs, the queue's runner, checkpoints, progress. One file per kind of job.
 //! Knows the store, the registry and `recycle`'s contract of long computations; knows no HTTP and no terminal.
 
 mod context;

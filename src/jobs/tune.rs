@@ -180,7 +180,7 @@ impl Job for Tune {
         if name.as_str() == BARE {
             return Err(RequestError::invalid(
                 "name",
-                format!("\"{BARE}\" stands for no adapter; choose another name"),
+                format!("\"{BARE}\" means no adapter; choose another name"),
             ));
         }
         let pictures = all_pictures(pictures, archive).await?;
@@ -270,7 +270,7 @@ fn cuts(
     if !(1..=MOST_EPISODES).contains(&episodes) {
         return Err(RequestError::invalid(
             "episodes",
-            format!("episodes is {episodes}; it must lie from 1 to {MOST_EPISODES}"),
+            format!("episodes is {episodes}; it must be from 1 to {MOST_EPISODES}"),
         ));
     }
     let choices = images

@@ -1,5 +1,5 @@
 //! Every route that the server has, in one table: method, address, what it needs, and who answers. Router and OpenAPI document are
-//! made from it, so that nothing is served that does not stand here.
+//! made from it, so that nothing is served that is not listed here.
 
 use super::api::problems::{ADMITTED_REQUEST, ANY_REQUEST, REQUEST_WITH_BODY, problem_response};
 use super::limits::{Gate, admit};
@@ -45,9 +45,9 @@ pub struct Needs {
 
 /// Who answers.
 enum Handler {
-    /// It stands in the OpenAPI document.
+    /// It is in the OpenAPI document.
     Documented(fn() -> UtoipaMethodRouter<WebState>),
-    /// An older spelling of something that stands there.
+    /// An older spelling of something that is there.
     Deprecated(fn() -> MethodRouter<WebState>),
     /// For people: a page, a file of one, or what shows the document.
     Page(fn() -> MethodRouter<WebState>),
@@ -204,7 +204,7 @@ pub static ROUTES: &[Route] = &[
 ];
 
 impl Route {
-    /// Whether it stands in the OpenAPI document.
+    /// Whether it is in the OpenAPI document.
     pub fn is_documented(&self) -> bool {
         matches!(self.handler, Handler::Documented(_))
     }
@@ -310,7 +310,7 @@ mod tests {
             assert_eq!(operation.is_some(), route.is_documented(), "{}", route.path);
             if let Some(operation) = operation {
                 let name = operation.operation_id.clone().unwrap_or_default();
-                assert!(names.insert(name.clone()), "{name} stands twice");
+                assert!(names.insert(name.clone()), "{name} appears twice");
             }
         }
         let documented = ROUTES.iter().filter(|route| route.is_documented());

@@ -189,7 +189,7 @@ fn what_cannot_be_tuned_or_inverted_is_refused_with_what_to_do() {
         command.extend(more);
         home.fails(&command, words);
     };
-    tune(&["--rank", "0"], "rank is 0; it must lie from 1 to 32");
+    tune(&["--rank", "0"], "rank is 0; it must be from 1 to 32");
     tune(&["--classes", "red,green"], "there is no class \"green\"");
     tune(&["--classes", "red"], "at least 2");
     tune(&["--episodes", "3", "--way", "5"], "choose 2 to 2");

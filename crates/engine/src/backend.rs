@@ -6,7 +6,7 @@
 
 use model::backbone::{Activation, Pooling};
 
-/// Which buffer a matrix lies in.
+/// Which buffer a matrix is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
     /// What backward needs; one buffer a micro-batch.
@@ -178,7 +178,7 @@ pub trait Backend: Send + Sync + Sized {
         positions: Option<Matrix>,
         patches: Matrix,
     );
-    /// Overwrites `dpixels`; patches that no row stands for get zero.
+    /// Overwrites `dpixels`; patches that no row represents get zero.
     fn patchify_backward(
         &self,
         memory: &MemoryOf<'_, Self>,

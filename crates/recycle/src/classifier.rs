@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSoftmax {
     pub distance: Distance,
-    /// How the default was chosen stands in docs/experiments/NOTEBOOK.md.
+    /// How the default was chosen is in docs/experiments/NOTEBOOK.md.
     pub temperature: f32,
 }
 

@@ -18,7 +18,7 @@ pub enum Layers {
     List(Vec<usize>),
 }
 
-/// As it stands in JSON.
+/// As it is written in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {

@@ -63,7 +63,7 @@ pub enum PoolError {
     Write(String),
 }
 
-/// What stands in `manifest.json`.
+/// The contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolManifest {
     pub format: String,

@@ -92,7 +92,7 @@ impl Problems {
     /// `value` lies in `range`, which `says` puts into words.
     pub fn within(&mut self, name: &str, value: f64, holds: bool, says: &str) {
         self.check(value.is_finite() && holds, || {
-            format!("{name} is {value}; it must lie {says}")
+            format!("{name} is {value}; it must be {says}")
         });
     }
 

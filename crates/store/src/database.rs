@@ -135,7 +135,7 @@ async fn read_beside(
     }
 }
 
-/// Whether some of the database stands in its write-ahead log only.
+/// Whether some of the database is in its write-ahead log only.
 fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

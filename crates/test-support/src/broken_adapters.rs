@@ -563,7 +563,7 @@ fn broken_tensors() -> Vec<BrokenAdapter> {
                     Tensor::zeros([5, 32]),
                 );
             },
-            "stands twice under different names",
+            "appears twice under different names",
         ),
         tensors(
             "a magnitude of DoRA",

@@ -114,7 +114,7 @@ pub fn files_on_disk(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Where the blobs of these adapters lie, in order.
+/// Where the blobs of these adapters are, in order.
 pub fn files_of(folder: &Path, adapters: &[AdapterRecord]) -> Vec<PathBuf> {
     let files: BTreeSet<PathBuf> = adapters
         .iter()

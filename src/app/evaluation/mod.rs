@@ -297,7 +297,7 @@ impl App {
                 Some(served) => found.push(served),
                 None => {
                     return Err(EvaluationError::Request(format!(
-                        "\"{reference}\" is the bare backbone, not an adapter; the method bare stands for it"
+                        "\"{reference}\" is the bare backbone, not an adapter; the method bare measures it"
                     )));
                 }
             }

@@ -41,7 +41,7 @@ pub struct EvaluationRecipe {
     pub leave_one_out: bool,
     /// Most tasks of `tune`: each takes seconds to minutes.
     pub tune_tasks: usize,
-    /// Optimiser steps a task of `tune`.
+    /// Optimiser steps of `tune` per task.
     pub tune_steps: u64,
     /// The best of a few on validation pictures where it is not given and there are some, else 1e-3.
     pub tune_learning_rate: Option<f64>,

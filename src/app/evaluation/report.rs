@@ -1,4 +1,4 @@
-//! What an evaluation answers, as it stands in JSON too.
+//! What an evaluation answers, also as JSON.
 
 use super::method::MethodKind;
 use engine::distance::Distance;

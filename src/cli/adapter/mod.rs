@@ -1,4 +1,4 @@
-//! `adapter`: the registry on the command line. What is done stands in `app::registry`; here are flags, tables and questions.
+//! `adapter`: the registry on the command line. The work is done in `app::registry`; here are flags, tables and questions.
 
 mod alias;
 mod import;

@@ -365,7 +365,7 @@ fn print_end(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     ))
 }
 
-/// Says on stderr what to do where something is wrong with what a job made; what it is stands in its log and its last line.
+/// Says on stderr what to do where something is wrong with what a job made; its log and its last line say what it is.
 fn advise(job: &JobRecord) {
     if let Some(hint) = failure(job).and_then(|fault| fault.hint) {
         eprintln!("hint: {hint}");

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 const FORMAT: &str = "lora-recycle-recipe";
 const VERSION: u32 = 1;
 
-/// What stands in a recipe file.
+/// The contents of a recipe file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecipeFile {

@@ -50,7 +50,7 @@ impl PartialSchema for ClassifyForm {
         labelled_form("Labelled image files.")
             .files(
                 "query",
-                "Image files to classify; the part may stand any number of times.",
+                "Image files to classify; the part may be given any number of times.",
             )
             .required(["support", "label", "query"])
     }

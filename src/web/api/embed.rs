@@ -35,7 +35,7 @@ impl PartialSchema for EmbedForm {
         FormSchema::default()
             .files(
                 "image",
-                "Image files; the part may stand any number of times.",
+                "Image files; the part may be given any number of times.",
             )
             .required(["image"])
     }

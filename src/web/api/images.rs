@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for Base64Image {
     }
 }
 
-/// The images of a JSON list that stands at `parameter`.
+/// The images of the JSON list at `parameter`.
 pub fn named_images(
     images: Vec<Base64Image>,
     parameter: &str,

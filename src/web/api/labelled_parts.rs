@@ -24,7 +24,7 @@ pub struct LabelledParts {
 pub struct LabelledPart {
     pub label: String,
     pub picture: Part<()>,
-    /// The part that the label stands in.
+    /// The part that holds the label.
     part: &'static str,
 }
 

@@ -74,7 +74,7 @@ function whereTo({ name, backbone }, alias) {
 
 // --- whether it is better
 
-// How the method at `index` stands to the adapter `current`; to the bare model, which answers where there is none.
+// How the method at `index` compares with the adapter `current`; to the bare model, which answers where there is none.
 function standing(report, index, current) {
   const rival = current ?? BARE;
   const other = current ? placeOf(report, "adapter", current) : placeOf(report, "bare");

@@ -1,4 +1,4 @@
-// One comparison: where its job stands, then a chart and a table of what it found.
+// One comparison: how far its job is, then a chart and a table of what it found.
 
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import * as api from "./api.js";

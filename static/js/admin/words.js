@@ -97,7 +97,7 @@ export function figure(name, value) {
 // Rounded down, so that 100 % means all.
 export const percent = (share) => (typeof share === "number" ? `${Math.floor(share * 1000 + 1e-6) / 10} %` : "–");
 
-// A recipe as [name, value] pairs; what lies in other objects is named after them.
+// A recipe as [name, value] pairs; what is inside other objects is named after them.
 export function recipeFacts(recipe, above = "") {
   return Object.entries(recipe ?? {}).flatMap(([key, value]) => {
     if (value === null) return [];
@@ -116,7 +116,7 @@ function recipeValue(value) {
   return value.map((each) => (each !== null && typeof each === "object" ? objectText(each) : recipeValue(each))).join(", ");
 }
 
-// Digests and keys of adapters stand in the recipe file.
+// Digests and keys of adapters are in the recipe file.
 const objectText = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
@@ -131,7 +131,7 @@ export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare,
   const found = [];
   if (typeof accuracy === "number") {
     const share = `its own adapter recognises ${percent(accuracy)} of the images`;
-    if (recipe?.real) found.push({ bad: false, words: `Real pictures stand in for synthetic ones: ${share}.` });
+    if (recipe?.real) found.push({ bad: false, words: `Real pictures are used in place of synthetic ones: ${share}.` });
     else if (failure) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
     else if (accuracy < 0.99) found.push({ bad: true, words: `Not all images came out: ${share}.` });
     else found.push({ bad: false, words: `The images came out: ${share}.` });

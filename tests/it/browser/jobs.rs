@@ -567,7 +567,7 @@ async fn a_form_says_what_is_missing_before_anything_is_sent() {
     std::fs::create_dir(&root).unwrap();
     std::fs::copy(super::example("fish/goldfish.jpg"), root.join("fish.jpg")).unwrap();
     page.pick("#tune-folder", &[root]).await;
-    page.wait_for(&says("tune-failure", "sub-folder of its own"))
+    page.wait_for(&says("tune-failure", "its own sub-folder"))
         .await;
     open(&page, "/admin/jobs#invert").await;
     page.wait_for("!document.getElementById('invert-none').hidden")

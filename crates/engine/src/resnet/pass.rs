@@ -5,7 +5,7 @@ use super::weights::{ResNet, Unit};
 use crate::loss::{Moments, StatisticsTerm};
 use std::ops::Range;
 
-/// Where everything lies in an image's memory, for one image size.
+/// Where everything is in an image's memory, for one image size.
 #[derive(Debug)]
 pub(super) struct ResNetPlan {
     pub size: PlaneSize,

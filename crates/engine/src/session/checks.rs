@@ -121,7 +121,7 @@ pub fn input(
             "pruning ratio",
             pruning.ratio as f32,
             holds,
-            "it must lie from 0 to 1",
+            "it must be from 0 to 1",
         )?;
         if pruning.layer >= config.layers {
             return Err(mismatch(
@@ -329,7 +329,7 @@ pub fn differentiate(
         if first.is_some_and(|site| site.layer < checked.first_layer()) {
             return Err(OperationError::NoGradient {
                 wanted: "low-rank pairs",
-                reason: "some of them lie before the layer that the pass starts from",
+                reason: "some of them come before the layer that the pass starts from",
             });
         }
     }

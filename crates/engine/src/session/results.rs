@@ -198,7 +198,7 @@ pub struct PairGradients {
 /// What a backward pass gives.
 #[derive(Debug, Default)]
 pub struct Gradients {
-    /// `[batch, 3, side, side]`; zero where no token stands for a patch
+    /// `[batch, 3, side, side]`; zero where no token represents a patch
     pub pixels: Option<Tensor>,
     /// By site, as [`model::adapter::Adapter`] has them.
     pub pairs: BTreeMap<Site, PairGradients>,

@@ -253,7 +253,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         };
         let after_norm = self.plan.shape.residual_after_norm.contains(&layer);
         let stream = self.plan.stream[layer + 1];
-        // The next LayerNorm writes where this one's output lies.
+        // The next LayerNorm writes where this one's output is.
         let (at_once, later) = if after_norm {
             (None, next)
         } else {

@@ -1,4 +1,4 @@
-//! Where every activation of a pass lies. Backward decides what is kept: a layer's input, its queries, keys and values,
+//! Where every activation of a pass is. Backward decides what is kept: a layer's input, its queries, keys and values,
 //! the sum after attention and the MLP's hidden values before the activation; the rest is made again or never needed.
 
 use crate::backend::{AttentionShape, Matrix, NormOutput, PatchGrid, Region};
@@ -23,7 +23,7 @@ pub enum PassStart {
     Hidden { layer: usize },
 }
 
-/// Everything that decides where activations lie.
+/// Everything that decides where activations are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassShape {
     pub images: usize,
@@ -47,7 +47,7 @@ pub struct PassShape {
     pub residual_after_norm: Vec<usize>,
 }
 
-/// Where one layer's activations lie.
+/// Where one layer's activations are.
 pub struct LayerPlan {
     pub rows_in: usize,
     pub rows_out: usize,
@@ -90,7 +90,7 @@ pub struct BackwardPlan {
     pub attention: Matrix,
 }
 
-/// Where every activation of a pass lies.
+/// Where every activation of a pass is.
 pub struct Plan {
     pub shape: PassShape,
     pub first_layer: usize,

@@ -21,7 +21,7 @@ pub enum NameStyle {
 pub(super) struct Reading {
     pub architecture: Architecture,
     pub style: NameStyle,
-    /// What stands before the layers, with its dot: `vit.`, `vision_model.` or nothing.
+    /// What precedes the layers, with its dot: `vit.`, `vision_model.` or nothing.
     pub prefix: String,
     pub site: Site,
 }
@@ -100,7 +100,7 @@ pub(super) fn refusal(path: &str) -> String {
     }
 }
 
-/// What may stand before the layers: models with and without a task head.
+/// What may precede the layers: models with and without a task head.
 fn prefixes(architecture: Architecture) -> &'static [&'static str] {
     match architecture {
         Architecture::Vit => &["vit.", ""],

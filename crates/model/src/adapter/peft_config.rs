@@ -57,7 +57,7 @@ impl ModuleSelector {
 #[derive(Debug, Default)]
 pub(super) struct ReadConfig {
     pub config: Option<PeftConfig>,
-    /// The document as it stands, for the report.
+    /// The document as it is, for the report.
     pub document: Option<Map<String, Value>>,
     pub errors: Vec<String>,
     pub warnings: Vec<String>,

@@ -196,7 +196,7 @@ impl<'f, 'a> ShardReader<'f, 'a> {
         for (index, file) in files.iter().enumerate() {
             for name in file.names() {
                 if owner.insert(name, index).is_some() {
-                    problems.push(format!("{name}: stands in more than one file"));
+                    problems.push(format!("{name}: appears in more than one file"));
                 }
             }
         }

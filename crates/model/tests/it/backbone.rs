@@ -10,7 +10,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use test_support::project;
 
-/// A tensor as it stands in a file.
+/// A tensor as it is in a file.
 #[derive(Clone)]
 struct Stored {
     dtype: Dtype,

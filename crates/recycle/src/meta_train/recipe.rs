@@ -10,7 +10,7 @@ use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `standard` (the default) or
+/// How meta-training works. Every field may be left out; `preset` names what is used in its place: `standard` (the default) or
 /// `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -295,7 +295,7 @@ impl MetaTrainRecipe {
         let mut problems = Problems::default();
         let widest = backbone.width;
         problems.check((1..=widest).contains(&self.rank), || {
-            format!("rank is {}; it must lie from 1 to {widest}", self.rank)
+            format!("rank is {}; it must be from 1 to {widest}", self.rank)
         });
         if let Err(problem) = self.layers.resolve(backbone.layers) {
             problems.add(problem);
@@ -316,14 +316,14 @@ impl MetaTrainRecipe {
         let least = u64::from(self.merge_coefficients.is_none());
         problems.check((least..=MOST_STEPS).contains(&self.episodes), || {
             format!(
-                "episodes is {}; it must lie from {least} to {MOST_STEPS}",
+                "episodes is {}; it must be from {least} to {MOST_STEPS}",
                 self.episodes
             )
         });
         if let Some(coefficients) = self.merge_coefficients {
             problems.check((1..=MOST_STEPS).contains(&coefficients.steps), || {
                 format!(
-                    "steps of merge_coefficients is {}; it must lie from 1 to {MOST_STEPS}",
+                    "steps of merge_coefficients is {}; it must be from 1 to {MOST_STEPS}",
                     coefficients.steps
                 )
             });
@@ -336,7 +336,7 @@ impl MetaTrainRecipe {
             });
         }
         problems.check((2..=1000).contains(&self.way), || {
-            format!("way is {}; it must lie from 2 to 1000", self.way)
+            format!("way is {}; it must be from 2 to 1000", self.way)
         });
         let (fewest, most) = match self.shots {
             Shots::Fixed(shots) => (shots, shots),
@@ -344,11 +344,11 @@ impl MetaTrainRecipe {
         };
         problems.check(fewest >= 1 && fewest <= most && most <= 1000, || {
             format!(
-                "shots are {fewest} to {most}; they must lie from 1 to 1000, the smaller number first"
+                "shots are {fewest} to {most}; they must be from 1 to 1000, the smaller number first"
             )
         });
         problems.check((1..=1000).contains(&self.queries), || {
-            format!("queries is {}; it must lie from 1 to 1000", self.queries)
+            format!("queries is {}; it must be from 1 to 1000", self.queries)
         });
         if let Sparsity::Share(share) = self.sparsity {
             let holds = (0.0..1.0).contains(&share);
@@ -394,7 +394,7 @@ impl MetaTrainRecipe {
         });
         problems.check((1..=100_000).contains(&self.validation_tasks), || {
             format!(
-                "validation_tasks is {}; it must lie from 1 to 100000",
+                "validation_tasks is {}; it must be from 1 to 100000",
                 self.validation_tasks
             )
         });
@@ -460,7 +460,7 @@ impl MetaTrainRecipe {
 
 const FORMER_MERGE_COEFFICIENTS: &str = "factors"; // old spelling
 
-/// Fields by their names of today, so that they lie over those of a preset. In an earlier version they had other names.
+/// Fields by their names of today, so that they override those of a preset. In an earlier version they had other names.
 fn with_names_of_today(json: &serde_json::Value) -> serde_json::Value {
     let mut json = json.clone();
     if let Some(fields) = json.as_object_mut()
@@ -573,10 +573,10 @@ mod tests {
         let config = embedded_config().unwrap();
         assert_eq!(
             recipe.validate(&config).unwrap_err().to_string(),
-            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; layers is last-9; the backbone has 8 layers; \
-             way is 1; it must lie from 2 to 1000; \
-             shots are 5 to 1; they must lie from 1 to 1000, the smaller number first; \
-             sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \
+            "the recipe cannot be used: rank is 0; it must be from 1 to 384; layers is last-9; the backbone has 8 layers; \
+             way is 1; it must be from 2 to 1000; \
+             shots are 5 to 1; they must be from 1 to 1000, the smaller number first; \
+             sparsity is 1; it must be from 0 to below 1; learning_rate is 0; it must be above 0; \
              keep is best_validated, but held_out is 0; hold images out, or keep the last state"
         );
         let standard = MetaTrainRecipe::standard();

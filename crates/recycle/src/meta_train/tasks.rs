@@ -63,7 +63,7 @@ impl PooledClass {
         }
     }
 
-    /// Whether both may stand in one task of several adapters.
+    /// Whether both may be in one task of several adapters.
     fn goes_with(&self, other: &Self) -> bool {
         let same_label = self.label.is_some() && self.label == other.label;
         self.batch == other.batch && !same_label

@@ -120,7 +120,7 @@ impl TuneRecipe {
         let mut problems = Problems::default();
         let widest = backbone.width;
         problems.check((1..=widest).contains(&self.rank), || {
-            format!("rank is {}; it must lie from 1 to {widest}", self.rank)
+            format!("rank is {}; it must be from 1 to {widest}", self.rank)
         });
         if let Some(alpha) = self.alpha {
             problems.positive("alpha", alpha);
@@ -136,7 +136,7 @@ impl TuneRecipe {
         });
         if let Some(steps) = self.steps {
             problems.check((1..=MOST_STEPS).contains(&steps), || {
-                format!("steps is {steps}; it must lie from 1 to {MOST_STEPS}")
+                format!("steps is {steps}; it must be from 1 to {MOST_STEPS}")
             });
         }
         if let Some(epochs) = self.epochs {
@@ -145,7 +145,7 @@ impl TuneRecipe {
         }
         problems.check((1..=4096).contains(&self.batch_size), || {
             format!(
-                "batch_size is {}; it must lie from 1 to 4096",
+                "batch_size is {}; it must be from 1 to 4096",
                 self.batch_size
             )
         });
@@ -233,14 +233,14 @@ mod tests {
         let error = recipe.validate(&embedded_config().unwrap()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; \
+            "the recipe cannot be used: rank is 0; it must be from 1 to 384; \
              layers is last-9; the backbone has 8 layers; \
              targets is empty; name at least one, such as query and value; \
              steps and epochs are both given; leave one out; \
-             steps is 0; it must lie from 1 to 10000000; \
+             steps is 0; it must be from 1 to 10000000; \
              learning_rate is NaN; it must be above 0; \
-             flip_probability is -0.5; it must lie from 0 to 1; \
-             held_out is 1; it must lie from 0 to below 1"
+             flip_probability is -0.5; it must be from 0 to 1; \
+             held_out is 1; it must be from 0 to below 1"
         );
     }
 

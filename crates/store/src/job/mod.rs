@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashSet};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Where the computation of a job stands.
+/// The progress of the computation of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = JobProgress))]

@@ -59,7 +59,7 @@ fn role(name: &str) -> Role {
         return Role::Refused("is a LoRA on an embedding, which is not supported".into());
     }
     for side in [Side::A, Side::B] {
-        // An adapter's name may stand between, where the state was saved by hand.
+        // An adapter's name may come between, where the state was saved by hand.
         if let Some((module, rest)) = path.split_once(&format!(".{}.", side.name())) {
             let plain = rest == "weight"
                 || rest
@@ -436,7 +436,7 @@ impl Check<'_, '_> {
             _ => names.bias.replace(entry.name.clone()).is_none(),
         };
         if !slot_is_free {
-            refuse(entry, "stands twice under different names".into());
+            refuse(entry, "appears twice under different names".into());
         }
     }
 
@@ -483,7 +483,7 @@ fn parse_head_input(noted: &str) -> Result<HeadInput, String> {
         .map_err(|_| format!("reads \"{noted}\", which is not one of feature, cls and cls_mean"))
 }
 
-/// Labels of a model's `config.json` that lies beside the adapter.
+/// Labels of a model's `config.json` beside the adapter.
 fn labels_in_model_config(source: &ImportInput<'_, '_>) -> Option<Vec<String>> {
     let file = source
         .files

@@ -232,7 +232,7 @@ mod tests {
         for &method in MergeMethod::ALL {
             let facts = method.facts();
             for name in [facts.name].iter().chain(facts.old_names) {
-                assert!(names.insert(*name), "{name} stands twice");
+                assert!(names.insert(*name), "{name} appears twice");
                 assert_eq!(name.parse(), Ok(method));
                 let read: MergeMethod = serde_json::from_value((*name).into()).unwrap();
                 assert_eq!(read, method, "{name}");

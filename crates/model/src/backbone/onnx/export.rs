@@ -17,7 +17,7 @@ pub fn lora_inputs(layer: usize, target: Target) -> [String; 2] {
     ["a", "b"].map(|matrix| format!("layers.{layer}.{}.lora_{matrix}", target.name()))
 }
 
-/// Input of the graph that says for each image in which slot its adapter stands, `[batch]`.
+/// Input of the graph that says for each image in which slot its adapter is, `[batch]`.
 pub const SLOT_INPUT: &str = "adapter_slot";
 
 /// Which operators the graph may use.
