@@ -18,7 +18,7 @@ pub struct SupportClass {
     pub images: Vec<NamedImage>,
 }
 
-/// Why one image of a batch was refused; the rest of the batch goes on.
+/// Why one image of a batch was refused; the rest of the batch is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// Stable machine-readable name.

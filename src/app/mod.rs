@@ -104,7 +104,7 @@ pub fn open_backbone(name: &str) -> Result<Backbone, AppError> {
     )))
 }
 
-/// The backbone called `name`, and what answers call it: its registered name where it has one. A path is told to nobody.
+/// The backbone called `name`, and what answers call it: its registered name where it has one. A path is never shown.
 ///
 /// # Errors
 /// [`AppError`] where it is unknown or its folder cannot be read.

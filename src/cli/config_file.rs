@@ -76,7 +76,7 @@ fn apply_table(mut command: Command, table: &Table) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Whether an option has this key, by its name of today or of an earlier version.
+/// Whether an option has this key, by its current or an earlier name.
 fn is_called(argument: &Arg, key: &str) -> bool {
     let mut old = argument.get_all_aliases().unwrap_or_default().into_iter();
     argument.get_id() == key || old.any(|name| name.replace('-', "_") == key)

@@ -369,7 +369,7 @@ fn print_estimate(estimate: &RecycleEstimate) -> Result<(), CliError> {
         minutes(estimate.evaluation_seconds)
     ))?;
     print_line(&format!(
-        "memory\t{} besides what the program holds",
+        "memory\t{} in addition to what the program holds",
         estimate
             .memory_bytes
             .map_or_else(|| "not known here".to_owned(), mebibytes)

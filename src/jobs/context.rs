@@ -26,7 +26,7 @@ impl RunControl {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// The run must end, the job goes on later.
+    /// The run must end, the job resumes later.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -187,7 +187,7 @@ impl JobContext {
     /// `steps` from [`Self::load_checkpoint`] where there is one.
     ///
     /// # Errors
-    /// [`JobError::Interrupted`], with a checkpoint where the job goes on later; what a step says; [`JobError`] of the store.
+    /// [`JobError::Interrupted`], with a checkpoint where the job resumes later; what a step says; [`JobError`] of the store.
     pub fn drive<S: Steps>(&self, steps: &mut S) -> Result<(), JobError>
     where
         JobError: From<S::Error>,

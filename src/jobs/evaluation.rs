@@ -107,7 +107,7 @@ impl EvaluationProgress for JobProgress<'_> {
 
 /// What the log says about a comparison that does not start from the beginning.
 pub(super) fn resuming_after(finished: &[MethodRun]) -> String {
-    format!("going on after the {} finished methods", finished.len())
+    format!("resuming after the {} finished methods", finished.len())
 }
 
 /// Compares on this job's thread, with the engine at the job's priority. `finished` is given each time all lines of the report that are

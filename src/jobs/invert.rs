@@ -318,7 +318,7 @@ impl Invert {
         let mut inversion = match context.load_checkpoint()? {
             _ if images.is_some() => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
             Some(state) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 Inversion::resume(&backbone, adapter, data()?, recipe, options, &state)?
             }
             None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,

@@ -237,7 +237,7 @@ impl Job for Tune {
         };
         let mut tuning = match context.load_checkpoint()? {
             Some(state) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 Tuning::resume(&backbone, images, self.recipe.clone(), options, &state)?
             }
             None => Tuning::new(&backbone, images, self.recipe.clone(), options)?,

@@ -358,7 +358,7 @@ async fn a_comparison_that_is_killed_goes_on_behind_the_methods_that_it_has_fini
     .unwrap();
     assert_eq!(job["result"]["evaluation"], command);
     assert!(
-        log.contains("going on after the 2 finished methods"),
+        log.contains("resuming after the 2 finished methods"),
         "{log}"
     );
 }

@@ -186,7 +186,7 @@ fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
     }
     let log = broken.tells(&words);
     assert!(
-        log.contains("going on after the 3 finished methods"),
+        log.contains("resuming after the 3 finished methods"),
         "{log}"
     );
     let figures = |home: &Home| job(home)["result"]["figures"].clone();

@@ -343,7 +343,7 @@ impl Pool {
         for digest in [&manifest.adapter_digest, &manifest.backbone_digest] {
             let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             if digest.len() != 64 || !digest.bytes().all(is_hex) {
-                return contradiction(format!("\"{digest}\" is no SHA-256 digest"));
+                return contradiction(format!("\"{digest}\" is not a SHA-256 digest"));
             }
         }
         let side = manifest.image_size;

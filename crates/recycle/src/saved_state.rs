@@ -1,4 +1,4 @@
-//! What a long computation writes down to go on later: named numbers in a safetensors container, every value as its own bytes,
+//! What a long computation writes down to resume later: named numbers in a safetensors container, every value as its own bytes,
 //! so that nothing is rounded. Reading trusts nothing.
 
 use engine::optimise::{Adam, AdamSettings, AdamState};
@@ -73,7 +73,7 @@ impl SavedState {
         Ok(Self { parts })
     }
 
-    /// Parts by the names of today that were written by those of an earlier version: `(then, today)`.
+    /// Parts by their current names that were written under those of an earlier version: `(then, today)`.
     #[must_use]
     pub fn with_old_names(mut self, names: &[(&str, &str)]) -> Self {
         for (then, today) in names {

@@ -1,5 +1,5 @@
 //! The contract of long computations: whoever drives one asks for a step at a time, and between steps reports progress, keeps
-//! what it needs to go on after an interruption, or stops. Knows nothing of jobs, files or threads.
+//! what it needs to resume after an interruption, or stops. Knows nothing of jobs, files or threads.
 
 /// The progress of a computation, for people and curves.
 #[derive(Debug, Clone, PartialEq)]

@@ -158,7 +158,7 @@ impl PartialSchema for Method {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(format!(
-                "One of {names}; of a merge besides average perhaps with its scale, such as `sum:0.33`."
+                "One of {names}; a merge other than average optionally with its scale, such as `sum:0.33`."
             )))
             .examples(["adapter", "sum:0.33"])
             .into()

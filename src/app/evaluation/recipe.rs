@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields)]
 #[schema(default)]
 pub struct EvaluationRecipe {
-    /// Names of methods, a merge perhaps with its factor: `sum:0.33`. Without any: the adapters and the average of the pool where they
+    /// Names of methods, a merge optionally with its scale: `sum:0.33`. Without any: the adapters and the average of the pool where they
     /// are named, and the bare backbone.
     pub methods: Vec<Method>,
     /// Classes in a task.
@@ -37,7 +37,7 @@ pub struct EvaluationRecipe {
     pub choose_scales: bool,
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
-    /// Says besides what each adapter of the pool adds to the sum of all.
+    /// Also says what each adapter of the pool adds to the sum of all.
     pub leave_one_out: bool,
     /// Most tasks of `tune`: each takes seconds to minutes.
     pub tune_tasks: usize,

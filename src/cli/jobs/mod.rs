@@ -34,7 +34,7 @@ pub enum JobsCommand {
     Watch(Which),
     /// Cancel a job; pictures that it was given are deleted
     Cancel(Which),
-    /// Queue a job again that failed or was cancelled; it goes on from its last checkpoint
+    /// Queue a job again that failed or was cancelled; it resumes from its last checkpoint
     Retry(Which),
     /// Run queued jobs here, without a server
     Run(RunJobs),

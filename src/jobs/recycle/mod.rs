@@ -206,7 +206,7 @@ impl Recycle {
         let mut finished = Vec::new();
         let mut training = match context.load_checkpoint()? {
             Some(stored) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 let checkpoint = Checkpoint::of(stored);
                 finished = checkpoint.finished;
                 MetaTraining::resume(&backbone, members, recipe, options, &checkpoint.state)?

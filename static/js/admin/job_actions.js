@@ -38,7 +38,7 @@ export async function cancel(job, failurePlace) {
     heading: state === "failed" ? `Cancel “${title}”?` : `Cancel “${title}”?`,
     text: `${words[state]} Pictures that were sent for it are removed.`,
     action: state === "failed" ? "Give it up" : "Cancel the job",
-    no: state === "failed" ? "Keep it" : "Let it go on",
+    no: state === "failed" ? "Keep it" : "Let it continue",
   });
   if (!consent) return null;
   return carryOut(() => api.cancelJob(job.id), state === "running" ? "The job is being stopped." : "The job was cancelled.", failurePlace);

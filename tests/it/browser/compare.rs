@@ -341,7 +341,7 @@ async fn two_adapters_are_compared_on_a_folder_from_the_form_to_the_table() {
     page.click("#compare-start").await;
     page.wait_for(&says(
         "compare-failure",
-        "takes two or more that are merged",
+        "needs two or more that are merged",
     ))
     .await;
     page.click("#compare-leave-out").await;

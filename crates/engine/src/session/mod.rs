@@ -76,7 +76,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What a forward pass is asked for beside the features.
+/// What a forward pass is asked for besides the features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
     pub class_attention: bool,

@@ -105,7 +105,7 @@ pub fn load_parts(
         && config.grid(size).is_none()
     {
         source.problems.push(format!(
-            "preprocessor_config.json asks for {size} px, no multiple of the patch size {}",
+            "preprocessor_config.json asks for {size} px, not a multiple of the patch size {}",
             config.patch_size
         ));
     }

@@ -75,7 +75,7 @@ impl BackboneConfig {
         self.native_image_size / self.patch_size
     }
 
-    /// Patches along one side of an image of `image_size` pixels, or `None` where the size is zero or no multiple of the patch.
+    /// Patches along one side of an image of `image_size` pixels, or `None` where the size is zero or not a multiple of the patch.
     pub fn grid(&self, image_size: usize) -> Option<usize> {
         (image_size > 0 && image_size.is_multiple_of(self.patch_size))
             .then(|| image_size / self.patch_size)

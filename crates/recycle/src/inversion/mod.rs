@@ -38,7 +38,7 @@ use prior::Priors;
 use quantiser::Quantiser;
 use thiserror::Error;
 
-/// Why inversion cannot start or go on.
+/// Why inversion cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum InversionError {
     #[error(transparent)]

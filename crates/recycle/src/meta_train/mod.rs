@@ -37,7 +37,7 @@ use tasks::{Task, Tasks};
 use thiserror::Error;
 use validation::RealTasks;
 
-/// Why meta-training cannot start or go on.
+/// Why meta-training cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum MetaTrainError {
     #[error(transparent)]

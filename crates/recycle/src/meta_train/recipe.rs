@@ -77,7 +77,7 @@ pub struct MetaTrainRecipe {
     /// Decay of a moving average of the LoRA matrices, which then is the result; left out, there is none.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub moving_average: Option<f64>,
-    /// Share of each class's images that is kept apart to validate on.
+    /// Share of each class's images that is held out to validate on.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Episodes between two validations; left out, a tenth of them.
@@ -279,7 +279,7 @@ impl MetaTrainRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        let json = &with_names_of_today(json);
+        let json = &with_current_names(json);
         let mut own: Self = recipe::read(json, &Self::PRESETS)?;
         if own.start == Start::Zero && json.get("merge_coefficients").is_none() {
             own.merge_coefficients = None;
@@ -460,8 +460,8 @@ impl MetaTrainRecipe {
 
 const FORMER_MERGE_COEFFICIENTS: &str = "factors"; // old spelling
 
-/// Fields by their names of today, so that they override those of a preset. In an earlier version they had other names.
-fn with_names_of_today(json: &serde_json::Value) -> serde_json::Value {
+/// Fields by their current names, so that they override those of a preset. In an earlier version they had other names.
+fn with_current_names(json: &serde_json::Value) -> serde_json::Value {
     let mut json = json.clone();
     if let Some(fields) = json.as_object_mut()
         && !fields.contains_key("merge_coefficients")

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use thiserror::Error;
 
-/// Why tuning cannot start or go on.
+/// Why tuning cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum TuneError {
     #[error(transparent)]

@@ -116,7 +116,7 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
     let model = "dinov2-tiny";
     let recipe = InversionRecipe {
         images_per_class: 3,
-        // So high that it is not reached: what is hard goes on becoming harder.
+        // So high that it is not reached: what is hard keeps becoming harder.
         hard: Some(HardInversion {
             cap: 100.0,
             ..HardInversion::default()

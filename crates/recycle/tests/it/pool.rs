@@ -157,7 +157,7 @@ fn a_pool_that_contradicts_itself_is_refused() {
         (
             "\"adapter_digest\": \"",
             "\"adapter_digest\": \"../",
-            "is no SHA-256 digest",
+            "is not a SHA-256 digest",
         ),
         (
             // Two spaces: not the one of the recipe inside.

@@ -268,7 +268,7 @@ impl Store {
         .await
     }
 
-    /// Queues a job again that failed or was cancelled; it goes on from its checkpoint where it has one.
+    /// Queues a job again that failed or was cancelled; it resumes from its checkpoint where it has one.
     ///
     /// # Errors
     /// [`StoreError::UnknownJob`]; [`StoreError::JobState`] where it is in another state; [`StoreError::JobInputsGone`],

@@ -108,7 +108,7 @@ async fn work_counts_when_a_lease_is_renewed_and_when_a_run_ends_however_it_ends
             claimed(&store).await;
         }
     }
-    // Tried again by somebody, it goes on from what there is.
+    // Tried again by somebody, it resumes from what there is.
     store.retry_job(id).await.expect("retry");
     let again = claimed(&store).await;
     assert_eq!((again.started_ms, again.worked_ms), (begun_ms, before_ms));

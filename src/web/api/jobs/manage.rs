@@ -89,7 +89,7 @@ pub(in crate::web) async fn cancel_job(
 
 /// Queues a job again that failed or was cancelled
 ///
-/// It goes on from its last checkpoint.
+/// It resumes from its last checkpoint.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
     responses((status = 200, description = "The job as it is now", body = Job), JobProblems))]
