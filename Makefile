@@ -10,7 +10,7 @@ help:
 	@echo 'make run     fetch what is missing, build, and serve the page on http://$(LISTEN) (LISTEN=address:port to change)'
 	@echo 'make test    all checks and tests, as continuous integration runs them'
 	@echo 'make setup   only fetch the ONNX Runtime library (.onnxruntime/)'
-	@echo 'make check   formatting, clippy, tables and links of the documents, without tests'
+	@echo 'make check   formatting, clippy, retired words, tables and links of the documents, without tests'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
 	@echo 'make experiments-smoke   a small version of each experiment of docs/experiments/NOTEBOOK.md (needs Pillow, numpy and fonts)'
@@ -35,6 +35,7 @@ check: cargo
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@python3 docs/experiments/tables.py --check
 	@scripts/import_circles
+	@scripts/retired_words
 	@python3 docs/experiments/links.py
 
 fmt: cargo

@@ -1,10 +1,10 @@
-"""Milliseconds and memory of meta-training steps in the product's own job, dense and sparse, all and the last layers, in turns.
+"""Milliseconds and memory of meta-training steps in the product's job, dense and sparse, all and the last layers, in turns.
 
     cargo build --release
     python benches/recycle_steps.py DATA_DIR letters-0000 letters-0001 --inversion hard --rounds 5
 
 DATA_DIR has the adapters and their synthetic images by that inversion recipe (`tune` and `invert` make them). Each run is a whole `recycle` of
-25 episodes that stores an adapter `steps-NAME`. A step's time is the mean of 24, from the first to the last episode that the command tells of;
+25 episodes that stores an adapter `steps-NAME`. A step's time is the mean of 24, from the first to the last episode that the command reports;
 "before" is what the process holds just before the first one.
 """
 
@@ -43,7 +43,7 @@ def run(name, asked, folder):
               "rank": 4, "colour": False, "affine": False, **RECIPES[name]}
     path = pathlib.Path(folder) / f"{name}.json"
     path.write_text(json.dumps(recipe))
-    # A name of its own each time: the same work is not done twice.
+    # A new name each time: the same work is not done twice.
     command = [asked.program, "--data-dir", asked.data, "recycle", *asked.adapters, "--name", f"steps-{name}-{time.time_ns()}", "--recipe", path, *asked.more]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     memory, marks = [], []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws two small worlds, one folder a class: OUT/shapes (circle, star, arrow …) and OUT/textures (stripes, bricks, dots …).
+"""Draws two small worlds, one folder per class: OUT/shapes (circle, star, arrow …) and OUT/textures (stripes, bricks, dots …).
 
 Each picture has random colours, size, place and tilt; shapes are filled or outlined. Picture k of a class depends on --seed, the class and k alone:
 the same Pillow gives the same pixels. Needs Pillow.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes test images of Fashion-MNIST as PNG files into one folder a class, for `lora-recycle evaluate OUT`.
+"""Writes test images of Fashion-MNIST as PNG files into one folder per class, for `lora-recycle evaluate OUT`.
 
 The data comes from Debian's package `dataset-fashion-mnist`; --data names another folder with the same two files.
 Class by class the first N test images are taken, in the order of the file, so that two runs write the same bytes.
@@ -23,7 +23,7 @@ def read_idx(path, dimensions):
     with gzip.open(path) as file:
         content = file.read()
     if content[:4] != bytes([0, 0, 8, dimensions]):
-        sys.exit(f"{path} is no idx file of unsigned bytes with {dimensions} axes")
+        sys.exit(f"{path} is not an idx file of unsigned bytes with {dimensions} axes")
     header = 4 + 4 * dimensions
     return struct.unpack(f">{dimensions}I", content[4:header]), content[header:]
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Draws letters and digits in many typefaces into one folder a class: OUT/base (a-z) and OUT/novel (capitals and digits).
+"""Draws letters and digits in many typefaces into one folder per class: OUT/base (a-z) and OUT/novel (capitals and digits).
 
 Each picture has a random typeface, ink and paper colour, size, place and tilt. Adapters are tuned on classes of `base`;
 `novel` is for testing alone. Letters that look the same in both (capital I, O, S, W, X) are left out of `novel`.
 
-Picture k of a class depends on --seed, the class, k and the list of typefaces alone, so more pictures a class leave the
+Picture k of a class depends on --seed, the class, k and the list of typefaces alone, so more pictures per class leave the
 first ones as they are. The list (one file a family, by family name) stands in OUT/fonts.txt with the SHA-256 of each file and
 Pillow's version: the same fonts and the same Pillow give the same pixels. With --split NAME=CHARACTERS other characters are drawn instead, into OUT/NAME.
 
@@ -52,7 +52,7 @@ def has_small_letters(font):
 
 
 def is_usable(path, characters):
-    """Whether the font draws every character, no two alike, none sprawling, and small letters of their own."""
+    """Whether the font draws every character, no two alike, none sprawling, and distinct small letters."""
     try:
         font = load(path, 48)
         masks = [font.getmask(character) for character in characters + NO_CHARACTER]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes photographs as PNG files into one folder a class: dam, fish, hammer, mammal, measuring-tape, monument, solar-panel, windmill.
+"""Writes photographs as PNG files into one folder per class: dam, fish, hammer, mammal, measuring-tape, monument, solar-panel, windmill.
 
 They come from Debian's package `gcompris-qt-data`, whose files name author and licence of each (free ones all); --data names another folder with the
-same `.rcc` files, such as one that `dpkg-deb -x` has filled. Few pictures, 5 to 28 a class, of things that few would confuse: enough to see whether
+same `.rcc` files, such as one that `dpkg-deb -x` has filled. Few pictures, 5 to 28 per class, of things that few would confuse: enough to see whether
 an adapter harms what the bare model knows. Needs Pillow.
 """
 import argparse

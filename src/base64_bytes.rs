@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for Base64Bytes {
 /// wrong with the base64.
 ///
 /// # Errors
-/// Where there is no text.
+/// Where text is missing.
 pub fn deserialize_text<'de, D: Deserializer<'de>>(
     deserializer: D,
     what: &'static str,

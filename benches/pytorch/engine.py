@@ -3,7 +3,7 @@
     benches/pytorch/run.sh [--sizes vit-s-98,...] [--steps forward,...] [--rounds 7] [--threads 2] [--compile forward,...]
 
 Prints a line of JSON for each step, which `table.py` makes a table of: of every side the median and the fastest milliseconds and its memory by the operating
-system's account. Every step and side has a process of its own. `idle_mib` is the process before the step is made ready (for
+system's account. Every step and side has a separate process. `idle_mib` is the process before the step is made ready (for
 PyTorch and ONNX Runtime: with the library imported), `ready_mib` with weights and input, `peak_mib` the most while the timed
 rounds ran. Weights of the vit sizes are random: the work does not depend on their values. The dinov2 sizes are the embedded
 backbone, which ONNX Runtime reads from a graph that the engine bench exports.

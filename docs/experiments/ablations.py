@@ -4,10 +4,10 @@
     python docs/experiments/ablations.py WORK --seed 0
     python docs/experiments/ablations.py WORK --seed 0 --groups sparsity rank
 
-Every line differs from the first of its group in what it names. That is `base`, the recipe `ours` cut to 300 episodes; where images are made anew for
+Every line differs from the first of its group in what it names. That is `base`, the recipe `ours` cut to 300 episodes; where images are made again for
 every line it is `few`, 200 episodes on the first three adapters; in `around` it is `together` with 600 episodes, and in `stopping` that on 16 adapters. Needs Pillow
 and numpy, and for the line `few-batch-norm` the data of examples/photo_folders.py. Writes WORK/ablations.csv (600 tasks, 5-way, validation and test letters; differences are paired, line
-minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what stands there is not done again.
+minus base) and WORK/ablations-runs.csv (time, memory, held-out synthetic tasks); what is there already is not done again.
 """
 
 import json
@@ -20,7 +20,7 @@ from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, d
 BASE = {**OURS, "episodes": 300}
 AROUND = {**TOGETHER, "episodes": 600}
 FEW, FEW_EPISODES = 3, 200
-# Tasks of further adapters are drawn with a seed of their own.
+# Tasks of further adapters are drawn with a separate seed.
 OTHER_SEED = 1000
 
 # Fields of an inversion recipe over its preset.
@@ -52,7 +52,7 @@ class Line:
     def __init__(self, name, fields=None, images="hard", adapters=None, per_class=None, untuned=False, by_left_out=False):
         self.name, self.fields, self.images = name, fields or {}, images
         self.adapters, self.per_class, self.untuned = adapters, per_class, untuned
-        # Validated on the images of the adapters behind `adapters`.
+        # Validated on the images of the adapters listed under `adapters`.
         self.by_left_out = by_left_out
 
 
@@ -70,11 +70,11 @@ GROUPS = {
     "start": [
         Line("base"),
         Line("from-zero", {"start": "zero", "learning_rate": 1e-3}),
-        Line("factors-first", {"merge_coefficients": {"steps": 60}}),
-        Line("factors-first-own-task-kept", {"merge_coefficients": {"steps": 60, "leave_one_out": False}}),
-        Line("factors-alone", {"merge_coefficients": {"steps": 120}, "episodes": 0}),
+        Line("factors-first", {"merge_coefficients": {"steps": 60}}),  # old spelling
+        Line("factors-first-own-task-kept", {"merge_coefficients": {"steps": 60, "leave_one_out": False}}),  # old spelling
+        Line("factors-alone", {"merge_coefficients": {"steps": 120}, "episodes": 0}),  # old spelling
     ],
-    "start-of-few": [few(), few("factors-first", {"merge_coefficients": {"steps": 60}})],
+    "start-of-few": [few(), few("factors-first", {"merge_coefficients": {"steps": 60}})],  # old spelling
     "augmentation": [
         Line("base"),
         Line("no-augmentation", {"colour": False, "affine": False}),
@@ -172,7 +172,7 @@ def main():
     for group in asked.groups:
         lines = [line for line in GROUPS[group] if line.name not in asked.without]
         if asked.small:
-            # The BatchNorm prior has a script of its own to try.
+            # The BatchNorm prior has a separate script to try.
             lines = [line for index, line in enumerate(lines) if index < 2 or line.images == "batch-norm"]
         if any("against-sum" == line.images for line in lines):
             start = pool[:FEW]

@@ -6,7 +6,7 @@ from glyphs import CHOSEN, MERGES, RANK
 BOUND = "real-together"
 LABELS = {
     BOUND: "upper bound (real pictures)", CHOSEN: "standard (meta-LoRA)", "knots": "knots", "sum": "sum", "ties": "ties", "core": "core-space",
-    "ctm": "compress-then-merge", "tsv": "tsv", "average": "average (exact)", "linear": "linear probe", "bare": "bare backbone", "pixels": "pixels",
+    "ctm": "compress-then-merge", "tsv": "tsv", "average": "average (exact)", "linear": "linear probe", "bare": "bare backbone", "pixels": "pixels",  # old spelling
 }
 COLOURS = {BOUND: "#5b6b7b", CHOSEN: "#c2410c"}
 LEFT, TOP, PANEL, GAP, ROW = 250, 62, 290, 40, 30

@@ -20,7 +20,7 @@ class Gain(NamedTuple):
 # What, in the paper, here, gain. A dagger: measured on three adapters and 200 episodes.
 DEVIATIONS = [
     ("start of meta-training", "`B` = 0", "compressed sum of the changes", Gain("from-zero", -1, ["1"])),
-    ("merge coefficients", "none", "learned before that", Gain("factors-first", 1, ["1"])),
+    ("merge coefficients", "none", "learned before that", Gain("factors-first", 1, ["1"])),  # old spelling
     ("feature vectors in scores", "plain, `σ` = 1", "unit length, `σ` = 5", Gain("plain-features", -1, ["1"])),
     ("rank", "4", "16", Gain("rank-4", -1, ["1"])),
     ("adapted layers", "all", "last six", Gain("last-6", 1, ["1"])),

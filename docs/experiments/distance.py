@@ -3,8 +3,8 @@
 
     python docs/experiments/distance.py WORK
 
-Clothes (Fashion-MNIST, first 100 test pictures a class), small letters, capitals and digits; 600 tasks, 5-way, 1 and 5 shots, 15 queries, tasks of seed 0.
-Writes WORK/distance.csv; what stands there is not measured again. Needs Pillow, fonts and the data of examples/fashion_mnist_folders.py; clothes are left
+Clothes (Fashion-MNIST, first 100 test pictures per class), small letters, capitals and digits; 600 tasks, 5-way, 1 and 5 shots, 15 queries, tasks of seed 0.
+Writes WORK/distance.csv; what is there already is not measured again. Needs Pillow, fonts and the data of examples/fashion_mnist_folders.py; clothes are left
 out where their data is not there.
 """
 

@@ -4,7 +4,7 @@
 
 WORK/glyphs.pt holds two dicts, base and novel: class -> pictures [N, 3, side, side], normalised as ImageNet pictures are.
 WORK/loras.pt holds a list of (classes, [A_q, B_q, A_v, B_v] of each layer, head [classes, width]) of rank-r adapters whose change is 2·B·A.
-OUT/base, OUT/novel become folders of PNGs, a sub-folder a class; OUT/adapters/NNNN PEFT folders without heads.
+OUT/base, OUT/novel become folders of PNGs, one sub-folder per class; OUT/adapters/NNNN PEFT folders without heads.
 --per-class N takes the first N pictures of each class.
 """
 import argparse

@@ -7,7 +7,7 @@
 
 Classes: adapters are tuned on 20 small letters; the other six (c f k p t y) choose the recipe and each merge's scale; capitals and digits (`test` in
 the table), Greek letters (`greek`) and all of these (`signs`) test. Recipes are chosen by the mean of 1 and 5 shots and of all seeds, scales by 1 shot. A seed is that of the whole pipeline: adapters, images, meta-training. WORK/glyphs.csv gets a line for each method, kind of classes and
-number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what stands there is not done again. Differences are
+number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what is there already is not done again. Differences are
 paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt install $(cat docs/experiments/typefaces.txt)`, and no others for the same pictures.
 """
 
@@ -23,27 +23,27 @@ TOGETHER = {**FACTORS_FIRST, "sparsity": 0.5, "layers": "last-6", "learning_rate
 RECIPES = {
     "ours": (OURS, HARD),
     "longer": (LONGER, HARD),
-    "factors-first": (FACTORS_FIRST, HARD),
+    "factors-first": (FACTORS_FIRST, HARD),  # old spelling
     "together": (TOGETHER, HARD),
     "paper": ({"preset": "paper", "episodes": 300}, PLAIN),
 }
 # Of the highest mean on validation letters over seeds and shots; what others are compared with where it is measured.
 CHOSEN = "together"
-# Learn from the tuned letters' own pictures, all of them, for longer and with as many questions a task as 8 synthetic images allow. The best on validation
+# Learn from the pictures of the tuned letters, all of them, for longer and with as many questions per task as 8 synthetic images allow. The best on validation
 # letters is the upper bound.
 BOUNDS = {
     "real": {**OURS, "episodes": 1800, "queries": 5},
-    "real-factors-first": {**FACTORS_FIRST, "episodes": 3600, "queries": 5},
+    "real-factors-first": {**FACTORS_FIRST, "episodes": 3600, "queries": 5},  # old spelling
     "real-together": {**TOGETHER, "episodes": 3600, "queries": 5},
 }
-# Scales to choose among; 1 is what the authors of ties, knots, core and ctm write.
+# Scales to choose among; 1 is what the authors of TIES, KnOTS, Core Space and Compress-then-Merge write.
 MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],
     "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4", "tsv:2"],
     "ties": ["ties:0.7", "ties:1", "ties:1.4"],
     "knots": ["knots:0.7", "knots:1", "knots:1.4", "knots:2", "knots:2.8"],
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
-    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],
+    "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],  # old spelling
 }
 WITHOUT_SCALE = ["bare", "average", "linear", "pixels"]
 RANK = 16
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--ranks", nargs="*", default=[str(RANK), "exact"], choices=[str(RANK), "exact"], help="of merges")
     asked = parser.parse_args()
     if not asked.only and not asked.bounds:
-        parser.error("nothing to measure: name a recipe behind --only or a bound behind --bounds")
+        parser.error("nothing to measure: name a recipe after --only or a bound after --bounds")
     size, seed = (Small if asked.small else Full), asked.seed
     asked.work.mkdir(parents=True, exist_ok=True)
     base, validation, capitals = glyphs(asked.work, size)

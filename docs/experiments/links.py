@@ -62,7 +62,7 @@ def wrong_item(item, path):
     owner = owners.pop() if owners and owners[-1][0].isupper() else None
     own = modules(path)
     if owners != own[: len(owners)]:
-        return f"{'::'.join(owners)} is no module of that file, which is {'::'.join(own)}"
+        return f"{'::'.join(owners)} is not a module of that file, which is {'::'.join(own)}"
     if owner and not re.search(rf"\b(?:struct|enum|trait|type|impl(?:<[^>]*>)?(?:\s+[\w:<>]+\s+for)?)\s+{owner}\b", source):
         return f"there is no {owner} in that file"
     declared = re.search(DECLARED.format(name=name), source)

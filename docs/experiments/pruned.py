@@ -5,7 +5,7 @@
 
 Follows `glyphs.py` on the same WORK: exports its first adapters with their images and gives both to the examples `pruned_inversion` and
 `token_contents` of the core crate, which it builds. Writes WORK/pruned.csv, a line for each adapter, place of pruning and mode, and WORK/tokens.csv, a
-line for each share of patches that is left out, means over the adapters; what stands there is not done again.
+line for each share of patches that is left out, means over the adapters; what is there already is not done again.
 """
 
 import json

@@ -4,7 +4,7 @@
     python docs/experiments/quality.py WORK --seed 0
 
 Follows `ablations.py --groups hardness priors pruning controls` on the same WORK: measures the images that each of its lines was learned from against the real pictures
-of all small letters (`pool quality --real`). Writes WORK/quality.csv, means over the adapters; what stands there is not measured again.
+of all small letters (`pool quality --real`). Writes WORK/quality.csv, means over the adapters; what is there already is not measured again.
 """
 
 import statistics

@@ -181,7 +181,7 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
 
 
 # What the tables call a merge is what the program called it when they were begun.
-NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}
+NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}  # old spelling
 
 
 def name_now(merge):
@@ -203,7 +203,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     merges = [merge for merge in merges if is_missing(name=names[merge], asked_rank=rank or "exact")]
     if not missing and not merges:
         return
-    # What others are compared with is measured anew.
+    # What others are compared with is measured again.
     if against != "adapter":
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:

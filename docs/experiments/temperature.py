@@ -6,7 +6,7 @@
 Features come from `LORA_RECYCLE embed --json`. How hard a person's task is, is not known beforehand: a low temperature suits classes that the
 backbone tells apart, a high one those that it does not. So that temperature of a fixed grid is taken which loses least to the best
 one of each validation set (the first five classes of Fashion-MNIST by name; base letters), in negative log-likelihood, the worse set
-counting. The table then shows it on classes that had no part in the choice. 200 tasks a row, 15 queries a class, seed 0.
+counting. The table then shows it on classes that had no part in the choice. 200 tasks per row, 15 queries per class, seed 0.
 Needs numpy. --small says that everything runs.
 """
 import argparse

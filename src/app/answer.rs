@@ -1,4 +1,4 @@
-//! What is asked of an `App` and what it answers, as it stands in JSON too.
+//! What an `App` is asked and what it answers, also as JSON.
 
 use recycle::classifier::{Classifier, Neighbour, Score};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct SupportClass {
     pub images: Vec<NamedImage>,
 }
 
-/// Why one image of a batch was refused; the rest of the batch goes on.
+/// Why one image of a batch was refused; the rest of the batch is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// Stable machine-readable name.

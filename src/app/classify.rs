@@ -16,7 +16,7 @@ impl App {
     /// in the same batches.
     ///
     /// # Errors
-    /// [`AppError`]; an unusable query or support image is no error but part of the result.
+    /// [`AppError`]; an unusable query or support image is not an error but part of the result.
     pub async fn classify(
         &self,
         classes: Vec<SupportClass>,
@@ -42,7 +42,7 @@ impl App {
     /// Encodes the examples of `classes` and fits a classifier to them, for [`Self::answer`].
     ///
     /// # Errors
-    /// [`AppError`]; an unusable image is no error as long as its class has another.
+    /// [`AppError`]; an unusable image is not an error as long as its class has another.
     pub async fn fit(
         &self,
         classes: Vec<SupportClass>,
@@ -170,7 +170,7 @@ fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
             return bad(format!("class {index} has no label"));
         }
         if !seen.insert(label) {
-            return bad(format!("the label \"{label}\" stands twice"));
+            return bad(format!("the label \"{label}\" appears twice"));
         }
     }
     Ok(())

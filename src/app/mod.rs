@@ -31,7 +31,7 @@ use thiserror::Error;
 /// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or stands twice.
+    /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or appears twice.
     #[error("{0}")]
     BadClasses(String),
     /// None of a class's images could be used.
@@ -44,7 +44,7 @@ pub enum AppError {
     UnknownBackbone(String),
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    #[error("image size {size} px is no multiple of the patch size {patch} px of {backbone}")]
+    #[error("image size {size} px is not a multiple of the patch size {patch} px of {backbone}")]
     ImageSize {
         size: usize,
         patch: usize,
@@ -78,7 +78,7 @@ pub const DEFAULT_SOFTMAX: DistanceSoftmax = DistanceSoftmax {
 pub struct AppOptions {
     /// Name of the embedded backbone, or a Hugging Face folder.
     pub backbone: String,
-    /// Square image size in pixels; `None` takes the backbone's own.
+    /// Square image size in pixels; `None` takes the backbone's.
     pub image_size: Option<usize>,
     pub data_folder: PathBuf,
     /// Threads of one computation; 0 takes one a core.
@@ -104,7 +104,7 @@ pub fn open_backbone(name: &str) -> Result<Backbone, AppError> {
     )))
 }
 
-/// The backbone called `name`, and what answers call it: its registered name where it has one. A path is told to nobody.
+/// The backbone called `name`, and what answers call it: its registered name where it has one. A path is never shown.
 ///
 /// # Errors
 /// [`AppError`] where it is unknown or its folder cannot be read.
@@ -253,7 +253,7 @@ impl App {
     /// Features of `images`, in order.
     ///
     /// # Errors
-    /// [`AppError::Encode`]; an unusable image is no error but part of the result.
+    /// [`AppError::Encode`]; an unusable image is not an error but part of the result.
     pub async fn embed(
         &self,
         images: Vec<NamedImage>,
@@ -274,7 +274,7 @@ impl App {
             .collect())
     }
 
-    /// Runs one small inference through the whole path: the proof behind `/readyz`.
+    /// Runs one small inference through the whole path: what `/readyz` checks.
     ///
     /// # Errors
     /// [`AppError::Encode`] with the reason.

@@ -38,14 +38,14 @@ pub struct PoolQuality {
     /// Share of the images that the adapter recognises.
     pub teacher_accuracy: f64,
     pub teacher_cross_entropy: f64,
-    /// Leave-one-out, of the bare backbone; near 0 the images teach nothing. Null for a single class or image a class.
+    /// Leave-one-out, of the bare backbone; near 0 the images teach nothing. Null for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,
     /// Mean over classes; null where no class has two images.
     pub diversity: Option<f64>,
     pub classes: Vec<ClassDiversity>,
     /// Only where there is a folder of real images to compare with.
     pub real: Option<RealComparison>,
-    /// The other adapters that have synthetic images, most alike first.
+    /// The other adapters that have synthetic images, most similar first.
     pub similar: Vec<SimilarAdapter>,
 }
 

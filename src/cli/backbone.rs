@@ -30,7 +30,7 @@ pub struct Add {
     /// A Hugging Face folder of a ViT, DINOv2 or CLIP vision model
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// What it shall be called
+    /// Its name in the registry
     #[arg(long, value_name = "NAME")]
     name: String,
 }

@@ -69,14 +69,14 @@ fn apply_table(mut command: Command, table: &Table) -> Result<Command, String> {
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             Value::Boolean(flag) => flag.to_string(),
-            _ => return Err(format!("\"{key}\" is not a text, a number, true or false")),
+            _ => return Err(format!("\"{key}\" is not text, a number, true or false")),
         };
         command = command.mut_arg(id, |argument| argument.default_value(text).required(false));
     }
     Ok(command)
 }
 
-/// Whether an option has this key, by its name of today or of an earlier version.
+/// Whether an option has this key, by its current or an earlier name.
 fn is_called(argument: &Arg, key: &str) -> bool {
     let mut old = argument.get_all_aliases().unwrap_or_default().into_iter();
     argument.get_id() == key || old.any(|name| name.replace('-', "_") == key)
@@ -117,9 +117,9 @@ mod tests {
     fn a_key_may_be_the_name_that_an_option_had_in_an_earlier_version() {
         let scale = Arg::new("choose_scales")
             .long("choose-scales")
-            .alias("choose-factors")
+            .alias("choose-factors") // old spelling
             .action(ArgAction::SetTrue);
-        let table: Table = "choose_factors = true".parse().unwrap();
+        let table: Table = "choose_factors = true".parse().unwrap(); // old spelling
         let command = apply_table(Command::new("test").arg(scale), &table).unwrap();
         assert!(command.get_matches_from(["test"]).get_flag("choose_scales"));
     }

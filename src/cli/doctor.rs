@@ -1,4 +1,4 @@
-//! `doctor`: whether this installation works, and what to mend where it does not.
+//! `doctor`: whether this installation works, and what to fix where it does not.
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};

@@ -13,7 +13,7 @@ use store::StoreError;
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The user can mend it: exit 1.
+    /// The user can fix it: exit 1.
     User,
     /// The command line was wrong: exit 2.
     Usage,
@@ -194,7 +194,7 @@ impl From<AppError> for CliError {
                     .iter()
                     .map(|refused| format!("{}: {}", refused.image, refused.error.message))
                     .collect();
-                Self::user(message).hint(format!("mend or replace {}", reasons.join("; ")))
+                Self::user(message).hint(format!("fix or replace {}", reasons.join("; ")))
             }
             AppError::UnknownBackbone(_) => {
                 Self::user(message).hint("`lora-recycle backbone list` shows what there is")

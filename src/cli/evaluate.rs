@@ -12,7 +12,7 @@ use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
 use std::path::PathBuf;
 
-/// What stands after the options.
+/// What follows the options.
 fn after_help() -> String {
     let merges = MethodKind::all().filter_map(MethodKind::merge);
     // A comparison has no density to give them.
@@ -20,7 +20,7 @@ fn after_help() -> String {
     let names: Vec<&str> = merges.map(MergeMethod::name).collect();
     format!(
         "Methods, all on the same tasks:
-  adapter   nearest prototype on features of --adapter; each of several on its own
+  adapter   nearest prototype on features of --adapter; each of several separately
   bare      the same on the backbone without an adapter
   {}
             the same on a merge of --pool; sum:0.33 gives a scale. Without one, sum chooses it on synthetic
@@ -45,7 +45,7 @@ pub struct Evaluate {
     folder: PathBuf,
     #[command(flatten)]
     shape: TaskShape,
-    /// Labelled examples a class; several (1,5) take hardly longer than one, and are reported one after the other
+    /// Labelled examples per class; several (1,5) take little longer than one, and are reported one after the other
     #[arg(
         long,
         env = "LORA_RECYCLE_SHOT",
@@ -70,7 +70,7 @@ pub struct Evaluate {
         value_delimiter = ','
     )]
     methods: Vec<Method>,
-    /// Adapter for the method adapter: name, name:version, name@alias or id; may stand several times
+    /// Adapter for the method adapter: name, name:version, name@alias or id; may be given several times
     #[arg(long, value_name = "REF")]
     adapter: Vec<String>,
     /// Adapters that are merged
@@ -79,19 +79,19 @@ pub struct Evaluate {
     /// Rank of merges [default: what is exact]
     #[arg(long, value_name = "N")]
     merge_rank: Option<usize>,
-    /// Choose the scales of all merges on synthetic tasks, not the sum's alone
-    #[arg(long, alias = "choose-factors")]
+    /// Choose the scales of all merges on synthetic tasks, not only that of the sum
+    #[arg(long, alias = "choose-factors")] // old spelling
     choose_scales: bool,
-    /// Method that differences are taken to [default: bare where it is compared, else the first]
+    /// Method that the others are compared with [default: bare where it is compared, else the first]
     #[arg(long, value_name = "METHOD")]
     against: Option<MethodKind>,
-    /// Say besides what each adapter of --pool adds to the sum of all
+    /// Also say what each adapter of --pool adds to the sum of all
     #[arg(long)]
     leave_one_out: bool,
     /// Most tasks of tune
     #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_tasks)]
     tune_tasks: usize,
-    /// Optimiser steps a task of tune
+    /// Optimiser steps of tune per task
     #[arg(long, value_name = "N", default_value_t = EvaluationRecipe::default().tune_steps)]
     tune_steps: u64,
     /// Learning rate of tune [default: the best on --validation, else 0.001]
@@ -190,7 +190,7 @@ impl Evaluate {
 
 pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     print_line(&format!(
-        "{}-way {}-shot, {} queries a class, {} tasks, seed {}: {} pictures in {} classes",
+        "{}-way {}-shot, {} queries per class, {} tasks, seed {}: {} pictures in {} classes",
         report.shape.way,
         report.shape.shot,
         report.shape.queries,

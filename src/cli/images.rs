@@ -26,7 +26,7 @@ pub fn class_folders(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, CliEr
     if classes.is_empty() {
         return Err(
             CliError::user(format!("{} has no sub-folders", folder.display()))
-                .hint("make one sub-folder a class and put its pictures inside"),
+                .hint("make one sub-folder per class and put its pictures inside"),
         );
     }
     Ok(classes)
@@ -100,7 +100,7 @@ pub fn labelled(
                     continue;
                 }
                 Ok(own) => format!(
-                    "it is {} × {} pixels behind the backbone's preprocessing, unlike the others",
+                    "it is {} × {} pixels after the backbone's preprocessing, unlike the others",
                     own.width, own.height
                 ),
                 Err(error) => error.to_string(),

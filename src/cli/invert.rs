@@ -52,7 +52,7 @@ pub struct Invert {
     /// Note only this share of each image's patches as kept
     #[arg(long, value_name = "SHARE")]
     keep_ratio: Option<f64>,
-    /// Side of the images in pixels (default: the backbone's own)
+    /// Side of the images in pixels (default: the backbone's)
     #[arg(long, value_name = "PIXELS")]
     side: Option<usize>,
     /// Make images that this adapter, such as a merge or an earlier meta-LoRA, does not tell apart, in place of the bare backbone
@@ -104,7 +104,7 @@ impl Invert {
         let mut recipe: InversionRecipe = preset_or_file(&self.recipe)?;
         let names_other_prior = self.token_statistics.is_some() || self.total_variation.is_some();
         let priors = &mut recipe.priors;
-        // The published recipe's own prior would need a file.
+        // The published recipe's prior would need a file.
         if names_other_prior && self.batch_norm.is_none() && self.recipe == "paper" {
             priors.batch_norm = 0.0;
         }
@@ -145,7 +145,7 @@ fn layer_and_ratio(argument: &str) -> Result<(usize, f64), String> {
         let ratio: f64 = ratio.trim().parse().ok()?;
         Some((layer, ratio))
     });
-    parsed.ok_or_else(|| format!("\"{argument}\" is no LAYER:RATIO, such as 4:0.75"))
+    parsed.ok_or_else(|| format!("\"{argument}\" is not a LAYER:RATIO such as 4:0.75"))
 }
 
 #[cfg(test)]

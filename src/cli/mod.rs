@@ -1,5 +1,5 @@
-//! The command line: what it accepts, one file a command, and how errors reach the user.
-//! Knows `App` and the terminal; does no work of its own that the server would do differently.
+//! The command line: what it accepts, one file per command, and how errors reach the user.
+//! Knows `App` and the terminal; does no work that the server would do differently.
 
 mod adapter;
 mod backbone;
@@ -57,7 +57,7 @@ enum Command {
     Serve(serve::Serve),
     /// Classify pictures from labelled examples; each sub-folder of the support folder is a class
     Classify(classify::Classify),
-    /// Print the feature of each picture
+    /// Print the feature vector of each picture
     Embed(embed::Embed),
     /// List, show and add backbones
     #[command(subcommand)]
@@ -86,7 +86,7 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Time the steps that serving and recycling are made of
     Bench(bench::Bench),
-    /// Check this installation and say what to mend
+    /// Check this installation and say what to fix
     Doctor(doctor::Doctor),
 }
 
@@ -136,7 +136,7 @@ fn preset_or_file<R: Recipe>(chosen: &str) -> Result<R, CliError> {
         json!({ "preset": chosen })
     } else {
         serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
-            CliError::user(format!("{chosen} is no recipe: {error}"))
+            CliError::user(format!("{chosen} is not a recipe: {error}"))
                 .hint("a recipe is a JSON object, such as {\"preset\": \"paper\", \"seed\": 1}")
         })?
     };
@@ -152,7 +152,7 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 fn retention(text: &str) -> Result<Retention, String> {
     let words = text.replace('-', "_");
     words.parse().map_err(|_| {
-        format!("\"{text}\" is no retention: keep, after-meta-training or memory-only")
+        format!("\"{text}\" is not a retention: keep, after-meta-training or memory-only")
     })
 }
 
@@ -169,7 +169,7 @@ fn attached(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
         .transpose()
 }
 
-/// The file of token statistics, unless the word for those inside the program stands there.
+/// The file of token statistics, unless it is the word for those inside the program.
 fn attached_statistics(path: Option<&Path>) -> Result<Option<Base64Bytes>, CliError> {
     attached(path.filter(|path| path.as_os_str() != SHIPPED_STATISTICS))
 }

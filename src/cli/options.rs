@@ -27,7 +27,7 @@ pub struct Common {
     /// Name of a backbone, or a folder with a Hugging Face vision transformer
     #[arg(long, global = true, value_name = "NAME|DIR", env = "LORA_RECYCLE_BACKBONE", default_value = EMBEDDED_NAME)]
     pub backbone: String,
-    /// Side of the square image that the backbone sees; more is slower and finer [default: the backbone's own]
+    /// Side of the square image that the backbone sees; more is slower and finer [default: the backbone's]
     #[arg(
         long,
         global = true,
@@ -223,7 +223,7 @@ pub fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// Shows on `bar` what is done, how much of it, and of how much; where stderr is no terminal, a line when a phase begins.
+/// Shows on `bar` what is done, how much of it, and of how much; where stderr is not a terminal, a line when a phase begins.
 pub fn show(bar: &ProgressBar, phase: &str, done: usize, total: usize) -> ControlFlow<()> {
     if bar.message() != phase {
         if bar.is_hidden() {

@@ -27,7 +27,7 @@ pub enum PoolCommand {
     List,
     /// Show one pool
     Show(Which),
-    /// Write all images as one picture, a row a class
+    /// Write all images as one picture, one row per class
     Sheet(Written),
     /// Write the pool's files into a folder
     Export(Written),
@@ -208,7 +208,7 @@ async fn read(store: &Store, record: &PoolRecord) -> Result<(Vec<NamedFile>, Poo
         files.push(NamedFile::new(file.name.clone(), bytes));
     }
     let pool = Pool::from_files(&files).map_err(|error| {
-        CliError::user(error.to_string()).hint("delete the pool and make it anew")
+        CliError::user(error.to_string()).hint("delete the pool and make it again")
     })?;
     Ok((files, pool))
 }
@@ -225,7 +225,7 @@ async fn sheet(common: &Common, written: &Written) -> Result<(), CliError> {
 /// Pixels between two images of a sheet.
 const GAP: usize = 2;
 
-/// A row a class, on white.
+/// One row per class, on white.
 fn contact_sheet(pool: &Pool) -> Levels {
     let side = pool.manifest().image_size;
     let classes = pool.classes().count();

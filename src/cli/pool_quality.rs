@@ -14,18 +14,18 @@ use store::PoolRecord;
 
 #[derive(Debug, Args)]
 pub struct QualityOptions {
-    /// Folder of real pictures, one sub-folder a class, to compare the images with
+    /// Folder of real pictures, one sub-folder per class, to compare the images with
     #[arg(long, value_name = "DIR")]
     real: Option<PathBuf>,
     /// Folder of real pictures of classes that no adapter has seen, to say what each adapter adds to the sum of all
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
     /// Scale of that sum [default: the best on synthetic tasks]
-    #[arg(long, alias = "factor", value_name = "X", requires = "validation")]
+    #[arg(long, alias = "factor", value_name = "X", requires = "validation")] // old spelling
     scale: Option<f64>,
     #[command(flatten)]
     shape: TaskShape,
-    /// Labelled examples a class
+    /// Labelled examples per class
     #[arg(long, env = "LORA_RECYCLE_SHOT", default_value_t = 1)]
     shot: usize,
     /// Number of random tasks on --validation

@@ -26,7 +26,7 @@ pub enum PriorCommand {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Any pictures of many different things will do; some hundred are enough. They are not stored.
+    after_help = "Any pictures of many different things will do; a few hundred are enough. They are not stored.
 
 Examples:
   lora-recycle prior build holiday/ --out statistics.safetensors"
@@ -73,7 +73,7 @@ impl Build {
                 "{} has no usable pictures",
                 self.folder.display()
             ))
-            .hint("name a folder with some hundred photographs"));
+            .hint("name a folder with a few hundred photographs"));
         }
         let bytes = statistics
             .finish(&backbone.digest)
@@ -156,7 +156,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     use std::io::Write;
     let failed = |error: &dyn std::fmt::Display| {
         CliError::user(format!("{} cannot be written: {error}", path.display()))
-            .hint("choose another --out, or make room")
+            .hint("choose another --out, or free some space")
     };
     let folder = path
         .parent()

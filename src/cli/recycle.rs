@@ -44,10 +44,10 @@ pub struct Recycle {
     /// Name of the meta-LoRA in the registry
     #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
     name: Option<Name>,
-    /// Of meta-training: standard, paper, or a JSON file with a recipe's fields
+    /// Recipe of meta-training: standard, paper, or a JSON file with a recipe's fields
     #[arg(long, value_name = "RECIPE", default_value = MetaTrainRecipe::PRESETS[0].name)]
     recipe: String,
-    /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
+    /// Recipe of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
     inversion: Option<String>,
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
@@ -56,7 +56,7 @@ pub struct Recycle {
     /// Layers that are adapted: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
+    /// Share of each image's patches that are left out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
     #[arg(long, value_name = "SHARE", value_parser = sparsity)]
     sparsity: Option<Sparsity>,
     /// Classes of a task (default: 5)
@@ -71,11 +71,11 @@ pub struct Recycle {
     /// zero, or merge: from the sum of the adapters' changes
     #[arg(long, value_name = "START")]
     start: Option<String>,
-    /// What that sum is multiplied with
-    #[arg(long, alias = "factor", value_name = "SCALE")]
+    /// Scale of that sum
+    #[arg(long, alias = "factor", value_name = "SCALE")] // old spelling
     scale: Option<f64>,
-    /// First learn a merge coefficient for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
-    #[arg(long, alias = "learn-factors", value_name = "STEPS")]
+    /// First learn a merge coefficient for each adapter and layer of that sum, in this many steps; 0 for none (default: 60, in paper 0)
+    #[arg(long, alias = "learn-factors", value_name = "STEPS")] // old spelling
     merge_coefficients: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
@@ -113,11 +113,11 @@ pub struct Recycle {
     /// Control: learn from the pictures in this folder, one sub-folder for each class of the adapters, in place of synthetic images
     #[arg(long, value_name = "DIR")]
     real: Option<PathBuf>,
-    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class, to choose the best state on; not those of
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder per class, to choose the best state on; not those of
     /// --evaluate (default: held-out synthetic images)
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
-    /// Folder of pictures of classes that no adapter has seen, one sub-folder a class: compares the meta-LoRA with the bare backbone
+    /// Folder of pictures of classes that no adapter has seen, one sub-folder per class: compares the meta-LoRA with the bare backbone
     /// and merges of the same adapters on it
     #[arg(long, value_name = "DIR")]
     evaluate: Option<PathBuf>,
@@ -322,7 +322,7 @@ fn shots(text: &str) -> Result<Shots, String> {
             .zip(number(most))
             .map(|(fewest, most)| Shots::Between([fewest, most])),
     };
-    read.ok_or_else(|| format!("\"{text}\" is no number and no range such as 1-5"))
+    read.ok_or_else(|| format!("\"{text}\" is neither a number nor a range such as 1-5"))
 }
 
 /// A share, or the word `stored`.
@@ -331,14 +331,14 @@ fn sparsity(text: &str) -> Result<Sparsity, String> {
         Ok(share) => Ok(Sparsity::Share(share)),
         Err(_) if text == "stored" => Ok(Sparsity::STORED),
         Err(_) => Err(format!(
-            "\"{text}\" is no share such as 0.5, and not the word stored"
+            "\"{text}\" is neither a share such as 0.5 nor the word stored"
         )),
     }
 }
 
 fn recipe_file(path: &Path) -> Result<RecipeFile, CliError> {
     serde_json::from_slice(&read_file(path)?).map_err(|error| {
-        CliError::user(format!("{} is no recipe file: {error}", path.display()))
+        CliError::user(format!("{} is not a recipe file: {error}", path.display()))
             .hint("`recycle … --save-recipe FILE` writes one")
     })
 }
@@ -369,7 +369,7 @@ fn print_estimate(estimate: &RecycleEstimate) -> Result<(), CliError> {
         minutes(estimate.evaluation_seconds)
     ))?;
     print_line(&format!(
-        "memory\t{} besides what the program holds",
+        "memory\t{} in addition to what the program holds",
         estimate
             .memory_bytes
             .map_or_else(|| "not known here".to_owned(), mebibytes)
@@ -383,7 +383,7 @@ mod tests {
     use recycle::meta_train::{Shots, Sparsity};
     use std::fmt::Display;
 
-    /// What help says of a field of the recipes.
+    /// What help says about a field of the recipes.
     fn defaults<T: Display + PartialEq>(of: impl Fn(&MetaTrainRecipe) -> T) -> String {
         let [standard, paper] = MetaTrainRecipe::PRESETS.map(|preset| of(&(preset.recipe)()));
         match standard == paper {

@@ -31,7 +31,7 @@ pub struct Tune {
     /// Only these classes
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     classes: Vec<String>,
-    /// Tune that many adapters, each on a random choice of classes
+    /// Tune this many adapters, each on a random choice of classes
     #[arg(long, value_name = "E")]
     episodes: Option<usize>,
     /// Classes of each of these choices (default: 5)
@@ -55,13 +55,13 @@ pub struct Tune {
     /// Layers that are adapted: all, last-6, or numbers such as 0,1,2 (default: all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Of the LoRA matrices (default: 0.001)
+    /// Learning rate of the LoRA matrices (default: 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Of the head (default: 0.01)
+    /// Learning rate of the head (default: 0.01)
     #[arg(long, value_name = "RATE")]
     head_learning_rate: Option<f64>,
-    /// Share of each class that is kept apart to measure the adapter on (default: 0.2)
+    /// Share of each class that is held out to measure the adapter on (default: 0.2)
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
     /// Stop once the held-out pictures are recognised no better, and keep the best state

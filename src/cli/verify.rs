@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors, and sub-folders with adapters, each with or without reference values of its own; or a ResNet in torchvision's names. Values without gradients come from the encoder that serves (--encoder), the others from the built-in engine. Exit status 1 means that a tensor is past its tolerance.
+    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors, and sub-folders with adapters, each with or without reference values; or a ResNet in torchvision's names. Values without gradients come from the encoder that serves (--encoder), the others from the built-in engine. Exit status 1 means that a tensor is past its tolerance.
 
 Examples:
   lora-recycle verify tests/golden/vit-tiny

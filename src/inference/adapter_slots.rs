@@ -14,7 +14,7 @@ pub const MOST_SLOTS: usize = 32;
 /// Ranks are padded to a multiple of this, so that graphs see few different shapes.
 const RANK_STEP: usize = 4;
 
-/// The linear maps that a graph takes low-rank pairs for. Few combinations: each is a session of its own, with its own weights.
+/// The linear maps that a graph takes low-rank pairs for. Few combinations: each is a session with its own weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum AdaptedMaps {
     /// None: the bare backbone.
@@ -98,7 +98,7 @@ pub struct AdapterSlots {
 }
 
 impl AdapterSlots {
-    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they stand. `rows` name
+    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they are. `rows` name
     /// at most [`MOST_SLOTS`] adapters.
     pub fn assign(&mut self, rows: &[EncodeRow], config: &BackboneConfig) -> Vec<i64> {
         self.uses += 1;
@@ -154,7 +154,7 @@ impl AdapterSlots {
     }
 
     fn place(&self, adapter: &Arc<Adapter>) -> Option<usize> {
-        // The table holds the adapter, so that its address is no other's.
+        // The table holds the adapter, so that no other has its address.
         self.slots
             .iter()
             .position(|slot| Arc::ptr_eq(&slot.adapter, adapter))

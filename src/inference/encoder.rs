@@ -50,14 +50,14 @@ pub struct Outputs {
     pub last_hidden_state: bool,
 }
 
-/// What an encoder says of one image.
+/// What an encoder returns for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     /// `[feature_width]`
     pub feature: Vec<f32>,
     /// Attention of the class token over the patches in the last layer, mean over heads, row by row: `[grid²]`.
     pub cls_attention: Vec<f32>,
-    /// `[1 + grid², width]`: behind the final LayerNorm, for CLIP before it. Only where asked for.
+    /// `[1 + grid², width]`: after the final LayerNorm, for CLIP before it. Only where asked for.
     pub last_hidden_state: Option<Tensor>,
 }
 
@@ -121,11 +121,11 @@ pub enum EncodeError {
     Engine(String),
 }
 
-/// Turns a batch of pixels into features. Runs on a thread of its own, one batch at a time.
+/// Turns a batch of pixels into features. Runs on a separate thread, one batch at a time.
 pub trait Encoder: Send {
     fn info(&self) -> EncoderInfo;
 
-    /// Encodes `rows`, which all have the same image size; the answer has one entry a row, in order.
+    /// Encodes `rows`, which all have the same image size; the answer has one entry per row, in order.
     ///
     /// # Errors
     /// [`EncodeError::BadInput`] names the operation and the shapes; nothing has been computed then.

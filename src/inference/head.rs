@@ -1,10 +1,10 @@
-//! The classification head that an adapter was tuned with, on what an encoder says of an image.
+//! The classification head that an adapter was tuned with, applied to what an encoder returns for an image.
 
 use super::encoder::Encoded;
 use model::adapter::{Head, HeadInput};
 use model::backbone::Architecture;
 
-/// `weight·x + bias`, one logit a class; `None` where `encoded` lacks what the head reads: [`HeadInput::Cls`] and
+/// `weight·x + bias`, one logit per class; `None` where `encoded` lacks what the head reads: [`HeadInput::Cls`] and
 /// [`HeadInput::ClsMean`] need the last hidden state, which CLIP gives before its final LayerNorm only.
 pub fn head_logits(head: &Head, encoded: &Encoded, architecture: Architecture) -> Option<Vec<f32>> {
     let input = match head.input {

@@ -1,4 +1,4 @@
-//! The encoder on the project's own engine: needs no shared library, and takes an adapter for each row.
+//! The encoder on the project's engine: needs no shared library, and takes an adapter for each row.
 
 use super::encoder::{
     EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,

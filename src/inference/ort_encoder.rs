@@ -38,11 +38,11 @@ pub struct OrtOptions {
     /// Threads of one computation; 0 takes one a core.
     pub threads: usize,
     pub device: Device,
-    /// Folder for exported graphs; without one they are made anew in memory.
+    /// Folder for exported graphs; without one they are made again in memory.
     pub cache_folder: Option<PathBuf>,
 }
 
-/// Runs a backbone through ONNX Runtime, one session an image size and set of adapted linear maps.
+/// Runs a backbone through ONNX Runtime, one session per image size and set of adapted linear maps.
 pub struct OrtEncoder {
     environment: Environment,
     backbone: Arc<Backbone>,
@@ -53,7 +53,7 @@ pub struct OrtEncoder {
 }
 
 impl OrtEncoder {
-    /// Opens the backbone and prepares the session for its own image size.
+    /// Opens the backbone and prepares the session for the backbone's image size.
     ///
     /// # Errors
     /// [`EncodeError::Engine`] where the library, the device or the graph cannot be used.
@@ -111,7 +111,7 @@ impl OrtEncoder {
             match self.session_from(&bytes) {
                 Ok(session) => return Ok(session),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a cached graph is unusable and is made anew");
+                    tracing::warn!(path = %path.display(), %error, "a cached graph is unusable and is made again");
                 }
             }
         }

@@ -31,7 +31,7 @@ pub enum OrtLibraryError {
 
 /// Loads the library and starts its environment; later calls get the same one.
 ///
-/// Looked for in this order: `ORT_DYLIB_PATH`, a folder `.onnxruntime` beside the executable, the current folder or one of their
+/// Searched in this order: `ORT_DYLIB_PATH`, a folder `.onnxruntime` beside the executable, the current folder or one of their
 /// parents, the system's loader.
 ///
 /// # Errors

@@ -215,7 +215,7 @@ fn answer(encoder: &mut dyn Encoder, batch: Vec<Work>, waiting: &AtomicUsize) {
     }
 }
 
-/// Encodes, turning a panic into an error so that the thread lives on.
+/// Encodes, turning a panic into an error so that the thread goes on.
 fn guarded(
     encoder: &mut dyn Encoder,
     rows: &[EncodeRow],

@@ -1,5 +1,5 @@
 //! What a running job has in its hands: progress, log, checkpoints, previews, and whether it must end. Its methods block and are
-//! for the job's own thread.
+//! for the job's thread.
 
 use super::previews::Previews;
 use super::progress::Reporter;
@@ -26,7 +26,7 @@ impl RunControl {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// The run must end, the job goes on later.
+    /// The run must end, the job resumes later.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -115,7 +115,7 @@ impl JobContext {
         }
     }
 
-    /// Tells where the work stands. Call it after every step: reports that come fast are thinned out here.
+    /// Reports progress. Call it after every step: frequent reports are thinned out here.
     ///
     /// # Errors
     /// [`JobError`] of the store.
@@ -164,7 +164,7 @@ impl JobContext {
         locked(&self.last_checkpoint).elapsed() >= self.checkpoint_every
     }
 
-    /// From here on no checkpoint is written: an interrupted run begins anew.
+    /// From here on no checkpoint is written: an interrupted run starts from the beginning.
     pub fn keep_off_the_disk(&self) {
         self.off_the_disk.store(true, Ordering::Relaxed);
     }
@@ -187,7 +187,7 @@ impl JobContext {
     /// `steps` from [`Self::load_checkpoint`] where there is one.
     ///
     /// # Errors
-    /// [`JobError::Interrupted`], with a checkpoint where the job goes on later; what a step says; [`JobError`] of the store.
+    /// [`JobError::Interrupted`], with a checkpoint where the job resumes later; what a step says; [`JobError`] of the store.
     pub fn drive<S: Steps>(&self, steps: &mut S) -> Result<(), JobError>
     where
         JobError: From<S::Error>,

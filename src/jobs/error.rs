@@ -8,7 +8,7 @@ use thiserror::Error;
 
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum JobError {
-    /// Somebody has to mend something first: the job fails at once.
+    /// Somebody has to fix something first: the job fails at once.
     #[error("{}", .0.message)]
     Abort(JobFault),
     /// Passes by itself: tried again after this time, while attempts are left.
@@ -23,7 +23,7 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// Somebody has to mend something first.
+    /// Somebody has to fix something first.
     pub fn abort(code: &str, message: impl Into<String>) -> Self {
         Self::Abort(fault(code, message.into()))
     }

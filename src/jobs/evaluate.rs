@@ -54,7 +54,7 @@ impl From<&AdapterRecord> for Compared {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateRequest {
-    /// Adapters that the method `adapter` stands for, each on its own: name, name:version, name@alias or id.
+    /// Adapters that the method `adapter` stands for, each separately: name, name:version, name@alias or id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
     /// Adapters whose merges are compared.

@@ -24,7 +24,7 @@ pub(super) struct Pictures {
 /// Prepares `images` for the backbone as an input of this `role`; `check` is given the number of usable pictures of each class.
 ///
 /// # Errors
-/// [`RequestError`]; those of `check` are told of `parameter`.
+/// [`RequestError`]; those of `check` name `parameter`.
 pub(super) async fn pictures<E: ToString>(
     images: impl FnOnce() -> Result<Vec<LabelledImage>, RequestError> + Send + 'static,
     (role, parameter): (&'static str, &'static str),
@@ -105,9 +105,9 @@ impl EvaluationProgress for JobProgress<'_> {
     }
 }
 
-/// What the log says of a comparison that does not begin anew.
+/// What the log says about a comparison that does not start from the beginning.
 pub(super) fn resuming_after(finished: &[MethodRun]) -> String {
-    format!("going on behind the {} finished methods", finished.len())
+    format!("resuming after the {} finished methods", finished.len())
 }
 
 /// Compares on this job's thread, with the engine at the job's priority. `finished` is given each time all lines of the report that are

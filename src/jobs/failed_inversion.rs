@@ -1,4 +1,4 @@
-//! Inversions that ended with images which do not show what the adapter has learned: said of the job, of the pool, and before anything
+//! Inversions that ended with images which do not show what the adapter has learned: said on the job, on the pool, and before anything
 //! learns from them.
 
 use super::pool::PoolSummary;
@@ -30,7 +30,7 @@ impl FailedInversion {
         })
     }
 
-    /// What is said of the job and of the pool.
+    /// What the job and the pool say about it.
     pub fn fault(&self) -> JobFault {
         JobFault {
             code: CODE.to_owned(),

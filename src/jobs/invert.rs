@@ -74,7 +74,7 @@ pub struct InvertRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub token_statistics: Option<Base64Bytes>,
-    /// A zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic images, as a control.
+    /// A zip of real pictures of the classes of the adapters, one folder per class, that stand in for synthetic images, as a control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub real: Option<Base64Bytes>,
@@ -105,7 +105,7 @@ pub struct InvertResult {
     /// Share of the images that the adapter takes for their class.
     pub teacher_accuracy: Option<f64>,
     pub teacher_cross_entropy: Option<f64>,
-    /// Near 0 means that the images teach nothing; null for a single class or a single image a class.
+    /// Near 0 means that the images teach nothing; null for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,
     /// Why the images did not come out, where they did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -318,7 +318,7 @@ impl Invert {
         let mut inversion = match context.load_checkpoint()? {
             _ if images.is_some() => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
             Some(state) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 Inversion::resume(&backbone, adapter, data()?, recipe, options, &state)?
             }
             None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,

@@ -121,7 +121,7 @@ fn run<J: Job>(job: &JobRecord, context: &JobContext) -> Result<Value, JobError>
             "recipe_unreadable",
             format!("the recipe of this job cannot be read: {error}"),
         )
-        .hint("it was made by another version of the program; submit it anew")
+        .hint("it was made by another version of the program; submit it again")
     })?;
     let outcome = recipe.run(context)?;
     serde_json::to_value(outcome)

@@ -13,7 +13,7 @@ pub const ARCHIVE_LIMITS: FileLimits = FileLimits {
     largest_ratio: 200,
 };
 
-/// The pictures in `zip` by class; where all folders lie in one outer folder, that one is passed over. Pictures may lie at any
+/// The pictures in `zip` by class; where all folders are in one outer folder, that one is skipped. Pictures may be at any
 /// depth below their class.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn labelled_images(
     for NamedFile { path, bytes } in files {
         let Some((class, file_name)) = path.split_once('/') else {
             return Err(invalid(format!(
-                "\"{path}\" lies in no folder; make one folder a class and put its pictures inside"
+                "\"{path}\" is in no folder; make one folder per class and put its pictures inside"
             )));
         };
         images.push(LabelledImage {
@@ -64,7 +64,7 @@ pub async fn all_pictures(
         .map_err(|error| RequestError::Registry(error.into()))?
 }
 
-/// Takes away the folder that all class folders lie in, as zips of one folder have it.
+/// Removes the folder that holds all class folders, as zips of one folder have it.
 fn strip_outer_folder(files: &mut [NamedFile]) {
     let Some((outer, _)) = files.first().and_then(|file| file.path.split_once('/')) else {
         return;
@@ -132,7 +132,7 @@ mod tests {
         for (paths, words) in [
             (
                 &["cat/1.png", "stray.png"][..],
-                "\"stray.png\" lies in no folder",
+                "\"stray.png\" is in no folder",
             ),
             (&["cat/../../x.png"], "leads out"),
             (&["/etc/passwd"], "leads out"),

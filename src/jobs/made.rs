@@ -5,7 +5,7 @@ use serde::Deserialize;
 use store::{AdapterFilter, AdapterRecord, Name};
 use uuid::Uuid;
 
-/// What the lineage of such an adapter says of its job.
+/// What the lineage of such an adapter says about its job.
 #[derive(Deserialize)]
 struct MadeBy {
     job: Uuid,

@@ -1,4 +1,4 @@
-//! Work that runs in the background: kinds of jobs, the queue's runner, checkpoints, progress. One file a kind of job.
+//! Work that runs in the background: kinds of jobs, the queue's runner, checkpoints, progress. One file per kind of job.
 //! Knows the store, the registry and `recycle`'s contract of long computations; knows no HTTP and no terminal.
 
 mod context;
@@ -86,7 +86,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
         services: &Services,
     ) -> impl Future<Output = Result<Vec<Planned<Self>>, RequestError>> + Send;
 
-    /// Does the work on a thread of its own and gives what was made. [`JobContext::drive`] is the loop to use.
+    /// Does the work on a separate thread and gives what was made. [`JobContext::drive`] is the loop to use.
     ///
     /// # Errors
     /// [`JobError`]; its variant decides whether the job is tried again.

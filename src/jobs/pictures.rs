@@ -62,7 +62,7 @@ pub(crate) fn prepare(
                 continue;
             }
             (Ok(decoded), _) => format!(
-                "it is {} × {} pixels behind the backbone's preprocessing, not square",
+                "it is {} × {} pixels after the backbone's preprocessing, not square",
                 decoded.width, decoded.height
             ),
             (Err(error), _) => error.to_string(),

@@ -7,10 +7,10 @@ use store::Progress;
 
 /// Reports that come faster are left out, but for the first and the last of a phase.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
-/// The rate is that of the last so many told reports.
+/// The rate is that of this many of the last reports shown.
 const MARKS: usize = 20;
 
-/// Decides what is told of the reports of one run.
+/// Decides which reports of one run are shown.
 #[derive(Debug)]
 pub(super) struct Reporter {
     interval: Duration,
@@ -114,7 +114,7 @@ mod tests {
         let mut reporter = Reporter::default();
         let start = Instant::now();
         let mut due = Vec::new();
-        // 100 steps a second; the second phase ends before its total.
+        // 100 steps per second; the second phase ends before its total.
         for step in 1..=300 {
             let now = start + Duration::from_millis(10 * step);
             due.extend(reporter.take(&report("first", step, 300), now));

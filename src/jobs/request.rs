@@ -1,4 +1,4 @@
-//! What somebody asks for before it is a job, whether over HTTP or on the command line: one type a kind, in its own file; here is what
+//! What somebody asks for before it is a job, whether over HTTP or on the command line: one type per kind, in its own file; here is what
 //! they share.
 
 use super::Services;
@@ -72,7 +72,10 @@ impl RequestParts {
                 pictures,
                 files,
             }),
-            Ok(_) => Err(RequestError::invalid("body", "the request is no object")),
+            Ok(_) => Err(RequestError::invalid(
+                "body",
+                "the request is not an object",
+            )),
             Err(error) => Err(RequestError::invalid("body", error.to_string())),
         }
     }
@@ -132,7 +135,7 @@ pub fn sort_by_class(pictures: &mut [LabelledImage]) {
     pictures.sort_by(|a, b| a.class.cmp(&b.class));
 }
 
-/// Labelled pictures in JSON: a list with one entry a class. File names do not come along.
+/// Labelled pictures in JSON: a list with one entry per class. File names do not come along.
 pub mod by_class {
     use super::{Base64Bytes, ClassPictures, LabelledImage, class_label, sort_by_class};
     use super::{Deserialize, Deserializer, Serialize, Serializer};
@@ -203,7 +206,7 @@ impl RequestError {
         }
     }
 
-    /// The same said of another parameter.
+    /// The same about another parameter.
     pub fn told_of(self, parameter: &str) -> Self {
         match self {
             Self::Invalid { detail, .. } => Self::invalid(parameter, detail),

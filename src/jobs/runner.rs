@@ -287,7 +287,7 @@ impl Jobs {
         }
     }
 
-    /// Runs `job` on a thread of its own. `None`: the lease was lost, and what came out of the run does not count.
+    /// Runs `job` on a separate thread. `None`: the lease was lost, and what came out of the run does not count.
     async fn compute(
         &self,
         job: JobRecord,
@@ -413,7 +413,7 @@ fn pause_after(error: &StoreError) -> Duration {
     PAUSE_AFTER_FAULT
 }
 
-/// Runs the job inside a pool of its own, so that what it spreads over threads stays on those of low priority.
+/// Runs the job inside a separate thread pool, so that what it spreads over threads stays on those of low priority.
 fn run_in_pool(kinds: &Kinds, job: &JobRecord, context: &JobContext) -> Result<Value, JobError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(context.threads)

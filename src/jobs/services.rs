@@ -58,8 +58,8 @@ impl Services {
         }
     }
 
-    /// An [`App`] of its own for whoever computes in the background: its engine's threads inherit the priority of the calling one,
-    /// and no request waits behind it.
+    /// A separate [`App`] for whoever computes in the background: its engine's threads inherit the priority of the calling one,
+    /// and no request waits for it.
     ///
     /// # Errors
     /// [`AppError`] where the backbone is unknown or the engine cannot start.

@@ -49,7 +49,7 @@ pub struct TuneRequest {
     /// Labels of the classes to take; left out, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<String>>,
-    /// Tune that many adapters, each on a random choice of classes; left out, one on all classes.
+    /// Tune this many adapters, each on a random choice of classes; left out, one on all classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000)]
     pub episodes: Option<usize>,
@@ -123,7 +123,7 @@ pub struct TuneResult {
     pub held_out_pictures: Option<usize>,
 }
 
-/// What the lineage of the adapter says of its tuning, as far as the result repeats it.
+/// What the lineage of the adapter says about its tuning, as far as the result repeats it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Tuned {
@@ -184,7 +184,7 @@ impl Job for Tune {
         if name.as_str() == BARE {
             return Err(RequestError::invalid(
                 "name",
-                format!("\"{BARE}\" stands for no adapter; choose another name"),
+                format!("\"{BARE}\" means no adapter; choose another name"),
             ));
         }
         let pictures = all_pictures(pictures, archive).await?;
@@ -241,7 +241,7 @@ impl Job for Tune {
         };
         let mut tuning = match context.load_checkpoint()? {
             Some(state) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 Tuning::resume(&backbone, images, self.recipe.clone(), options, &state)?
             }
             None => Tuning::new(&backbone, images, self.recipe.clone(), options)?,
@@ -274,7 +274,7 @@ fn cuts(
     if !(1..=MOST_EPISODES).contains(&episodes) {
         return Err(RequestError::invalid(
             "episodes",
-            format!("episodes is {episodes}; it must lie from 1 to {MOST_EPISODES}"),
+            format!("episodes is {episodes}; it must be from 1 to {MOST_EPISODES}"),
         ));
     }
     let choices = images

@@ -9,7 +9,7 @@ pub(super) struct AdapterFolder {
     pub name: String,
     pub path: PathBuf,
     pub adapter: Arc<Adapter>,
-    /// `reference.safetensors` beside it; without one the folder's own has its values.
+    /// `reference.safetensors` beside it; without one the folder's reference has its values.
     pub own_reference: Option<Vec<u8>>,
 }
 

@@ -93,7 +93,7 @@ impl<'a> ReferenceChecks<'a> {
         }
     }
 
-    /// Compares `computed` of `shape` with the tensor `name`, if the file has it; `label` stands before its name.
+    /// Compares `computed` of `shape` with the tensor `name`, if the file has it; `label` goes before its name.
     pub fn compare(
         &mut self,
         label: &str,
@@ -173,7 +173,7 @@ impl<'a> ReferenceChecks<'a> {
         });
     }
 
-    /// A tensor as it stands in the file.
+    /// A tensor as it is in the file.
     pub fn read(&self, name: &str) -> Result<Tensor, VerifyError> {
         self.file.read(name).map_err(|source| self.unusable(source))
     }

@@ -99,7 +99,7 @@ fn verify_backbone(
     Ok(())
 }
 
-/// The adapter's head, or the one that stands in the reference because the adapter's files have no place for it.
+/// The adapter's head, or the one in the reference because the adapter's files have no place for it.
 fn head_of(
     checks: &mut ReferenceChecks<'_>,
     of: &AdapterFolder,

@@ -1,4 +1,4 @@
-//! The published code's inversion steps (`inversion.…`) through the product's own inversion, with the start and the random
+//! The published code's inversion steps (`inversion.…`) through the product's inversion, with the start and the random
 //! changes that the reference names.
 
 use super::VerifyError;
@@ -22,7 +22,7 @@ const CHANGES: &str = "inversion.augment_dy_dx_flip";
 impl Published<'_> {
     /// Loss and pixels of each step of the reference.
     ///
-    /// Adam divides a gradient by its own size: where that is within the gradient's tolerance of zero, size and sign of the step
+    /// Adam divides a gradient by its size: where that is within the gradient's tolerance of zero, size and sign of the step
     /// are as unsure as the gradient. Such pixels are not compared, and take the reference's value for the steps that follow: one
     /// that is off by a part of a step would move the gradients of all others of its image.
     pub(super) fn inversion(

@@ -74,7 +74,7 @@ pub enum VerifyError {
     ResNet { path: PathBuf, source: ResNetError },
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// A sub-folder is no adapter for this backbone.
+    /// A sub-folder is not an adapter for this backbone.
     #[error("{path}: {reasons}", path = path.display())]
     Adapter { path: PathBuf, reasons: String },
     #[error("{adapter}: its head reads what this backbone does not give")]

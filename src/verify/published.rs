@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 /// What the values were computed with.
 pub(super) struct Published<'a> {
     pub of: &'a AdapterFolder,
-    /// Of the folder's own reference, as `labels` are.
+    /// Of the folder's reference, as `labels` are.
     pub pixels: &'a Tensor,
     pub labels: &'a [usize],
     pub head: &'a Head,
@@ -142,7 +142,7 @@ impl Published<'_> {
 fn sparse_tokens(checks: &mut ReferenceChecks<'_>) -> Result<Option<Vec<u32>>, VerifyError> {
     const NAME: &str = "sparse.tokens";
     if !checks.has(NAME) {
-        return Err(checks.wrong(format!("sparse.… stands there without {NAME}")));
+        return Err(checks.wrong(format!("sparse.… is there without {NAME}")));
     }
     let tokens = checks.input_integers(NAME)?;
     let tokens: Result<Vec<u32>, _> = tokens.iter().map(|&token| u32::try_from(token)).collect();

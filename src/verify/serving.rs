@@ -47,7 +47,7 @@ pub(super) fn bare(
     Ok(())
 }
 
-/// An adapter whose values stand in the folder's own reference: `adapter_…` and `episode_…`.
+/// An adapter whose values are in the folder's reference: `adapter_…` and `episode_…`.
 pub(super) fn adapted(
     checks: &mut ReferenceChecks<'_>,
     encoder: &mut dyn Encoder,
@@ -128,7 +128,7 @@ pub(super) fn compare_head(
     Ok(())
 }
 
-/// Compares one vector a row, joined.
+/// Compares one vector per row, joined.
 fn compare_rows<'r, R>(
     checks: &mut ReferenceChecks<'_>,
     label: &str,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Answers of the interface need nothing from a browser; pages and the documentation set a policy of their own.
+/// Answers of the interface need nothing from a browser; pages and the documentation set their own policy.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 const LONGEST_REQUEST_ID: usize = 64;

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-/// What a client is told of an [`super::ApiError`].
+/// What a client is told about an [`super::ApiError`].
 pub(super) struct Explanation {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,

@@ -1,5 +1,5 @@
 //! Requests that a browser was tricked into: names that were rebound to this machine, and other sites that post here.
-//! Clients that are no browsers send no `Origin` and pass.
+//! Clients that are not browsers send no `Origin` and pass.
 
 use super::problem::ApiError;
 use axum::extract::{Request, State};

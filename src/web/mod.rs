@@ -1,5 +1,5 @@
 //! HTTP: the REST interface, the page, health, the OpenAPI document, and the rules that hold for every request.
-//! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. All routes stand in one table, `routes.rs`.
+//! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. All routes are in one table, `routes.rs`.
 
 pub mod api;
 mod envelope;

@@ -50,7 +50,7 @@ pub fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
-/// Gives a name to each object that stands inside of a variant of an enum, as `Start` and `merge` become `StartMerge`: generators of
+/// Gives a name to each object inside a variant of an enum, as `Start` and `merge` become `StartMerge`: generators of
 /// clients make types of objects with names.
 pub fn name_inner_objects(document: &mut utoipa::openapi::OpenApi) {
     let Some(components) = &mut document.components else {

@@ -156,7 +156,7 @@ impl ApiError {
                 "a browser sent this request on behalf of another site",
             )
             .parameter("Origin")
-            .hint("send it from the server's own page or from a program that is no browser"),
+            .hint("send it from the server's page or from a program that is not a browser"),
             Self::Malformed { format, detail } => Explanation::new(
                 StatusCode::BAD_REQUEST,
                 "malformed_body",

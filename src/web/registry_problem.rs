@@ -1,4 +1,4 @@
-//! What a client is told of an error of the registry.
+//! What a client is told about an error of the registry.
 
 use super::explanation::Explanation;
 use crate::app::registry::RegistryError;
@@ -75,7 +75,7 @@ pub(super) fn explain(error: &RegistryError) -> Explanation {
     }
 }
 
-/// What is logged and never sent, for the errors that are the server's own.
+/// What is logged and never sent, for errors inside the server.
 pub(super) fn cause(error: &RegistryError) -> Option<String> {
     let is_own = explain(error).status().is_server_error();
     is_own.then(|| error.to_string())
@@ -131,7 +131,7 @@ fn explain_store(error: &StoreError) -> Explanation {
                 .hint("GET /api/v1/jobs/{id} shows it")
         }
         StoreError::JobInputsGone(_) => conflict("job_inputs_gone", "The job's pictures are gone")
-            .hint("ask for the job anew, with its pictures"),
+            .hint("ask for the job again, with its pictures"),
         StoreError::JobReplaced(_) => conflict("job_replaced", "Another job does the same work"),
         StoreError::JobBlocked { .. } => conflict("job_blocked", "The job waits for a lost one")
             .hint("try the job that it waits for again first"),

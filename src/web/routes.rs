@@ -1,5 +1,5 @@
 //! Every route that the server has, in one table: method, address, what it needs, and who answers. Router and OpenAPI document are
-//! made from it, so that nothing is served that does not stand here.
+//! made from it, so that nothing is served that is not listed here.
 
 use super::api::problems::{ADMITTED_REQUEST, ANY_REQUEST, REQUEST_WITH_BODY, problem_response};
 use super::envelope::REQUEST_ID;
@@ -40,16 +40,16 @@ pub enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     pub access: Access,
-    /// Only so many of these requests are answered at a time. All with a body are, since it may be held in memory.
+    /// Only a limited number of these requests are answered at a time. All with a body are, since it may be held in memory.
     pub admission: bool,
     pub body: Body,
 }
 
 /// Who answers.
 enum Handler {
-    /// It stands in the OpenAPI document.
+    /// It is in the OpenAPI document.
     Documented(fn() -> UtoipaMethodRouter<WebState>),
-    /// An older spelling of something that stands there.
+    /// An older spelling of something that is there.
     Deprecated(fn() -> MethodRouter<WebState>),
     /// For people: a page, a file of one, or what shows the document.
     Page(fn() -> MethodRouter<WebState>),
@@ -78,7 +78,7 @@ const WRITE: Needs = Needs {
     ..OPEN
 };
 
-/// These needs, one of so many at a time.
+/// These needs, with a limited number of requests at a time.
 const fn admitted(needs: Needs) -> Needs {
     Needs {
         admission: true,
@@ -206,7 +206,7 @@ pub static ROUTES: &[Route] = &[
 ];
 
 impl Route {
-    /// Whether it stands in the OpenAPI document.
+    /// Whether it is in the OpenAPI document.
     pub fn is_documented(&self) -> bool {
         matches!(self.handler, Handler::Documented(_))
     }
@@ -261,7 +261,7 @@ pub fn document(base: OpenApi) -> OpenApi {
     document
 }
 
-/// What the needs of a route bring with them: error answers, and whether there must be a body.
+/// What the needs of a route add: error answers, and whether there must be a body.
 fn add_needs(operation: &mut Operation, needs: Needs) {
     let of_body = match needs.body {
         Body::None => &[][..],
@@ -327,7 +327,7 @@ mod tests {
             assert_eq!(operation.is_some(), route.is_documented(), "{}", route.path);
             if let Some(operation) = operation {
                 let name = operation.operation_id.clone().unwrap_or_default();
-                assert!(names.insert(name.clone()), "{name} stands twice");
+                assert!(names.insert(name.clone()), "{name} appears twice");
             }
         }
         let documented = ROUTES.iter().filter(|route| route.is_documented());

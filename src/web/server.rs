@@ -119,7 +119,7 @@ pub async fn serve(
             .await
             .is_err()
     {
-        tracing::warn!("the running job did not stop in time; it goes on from its last checkpoint");
+        tracing::warn!("the running job did not stop in time; it resumes from its last checkpoint");
     }
     if let Err(error) = jobs.store().withdraw_server() {
         tracing::warn!(%error, "the server's address could not be withdrawn");

@@ -26,7 +26,7 @@ async function adaptersFor(backbone) {
       adapters.push(...page.adapters);
       cursor = page.next_cursor;
     } catch {
-      // Pictures can be sorted without the choice; a server that is gone is told of when it is asked.
+      // Pictures can be sorted without the choice; a server that is gone is reported when it is asked.
       break;
     }
   } while (cursor);

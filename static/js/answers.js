@@ -79,7 +79,7 @@ export class Answers {
     }
     const [first, second] = classes;
     const close = first.probability - second.probability < CLOSE_CALL;
-    setText(part(card, "verdict-lead"), close ? "A close call, perhaps" : "Looks like");
+    setText(part(card, "verdict-lead"), close ? "A close call" : "Looks like");
     setText(part(card, "verdict-label"), first.class.label);
     card.dataset.verdict = first.class.label;
     this.#bars(card, query);

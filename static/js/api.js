@@ -72,9 +72,9 @@ function failure(response, body, groups) {
   if (words) {
     for (const group of groups) words = spellOut(words, classKey(group.class), group.class.label);
   } else if (response.status === 413) {
-    words = "These are too many pictures for one go. Take some away, then try again.";
+    words = "These are too many pictures at once. Take some away, then try again.";
   } else {
-    words = `The server gave no usable answer (status ${response.status}).`;
+    words = `The server sent no usable answer (status ${response.status}).`;
   }
   const seconds = Number.parseInt(response.headers.get("retry-after"), 10);
   return new RequestFailed(words, {

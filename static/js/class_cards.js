@@ -87,7 +87,7 @@ export class ClassCards {
     const warning = part(card, "warning");
     const twice = this.#state.classes.filter((other) => other.label.trim() === each.label.trim()).length > 1;
     warning.hidden = !twice;
-    setText(warning, twice ? "Another class has the same name. Their pictures are told apart all the same." : "");
+    setText(warning, twice ? "Another class has the same name. Their pictures are kept apart anyway." : "");
   }
 
   #makeThumbnail(each, picture) {

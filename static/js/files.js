@@ -4,12 +4,12 @@ import { filesOfInput, filesOfTransfer } from "./drops.js";
 import { isPictureName } from "./picture_names.js";
 
 // Both return {files: [{file, folder}], skipped}; `folder` is the name of the innermost folder, or null.
-// Inside folders, what is no picture by name and type is skipped and counted; loose files are taken as they are,
-// so that each gets its reason when it turns out to be no picture.
+// Inside folders, what is not a picture by name and type is skipped and counted; loose files are taken as they are,
+// so that each gets its reason when it turns out not to be a picture.
 
 export const picturesOfInput = (input) => pictures(filesOfInput(input));
 
-// Must be called while the event is handled that brought `transfer`.
+// Must be called while the event is handled that carried `transfer`.
 export async function picturesOfTransfer(transfer) {
   return pictures(await filesOfTransfer(transfer));
 }

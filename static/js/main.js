@@ -52,7 +52,7 @@ function addAll(list, files) {
 }
 
 function tellSkipped(skipped) {
-  if (skipped > 0) note(`${plural(skipped, "file that is no picture was", "files that are no pictures were")} skipped.`);
+  if (skipped > 0) note(`${plural(skipped, "file that is not a picture was", "files that are not pictures were")} skipped.`);
 }
 
 async function addToClass(target, finding) {
@@ -145,7 +145,7 @@ function startOver() {
   byId("credit").hidden = true;
   draw();
   cards.editName(state.classes[0]);
-  announce("Everything was taken off the page.");
+  announce("Everything was removed from the page.");
 }
 
 // --- what is shown

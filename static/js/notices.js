@@ -11,7 +11,7 @@ export function announce(text) {
   setText(spoken, text);
 }
 
-// Stays until the next note or until it is dismissed. `undo` brings back what was removed; `forget` runs once that is no
+// Stays until the next note or until it is dismissed. `undo` restores what was removed; `forget` runs once that is no
 // longer possible.
 export function note(text, { undo = null, forget = () => {} } = {}) {
   closeNote();

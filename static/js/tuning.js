@@ -58,7 +58,7 @@ export class Tuning {
     try {
       const response = await fetch("/api/v1/jobs/tune", { method: "POST", body: form, headers: { accept: "application/json" } });
       const body = await response.json().catch(() => null);
-      if (!response.ok) throw new Error(body?.detail ?? body?.title ?? `The server gave no usable answer (status ${response.status}).`);
+      if (!response.ok) throw new Error(body?.detail ?? body?.title ?? `The server sent no usable answer (status ${response.status}).`);
       byId("tune-link").href = `/admin/jobs/${encodeURIComponent(body.jobs[0].id)}`;
       byId("tune-done").hidden = false;
       byId("tune-link").focus();

@@ -288,7 +288,7 @@ async fn each_sub_folder_becomes_a_class() {
     assert_eq!(names, ["fish", "windmill"]);
     assert_eq!(
         page.text("#notice-text").await,
-        "1 file that is no picture was skipped."
+        "1 file that is not a picture was skipped."
     );
     page.close().await;
 }
@@ -312,7 +312,7 @@ async fn the_examples_fill_the_page_and_nothing_leaves_its_origin() {
             .iter()
             .any(|address| address.ends_with("/api/v1/classify?attention=true&nearest=1"))
     );
-    // The start page of an empty browser is no request of the page's.
+    // The start page of an empty browser is not a request of the page.
     let foreign = requested
         .iter()
         .filter(|address| {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use test_support::project;
 use test_support::reference::change_one_value;
 
-/// A run in its own data folder, without the variables of whoever runs the tests.
+/// A run in a separate data folder, without the variables of whoever runs the tests.
 struct Run {
     command: Command,
     folder: TempDir,
@@ -165,7 +165,7 @@ fn a_support_folder_without_classes_says_how_to_make_them() {
     --- stdout
     --- stderr
     error: [FOLDER] has no sub-folders
-    hint: make one sub-folder a class and put its pictures inside
+    hint: make one sub-folder per class and put its pictures inside
     ");
 }
 
@@ -186,7 +186,7 @@ fn an_image_size_that_does_not_fit_names_the_nearest_that_does() {
     exit: 1
     --- stdout
     --- stderr
-    error: image size 100 px is no multiple of the patch size 14 px of dinov2-s8
+    error: image size 100 px is not a multiple of the patch size 14 px of dinov2-s8
     hint: try --image-size 98
     ");
 }
@@ -344,7 +344,7 @@ fn evaluate_reports_accuracy_interval_and_seed() {
     ] {
         assert_eq!(report[key], value);
     }
-    // The note is no picture and is left out.
+    // The note is not a picture and is left out.
     assert_eq!(report["images"], 24);
     let bare = &report["methods"][0];
     assert_eq!(bare["name"], "bare");
@@ -550,7 +550,7 @@ fn prior_build_without_usable_pictures_says_what_to_name() {
     assert_eq!(
         transcript,
         "exit: 1\n--- stdout\n--- stderr\nerror: [DIR] has no usable pictures\n\
-         hint: name a folder with some hundred photographs\n"
+         hint: name a folder with a few hundred photographs\n"
     );
     assert!(!out.exists());
 }

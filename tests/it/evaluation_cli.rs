@@ -191,7 +191,7 @@ fn what_contradicts_itself_is_refused_before_any_picture_is_read() {
             "tsv merges adapters; name them with --pool",
         ),
         (&["--methods", "adapter"], "name it with --adapter"),
-        (&["--methods", "bare,bare"], "the method bare stands twice"),
+        (&["--methods", "bare,bare"], "the method bare appears twice"),
         (&["--against", "pixels"], "which is not among the methods"),
         (&["--methods", "mean"], "there is no method \"mean\""),
         (&["--methods", "bare:2"], "bare has no scale"),
@@ -358,7 +358,7 @@ async fn a_comparison_that_is_killed_goes_on_behind_the_methods_that_it_has_fini
     .unwrap();
     assert_eq!(job["result"]["evaluation"], command);
     assert!(
-        log.contains("going on behind the 2 finished methods"),
+        log.contains("resuming after the 2 finished methods"),
         "{log}"
     );
 }

@@ -257,7 +257,7 @@ async fn labelled_pictures_come_as_a_zip_and_hostile_ones_are_refused() {
         fresh.app.send(form_request("/api/v1/jobs", &parts)).await
     };
     for (archive, words) in [
-        (zip(&[("stray.png", b"x")]), "lies in no folder"),
+        (zip(&[("stray.png", b"x")]), "is in no folder"),
         (zip(&[("cat/../../x.png", b"x")]), "leads out"),
         (b"no zip".to_vec(), "cannot be read"),
     ] {
@@ -478,7 +478,7 @@ async fn states_that_do_not_allow_it_are_409() {
     let failed = fresh.get(&format!("/jobs/{id}")).await.json();
     assert_eq!(
         failed["error"],
-        json!({"code": "numbers", "message": "the numbers are wrong", "hint": "mend them"})
+        json!({"code": "numbers", "message": "the numbers are wrong", "hint": "fix them"})
     );
     let answer = fresh.post(&format!("/jobs/{id}/retry")).await;
     assert_eq!(

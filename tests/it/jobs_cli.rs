@@ -203,7 +203,7 @@ fn alone_jobs_are_listed_shown_cancelled_run_and_tried_again() {
         (&retried["state"], &retried["error"]),
         (&json!("queued"), &Value::Null)
     );
-    // Nobody is told of a server that is none.
+    // A process that is not a server is not reported as one.
     assert!(!server_file(&home.data()).exists());
 }
 

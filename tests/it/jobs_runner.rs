@@ -100,8 +100,8 @@ async fn the_same_work_is_done_once_until_its_result_is_gone() {
         .remove(0);
     assert_eq!(done.result, Some(json!({"pool": pool.id})));
     jobs.store().delete_pool(pool.id).await.expect("delete");
-    let anew = again().await;
-    assert!(anew.is_new && anew.job.id != first.id);
+    let second = again().await;
+    assert!(second.is_new && second.job.id != first.id);
     // Other inputs are other work.
     let mut other = planned(count("once", 2));
     let without = jobs.submit(other.clone()).await.expect("submit").job;

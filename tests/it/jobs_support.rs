@@ -233,7 +233,7 @@ impl Job for Count {
                 Ok(json!({"pool": pool.id}))
             }
             End::Aborts => {
-                Err(JobError::abort("numbers", "the numbers are wrong").hint("mend them"))
+                Err(JobError::abort("numbers", "the numbers are wrong").hint("fix them"))
             }
             End::Fails => Err(JobError::failure("bad_luck", "bad luck")),
             End::Panics => panic!("a defect of the test"),

@@ -1,4 +1,4 @@
-//! The OpenAPI document: its committed copy, and whether it says of recipes and routes what the program does.
+//! The OpenAPI document: its committed copy, and whether it describes recipes and routes as the program handles them.
 
 use crate::test_app::TestApp;
 use axum::body::Body;
@@ -27,7 +27,7 @@ fn the_committed_document_is_that_of_the_program() {
     let committed = fs::read_to_string(path).unwrap_or_default();
     assert!(
         committed == made,
-        "docs/openapi.json is not what the program serves; write it anew with\n  \
+        "docs/openapi.json is not what the program serves; write it again with\n  \
          WRITE_OPENAPI=1 cargo test --test it openapi::the_committed_document_is_that_of_the_program"
     );
 }

@@ -214,7 +214,7 @@ fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
     }
     let log = broken.tells(&words);
     assert!(
-        log.contains("going on behind the 3 finished methods"),
+        log.contains("resuming after the 3 finished methods"),
         "{log}"
     );
     let figures = |home: &Home| job(home)["result"]["figures"].clone();
@@ -237,7 +237,7 @@ fn pictures_sent_along_say_what_the_meta_lora_is_worth_and_the_figures_stay_with
     let command = quickly(&[measured.as_slice(), &tasks].concat());
     let told = home.succeeds(&command);
     let rows = [
-        "2-way 1-shot, 3 queries a class, 20 tasks",
+        "2-way 1-shot, 3 queries per class, 20 tasks",
         "adapter ",
         "bare ",
         "average ",
@@ -346,7 +346,7 @@ fn real_pictures_of_the_adapters_classes_stand_in_for_synthetic_ones_as_a_contro
         assert_eq!(pool["summary"]["images"], 8, "{pool}");
         assert_eq!(pool["recipe"]["real"].as_str().map(str::len), Some(64));
     }
-    // A row a class, four pictures of 28 pixels each: those of the folder, not made ones.
+    // One row per class, four pictures of 28 pixels each: those of the folder, not made ones.
     let sheet = home.text("sheet.png");
     let id = pools[0]["id"].as_str().unwrap();
     home.succeeds(&["pool", "sheet", id, "--out", &sheet]);

@@ -1,4 +1,4 @@
-//! Requests that go through an adapter of the registry, on ONNX Runtime behind the real router.
+//! Requests that go through an adapter of the registry, on ONNX Runtime through the real router.
 
 use crate::registry_api::{Fresh, assert_problem, fresh_around};
 use crate::test_app::{TestApp, form_request};

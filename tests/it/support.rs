@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program with the data folder `home/data`, out of reach of this machine's own settings.
+/// The program with the data folder `home/data`, out of reach of this machine's settings.
 pub fn program(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lora-recycle"));
     for (name, _) in std::env::vars_os() {

@@ -63,7 +63,7 @@ def main():
         elif case != "mixed":
             expected = load_file(folders / f"{model}.{case}.features.safetensors")["features"]
         else:
-            # Our own sum of weight and change, written next to the folder.
+            # Our sum of weight and change, written next to the folder.
             expected = merged_features(folders / f"{model}.{case}.merged.safetensors", golden, model, pixels)
         distance = float((found - expected).abs().max() / expected.abs().max())
         effect = float((found - reference["features"]).abs().max())

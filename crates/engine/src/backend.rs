@@ -6,7 +6,7 @@
 
 use model::backbone::{Activation, Pooling};
 
-/// Which buffer a matrix lies in.
+/// Which buffer a matrix is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
     /// What backward needs; one buffer a micro-batch.
@@ -139,7 +139,7 @@ pub type MemoryOf<'a, B> = Memory<'a, <B as Backend>::Buffer>;
 /// overlaps another operand, except where the text allows it.
 ///
 /// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
-/// planned, and a mismatch behind that is a defect of the caller and panics.
+/// planned, and a mismatch after that is a defect of the caller and panics.
 pub trait Backend: Send + Sync + Sized {
     /// Writable memory of a stream.
     type Buffer: Send;
@@ -178,7 +178,7 @@ pub trait Backend: Send + Sync + Sized {
         positions: Option<Matrix>,
         patches: Matrix,
     );
-    /// Overwrites `dpixels`; patches that no row stands for get zero.
+    /// Overwrites `dpixels`; patches that no row represents get zero.
     fn patchify_backward(
         &self,
         memory: &MemoryOf<'_, Self>,

@@ -1,4 +1,4 @@
-//! What inversion optimises: the pixels themselves, or a Fourier spectrum with 1/f scaling behind a sigmoid.
+//! What inversion optimises: the pixels themselves, or a Fourier spectrum with 1/f scaling after a sigmoid.
 //! Turns parameters into normalised images and gradients at images into gradients at parameters.
 
 mod fourier;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub enum Parametrisation {
     /// Normalised pixel values, kept in the valid range by [`ImageParameters::constrain`].
     Pixels,
-    /// Real and imaginary parts of the half spectrum `[batch, 3, height, width/2 + 1, 2]`, divided by frequency, behind an
+    /// Real and imaginary parts of the half spectrum `[batch, 3, height, width/2 + 1, 2]`, divided by frequency, before an
     /// inverse transform and a sigmoid.
     Fourier,
 }

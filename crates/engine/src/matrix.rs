@@ -4,7 +4,7 @@
 
 use gemm::Parallelism;
 
-/// How an operand lies in memory.
+/// How an operand is laid out in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Row-major as the product reads it.

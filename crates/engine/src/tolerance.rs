@@ -1,4 +1,4 @@
-//! How far results in `f32` may lie from the reference values of the golden folders.
+//! How far results in `f32` may be from the reference values of the golden folders.
 
 /// Allowed error of a forward pass, relative to the tensor's largest absolute value: about 160 rounding steps of a value of
 /// that size, what different orders of summation over a few layers cost.

@@ -1,4 +1,4 @@
-//! What a step allocates once its memory is there. A program of its own, since it counts for all threads.
+//! What a step allocates once its memory is there. A separate program, since it counts for all threads.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 

@@ -18,7 +18,7 @@ pub fn hex(bytes: &[u8]) -> String {
 pub struct Digest(String);
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is no SHA-256 digest: 64 hexadecimal digits in lower case are needed")]
+#[error("\"{0}\" is not a SHA-256 digest: 64 hexadecimal digits in lower case are needed")]
 pub struct DigestError(String);
 
 impl Digest {

@@ -249,7 +249,7 @@ fn header(bytes: &[u8]) -> Result<&[u8], TensorFileError> {
         return Err(TensorFileError::Empty);
     }
     // Protocol 2 and later start with 0x80; torch.save wraps the pickle in a zip archive.
-    // A header of 640 bytes starts so too, but the JSON object behind its length gives it away.
+    // A header of 640 bytes starts so too, but the JSON object after its length gives it away.
     let pickle = bytes.len() > 1
         && bytes[0] == 0x80
         && (2..=5).contains(&bytes[1])

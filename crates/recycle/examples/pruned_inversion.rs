@@ -25,7 +25,7 @@ struct Arguments {
     /// Share of the patches that is dropped
     #[arg(long, default_value_t = 0.75)]
     ratio: f64,
-    /// Of the recipe `fast`, whose own number is the default
+    /// Of the recipe `fast`, whose number is the default
     #[arg(long, default_value_t = InversionRecipe::fast().steps)]
     steps: u64,
     #[arg(long, default_value_t = 2)]

@@ -3,9 +3,9 @@
 //!     cargo run --release -p recycle --example token_contents -- [--sparsity 0.75] ADAPTER POOL [ADAPTER POOL …]
 //!
 //! ADAPTER is a folder as `lora-recycle adapter export` writes it, on the embedded backbone; POOL one of `lora-recycle pool export`, of
-//! that adapter. Patches are looked at behind the last LayerNorm, all of them in the pass. A class is the mean of its other
+//! that adapter. Patches are looked at after the last LayerNorm, all of them in the pass. A class is the mean of its other
 //! images' tokens, of the class token or of all patches. A line of JSON for each pair: mean cosine to the own class and to the
-//! most similar other one, and the share of patches that are nearest to their own.
+//! most similar other one, and the share of patches that are nearest to their class.
 
 use clap::Parser;
 use engine::distance::Distance;
@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let table = backbone.preprocess.normalised_levels();
     for pair in arguments.folders.chunks(2) {
         let [adapter, pool] = pair else {
-            return Err("each adapter needs its pool behind it".into());
+            return Err("each adapter needs its pool after it".into());
         };
         let files = read_folder(adapter, &FileLimits::default())?;
         let imported = import(&files, std::slice::from_ref(&candidate));

@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSoftmax {
     pub distance: Distance,
-    /// How the default was chosen stands in docs/experiments/NOTEBOOK.md.
+    /// How the default was chosen is in docs/experiments/NOTEBOOK.md.
     pub temperature: f32,
 }
 
@@ -47,7 +47,7 @@ pub struct Support {
     pub feature: Vec<f32>,
 }
 
-/// Why features are no classifier, or a classifier cannot answer or be stored.
+/// Why features do not make a classifier, or a classifier cannot answer or be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClassifierError {
     /// Index of the first class without a support.
@@ -61,10 +61,10 @@ pub enum ClassifierError {
     Invalid(String),
     /// Its version is not [`VERSION`].
     #[error(
-        "the stored classifier has version {0} and this program reads version {VERSION}; make the classifier anew from its examples"
+        "the stored classifier has version {0} and this program reads version {VERSION}; make the classifier again from its examples"
     )]
     Version(u64),
-    #[error("the stored classifier cannot be used: {0}; make it anew from its examples")]
+    #[error("the stored classifier cannot be used: {0}; make it again from its examples")]
     Stored(String),
 }
 
@@ -458,7 +458,7 @@ mod tests {
         });
         assert_eq!(
             newer,
-            "the stored classifier has version 2 and this program reads version 1; make the classifier anew from its examples"
+            "the stored classifier has version 2 and this program reads version 1; make the classifier again from its examples"
         );
         type Change = fn(&mut serde_json::Value);
         let changes: [(Change, &str); 13] = [

@@ -12,9 +12,9 @@ use thiserror::Error;
 pub struct EpisodeShape {
     /// Classes in a task.
     pub way: usize,
-    /// Support images a class.
+    /// Support images per class.
     pub shot: usize,
-    /// Query images a class.
+    /// Query images per class.
     pub queries: usize,
 }
 

@@ -225,10 +225,10 @@ impl LabelledImages {
         Ok(episodes.collect())
     }
 
-    /// The pictures of these classes alone, which are numbered anew in the order given.
+    /// The pictures of these classes alone, renumbered in the order given.
     ///
     /// # Errors
-    /// Classes that are not there, stand twice or are fewer than two.
+    /// Classes that are not there, appear twice or are fewer than two.
     pub fn subset(&self, classes: &[usize]) -> Result<Self, LabelledImagesError> {
         let mut names = Vec::with_capacity(classes.len());
         for &class in classes {

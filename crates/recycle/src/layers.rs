@@ -10,15 +10,15 @@ use std::str::FromStr;
 pub enum Layers {
     #[default]
     All,
-    /// The last so many.
+    /// This many of the last layers.
     Last(usize),
-    /// The last so many; all of a backbone that has fewer. What a preset names, which must suit every backbone.
+    /// This many of the last layers; all of a backbone that has fewer. What a preset names, which must suit every backbone.
     LastAtMost(usize),
     /// By 0-based number.
     List(Vec<usize>),
 }
 
-/// As it stands in JSON.
+/// As it is written in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {

@@ -1,4 +1,4 @@
-//! A recipe as it stands in a request: a preset, and fields laid over it.
+//! A recipe as it is written in a request: a preset, and fields that override those of the preset.
 
 use crate::inversion::InversionRecipe;
 use crate::meta_train::MetaTrainRecipe;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A recipe that requests write as a preset and fields laid over it.
 pub trait Recipe: Serialize + Default + 'static {
-    /// The presets; the first stands where none is named, and is the default.
+    /// The presets; the first is the default.
     fn presets() -> &'static [Preset<Self>];
 
     /// Reads a recipe from JSON over the preset that it names.
@@ -50,7 +50,7 @@ impl Recipe for MetaTrainRecipe {
     }
 }
 
-/// A recipe as it stands in a request: `preset`, and any of its fields laid over that. It is written with all fields.
+/// A recipe as it is written in a request: `preset`, and any of its fields instead of the preset's. It is written with all fields.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OverPreset<R>(pub R);
 
@@ -95,7 +95,7 @@ mod document {
             let names = || R::presets().iter().map(|preset| preset.name);
             let preset = ObjectBuilder::new()
                 .schema_type(Type::String)
-                .description(Some("What stands in for the fields that are left out."))
+                .description(Some("What the fields that are left out are taken from."))
                 .enum_values(Some(names()))
                 .default(names().next().map(Value::from));
             object.properties.insert("preset".into(), preset.into());

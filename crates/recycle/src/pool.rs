@@ -63,7 +63,7 @@ pub enum PoolError {
     Write(String),
 }
 
-/// What stands in `manifest.json`.
+/// The contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolManifest {
     pub format: String,
@@ -343,7 +343,7 @@ impl Pool {
         for digest in [&manifest.adapter_digest, &manifest.backbone_digest] {
             let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             if digest.len() != 64 || !digest.bytes().all(is_hex) {
-                return contradiction(format!("\"{digest}\" is no SHA-256 digest"));
+                return contradiction(format!("\"{digest}\" is not a SHA-256 digest"));
             }
         }
         let side = manifest.image_size;
@@ -378,7 +378,7 @@ impl Pool {
         }
         let shape = [manifest.images, labels.len()];
         if self.labels.len() != manifest.images || self.teacher_logits.shape() != shape {
-            return contradiction("labels or teacher logits are not one an image".into());
+            return contradiction("labels or teacher logits are not one per image".into());
         }
         self.check_kept_tokens()
     }

@@ -1,4 +1,4 @@
-//! Random draws that depend on seed, purpose and position alone: a computation that goes on after an interruption needs no
+//! Random draws that depend on seed, purpose and position alone: a computation that resumes after an interruption needs no
 //! generator's state, and what one purpose draws does not shift what another draws.
 
 use rand::SeedableRng;

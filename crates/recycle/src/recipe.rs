@@ -65,7 +65,7 @@ pub(super) fn read<R: Serialize + DeserializeOwned>(
         });
     };
     let Value::Object(mut whole) = serde_json::to_value((preset.recipe)()).map_err(fail)? else {
-        return Err(RecipeError::Json("a preset is no object".into()));
+        return Err(RecipeError::Json("a preset is not an object".into()));
     };
     whole.extend(fields);
     serde_json::from_value(Value::Object(whole)).map_err(fail)
@@ -92,7 +92,7 @@ impl Problems {
     /// `value` lies in `range`, which `says` puts into words.
     pub fn within(&mut self, name: &str, value: f64, holds: bool, says: &str) {
         self.check(value.is_finite() && holds, || {
-            format!("{name} is {value}; it must lie {says}")
+            format!("{name} is {value}; it must be {says}")
         });
     }
 

@@ -1,4 +1,4 @@
-//! What a long computation writes down to go on later: named numbers in a safetensors container, every value as its own bytes,
+//! What a long computation writes down to resume later: named numbers in a safetensors container, every value as its own bytes,
 //! so that nothing is rounded. Reading trusts nothing.
 
 use engine::optimise::{Adam, AdamSettings, AdamState};
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// A saved state that cannot be used, or not be written.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("the saved state of this computation cannot be used: {0}; start it anew")]
+#[error("the saved state of this computation cannot be used: {0}; start it again")]
 pub struct SavedStateError(pub String);
 
 const KIND: &str = "computation";
@@ -73,7 +73,7 @@ impl SavedState {
         Ok(Self { parts })
     }
 
-    /// Parts by the names of today that were written by those of an earlier version: `(then, today)`.
+    /// Parts by their current names that were written under those of an earlier version: `(then, today)`.
     #[must_use]
     pub fn with_old_names(mut self, names: &[(&str, &str)]) -> Self {
         for (then, today) in names {
@@ -168,7 +168,7 @@ mod tests {
         let message = |error: SavedStateError| error.to_string();
         assert_eq!(
             message(SavedState::read(&bytes, "inversion").unwrap_err()),
-            "the saved state of this computation cannot be used: it belongs to tuning, not to inversion; start it anew"
+            "the saved state of this computation cannot be used: it belongs to tuning, not to inversion; start it again"
         );
         assert!(back.f32("values", 3).is_err());
         assert!(back.u64::<3>("counters").is_err());

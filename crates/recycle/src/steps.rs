@@ -1,21 +1,21 @@
 //! The contract of long computations: whoever drives one asks for a step at a time, and between steps reports progress, keeps
-//! what it needs to go on after an interruption, or stops. Knows nothing of jobs, files or threads.
+//! what it needs to resume after an interruption, or stops. Knows nothing of jobs, files or threads.
 
-/// Where a computation stands, for people and curves.
+/// The progress of a computation, for people and curves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
     /// What it is doing, a short phrase: `inverting`, `checking the images`.
     pub phase: &'static str,
     /// Steps of this phase that are done.
     pub step: u64,
-    /// Steps of this phase altogether.
+    /// Steps of this phase in all.
     pub total: u64,
     /// Losses and other figures of this step by name, e.g. `("cross_entropy", 0.31)`.
     pub figures: Vec<(&'static str, f64)>,
 }
 
 /// A computation that goes step by step. The same recipe and seed give the same bits, also when it is interrupted after any step
-/// and made anew from [`Self::state`].
+/// and made again from [`Self::state`].
 pub trait Steps {
     type Error: std::error::Error;
 

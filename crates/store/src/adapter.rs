@@ -47,7 +47,7 @@ pub struct AdapterFile {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AdapterHead {
     pub classes: u32,
-    /// One label a class, empty where the source names none.
+    /// One label per class, empty where the source names none.
     pub labels: Vec<String>,
 }
 

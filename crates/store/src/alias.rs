@@ -71,7 +71,7 @@ impl FromRow<'_, SqliteRow> for AliasMove {
 }
 
 impl Store {
-    /// Lets `key` point at the adapter `to`. `None` when it did already: that is no move.
+    /// Lets `key` point at the adapter `to`. `None` when it did already: that is not a move.
     ///
     /// # Errors
     /// [`StoreError::UnknownAdapter`], [`StoreError::AliasMismatch`].

@@ -55,7 +55,7 @@ impl Blobs {
         let shard = self.shard(digest);
         create_folders(&shard)?;
         let path = self.path(digest);
-        // A damaged file of that name is replaced, so that importing again mends it.
+        // A damaged file of that name is replaced, so that importing again repairs it.
         if !matches!(fs::read(&path), Ok(present) if present == bytes) {
             let temporary = shard.join(format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4()));
             if let Err(error) = write_and_rename(&temporary, &path, bytes) {
@@ -234,7 +234,7 @@ mod tests {
             matches!(&error, StoreError::BlobDamaged { digest: named, .. } if *named == digest)
         );
         store(&blobs, b"hello");
-        assert_eq!(blobs.read(&digest).expect("mended"), b"hello");
+        assert_eq!(blobs.read(&digest).expect("repaired"), b"hello");
         fs::remove_file(blobs.path(&digest)).expect("remove");
         let error = blobs.read(&digest).expect_err("missing");
         assert!(matches!(error, StoreError::BlobMissing { digest: named, .. } if named == digest));

@@ -17,7 +17,7 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// SQLite lets many read beside one writer; more readers than this only wait for the disk.
 const READERS: u32 = 4;
-/// Only another program can hold the file that long; our own writers queue in the pool.
+/// Only another program can hold the file that long; our writers queue in the pool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// SQLite's `user_version` of a database from its creation until what it begins with is in it. A process that dies in between leaves it.
@@ -96,7 +96,7 @@ impl Database {
         const BEGIN: &str = "BEGIN IMMEDIATE";
         let writer = self.writer()?;
         match writer.begin_with(BEGIN).await {
-            // On a full disk SQLite itself rolls back. sqlx's own rollback then fails, and it takes the connection for being
+            // On a full disk SQLite itself rolls back. sqlx's rollback then fails, and it takes the connection for being
             // inside a transaction for ever: only a new connection helps.
             Err(sqlx::Error::InvalidSavePointStatement) => {
                 writer.acquire().await?.close().await?;
@@ -135,7 +135,7 @@ async fn read_beside(
     }
 }
 
-/// Whether some of the database stands in its write-ahead log only.
+/// Whether some of the database is in its write-ahead log only.
 fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -107,7 +107,7 @@ pub enum StoreError {
     )]
     CorruptDatabase { path: PathBuf, detail: String },
     #[error(
-        "{path} is missing or empty, but {blobs} adapter files (blobs) are still in the data folder; put the database back, or move the folder blobs away to start anew",
+        "{path} is missing or empty, but {blobs} adapter files (blobs) are still in the data folder; put the database back, or move the folder blobs away to start over",
         path = path.display()
     )]
     LostDatabase { path: PathBuf, blobs: u64 },
@@ -189,7 +189,7 @@ pub enum StoreError {
         action: &'static str,
     },
     #[error(
-        "the job {0} cannot be tried again: the pictures it was given have been deleted; submit it anew"
+        "the job {0} cannot be tried again: the pictures it was given have been deleted; submit it again"
     )]
     JobInputsGone(Uuid),
     #[error("the job {0} cannot be tried again: another job does the same work already")]

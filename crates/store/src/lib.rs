@@ -1,4 +1,4 @@
-//! The data folder: rows in SQLite and content-addressed files. All SQL of the project stands here.
+//! The data folder: rows in SQLite and content-addressed files. All SQL of the project is here.
 //! Takes and gives domain types, named bytes and JSON; knows nothing of tensors, file formats, HTTP or what a job does.
 //!
 //! What a method acknowledged survives a loss of power: blobs are on disk before the one transaction that refers to them,

@@ -15,7 +15,7 @@ pub const LONGEST_NAME: usize = 100;
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
-/// Why a text is no name or no reference.
+/// Why a text is not a name or a reference.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     #[error("a name is empty; give at least one letter or digit")]
@@ -31,7 +31,7 @@ pub enum NameError {
     #[error("the name \"{0}\" must start with a letter or a digit")]
     BadStart(String),
     #[error(
-        "\"{version}\" in \"{reference}\" is no version; write name:version with a whole number from 1, for example \"meta:3\""
+        "\"{version}\" in \"{reference}\" is not a version; write name:version with a whole number from 1, for example \"meta:3\""
     )]
     BadVersion { reference: String, version: String },
 }
@@ -118,7 +118,7 @@ impl FromStr for AdapterReference {
                 reference: text.to_owned(),
                 version: version.to_owned(),
             };
-            // Only the plain spelling: "+3" and "03" parse as numbers but are no version that is ever shown.
+            // Only the plain spelling: "+3" and "03" parse as numbers but no version is ever shown so.
             let number = version.parse::<u32>().map_err(|_| bad_version())?;
             if number == 0 || number.to_string() != version {
                 return Err(bad_version());

@@ -28,7 +28,7 @@ pub enum Retention {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is no retention: keep, after_meta_training or memory_only")]
+#[error("\"{0}\" is not a retention: keep, after_meta_training or memory_only")]
 pub struct RetentionError(String);
 
 impl Retention {

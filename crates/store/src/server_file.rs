@@ -21,7 +21,7 @@ fn path(data_folder: &Path) -> PathBuf {
 }
 
 impl ServerFile {
-    /// The server that the process `holder` of the lock on `data_folder` runs; `None` where it is no server.
+    /// The server that the process `holder` of the lock on `data_folder` runs; `None` where it is not a server.
     pub fn read(data_folder: &Path, holder: Option<u32>) -> Option<Self> {
         let text = fs::read(path(data_folder)).ok()?;
         let found: Self = serde_json::from_slice(&text).ok()?;

@@ -275,7 +275,7 @@ fn broken_configs() -> Vec<BrokenAdapter> {
         config(
             "PiSSA",
             json!({"init_lora_weights": "pissa"}),
-            "changes the backbone's own weights",
+            "changes the backbone's weights",
         ),
         config(
             "layers doubled",
@@ -306,7 +306,7 @@ fn broken_configs() -> Vec<BrokenAdapter> {
         config(
             "targets are numbers",
             json!({"target_modules": [1]}),
-            "target_modules is no text and no list",
+            "target_modules is neither text nor a list",
         ),
         config(
             "negative rank in a pattern",
@@ -538,7 +538,7 @@ fn broken_tensors() -> Vec<BrokenAdapter> {
         tensors(
             "an unknown module",
             |t| pair(t, "vit.encoder.layer.0.gate"),
-            "is no linear map of a vit, dinov2 or clip layer",
+            "is not a linear map of a vit, dinov2 or clip layer",
         ),
         tensors(
             "mixed styles",
@@ -563,7 +563,7 @@ fn broken_tensors() -> Vec<BrokenAdapter> {
                     Tensor::zeros([5, 32]),
                 );
             },
-            "stands twice under different names",
+            "appears twice under different names",
         ),
         tensors(
             "a magnitude of DoRA",
@@ -594,12 +594,12 @@ fn broken_tensors() -> Vec<BrokenAdapter> {
             |t| {
                 t.insert("base_model.model.vit.extra".into(), Tensor::zeros([1]));
             },
-            "is no tensor of a LoRA or of a classifier",
+            "is not a tensor of a LoRA or of a classifier",
         ),
         tensors(
             "a name that PEFT does not give",
             |t| renamed(t, A, "lora_unet_down_0"),
-            "is no name that PEFT gives",
+            "is not a name that PEFT gives",
         ),
         files(
             "another family",
@@ -655,7 +655,7 @@ fn broken_published() -> Vec<BrokenAdapter> {
             published(|t| {
                 t.insert("w_c_000".into(), Tensor::zeros([1]));
             }),
-            "is none of w_a_NNN",
+            "is not one of w_a_NNN",
         ),
     ]
 }

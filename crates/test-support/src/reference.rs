@@ -55,7 +55,7 @@ pub fn assert_close(name: &str, found: &[f32], expected: &[f32], tolerance: f32)
     );
 }
 
-/// Where the values of the tensor `name` lie in a safetensors file.
+/// Where the values of the tensor `name` are in a safetensors file.
 fn place(file: &[u8], name: &str) -> Range<usize> {
     let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let json: serde_json::Value = serde_json::from_slice(&file[8..8 + header]).unwrap();

@@ -114,7 +114,7 @@ pub fn files_on_disk(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Where the blobs of these adapters lie, in order.
+/// Where the blobs of these adapters are, in order.
 pub fn files_of(folder: &Path, adapters: &[AdapterRecord]) -> Vec<PathBuf> {
     let files: BTreeSet<PathBuf> = adapters
         .iter()
@@ -135,7 +135,7 @@ pub async fn import(store: &Store, adapter: &str, bytes: &[u8]) -> AdapterRecord
         .expect("import")
 }
 
-/// A small file system of its own, unmounted on drop.
+/// A small separate file system, unmounted on drop.
 pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {

@@ -34,7 +34,7 @@ pub(super) fn merged(
             weight,
         })
         .collect();
-    // What has no rank of its own choice stays as it is whatever rank the others are given.
+    // What takes no rank stays as it is whatever rank the others are given.
     let rank = rank.filter(|_| method.facts().takes_rank);
     let options = MergeOptions {
         rank,

@@ -158,7 +158,7 @@ impl PartialSchema for Method {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(format!(
-                "One of {names}; of a merge besides average perhaps with its scale, such as `sum:0.33`."
+                "One of {names}; a merge other than average optionally with its scale, such as `sum:0.33`."
             )))
             .examples(["adapter", "sum:0.33"])
             .into()
@@ -212,7 +212,9 @@ impl FromStr for Method {
                 kind,
                 scale: Some(scale),
             }),
-            _ => Err(format!("\"{scale}\" is no scale for {name}, such as 0.33")),
+            _ => Err(format!(
+                "\"{scale}\" is not a scale for {name}, such as 0.33"
+            )),
         }
     }
 }
@@ -243,7 +245,7 @@ mod tests {
     fn names_of_earlier_versions_are_read_and_the_new_ones_are_written() {
         for (old, new) in [
             ("core", "core-space"),
-            ("ctm:1.4", "compress-then-merge:1.4"),
+            ("ctm:1.4", "compress-then-merge:1.4"), // old spelling
             ("ties", "ties"),
             // Never a merge in a comparison.
             ("linear", "linear"),
@@ -254,7 +256,7 @@ mod tests {
             assert_eq!(serde_json::to_value(read).unwrap(), new);
         }
         assert_eq!("linear".parse(), Ok(MethodKind::Linear));
-        let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap();
+        let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap(); // old spelling
         assert_eq!(kind, MethodKind::Merge(MergeMethod::CompressThenMerge));
         let titles = MethodKind::titles();
         assert_eq!(titles["core"], titles["core-space"]);

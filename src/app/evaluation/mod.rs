@@ -44,7 +44,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Default)]
 pub struct Evaluation {
     pub recipe: EvaluationRecipe,
-    /// References of the adapters that the method `adapter` stands for, each on its own.
+    /// References of the adapters that the method `adapter` stands for, each separately.
     pub adapters: Vec<String>,
     /// Further adapters that `adapter` stands for, which are not in the registry yet.
     pub candidates: Vec<UnregisteredAdapter>,
@@ -56,7 +56,7 @@ pub struct Evaluation {
     pub threads: usize,
     /// What an interrupted run of the same evaluation has [kept](EvaluationProgress::keep).
     pub finished: Vec<MethodRun>,
-    /// Of an earlier evaluation of the same pictures and pool; this one leaves its own here, too. For a single one, none.
+    /// Of an earlier evaluation of the same pictures and pool; this one leaves its results here, too. For a single one, none.
     pub cache: Option<EvaluationCache>,
 }
 
@@ -297,7 +297,7 @@ impl App {
                 Some(served) => found.push(served),
                 None => {
                     return Err(EvaluationError::Request(format!(
-                        "\"{reference}\" is the bare backbone, not an adapter; the method bare stands for it"
+                        "\"{reference}\" is the bare backbone, not an adapter; the method bare measures it"
                     )));
                 }
             }

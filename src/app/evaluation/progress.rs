@@ -82,7 +82,7 @@ pub(in crate::app) struct EncodingPass<'a> {
 }
 
 impl EncodingPass<'_> {
-    /// A pass that nobody is told of.
+    /// A pass that is not reported.
     pub const SILENT: EncodingPass<'static> = EncodingPass {
         progress: &|_: &'static str, _: usize, _: usize| ControlFlow::Continue(()),
         before: 0,

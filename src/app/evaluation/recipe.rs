@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields)]
 #[schema(default)]
 pub struct EvaluationRecipe {
-    /// Names of methods, a merge perhaps with its factor: `sum:0.33`. Without any: the adapters and the average of the pool where they
+    /// Names of methods, a merge optionally with its scale: `sum:0.33`. Without any: the adapters and the average of the pool where they
     /// are named, and the bare backbone.
     pub methods: Vec<Method>,
     /// Classes in a task.
     #[schema(minimum = 2)]
     pub way: usize,
-    /// Support images a class.
+    /// Support images per class.
     #[schema(minimum = 1)]
     pub shot: usize,
     /// Queries a class.
@@ -33,15 +33,15 @@ pub struct EvaluationRecipe {
     /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
     /// Chooses the scales of all merges on synthetic tasks, not the sum's alone.
-    #[serde(alias = "choose_factors")]
+    #[serde(alias = "choose_factors")] // old spelling
     pub choose_scales: bool,
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
-    /// Says besides what each adapter of the pool adds to the sum of all.
+    /// Also says what each adapter of the pool adds to the sum of all.
     pub leave_one_out: bool,
     /// Most tasks of `tune`: each takes seconds to minutes.
     pub tune_tasks: usize,
-    /// Optimiser steps a task of `tune`.
+    /// Optimiser steps of `tune` per task.
     pub tune_steps: u64,
     /// The best of a few on validation pictures where it is not given and there are some, else 1e-3.
     pub tune_learning_rate: Option<f64>,
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_recipe_of_an_earlier_version_is_read() {
         let then =
-            json!({"methods": ["core:1.4", "linear"], "choose_factors": true, "against": "ctm"});
+            json!({"methods": ["core:1.4", "linear"], "choose_factors": true, "against": "ctm"}); // old spelling
         let recipe: EvaluationRecipe = serde_json::from_value(then).expect("a recipe");
         assert!(recipe.choose_scales);
         let today = json!(recipe);

@@ -1,4 +1,4 @@
-//! What an evaluation answers, as it stands in JSON too.
+//! What an evaluation answers, also as JSON.
 
 use super::method::MethodKind;
 use engine::distance::Distance;
@@ -85,7 +85,7 @@ pub struct LeftOut {
 /// How adapters were merged.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MergeReport {
-    #[serde(alias = "factor")]
+    #[serde(alias = "factor")] // old spelling
     pub scale: f64,
     #[serde(alias = "factor_from")]
     pub scale_from: ScaleSource,
@@ -110,7 +110,7 @@ pub enum ScaleSource {
 /// A scale, and the accuracy on synthetic tasks with it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct TriedScale {
-    #[serde(alias = "factor")]
+    #[serde(alias = "factor")] // old spelling
     pub scale: f64,
     pub accuracy: f64,
 }
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn a_line_of_an_earlier_version_is_read_and_written_with_the_names_of_today() {
         let then = json!({
-            "kind": "ctm", "adapter": null, "accuracies": [0.5, 0.75], "tuning": null,
+            "kind": "ctm", "adapter": null, "accuracies": [0.5, 0.75], "tuning": null, // old spelling
             "merge": {
-                "factor": 1.4, "factor_from": "synthetic_tasks", "rank": 4,
-                "tried": [{"factor": 1.4, "accuracy": 0.5}],
+                "factor": 1.4, "factor_from": "synthetic_tasks", "rank": 4, // old spelling
+                "tried": [{"factor": 1.4, "accuracy": 0.5}], // old spelling
             },
         });
         let run: MethodRun = serde_json::from_value(then).expect("a line");

@@ -36,7 +36,7 @@ impl Evaluation {
         for (place, method) in methods.iter().enumerate() {
             let name = method.kind.name();
             if methods[..place].contains(method) {
-                return refuse(format!("the method {name} stands twice; leave one out"));
+                return refuse(format!("the method {name} appears twice; leave one out"));
             }
             if method.kind == MethodKind::Adapter && !self.names_adapters() {
                 return refuse("the method adapter needs an adapter; name it with --adapter, or adapters in a request".into());

@@ -1,4 +1,4 @@
-//! From files that somebody brought to a stored adapter, or to the report that says why not.
+//! From files that somebody sent to a stored adapter, or to the report that says why not.
 
 use super::serve::BARE;
 use super::{Registry, RegistryError, candidate};

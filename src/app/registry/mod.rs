@@ -38,7 +38,7 @@ pub const EMBEDDED_SOURCE: &str = "embedded";
 pub struct Registry {
     store: Store,
     loaded: Arc<LoadedAdapters>,
-    /// Where it stands in a folder of its own, which goes with it.
+    /// Where it has its own folder, which is deleted with it.
     _temporary: Option<Arc<TempDir>>,
 }
 

@@ -32,7 +32,7 @@ impl Registry {
         let read = tokio::task::spawn_blocking(move || Pool::from_files(&files)).await;
         read.map_err(StoreError::from)?.map_err(|error| {
             RegistryError::Damaged(format!(
-                "the pool {} cannot be read: {error}; delete it and make it anew",
+                "the pool {} cannot be read: {error}; delete it and make it again",
                 record.id
             ))
         })

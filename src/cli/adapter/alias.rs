@@ -20,7 +20,7 @@ Examples:
 pub enum AliasCommand {
     /// List all aliases and defaults
     List,
-    /// Let an alias point at an adapter
+    /// Point an alias at an adapter
     Set(Set),
     /// Remove an alias; its history stays
     Rm(Which),

@@ -25,13 +25,13 @@ pub struct Import {
     /// Name of the adapter; it becomes the next version
     #[arg(long, value_name = "NAME", required_unless_present = "dry_run")]
     name: Option<String>,
-    /// Only look, and store nothing
+    /// Only check, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// A word to find it by; may be given several times
+    /// A tag to find it by; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// A text to remember
+    /// Notes that are kept with it
     #[arg(long, value_name = "TEXT", default_value = "")]
     notes: String,
 }

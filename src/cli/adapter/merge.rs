@@ -21,7 +21,7 @@ pub struct Merge {
     /// name, name:version, name@alias or id
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// How changes become one
+    /// How the changes are merged
     #[arg(long, value_enum)]
     method: MergeMethod,
     /// Name of the result; it becomes the next version
@@ -37,7 +37,7 @@ pub struct Merge {
     )]
     weights: Vec<f32>,
     /// What the merged change is multiplied with
-    #[arg(long, alias = "factor", value_name = "X", default_value_t = 1.0)]
+    #[arg(long, alias = "factor", value_name = "X", default_value_t = 1.0)] // old spelling
     scale: f32,
     /// Share of values that is kept
     #[arg(long, value_name = "SHARE", help = density_help())]

@@ -1,4 +1,4 @@
-//! `adapter`: the registry on the command line. What is done stands in `app::registry`; here are flags, tables and questions.
+//! `adapter`: the registry on the command line. The work is done in `app::registry`; here are flags, tables and questions.
 
 mod alias;
 mod import;
@@ -118,7 +118,7 @@ pub fn change<T>(
     })?
 }
 
-/// Runs `work` on the registry, which others may have open; where there is none yet, on what a new one holds.
+/// Runs `work` on the registry, which others may have open; where there is none yet, on what an empty one holds.
 pub fn read<T>(
     common: &Common,
     work: impl AsyncFnOnce(&Registry) -> Result<T, CliError>,
@@ -210,7 +210,7 @@ impl Remove {
         }
         if !std::io::stdin().is_terminal() {
             return Err(
-                CliError::usage("deleting asks first, and there is no terminal to ask on")
+                CliError::usage("deleting asks first, and stdin is not a terminal")
                     .hint("add --yes to delete without being asked"),
             );
         }

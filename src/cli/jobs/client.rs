@@ -93,7 +93,7 @@ impl Client {
             let folder = folder.to_path_buf();
             let error = StoreError::InUse { folder, holder };
             return Err(CliError::user(error.to_string())
-                .hint("that process is no server that could take this on; wait until it is done"));
+                .hint("that process is not a server that could do this; wait until it is done"));
         };
         Ok(Self::Server {
             store: Store::open(folder, Access::Shared).await?,
@@ -150,7 +150,7 @@ impl Client {
     /// Follows jobs until all have ended; where this process is alone, it runs them, and what they wait for.
     ///
     /// # Errors
-    /// Where the user interrupted: jobs that run here keep a checkpoint and stay queued, those of a server go on.
+    /// Where the user interrupted: jobs that run here keep a checkpoint and stay queued, those of a server continue.
     pub async fn watch(&self, common: &Common, ids: &[Uuid]) -> Result<Vec<JobRecord>, CliError> {
         let all = with_earlier(self.store(), ids).await?;
         let runner = match self {
@@ -180,7 +180,7 @@ impl Client {
         };
         if let (Self::Alone(jobs), Some(runner)) = (self, runner) {
             if ended.is_none() {
-                eprintln!("interrupted: the job makes a checkpoint; once more ends at once");
+                eprintln!("interrupted: the job makes a checkpoint; again to end at once");
             }
             jobs.stop();
             tokio::select! {
@@ -194,11 +194,11 @@ impl Client {
         match (ended, self) {
             (Some(ended), _) => Ok(ended),
             (None, Self::Alone(_)) => Err(interrupted(format!(
-                "the job is queued and goes on from where it was: give the same command again, `lora-recycle jobs run {id}`, \
+                "the job is queued and resumes from where it was: give the same command again, `lora-recycle jobs run {id}`, \
                  or `lora-recycle serve`"
             ))),
             (None, Self::Server { .. }) => Err(interrupted(format!(
-                "the server goes on with the job: `lora-recycle jobs watch {id}` follows it, `jobs cancel {id}` ends it"
+                "the server continues the job: `lora-recycle jobs watch {id}` follows it, `jobs cancel {id}` ends it"
             ))),
         }
     }

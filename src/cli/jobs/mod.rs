@@ -34,7 +34,7 @@ pub enum JobsCommand {
     Watch(Which),
     /// Cancel a job; pictures that it was given are deleted
     Cancel(Which),
-    /// Queue a job again that failed or was cancelled; it goes on from its last checkpoint
+    /// Queue a job again that failed or was cancelled; it resumes from its last checkpoint
     Retry(Which),
     /// Run queued jobs here, without a server
     Run(RunJobs),
@@ -331,7 +331,7 @@ fn summarise(result: &Value) -> String {
     .to_string()
 }
 
-/// What there is to say of a job besides its state.
+/// What there is to say about a job besides its state.
 fn note(job: &JobRecord) -> String {
     match (job.state, &job.progress, &job.error, &job.result) {
         (JobState::Running, ..) if job.cancel_requested => "stopping".to_owned(),
@@ -365,7 +365,7 @@ fn print_end(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     ))
 }
 
-/// Says on stderr what to do where something is wrong with what a job made; what it is stands in its log and its last line.
+/// Says on stderr what to do where something is wrong with what a job made; its log and its last line say what it is.
 fn advise(job: &JobRecord) {
     if let Some(hint) = failure(job).and_then(|fault| fault.hint) {
         eprintln!("hint: {hint}");
@@ -384,7 +384,7 @@ fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
         _ => CliError::user(format!("{}: the job is {}", lost.title, lost.state)),
     };
     let hint = match lost.state {
-        JobState::Cancelled => "give the command that made the job again to start anew".to_owned(),
+        JobState::Cancelled => "give the command that made the job again to start over".to_owned(),
         JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed => {
             let of_fault = lost.error.as_ref().and_then(|fault| fault.hint.clone());
             let retry = format!("`lora-recycle jobs retry {}` queues it again", lost.id);

@@ -18,7 +18,7 @@ const CHUNK: u32 = 500;
 /// How events are shown.
 pub struct Display {
     json: bool,
-    /// `None` where stderr is no terminal.
+    /// `None` where stderr is not a terminal.
     bar: Option<ProgressBar>,
     phase: String,
     last_line: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What a run that is interrupted behind meta-training keeps: the end of meta-training, and the lines of its evaluation that are finished.
+//! What a run that is interrupted after meta-training keeps: the end of meta-training, and the lines of its evaluation that are finished.
 //! Before, a checkpoint is the state of meta-training alone.
 
 use crate::app::evaluation::MethodRun;

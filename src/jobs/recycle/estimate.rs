@@ -264,7 +264,7 @@ fn training(
         true => all.first().copied().unwrap_or(0.0),
         false => 0.0,
     };
-    // Real pictures are no more for more adapters.
+    // The number of real pictures does not grow with the number of adapters.
     let validation = match job.validation {
         Some(_) => validation,
         None => validation * more,

@@ -130,8 +130,8 @@ impl Job for Recycle {
         }
         let pools = self.pools(context)?;
         self.check_images(context, &pools)?;
-        let (outcome, behind) = self.train(context, &pools)?;
-        let report = self.evaluate(context, &outcome, behind)?;
+        let (outcome, done) = self.train(context, &pools)?;
+        let report = self.evaluate(context, &outcome, done)?;
         let record = self.store(context, &pools, &outcome, report)?;
         self.delete_used_pools(context)?;
         made(&record)
@@ -147,7 +147,7 @@ impl Recycle {
                     "pool_gone",
                     format!("the images of {} are no longer there", recycled.adapter),
                 )
-                .hint("ask for the same again, as a new job: they are made anew")
+                .hint("ask for the same again, as a new job: they are made again")
             })
         };
         self.adapters.iter().map(find).collect()
@@ -160,10 +160,7 @@ impl Recycle {
             // What is made again from a recipe file was made from such images.
             Some(_) if self.use_failed_images || self.expected.is_some() => {
                 let log = |own: &FailedInversion| {
-                    context.log(
-                        LogLevel::Warning,
-                        &format!("{own}; they are used all the same"),
-                    )
+                    context.log(LogLevel::Warning, &format!("{own}; they are used anyway"))
                 };
                 failed.iter().try_for_each(log)
             }
@@ -180,7 +177,7 @@ impl Recycle {
             let pool = context.block_on(registry.read_pool(pool));
             let pool = pool.map_err(|error| {
                 JobError::abort("pool_damaged", format!("{}: {error}", recycled.adapter))
-                    .hint("delete the pool and ask for the same again: its images are made anew")
+                    .hint("delete the pool and ask for the same again: its images are made again")
             })?;
             let adapter = context.block_on(async {
                 let record = registry.resolve(&recycled.adapter_id.to_string()).await?;
@@ -195,7 +192,7 @@ impl Recycle {
         Ok(members)
     }
 
-    /// What meta-training gives, and where an evaluation behind it begins.
+    /// What meta-training gives, and where an evaluation after it begins.
     fn train(
         &self,
         context: &JobContext,
@@ -209,7 +206,7 @@ impl Recycle {
         let mut finished = Vec::new();
         let mut training = match context.load_checkpoint()? {
             Some(stored) => {
-                context.log(LogLevel::Info, "going on from the last checkpoint")?;
+                context.log(LogLevel::Info, "resuming from the last checkpoint")?;
                 let checkpoint = Checkpoint::of(stored);
                 finished = checkpoint.finished;
                 MetaTraining::resume(&backbone, members, recipe, options, &checkpoint.state)?
@@ -242,18 +239,18 @@ impl Recycle {
         Ok((outcome, Checkpoint { state, finished }))
     }
 
-    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters; `behind` is what comes before.
+    /// What the meta-LoRA is worth beside the bare backbone and merges of the same adapters; `done` is what comes before.
     fn evaluate(
         &self,
         context: &JobContext,
         outcome: &MetaTrainOutcome,
-        behind: Checkpoint,
+        done: Checkpoint,
     ) -> Result<Option<EvaluationReport>, JobError> {
         let chosen = outcome.chosen(self.meta_training.keep).clone();
         let Some(mut request) = self.evaluation_of(chosen, context) else {
             return Ok(None);
         };
-        let Checkpoint { state, finished } = behind;
+        let Checkpoint { state, finished } = done;
         if !finished.is_empty() {
             context.log(LogLevel::Info, &resuming_after(&finished))?;
         }

@@ -65,7 +65,7 @@ pub struct RecycleFigures {
     pub kept_episode: u64,
     pub validations: Vec<Validation>,
     /// Of the sum that it began with, by adapter and then by layer; empty where none were learned.
-    #[serde(alias = "factors")]
+    #[serde(alias = "factors")] // old spelling
     pub merge_coefficients: Vec<Vec<f32>>,
     /// The comparison with the bare backbone and merges, where there were pictures for it.
     pub evaluation: Option<EvaluationReport>,

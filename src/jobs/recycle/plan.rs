@@ -1,4 +1,4 @@
-//! From a wish to a job: everything that is wrong is said here, and the inversions that are still needed are queued.
+//! From a request to a job: everything that is wrong is said here, and the inversions that are still needed are queued.
 
 use super::{Expected, Recycle, RecycleRequest, Recycled};
 use crate::app::evaluation::{Evaluation, EvaluationRecipe, Method, MethodKind};
@@ -20,7 +20,7 @@ use store::{AdapterRecord, Digest, Name};
 use uuid::Uuid;
 
 /// What is to be recycled, wherever it comes from.
-struct Wish {
+struct Requested {
     name: Name,
     references: Vec<String>,
     inversion: InversionRecipe,
@@ -39,9 +39,9 @@ pub(super) async fn plan(
     let images = std::mem::take(&mut request.pictures);
     let images = all_pictures(images, request.archive.take()).await?;
     let expects = request.recipe_file.clone();
-    let wish = wish(&mut request, services).await?;
-    check_name(&wish.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
-    let records = adapters(&wish.references, services).await?;
+    let wanted = requested(&mut request, services).await?;
+    check_name(&wanted.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
+    let records = adapters(&wanted.references, services).await?;
     let Some(first) = records.first() else {
         return Err(RequestError::invalid(
             "adapters",
@@ -49,10 +49,10 @@ pub(super) async fn plan(
         ));
     };
     let candidate = services.registry().candidate_of(first).await?;
-    let recipe = &wish.meta_training;
+    let recipe = &wanted.meta_training;
     recipe
         .validate(&candidate.config)
-        .and_then(|()| recipe.check_images_per_class(wish.inversion.images_per_class))
+        .and_then(|()| recipe.check_images_per_class(wanted.inversion.images_per_class))
         .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
     let backbone_digest = first.backbone_digest.clone();
     let measured = measured(
@@ -73,7 +73,7 @@ pub(super) async fn plan(
             adapter: None,
             adapters: records.iter().map(|record| record.id.to_string()).collect(),
             retention,
-            recipe: OverPreset(wish.inversion.clone()),
+            recipe: OverPreset(wanted.inversion.clone()),
             waits_for: request.waits_for.clone(),
             batch_norm: request.batch_norm,
             token_statistics: request.token_statistics,
@@ -84,7 +84,7 @@ pub(super) async fn plan(
     .await
     .map_err(told_of_inversion)?;
     // What is made again from a recipe file was made from such images.
-    if !use_failed_images && wish.expected.is_none() {
+    if !use_failed_images && wanted.expected.is_none() {
         refuse_failed(&inversions, services).await?;
     }
     let recycled = records
@@ -97,15 +97,15 @@ pub(super) async fn plan(
             pool_key: planned.job.pool_key(),
         });
     let job = Recycle {
-        name: wish.name,
+        name: wanted.name,
         backbone_digest,
         adapters: recycled.collect(),
         retention,
         // As the jobs have it: with the digests of the priors' files.
         inversion: inversions
             .first()
-            .map_or(wish.inversion, |planned| planned.job.recipe.clone()),
-        meta_training: wish.meta_training,
+            .map_or(wanted.inversion, |planned| planned.job.recipe.clone()),
+        meta_training: wanted.meta_training,
         validation: validation_digest,
         evaluation: measured.as_ref().map(|own| own.recipe.clone()),
         left_out: validation
@@ -113,7 +113,7 @@ pub(super) async fn plan(
             .chain(measured.iter().map(|own| &own.pictures))
             .flat_map(|own| own.left_out.iter().cloned())
             .collect(),
-        expected: wish.expected,
+        expected: wanted.expected,
         use_failed_images,
         dry_run: dry_run.then(Uuid::new_v4),
     };
@@ -209,7 +209,10 @@ async fn measured(
     Ok(Some(Measured { recipe, pictures }))
 }
 
-async fn wish(request: &mut RecycleRequest, services: &Services) -> Result<Wish, RequestError> {
+async fn requested(
+    request: &mut RecycleRequest,
+    services: &Services,
+) -> Result<Requested, RequestError> {
     let name = request.name.take();
     let adapters = std::mem::take(&mut request.adapters);
     let (recipe, inversion) = (request.recipe.take(), request.inversion.take());
@@ -221,7 +224,7 @@ async fn wish(request: &mut RecycleRequest, services: &Services) -> Result<Wish,
                 "a recipe file names adapters and recipes itself; leave them out",
             ));
         }
-        return Ok(Wish {
+        return Ok(Requested {
             references: file.adapters_here(services).await?,
             name: name.unwrap_or(file.name),
             inversion: file.inversion,
@@ -234,7 +237,7 @@ async fn wish(request: &mut RecycleRequest, services: &Services) -> Result<Wish,
     }
     let name =
         name.ok_or_else(|| RequestError::invalid("name", "the meta-LoRA has no name; choose one"))?;
-    Ok(Wish {
+    Ok(Requested {
         name,
         references: adapters,
         inversion: inversion.unwrap_or_default().0,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 const FORMAT: &str = "lora-recycle-recipe";
 const VERSION: u32 = 1;
 
-/// What stands in a recipe file.
+/// The contents of a recipe file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecipeFile {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_recipe_file_of_an_earlier_version_is_read_and_one_of_another_format_is_refused() {
         let text = include_str!("../../../assets/signs-and-shapes/recipe.json");
-        assert!(text.contains("\"factors\": null"), "of an earlier version");
+        assert!(text.contains("\"factors\": null"), "of an earlier version"); // old spelling
         let mut file: RecipeFile = serde_json::from_str(text).expect("a recipe file");
         assert!(file.check().is_ok());
         assert_eq!(file.meta_training.start, Start::Merge { scale: None });

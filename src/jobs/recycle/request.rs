@@ -57,12 +57,12 @@ pub struct RecycleRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub archive: Option<Base64Bytes>,
-    /// A zip of pictures of other classes than those of `archive`, a folder a class, on which the best state is chosen in place of
+    /// A zip of pictures of other classes than those of `archive`, one folder per class, on which the best state is chosen in place of
     /// held-out synthetic images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub validation: Option<Base64Bytes>,
-    /// A zip of real pictures of the adapters' own classes, a folder a class, that stand in for synthetic images, as a control.
+    /// A zip of real pictures of the classes of the adapters, one folder per class, that stand in for synthetic images, as a control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, content_encoding = "base64")]
     pub real: Option<Base64Bytes>,

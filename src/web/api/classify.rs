@@ -50,7 +50,7 @@ impl PartialSchema for ClassifyForm {
         labelled_form("Labelled image files.")
             .files(
                 "query",
-                "Image files to classify; the part may stand any number of times.",
+                "Image files to classify; the part may be given any number of times.",
             )
             .required(["support", "label", "query"])
     }
@@ -92,7 +92,7 @@ pub struct ClassifyResponse {
 /// Classifies images from a few labelled examples
 ///
 /// Nothing is stored. A query that cannot be used has an `error` in its place, a labelled image that cannot be used is listed
-/// in `refused`; the others are answered all the same.
+/// in `refused`; the others are still answered.
 #[utoipa::path(
     post,
     path = "/api/v1/classify",

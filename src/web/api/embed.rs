@@ -35,7 +35,7 @@ impl PartialSchema for EmbedForm {
         FormSchema::default()
             .files(
                 "image",
-                "Image files; the part may stand any number of times.",
+                "Image files; the part may be given any number of times.",
             )
             .required(["image"])
     }
@@ -63,7 +63,7 @@ pub struct EmbedResponse {
 
 /// Turns images into features
 ///
-/// An image that cannot be used has an `error` in its place; the others are answered all the same.
+/// An image that cannot be used has an `error` in its place; the others are still answered.
 #[utoipa::path(
     post,
     path = "/api/v1/embed",

@@ -45,7 +45,7 @@ impl BodyKind {
     }
 }
 
-/// Refuses a body that is no form.
+/// Refuses a body that is not a form.
 ///
 /// # Errors
 /// [`ApiError::UnsupportedMediaType`]
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for Base64Image {
     }
 }
 
-/// The images of a JSON list that stands at `parameter`.
+/// The images of the JSON list at `parameter`.
 pub fn named_images(
     images: Vec<Base64Image>,
     parameter: &str,

@@ -24,11 +24,11 @@ pub struct LabelledParts {
 pub struct LabelledPart {
     pub label: String,
     pub picture: Part<()>,
-    /// The part that the label stands in.
+    /// The part that holds the label.
     part: &'static str,
 }
 
-/// What the name of a part says of labelled pictures.
+/// What the name of a part says about labelled pictures.
 pub enum LabelledPlace {
     Picture { label: Option<String> },
     Label,
@@ -54,7 +54,7 @@ impl LabelledParts {
     /// Takes a part that [`LabelledPlace`] knows.
     ///
     /// # Errors
-    /// [`ApiError::InvalidParameter`] for a label that is no text.
+    /// [`ApiError::InvalidParameter`] for a label that is not text.
     pub fn take(&mut self, place: LabelledPlace, part: Part<()>) -> Result<(), ApiError> {
         match place {
             LabelledPlace::Picture { label } => self.pictures.push((label, part)),

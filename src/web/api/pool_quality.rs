@@ -67,10 +67,10 @@ impl From<PoolQualityError> for ApiError {
     }
 }
 
-/// Measures a pool: how varied and how hard its images are, and which adapters are like its own
+/// Measures a pool: how varied and how hard its images are, and which adapters resemble the one it was made from
 #[utoipa::path(get, path = "/api/v1/pools/{id}/quality", tag = "pools",
     params(("id" = Uuid, Path, description = "Id of the pool")),
-    responses((status = 200, description = "What the images are worth; computed anew each time", body = PoolQuality), JobProblems))]
+    responses((status = 200, description = "What the images are worth; computed each time", body = PoolQuality), JobProblems))]
 pub(in crate::web) async fn measure_pool(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

@@ -1,4 +1,4 @@
-//! Error answers in the OpenAPI document: what the needs of a route bring with them, and what kinds of requests have besides.
+//! Error answers in the OpenAPI document: what the needs of a route add, and what kinds of requests have besides.
 
 use crate::web::Problem;
 use crate::web::problem::PROBLEM_MEDIA_TYPE;
@@ -12,7 +12,7 @@ pub const ANY_REQUEST: [(&str, &str); 1] = [(
     "The host is not one that the server answers for, or a browser sent the request on behalf of another site",
 )];
 
-/// What requests may be refused with of which only so many are answered at a time.
+/// What requests may be refused with where only a limited number are answered at a time.
 pub const ADMITTED_REQUEST: [(&str, &str); 1] = [(
     "429",
     "As many requests as allowed are being answered; Retry-After says when to try again",
@@ -28,7 +28,7 @@ pub const REQUEST_WITH_BODY: [(&str, &str); 5] = [
     ("413", "The body is too large"),
     (
         "415",
-        "The content type is none of those that stand at the request body",
+        "The content type is not one of those listed at the request body",
     ),
     INVALID,
 ];

@@ -39,19 +39,19 @@ fn list_of(items: Object, description: &str) -> Array {
 pub struct FormSchema(ObjectBuilder);
 
 impl FormSchema {
-    /// A part with a file that may stand any number of times.
+    /// A part with a file that may be given any number of times.
     pub fn files(self, name: &str, description: &str) -> Self {
         Self(self.0.property(name, list_of(file(), description)))
     }
 
-    /// A part with a file that stands once.
+    /// A part with a file that is given once.
     pub fn file(self, name: &str, description: &str) -> Self {
         let mut file = file();
         file.description = Some(description.to_owned());
         Self(self.0.property(name, file))
     }
 
-    /// A part with a text that may stand any number of times.
+    /// A part with text that may be given any number of times.
     pub fn texts(self, name: &str, description: &str) -> Self {
         let text = ObjectBuilder::new().schema_type(Type::String).build();
         Self(self.0.property(name, list_of(text, description)))
@@ -72,7 +72,7 @@ pub fn labelled_form(pictures: &str) -> FormSchema {
 }
 
 const SUPPORT_PARTS: &str =
-    "The part may stand any number of times, each time with a part `label`.";
+    "The part may be given any number of times, each time with a part `label`.";
 const LABEL_PARTS: &str =
     "The labels of the parts `support`, in the same order: any text of 1 to 256 bytes.";
 

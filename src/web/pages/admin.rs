@@ -1,4 +1,4 @@
-//! The pages of adapters, recycling, comparing, jobs and pools. They are frames; what stands in them comes from the REST interface, which
+//! The pages of adapters, recycling, comparing, jobs and pools. They are frames; their content comes from the REST interface, which
 //! the page calls like every other client.
 
 use super::document;

@@ -121,7 +121,7 @@ mod tests {
         templates::render("index.html", index_values(1, 0.0, "any")).expect("the template renders")
     }
 
-    /// Panics where `html` asks another host or has a script or a style of its own.
+    /// Panics where `html` asks another host or has an inline script or style.
     pub(super) fn assert_strict(html: &str) {
         for forbidden in [
             "http://",

@@ -18,7 +18,7 @@ pub fn render(name: &str, values: Value) -> Result<String, Error> {
         static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
         ENVIRONMENT.get_template(name)?.render(values)
     }
-    // Made anew, so that a changed file is seen at once.
+    // Made again, so that a changed file is seen at once.
     #[cfg(not(embedded_pages))]
     environment().get_template(name)?.render(values)
 }

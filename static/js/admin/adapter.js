@@ -34,7 +34,7 @@ function showIdentity() {
     ["Changes", `${adapter.targets}, rank ${adapter.rank}`],
     ["Head", head ? `${plural(head.classes, "class", "classes")}${head.labels.length > 0 ? `: ${head.labels.join(", ")}` : ""}` : "none"],
     ["Size", bytes(adapter.size_bytes)],
-    ["Brought", when(adapter.created_ms)],
+    ["Imported", when(adapter.created_ms)],
     ["Last used", adapter.last_used_ms ? when(adapter.last_used_ms) : "not yet"],
     ["Digest", make("code", {}, adapter.digest)],
     ["Id", make("code", {}, adapter.id)],
@@ -63,7 +63,7 @@ async function showVersions() {
 
 function showLineage() {
   const { parents, recipe } = adapter.lineage;
-  setText(byId("lineage-words"), parents.length > 0 ? "It was made from:" : recipe ? "It was made by this recipe:" : "It was brought from outside; what it was tuned on is not recorded here.");
+  setText(byId("lineage-words"), parents.length > 0 ? "It was made from:" : recipe ? "It was made by this recipe:" : "It was imported; what it was tuned on is not recorded here.");
   byId("parents").replaceChildren(...parents.map((parent) => make("li", {}, link(parent.id, parent.label), ` (${shortDigest(parent.digest)})`)));
   byId("recipe").hidden = !recipe;
   setText(byId("recipe"), recipe ? JSON.stringify(recipe, null, 2) : "");
@@ -112,7 +112,7 @@ async function refresh() {
 async function remove() {
   const consent = await confirm({
     heading: `Delete ${adapter.label} for good?`,
-    text: `This version and its files (${bytes(adapter.size_bytes)}) are taken off the disk. It cannot be undone. Other versions stay.`,
+    text: `This version and its files (${bytes(adapter.size_bytes)}) are deleted from the disk. It cannot be undone. Other versions stay.`,
     action: "Delete for good",
   });
   if (!consent) return;

@@ -10,7 +10,7 @@ export class AdapterBoxes {
     this.#list = list;
   }
 
-  // `isChosen` says which are chosen from the start, `words` what stands beside a box.
+  // `isChosen` says which are chosen from the start, `words` the text beside a box.
   show(adapters, isChosen, words) {
     this.#adapters = adapters;
     this.#list.replaceChildren(...adapters.map((adapter, index) => {

@@ -35,13 +35,13 @@ function failureOf(status, text) {
   } catch {
     // Not every failure on the way is a problem document.
   }
-  const words = problem.detail ?? problem.title ?? `The server gave no usable answer (status ${status}).`;
+  const words = problem.detail ?? problem.title ?? `The server sent no usable answer (status ${status}).`;
   const { code, hint, report } = problem;
   return new Failure(sentence(words), { status, code, hint: hint && sentence(hint), report });
 }
 
 const unreachable = () => new Failure("The server cannot be reached.", { hint: "Check that it is still running, then try again." });
-// Words of the server as a sentence.
+// Text from the server as a sentence.
 export const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 
 async function answer(...request) {

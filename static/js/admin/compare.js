@@ -1,4 +1,4 @@
-// Comparing: the comparisons so far. The form that begins one has its own module.
+// Comparing: the comparisons so far. The form that begins one is a separate module.
 
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
@@ -23,7 +23,7 @@ function facts(job) {
   const took = kind === "evaluate" ? tookText(job) : null;
   if (state === "running" && progress) return progressText(progress);
   return [
-    `asked for ${when(created)}`,
+    `requested ${when(created)}`,
     took && `took ${took}`,
     best(reportOf(job)),
   ].filter(Boolean).join(" · ");

@@ -1,4 +1,4 @@
-// Bars of shares from 0 to 100 %, each with its name, its figure and the interval that it lies in. Knows nothing of what they measure.
+// Bars of shares from 0 to 100 %, each with its name, its figure and its interval. Knows nothing of what they measure.
 
 const ROW_PX = 50;
 const BASELINE_PX = 18;
@@ -91,7 +91,7 @@ export class BarChart {
   }
 }
 
-// The whole name stands in the table.
+// The whole name is in the table.
 function shorten(text, room) {
   const length = text.getComputedTextLength();
   if (length <= room) return;

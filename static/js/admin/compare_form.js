@@ -71,9 +71,9 @@ function parameters() {
 // What is missing, as {message, hint, isMerge}; null where nothing is.
 function missing({ chosen }) {
   const merges = choicesOf("merge").length;
-  if (methods().length === 0) return { message: "Nothing is chosen to compare.", hint: "Choose adapters from the list, or tick what stands beside them." };
+  if (methods().length === 0) return { message: "Nothing is chosen to compare.", hint: "Choose adapters from the list, or tick one of the boxes beside them." };
   if (merges > 0 && merged.chosen.length === 0) return { message: "No adapters to merge are chosen.", hint: "Choose some under “Merge these”, or tick no way to merge.", isMerge: true };
-  if (leavesOut() && merged.chosen.length < 2) return { message: "To say what each adapter adds takes two or more that are merged.", hint: "Choose more under “Merge these”, or take that tick away.", isMerge: true };
+  if (leavesOut() && merged.chosen.length < 2) return { message: "Saying what each adapter adds needs two or more that are merged.", hint: "Choose more under “Merge these”, or clear that tick.", isMerge: true };
   if (merges === 0 && !leavesOut() && merged.chosen.length > 0) return { message: "No way to merge is chosen.", hint: "Tick one under “Merge these”, or choose no adapters there.", isMerge: true };
   return tooFew(chosen);
 }

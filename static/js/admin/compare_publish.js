@@ -74,7 +74,7 @@ function whereTo({ name, backbone }, alias) {
 
 // --- whether it is better
 
-// How the method at `index` stands to the adapter `current`; to the bare model, which answers where there is none.
+// How the method at `index` compares with the adapter `current`; to the bare model, which answers where there is none.
 function standing(report, index, current) {
   const rival = current ?? BARE;
   const other = current ? placeOf(report, "adapter", current) : placeOf(report, "bare");
@@ -93,9 +93,9 @@ async function ask(label, { words, isDefault }, current, { better, words: why })
   if (better) return confirm({ ...first, action: `Publish ${label}`, asksWhy });
   if (!(await confirm({ ...first, action: "Go on" }))) return null;
   return confirm({
-    heading: "Publish it all the same?",
+    heading: "Publish it anyway?",
     text: `Requests that use ${words} are answered by ${label} at once.`,
-    action: "Publish it all the same",
+    action: "Publish it anyway",
     asksWhy,
   });
 }

@@ -1,4 +1,4 @@
-// What a comparison found: where it stands in a job, its methods and figures in words, and as a table for other programs. Of the document
+// What a comparison found: where it is in a job, its methods and figures in words, and as a table for other programs. Of the document
 // it knows the titles of methods, which the server has written there.
 
 import { byId } from "../dom.js";

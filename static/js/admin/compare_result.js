@@ -1,4 +1,4 @@
-// One comparison: where its job stands, then a chart and a table of what it found.
+// One comparison: how far its job is, then a chart and a table of what it found.
 
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import * as api from "./api.js";
@@ -63,7 +63,7 @@ function showWaiting() {
   }
   const words = {
     queued: "It has not begun yet.",
-    running: progress ? "The figures stand here as soon as it is done." : "It gets ready.",
+    running: progress ? "The figures appear here as soon as it is done." : "It gets ready.",
     succeeded: "This job compared nothing, so there are no figures to show.",
     cancelled: "It was cancelled and compared nothing.",
   };
@@ -77,7 +77,7 @@ function showWaiting() {
 
 function showReport() {
   const { way, shot, queries, tasks, methods } = report;
-  setText(byId("what"), `In each of ${plural(tasks, "task", "tasks")}, new pictures were sorted into ${plural(way, "class", "classes")}, from ${plural(shot, "example", "examples")} of each: ${plural(queries, "picture", "pictures")} a class. Guessing is right in ${shareText(1 / way)}.`);
+  setText(byId("what"), `In each of ${plural(tasks, "task", "tasks")}, new pictures were sorted into ${plural(way, "class", "classes")}, from ${plural(shot, "example", "examples")} of each: ${plural(queries, "picture", "pictures")} per class. Guessing is right in ${shareText(1 / way)}.`);
   showChart();
   byId("reference").replaceChildren(...ranked(report).map((index) => new Option(nameOf(methods[index]), index)));
   byId("reference").value = Math.max(0, placeOf(report, report.against));
@@ -156,7 +156,7 @@ function offerFile(place, text, ending, type) {
 
 byId("reference").addEventListener("change", () => {
   showFigures();
-  announce(`The differences are to ${byId("reference").selectedOptions[0].text} now.`);
+  announce(`The differences are now to ${byId("reference").selectedOptions[0].text}.`);
 });
 document.addEventListener("visibilitychange", lookAgain);
 await load();

@@ -27,5 +27,5 @@ byId("confirm-form").addEventListener("submit", (event) => {
   dialog.close();
 });
 byId("confirm-no").addEventListener("click", () => dialog.close());
-// Also by the escape key. Decided only here: another question may follow at once, and would take this event for its own.
+// Also by the escape key. Decided only here: another question may follow at once, and would take this event for its answer.
 dialog.addEventListener("close", () => decide(decision));

@@ -1,4 +1,4 @@
-// Bringing an adapter: files are read, tried out, shown with what was found, and stored when the person says so.
+// Importing an adapter: files are read, tried out, shown with what was found, and stored when the person says so.
 
 import { byId, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer, ignoreStrayDrops } from "../drops.js";

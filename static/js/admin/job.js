@@ -74,10 +74,10 @@ function waits() {
 
 function sentence() {
   const { state, cancel_requested: stopping, retry_at_ms: retryAt, error } = job;
-  if (state === "running") return stopping ? "It stops at the next chance." : "";
+  if (state === "running") return stopping ? "It stops as soon as it can." : "";
   if (state === "queued" && retryAt > Date.now()) return `The last attempt failed. It tries again by itself at ${timeOfDay(retryAt)}.`;
   if (state === "queued") return "It starts as soon as the jobs before it are done.";
-  if (state === "cancelled") return "It was cancelled and made no result.";
+  if (state === "cancelled") return "It was cancelled and gave no result.";
   if (state === "failed" && !error) return "It failed.";
   return "";
 }
@@ -112,7 +112,7 @@ async function showPreviews() {
       grid.show(byClass(previews));
     }
   } catch {
-    // The images are extra; the events tell of a server that is gone, and the next report asks again.
+    // The images are extra; the events report a server that is gone, and the next report asks again.
   }
   previewsAt = performance.now();
   previewsAsked = false;

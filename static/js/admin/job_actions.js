@@ -30,15 +30,15 @@ export const canRetry = ({ state }) => state === "failed" || state === "cancelle
 export async function cancel(job, failurePlace) {
   const { state, title } = job;
   const words = {
-    running: "What it has done so far makes no result.",
+    running: "What it has done so far gives no result.",
     queued: "It has not started yet.",
     failed: "It will not be tried again.",
   };
   const consent = await confirm({
-    heading: state === "failed" ? `Give up “${title}”?` : `Cancel “${title}”?`,
+    heading: state === "failed" ? `Cancel “${title}”?` : `Cancel “${title}”?`,
     text: `${words[state]} Pictures that were sent for it are removed.`,
     action: state === "failed" ? "Give it up" : "Cancel the job",
-    no: state === "failed" ? "Keep it" : "Let it go on",
+    no: state === "failed" ? "Keep it" : "Let it continue",
   });
   if (!consent) return null;
   return carryOut(() => api.cancelJob(job.id), state === "running" ? "The job is being stopped." : "The job was cancelled.", failurePlace);

@@ -1,4 +1,4 @@
-// The queue: jobs as they are now, filters, older ones. The forms that start jobs have their own modules.
+// The queue: jobs as they are now, filters, older ones. The forms that start jobs are separate modules.
 
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import { ignoreStrayDrops } from "../drops.js";
@@ -115,7 +115,7 @@ function facts(job) {
   const took = tookText(job);
   return [
     KINDS[kind] ?? kind,
-    `asked for ${when(created)}`,
+    `requested ${when(created)}`,
     took && `took ${took}`,
     state !== "succeeded" ? attemptText(job) : null,
   ].filter(Boolean).join(" · ");

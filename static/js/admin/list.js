@@ -1,4 +1,4 @@
-// The list of adapters: search, filters, pages, disk use. The import has its own module.
+// The list of adapters: search, filters, pages, disk use. The import is a separate module.
 
 import { byId, fromTemplate, part, plural, setText } from "../dom.js";
 import * as api from "./api.js";
@@ -59,7 +59,7 @@ function row(adapter) {
     `rank ${adapter.rank}`,
     adapter.head && plural(adapter.head.classes, "class", "classes"),
     bytes(adapter.size_bytes),
-    `brought ${when(adapter.created_ms)}`,
+    `imported ${when(adapter.created_ms)}`,
     adapter.last_used_ms ? `last used ${when(adapter.last_used_ms)}` : "not used yet",
   ].filter(Boolean).join(" · ");
   return item;

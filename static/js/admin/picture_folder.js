@@ -99,7 +99,7 @@ export class PictureFolder {
     announce(words);
   }
 
-  // The folder that all others lie in is passed over; the folders below it are the classes. Loose pictures belong to none.
+  // The folder that holds all others is skipped; the folders below it are the classes. Loose pictures belong to none.
   #folderOf(files) {
     const pictures = files.filter(({ file, path }) => isReadByServer(path) && !file.name.startsWith("."));
     const [root] = pictures[0]?.path.split("/") ?? [];
@@ -109,7 +109,7 @@ export class PictureFolder {
     const classes = [...new Set(named.map(({ path }) => classOf(path)))];
     if (classes.length < 2) {
       this.#refuse({
-        message: pictures.length === 0 ? "No pictures were found in it." : "All pictures lie in one folder, and each class needs a sub-folder of its own.",
+        message: pictures.length === 0 ? "No pictures were found in it." : "All pictures are in one folder, and each class needs its own sub-folder.",
         hint: "Choose the folder that holds one sub-folder for each class.",
       });
       return null;

@@ -112,7 +112,7 @@ async function toggleHistory(item, each, changed) {
   part(item, "moves").hidden = !open;
 }
 
-// The move that a roll-back takes back: the last one that was not taken back yet and is none itself.
+// The move that a roll-back takes back: the last one that was not taken back yet and does not take back another one.
 function lastStanding(moves) {
   const takenBack = new Set(moves.map((each) => each.undoes));
   return moves.find((each) => each.undoes === null && !takenBack.has(each.number)) ?? null;

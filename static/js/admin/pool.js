@@ -60,7 +60,7 @@ async function showKept(on) {
 async function remove() {
   const consent = await confirm({
     heading: "Delete these images for good?",
-    text: `${plural(pool.images, "synthetic image", "synthetic images")} of ${pool.adapter} are taken off the disk. It cannot be undone.`,
+    text: `${plural(pool.images, "synthetic image", "synthetic images")} of ${pool.adapter} are deleted from the disk. It cannot be undone.`,
     action: "Delete for good",
   });
   if (!consent) return;

@@ -27,7 +27,7 @@ function row(pool) {
   return item;
 }
 
-// Some of the images, from as many classes as possible: they lie class by class.
+// Some of the images, from as many classes as possible: they are stored class by class.
 function spread(count) {
   const many = Math.min(THUMBNAILS, count);
   return Array.from({ length: many }, (_, place) => Math.floor((place * count) / many));

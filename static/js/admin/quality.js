@@ -20,7 +20,7 @@ function show({ diversity, bare_cross_entropy: bare, teacher_cross_entropy: teac
     make("td", {}, other.shared_classes.join(", ") || "none"),
     make("td", {}, other.near_duplicate ? "nearly the same: one of the two adds hardly anything" : "different"))));
   byId("similar-frame").hidden = similar.length === 0;
-  setText(byId("similar-words"), similar.length === 0 ? "No other adapter has synthetic images yet." : "Other adapters with synthetic images, most alike first:");
+  setText(byId("similar-words"), similar.length === 0 ? "No other adapter has synthetic images yet." : "Other adapters with synthetic images, most similar first:");
 }
 
 // Makes the button of the page of pool `id` work.

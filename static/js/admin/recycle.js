@@ -36,7 +36,7 @@ function fit() {
   const [first] = chosen;
   boxes.fit(first);
   const classes = chosen.reduce((sum, { head }) => sum + head.classes, 0);
-  const words = first ? `${plural(chosen.length, "adapter", "adapters")} with ${plural(classes, "class", "classes")} together, all on ${first.backbone.name}.${chosen.length === 1 ? " More adapters make a better one." : ""}` : "";
+  const words = first ? `${plural(chosen.length, "adapter", "adapters")} with ${plural(classes, "class", "classes")} in all, on ${first.backbone.name}.${chosen.length === 1 ? " More adapters make a better one." : ""}` : "";
   setText(byId("recycle-fit"), words);
 }
 
@@ -95,7 +95,7 @@ async function estimate() {
     while (!isOver(job)) {
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
       job = await api.job(job.id);
-      if (job.state === "queued") setText(place, "Other jobs are before it; some steps are timed after them…");
+      if (job.state === "queued") setText(place, "Other jobs run first; then some steps are timed…");
     }
     if (job.state !== "succeeded") throw new api.Failure(api.sentence(job.error?.message ?? "The estimate was stopped"), { hint: job.error?.hint });
     setText(place, costText(job.result));
@@ -153,7 +153,7 @@ function facts(job) {
   const validations = result?.figures?.validations ?? [];
   const best = Math.max(...validations.map(({ accuracy }) => accuracy));
   return [
-    `asked for ${when(created)}`,
+    `requested ${when(created)}`,
     took && `took ${took}`,
     validations.length > 0 ? `${percent(best)} on held-out synthetic tasks, ${percent(validations[0].accuracy)} before the first step` : null,
   ].filter(Boolean).join(" · ");

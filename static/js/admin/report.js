@@ -27,7 +27,7 @@ export function reportElement(report) {
   tensors.hidden = report.tensors.length === 0;
   tensors.open = report.tensors.some((tensor) => !FINE.includes(tensor.status));
   part(root, "counts").textContent = `${plural(report.tensors.length, "tensor", "tensors")}: ${counts(report.tensors)}`;
-  // What is wrong stands first.
+  // What is wrong comes first.
   const order = (tensor) => (FINE.includes(tensor.status) ? 1 : 0);
   part(root, "rows").replaceChildren(...report.tensors.toSorted((left, right) => order(left) - order(right)).map(row));
   return root;

@@ -1,4 +1,4 @@
-// A list of runs that looks again by itself, and what is said of one that was just asked for.
+// A list of runs that looks again by itself, and what is said about one that was just requested.
 
 import { byId, fromTemplate, plural, setText, showItems } from "../dom.js";
 import { attempt, make, announce } from "./elements.js";

@@ -22,7 +22,7 @@ export async function offerInversion(wanted, started) {
   await attempt(byId("invert-failure"), async () => showChoices(await api.adaptersWithHead(), wanted));
 }
 
-// Shows the adapters anew, for example after one was tuned. What is chosen stays chosen.
+// Shows the adapters again, for example after one was tuned. What is chosen stays chosen.
 export async function refreshChoices() {
   await attempt(byId("invert-failure"), async () => showChoices(await api.adaptersWithHead(), null));
 }

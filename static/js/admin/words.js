@@ -38,7 +38,7 @@ export function duration(seconds) {
   return words.join(" ");
 }
 
-// How long a job has worked; beside it the time from beginning to end, where much of that was no work. Null before it is over.
+// How long a job has worked; beside it the time from beginning to end, where much of that was not work. Null before it is over.
 export function tookText({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
   if (!started || !finished) return null;
   const whole = finished - started;
@@ -48,8 +48,8 @@ export function tookText({ started_ms: started, finished_ms: finished, worked_ms
 
 function rate(perSecond) {
   if (!(perSecond > 0)) return null;
-  if (perSecond >= 1) return `${perSecond >= 10 ? Math.round(perSecond) : perSecond.toFixed(1)} steps a second`;
-  return `${(1 / perSecond).toFixed(1)} s a step`;
+  if (perSecond >= 1) return `${perSecond >= 10 ? Math.round(perSecond) : perSecond.toFixed(1)} steps per second`;
+  return `${(1 / perSecond).toFixed(1)} s per step`;
 }
 
 export function progressText({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
@@ -97,7 +97,7 @@ export function figure(name, value) {
 // Rounded down, so that 100 % means all.
 export const percent = (share) => (typeof share === "number" ? `${Math.floor(share * 1000 + 1e-6) / 10} %` : "–");
 
-// A recipe as [name, value] pairs; what lies in other objects is named after them.
+// A recipe as [name, value] pairs; what is inside other objects is named after them.
 export function recipeFacts(recipe, above = "") {
   return Object.entries(recipe ?? {}).flatMap(([key, value]) => {
     if (value === null) return [];
@@ -116,7 +116,7 @@ function recipeValue(value) {
   return value.map((each) => (each !== null && typeof each === "object" ? objectText(each) : recipeValue(each))).join(", ");
 }
 
-// Digests and keys of adapters stand in the recipe file.
+// Digests and keys of adapters are in the recipe file.
 const objectText = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
@@ -131,7 +131,7 @@ export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare,
   const found = [];
   if (typeof accuracy === "number") {
     const share = `its own adapter recognises ${percent(accuracy)} of the images`;
-    if (recipe?.real) found.push({ bad: false, words: `Real pictures stand in for synthetic ones: ${share}.` });
+    if (recipe?.real) found.push({ bad: false, words: `Real pictures are used in place of synthetic ones: ${share}.` });
     else if (failure) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
     else if (accuracy < 0.99) found.push({ bad: true, words: `Not all images came out: ${share}.` });
     else found.push({ bad: false, words: `The images came out: ${share}.` });
@@ -139,7 +139,7 @@ export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare,
   if (typeof bare === "number") {
     const measure = `(its cross-entropy on them is ${figure("cross_entropy", bare)})`;
     if (bare < 0.1) found.push({ bad: false, words: `The bare model tells these classes apart by itself ${measure}, so that little can be learned from them. Hard images teach more.` });
-    else if (bare < 1) found.push({ bad: false, words: `The bare model finds these classes of middling difficulty ${measure}.` });
+    else if (bare < 1) found.push({ bad: false, words: `The bare model finds these classes moderately difficult ${measure}.` });
     else found.push({ bad: false, words: `The bare model finds these classes difficult ${measure}, so that there is something to learn from them.` });
   }
   return found;

@@ -70,7 +70,7 @@ for (const heading of [...document.querySelectorAll('h1, h2, h3, h4')].filter(vi
     level = next;
 }
 const ids = [...document.querySelectorAll('[id]')].map((element) => element.id);
-for (const id of new Set(ids.filter((id, index) => ids.indexOf(id) !== index))) complaints.push(`id stands twice: ${id}`);
+for (const id of new Set(ids.filter((id, index) => ids.indexOf(id) !== index))) complaints.push(`id appears twice: ${id}`);
 if (!document.querySelector('[role=status]')) complaints.push('no live region');
 
 const parse = (colour) => {

@@ -265,7 +265,7 @@ async fn publishing_what_is_not_better_asks_twice_and_says_why() {
         assert!(asked.contains(part), "{asked}");
     }
     page.click("#confirm-yes").await;
-    question(&page, "Publish it all the same?").await;
+    question(&page, "Publish it anyway?").await;
     page.click("#confirm-no").await;
     page.wait_for("!document.getElementById('confirm').open")
         .await;
@@ -278,7 +278,7 @@ async fn publishing_what_is_not_better_asks_twice_and_says_why() {
     publish(&page, 3, "#publish-default").await;
     question(&page, "Publish second:1").await;
     page.click("#confirm-yes").await;
-    question(&page, "Publish it all the same?").await;
+    question(&page, "Publish it anyway?").await;
     page.click("#confirm-yes").await;
     page.wait_for(&says(
         "published",
@@ -341,7 +341,7 @@ async fn two_adapters_are_compared_on_a_folder_from_the_form_to_the_table() {
     page.click("#compare-start").await;
     page.wait_for(&says(
         "compare-failure",
-        "takes two or more that are merged",
+        "needs two or more that are merged",
     ))
     .await;
     page.click("#compare-leave-out").await;

@@ -567,7 +567,7 @@ async fn a_form_says_what_is_missing_before_anything_is_sent() {
     std::fs::create_dir(&root).unwrap();
     std::fs::copy(super::example("fish/goldfish.jpg"), root.join("fish.jpg")).unwrap();
     page.pick("#tune-folder", &[root]).await;
-    page.wait_for(&says("tune-failure", "sub-folder of its own"))
+    page.wait_for(&says("tune-failure", "its own sub-folder"))
         .await;
     open(&page, "/admin/jobs#invert").await;
     page.wait_for("!document.getElementById('invert-none').hidden")
@@ -601,7 +601,7 @@ async fn adapters_that_fit_are_chosen_costed_and_recycled_on_one_page() {
     page.click("#recycle-all").await;
     page.wait_for(&says(
         "recycle-fit",
-        "2 adapters with 4 classes together, all on tiny",
+        "2 adapters with 4 classes in all, all on tiny",
     ))
     .await;
     for (id, value) in [

@@ -51,7 +51,7 @@ async fn start_inversion(page: &Session, steps: &str) {
     follow(page).await;
 }
 
-/// On the page of a pool: it is measured, then compared with `files` and one that is no picture.
+/// On the page of a pool: it is measured, then compared with `files` and one that is not a picture.
 async fn compare_with_real_pictures(page: &Session, mut files: Vec<NamedFile>) {
     page.click("#measure").await;
     page.wait_for("!document.getElementById('quality').hidden")

@@ -32,7 +32,7 @@ impl Drop for Process {
     }
 }
 
-/// `lora-recycle serve` on a port of its own.
+/// `lora-recycle serve` on a separate port.
 pub struct Server {
     _process: Process,
     pub origin: String,

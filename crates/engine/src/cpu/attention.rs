@@ -272,7 +272,7 @@ multiversion! {
     }
 }
 
-/// Attention of the class token over the patches, mean over heads; `query` has one row an image.
+/// Attention of the class token over the patches, mean over heads; `query` has one row per image.
 pub fn class_attention(
     input: &AttentionViews<'_>,
     attention: &mut ViewMut<'_>,

@@ -1,4 +1,4 @@
-//! The CPU backend. Operations run on the calling thread; who has several threads gives each its own images. Only where there
+//! The CPU backend. Operations run on the calling thread; a caller with several threads gives each its own images. Only where there
 //! are fewer images than threads do products of weights share the rest.
 
 #![allow(

@@ -1,4 +1,4 @@
-//! LayerNorm, alone and behind a residual sum, and its backward.
+//! LayerNorm, alone and after a residual sum, and its backward.
 
 use super::buffer::{View, ViewMut};
 use super::simd::{LANES, Lanes, load, multiversion, store, sum};
@@ -127,7 +127,7 @@ multiversion! {
                 for lane in 0..LANES {
                     let g = dy[lane] * weight[lane];
                     total[lane] += g;
-                    // Behind the end of the row g is zero.
+                    // After the end of the row g is zero.
                     along[lane] = g.mul_add((x[lane] - mean) * scale, along[lane]);
                 }
             }

@@ -1,6 +1,6 @@
 //! Frozen linear maps packed once into panels, and their products on AVX2 and AVX-512.
 //!
-//! A product that packs its operands anew pays for that on every call, which tells with few rows: a small batch, few tokens, a
+//! A product that packs its operands again pays for that on every call, which matters with few rows: a small batch, few tokens, a
 //! micro-batch that fits the cache. Panels are `[input, width]` blocks of `width` outputs each, which forward streams as they
 //! lie; backward turns one block of inputs at a time, so that one copy of the weights serves both. Each output is summed over
 //! the depth in one fixed order, whatever the number of rows.

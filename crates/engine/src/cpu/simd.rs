@@ -95,7 +95,7 @@ pub fn sum(x: Lanes) -> f32 {
     (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
 }
 
-/// The lanes of `values` at `at`, zeros behind its end.
+/// The lanes of `values` at `at`, zeros after its end.
 #[inline(always)]
 pub fn load(values: &[f32], at: usize) -> Lanes {
     let mut lanes = [0.0; LANES];
@@ -125,7 +125,7 @@ pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts, so that the product with a whole number is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5·2^23 rounds to a whole number, which then stands in the low bits; a conversion of the language would check
+    // Adding 1.5·2^23 rounds to a whole number, which is then in the low bits; a conversion of the language would check
     // each lane for overflow.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
@@ -139,7 +139,7 @@ pub fn exp(x: f32) -> f32 {
     y = y.mul_add(rest, 0.166_666_65);
     y = y.mul_add(rest, 0.5);
     y = y.mul_add(rest * rest, rest + 1.0);
-    // The whole number lies within ±127, so the exponent field cannot overflow; what stood above it is shifted out.
+    // The whole number lies within ±127, so the exponent field cannot overflow; what was above it is shifted out.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     y * power
 }

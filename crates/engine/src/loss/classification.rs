@@ -2,7 +2,7 @@
 
 use crate::operation::{Checks, OperationError};
 
-/// Mean cross-entropy of `logits` `[rows, classes]` against one label a row.
+/// Mean cross-entropy of `logits` `[rows, classes]` against one label per row.
 /// Overwrites `dlogits` `[rows, classes]`.
 ///
 /// # Errors

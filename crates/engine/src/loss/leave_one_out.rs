@@ -1,4 +1,4 @@
-//! How well a batch's own classes separate: each feature is scored against the class means without itself.
+//! How well a batch's classes separate: each feature is scored against the class means without itself.
 //! Inversion with this loss taken negative makes images that the bare backbone cannot tell apart.
 
 use super::classification::cross_entropy;

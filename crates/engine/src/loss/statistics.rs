@@ -36,7 +36,7 @@ impl Moments {
     /// Overwrites with the moments of `values` `[rows, channels]` (tokens), or empties where there are no rows.
     ///
     /// # Errors
-    /// A length that is no multiple of the channels, values that are not finite.
+    /// A length that is not a multiple of the channels, values that are not finite.
     pub fn of_rows(&mut self, values: &[f32]) -> Result<(), OperationError> {
         let channels = self.mean.len();
         let rows = values.len().checked_div(channels).unwrap_or(0);
@@ -64,7 +64,7 @@ impl Moments {
     /// Overwrites with the moments of `values` `[channels, positions]` (feature maps).
     ///
     /// # Panics
-    /// When the length is no multiple of the channels.
+    /// When the length is not a multiple of the channels.
     pub(crate) fn of_planes(&mut self, values: &[f32]) {
         let channels = self.mean.len();
         assert!(channels > 0 && values.len().is_multiple_of(channels));
@@ -83,7 +83,7 @@ impl Moments {
         }
     }
 
-    /// Adds the values behind `other` (Chan, Golub and LeVeque's pairwise update).
+    /// Adds the values that `other` summarises (Chan, Golub and LeVeque's pairwise update).
     ///
     /// # Panics
     /// When the two have different numbers of channels.

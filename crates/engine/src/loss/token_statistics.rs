@@ -148,7 +148,7 @@ impl TokenStatisticsCollector {
         added
     }
 
-    /// Adds the tokens behind `moments`, seen at `site`.
+    /// Adds the tokens that `moments` summarises, seen at `site`.
     ///
     /// # Errors
     /// Another width than before.

@@ -40,7 +40,7 @@ pub struct AdamState {
 
 /// Bytes that are not a saved [`AdamState`].
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("saved Adam state: {found} bytes do not hold {values} values; start the optimiser anew")]
+#[error("saved Adam state: {found} bytes do not hold {values} values; start the optimiser again")]
 pub struct AdamStateError {
     pub found: usize,
     pub values: usize,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// Learning rate by step; every cycle starts anew.
+/// Learning rate by step; every cycle starts from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CyclicSchedule {
     pub cycle_steps: u64,

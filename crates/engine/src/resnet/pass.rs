@@ -5,7 +5,7 @@ use super::weights::{ResNet, Unit};
 use crate::loss::{Moments, StatisticsTerm};
 use std::ops::Range;
 
-/// Where everything lies in an image's memory, for one image size.
+/// Where everything is in an image's memory, for one image size.
 #[derive(Debug)]
 pub(super) struct ResNetPlan {
     pub size: PlaneSize,
@@ -258,7 +258,7 @@ fn normalise(unit: &Unit, values: &[f32], output: &mut [f32]) {
     }
 }
 
-/// Turns `gradient` at the BatchNorm's output into that at its input `values`, and adds the term's own.
+/// Turns `gradient` at the BatchNorm's output into that at its input `values`, and adds that of the term.
 fn unnormalise(unit: &Unit, term: &StatisticsTerm, values: &[f32], gradient: &mut [f32]) {
     for (channel, plane) in planes(values.len(), unit.norm.scale.len()) {
         let scale = unit.norm.scale[channel];
@@ -293,7 +293,7 @@ fn mask_normalised(unit: &Unit, values: &[f32], gradient: &mut [f32]) {
     }
 }
 
-/// Size behind the 3×3 maximum with stride 2 and padding 1.
+/// Size after the 3×3 maximum with stride 2 and padding 1.
 fn pooled_size(size: PlaneSize) -> PlaneSize {
     size.map(|side| side.div_ceil(2))
 }

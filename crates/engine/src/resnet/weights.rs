@@ -27,7 +27,7 @@ pub(super) struct BatchNorm {
     pub shift: Vec<f32>,
 }
 
-/// A convolution without bias and the BatchNorm behind it.
+/// A convolution without bias and the BatchNorm after it.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub convolution: Convolution,
@@ -41,7 +41,7 @@ pub(super) struct Block {
     pub downsample: Option<Unit>,
 }
 
-/// The classifier behind the mean over positions.
+/// The classifier after the mean over positions.
 #[derive(Debug)]
 pub(super) struct ClassifierHead {
     /// `[classes, channels]`
@@ -133,7 +133,7 @@ impl Reader<'_> {
         Some(ResNet { stem, blocks, head })
     }
 
-    /// The block, and the number of channels behind it.
+    /// The block, and the number of channels after it.
     fn block(&mut self, name: &str, channels: usize, stride: usize) -> (Option<Block>, usize) {
         let bottleneck = self.has(&format!("{name}.conv3.weight"));
         // torchvision strides the 3×3 convolution: the second of a bottleneck, the first of a basic block.

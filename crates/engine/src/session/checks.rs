@@ -26,7 +26,7 @@ pub struct Checked {
     pub has_adapter: bool,
     /// Empty but for [`super::Session::published_residual`].
     pub residual_after_norm: Vec<usize>,
-    /// Side of the images, 0 behind a cached prefix.
+    /// Side of the images, 0 after a cached prefix.
     pub side: usize,
 }
 
@@ -121,7 +121,7 @@ pub fn input(
             "pruning ratio",
             pruning.ratio as f32,
             holds,
-            "it must lie from 0 to 1",
+            "it must be from 0 to 1",
         )?;
         if pruning.layer >= config.layers {
             return Err(mismatch(
@@ -134,12 +134,12 @@ pub fn input(
     }
     let mut tokens_after = vec![tokens; config.layers];
     let mut current = tokens;
-    for (layer, behind) in tokens_after.iter_mut().enumerate().skip(first) {
+    for (layer, left) in tokens_after.iter_mut().enumerate().skip(first) {
         for pruning in input.pruning.iter().filter(|p| p.layer == layer) {
             // As Python's int() cuts.
             current -= ((current - 1) as f64 * pruning.ratio) as usize;
         }
-        *behind = current;
+        *left = current;
     }
     let pooling = match input.read {
         HeadInput::Feature => config.pooling,
@@ -192,7 +192,7 @@ pub fn input(
     })
 }
 
-/// Images, where they start, tokens an image, side.
+/// Images, where they start, tokens per image, side.
 fn entry(
     config: &BackboneConfig,
     input: &Input<'_>,
@@ -329,7 +329,7 @@ pub fn differentiate(
         if first.is_some_and(|site| site.layer < checked.first_layer()) {
             return Err(OperationError::NoGradient {
                 wanted: "low-rank pairs",
-                reason: "some of them lie before the layer that the pass starts from",
+                reason: "some of them come before the layer that the pass starts from",
             });
         }
     }

@@ -76,7 +76,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What a forward pass is asked for beside the features.
+/// What a forward pass is asked for besides the features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
     pub class_attention: bool,
@@ -161,7 +161,7 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// For measurements alone: layers named in [`Input::pruning`] take their second residual behind the LayerNorm instead of
+    /// For measurements alone: layers named in [`Input::pruning`] take their second residual after the LayerNorm instead of
     /// before it, as the published code of LoRA Recycle does by mistake.
     #[doc(hidden)]
     pub fn published_residual(&mut self, on: bool) {
@@ -239,8 +239,8 @@ impl<B: Backend> Session<B> {
         let mut rest = values.as_mut_slice();
         let outputs = micro_batches.iter().map(|micro_batch| {
             let length = micro_batch.images.len() * tokens * width;
-            let (own, behind) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = behind;
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = others;
             ForwardOutput {
                 stream: Some(own),
                 ..ForwardOutput::default()
@@ -414,8 +414,8 @@ impl<B: Backend> Session<B> {
         let mut rest = dfeatures.as_mut_slice();
         let dfeature_parts = micro_batches.iter().map(|micro_batch| {
             let length = micro_batch.images.len() * checked.feature_width;
-            let (own, behind) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = behind;
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = others;
             own
         });
         let parts = output.split(&micro_batches).into_iter();
@@ -483,7 +483,7 @@ impl<B: Backend> Session<B> {
         }
     }
 
-    /// Takes over the adapter's values; memory is laid out anew only when its sites or ranks change.
+    /// Takes over the adapter's values; memory is laid out again only when its sites or ranks change.
     fn take_adapter(&mut self, adapter: Option<&Adapter>) {
         let Some(adapter) = adapter else {
             return;

@@ -16,7 +16,7 @@ pub struct Output {
     pub features: Tensor,
     /// `[batch, patches]`: attention of the class token over the patches that enter the last layer, mean over heads
     pub class_attention: Option<Tensor>,
-    /// `[batch, tokens, width]`: behind the final LayerNorm, for CLIP before it
+    /// `[batch, tokens, width]`: after the final LayerNorm, for CLIP before it
     pub last_hidden_state: Option<Tensor>,
     /// `[batch·tokens]`: positions of the tokens that are left at the end, ascending: 0 the class token, patch p = p + 1
     pub kept_tokens: Option<Vec<u32>>,
@@ -46,8 +46,8 @@ fn reshape_wanted(tensor: &mut Option<Tensor>, wanted: bool, shape: &[usize]) {
 
 /// Takes the first `length` values away from `rest`.
 fn take<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
-    let (own, behind) = std::mem::take(rest).split_at_mut(length);
-    *rest = behind;
+    let (own, others) = std::mem::take(rest).split_at_mut(length);
+    *rest = others;
     own
 }
 
@@ -198,7 +198,7 @@ pub struct PairGradients {
 /// What a backward pass gives.
 #[derive(Debug, Default)]
 pub struct Gradients {
-    /// `[batch, 3, side, side]`; zero where no token stands for a patch
+    /// `[batch, 3, side, side]`; zero where no token represents a patch
     pub pixels: Option<Tensor>,
     /// By site, as [`model::adapter::Adapter`] has them.
     pub pairs: BTreeMap<Site, PairGradients>,

@@ -1,5 +1,5 @@
 //! Plain twins of the operations, as simple loops in `f64`, and the comparison of each operation of a backend with its twin on zero,
-//! one, odd and other sizes. Backward operations are compared with the slopes of the twins, linear ones with loops of their own.
+//! one, odd and other sizes. Backward operations are compared with the slopes of the twins, linear ones with separate loops.
 //! Every backend is judged by the same twins within the same tolerances: it gets a line under [`judge`].
 
 mod attention;

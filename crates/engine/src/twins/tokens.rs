@@ -44,7 +44,7 @@ fn any_grid() -> impl Strategy<Value = (PatchGrid, Vec<usize>, bool, u64)> {
         })
 }
 
-/// Puts the positions on the memory, unless all tokens stand in order.
+/// Puts the positions on the memory, unless all tokens are in order.
 fn put_positions<B: Backend>(
     memory: &mut TestMemory<'_, B>,
     dense: bool,

@@ -57,7 +57,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         backend.patchify_backward(&self.memory, dpatches, plan.grid, plan.positions, dpixels);
     }
 
-    /// From the gradient of the features to that of the residual stream behind the last layer.
+    /// From the gradient of the features to that of the residual stream after the last layer.
     fn enter_end(
         &mut self,
         dfeatures: &[f32],
@@ -92,7 +92,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         );
     }
 
-    /// Turns `dx` behind a layer into the gradient before it. A layer that `stops` gives only the gradients of its low-rank pairs.
+    /// Turns `dx` after a layer into the gradient before it. A layer that `stops` gives only the gradients of its low-rank pairs.
     fn layer_backward(
         &mut self,
         layer: usize,
@@ -142,7 +142,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         }
     }
 
-    /// Adds the MLP's part to `dx`, which then is the gradient at the sum behind attention.
+    /// Adds the MLP's part to `dx`, which then is the gradient at the sum after attention.
     fn mlp_backward(
         &mut self,
         layer: usize,
@@ -180,7 +180,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         backend.norm_backward(&mut self.memory, dnormed, plan.sum, statistics, norm, dx);
     }
 
-    /// From the gradient at the sum behind attention to that of the first LayerNorm's output.
+    /// From the gradient at the sum after attention to that of the first LayerNorm's output.
     fn attention_backward(
         &mut self,
         layer: usize,

@@ -27,7 +27,7 @@ pub struct ForwardOutput<'a> {
     pub last_hidden_state: Option<&'a mut [f32]>,
     /// `[images, tokens, width]`: the residual stream where the pass ends
     pub stream: Option<&'a mut [f32]>,
-    /// For each layer that chooses rows, in order: `[images·(tokens behind it)]`
+    /// For each layer that chooses rows, in order: `[images·(tokens after it)]`
     pub chosen_rows: Option<&'a mut [u32]>,
     /// `[2·layers, 2, width]`: sums and sums of squares of the inputs of each layer's two LayerNorms; added
     pub norm_input_sums: Option<&'a mut [f64]>,
@@ -253,7 +253,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         };
         let after_norm = self.plan.shape.residual_after_norm.contains(&layer);
         let stream = self.plan.stream[layer + 1];
-        // The next LayerNorm writes where this one's output lies.
+        // The next LayerNorm writes where this one's output is.
         let (at_once, later) = if after_norm {
             (None, next)
         } else {

@@ -1,4 +1,4 @@
-//! An adapter's low-rank pairs in a backend's memory, and where their gradients lie.
+//! An adapter's low-rank pairs in a backend's memory, and where their gradients are.
 
 use crate::backend::{Backend, Matrix, Region};
 use model::adapter::{Adapter, LowRankPair, Site, Target};

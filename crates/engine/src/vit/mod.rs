@@ -1,5 +1,5 @@
 //! The vision transformer, written once over [`super::backend::Backend`]: forward and backward of one micro-batch.
-//! Knows layers, adapters and where activations lie; knows nothing of threads, batches or losses.
+//! Knows layers, adapters and where activations are; knows nothing of threads, batches or losses.
 
 mod backward;
 mod forward;

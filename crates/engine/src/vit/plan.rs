@@ -1,5 +1,5 @@
-//! Where every activation of a pass lies. Backward decides what is kept: a layer's input, its queries, keys and values,
-//! the sum behind attention and the MLP's hidden values before the activation; the rest is made again or never needed.
+//! Where every activation of a pass is. Backward decides what is kept: a layer's input, its queries, keys and values,
+//! the sum after attention and the MLP's hidden values before the activation; the rest is made again or never needed.
 
 use crate::backend::{AttentionShape, Matrix, NormOutput, PatchGrid, Region};
 use model::adapter::{Site, Target};
@@ -23,7 +23,7 @@ pub enum PassStart {
     Hidden { layer: usize },
 }
 
-/// Everything that decides where activations lie.
+/// Everything that decides where activations are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassShape {
     pub images: usize,
@@ -32,9 +32,9 @@ pub struct PassShape {
     pub tokens: usize,
     /// Whether the tokens at the start are a choice.
     pub sparse: bool,
-    /// Tokens behind each layer.
+    /// Tokens after each layer.
     pub tokens_after: Vec<usize>,
-    /// Behind the last layer's attention only the class token goes on, since nothing else is read.
+    /// After the last layer's attention only the class token goes on, since nothing else is read.
     pub class_only_end: bool,
     pub pooled_width: usize,
     pub feature_width: usize,
@@ -43,16 +43,16 @@ pub struct PassShape {
     pub ranks: BTreeMap<Site, usize>,
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
-    /// Layers whose residual is taken behind the second LayerNorm, see [`crate::session::Session::published_residual`].
+    /// Layers whose residual is taken after the second LayerNorm, see [`crate::session::Session::published_residual`].
     pub residual_after_norm: Vec<usize>,
 }
 
-/// Where one layer's activations lie.
+/// Where one layer's activations are.
 pub struct LayerPlan {
     pub rows_in: usize,
     pub rows_out: usize,
     pub attention: AttentionShape,
-    /// Rows that go on behind attention, where not all do.
+    /// Rows that go on after attention, where not all do.
     pub rows: Option<Matrix>,
     /// Whether attention decides on `rows`.
     pub prunes: bool,
@@ -90,7 +90,7 @@ pub struct BackwardPlan {
     pub attention: Matrix,
 }
 
-/// Where every activation of a pass lies.
+/// Where every activation of a pass is.
 pub struct Plan {
     pub shape: PassShape,
     pub first_layer: usize,
@@ -103,7 +103,7 @@ pub struct Plan {
     /// Input of the LayerNorm before the layers, and its statistics (CLIP).
     pub embedded: Matrix,
     pub embedded_statistics: Matrix,
-    /// The residual stream before each layer and behind the last.
+    /// The residual stream before each layer and after the last.
     pub stream: Vec<Matrix>,
     /// By layer; layers before the first one are absent, so index with `layer - first_layer`.
     pub layers: Vec<LayerPlan>,
@@ -362,7 +362,7 @@ impl Plan {
             scratch_length = scratch_length.max(scratch.next);
             plan
         });
-        // Behind both, since backward reads the one and writes the other.
+        // After both, since backward reads the one and writes the other.
         let mut scratch = Bump {
             region: Region::Scratch,
             next: scratch_length,
@@ -404,7 +404,7 @@ impl Plan {
     }
 }
 
-/// Memory of its own where backward needs the values, else the shared matrix.
+/// Separate memory where backward needs the values, else the shared matrix.
 fn place(kept: &mut Bump, keep: bool, shared: Matrix, rows: usize, columns: usize) -> Matrix {
     if keep {
         kept.take(rows, columns)

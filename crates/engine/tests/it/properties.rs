@@ -224,7 +224,7 @@ fn a_step_in_one_go_equals_forward_and_backward_apart() {
     assert_eq!(values.collect::<Vec<_>>(), dpairs);
 }
 
-/// A directional derivative by central differences of the engine's own forward, summed in f64.
+/// A directional derivative by central differences of the engine's forward, summed in f64.
 fn slope(mut loss: impl FnMut(f32) -> f64) -> f64 {
     const STEP: f32 = 4e-3;
     let (near, far) = (
@@ -355,7 +355,7 @@ fn gradients_of_every_lora_matrix_and_of_the_pixels_are_the_slopes_of_the_forwar
                     },
                 );
             }
-            // Behind the choice (24 comparisons at least) nothing can change it.
+            // After the choice (24 comparisons at least) nothing can change it.
             assert!(checked >= if pruned { 20 } else { 37 }, "{checked}");
         }
     }

@@ -23,7 +23,7 @@ const REPORT: &str = "report.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 const FOLDER: &str = "adapter/";
 
-/// The bundle's own page.
+/// The bundle's page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Manifest {
     format: String,
@@ -56,7 +56,7 @@ pub enum BundleError {
     Write(String),
     #[error(transparent)]
     Files(#[from] FilesError),
-    #[error("this is no adapter bundle: {0}")]
+    #[error("this is not an adapter bundle: {0}")]
     NotABundle(String),
     #[error("the bundle has version {found}; this program reads version {VERSION}")]
     Version { found: u32 },
@@ -215,7 +215,7 @@ pub fn import_bundle(
 
 fn check_sums(files: &[NamedFile], list: &[u8]) -> Result<(), BundleError> {
     let list = std::str::from_utf8(list)
-        .map_err(|_| BundleError::NotABundle(format!("{CHECKSUMS} is no text")))?;
+        .map_err(|_| BundleError::NotABundle(format!("{CHECKSUMS} is not text")))?;
     let mut listed: BTreeMap<&str, &str> = list
         .lines()
         .filter_map(|line| line.split_once("  "))

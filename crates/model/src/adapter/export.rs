@@ -100,7 +100,7 @@ struct ModelClass {
     name: &'static str,
     module: &'static str,
     prefix: &'static str,
-    /// Whether the head goes into the class's own classifier.
+    /// Whether the head goes into the class's classifier.
     has_classifier: bool,
 }
 

@@ -187,7 +187,7 @@ pub(super) fn read_limited(
 /// Reads all files of a zip after its table of contents has been checked against `limits`.
 ///
 /// # Errors
-/// [`FilesError`]: a broken archive, a path that leads out, a link, a name that stands twice, a size or a ratio over the limit.
+/// [`FilesError`]: a broken archive, a path that leads out, a link, a name that appears twice, a size or a ratio over the limit.
 pub fn read_zip(bytes: &[u8], limits: &FileLimits) -> Result<Vec<NamedFile>, FilesError> {
     let broken = |error: zip::result::ZipError| FilesError::Zip(error.to_string());
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
@@ -280,7 +280,7 @@ fn hidden(path: &str) -> bool {
         .any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
-/// Splits a set of files into one set an adapter: each folder that holds an `adapter_config.json` or adapter weights, and each file in
+/// Splits a set of files into one set per adapter: each folder that holds an `adapter_config.json` or adapter weights, and each file in
 /// the published layout on its own. The name is the folder (empty for the top) or the file's name without its extension.
 pub fn split_adapters(files: &[NamedFile]) -> Vec<(String, Vec<NamedFile>)> {
     let folder_of = |path: &str| {

@@ -21,7 +21,7 @@ pub enum NameStyle {
 pub(super) struct Reading {
     pub architecture: Architecture,
     pub style: NameStyle,
-    /// What stands before the layers, with its dot: `vit.`, `vision_model.` or nothing.
+    /// What precedes the layers, with its dot: `vit.`, `vision_model.` or nothing.
     pub prefix: String,
     pub site: Site,
 }
@@ -96,11 +96,11 @@ pub(super) fn refusal(path: &str) -> String {
     } else if holds("classifier") || holds("score") || holds("head") {
         "is a classification head with a LoRA; put the head into modules_to_save instead".into()
     } else {
-        "is no linear map of a vit, dinov2 or clip layer".into()
+        "is not a linear map of a vit, dinov2 or clip layer".into()
     }
 }
 
-/// What may stand before the layers: models with and without a task head.
+/// What may precede the layers: models with and without a task head.
 fn prefixes(architecture: Architecture) -> &'static [&'static str] {
     match architecture {
         Architecture::Vit => &["vit.", ""],

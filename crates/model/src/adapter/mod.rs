@@ -82,7 +82,7 @@ pub struct Head {
     /// `[classes]`
     pub bias: Option<Tensor>,
     pub input: HeadInput,
-    /// One label a class, empty where the source names none.
+    /// One label per class, empty where the source names none.
     pub labels: Vec<String>,
 }
 
@@ -91,9 +91,9 @@ pub struct Head {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInput {
-    /// The backbone's feature, with its own pooling and projection.
+    /// The backbone's feature, with its pooling and projection.
     Feature,
-    /// The class token behind the final LayerNorm.
+    /// The class token after the final LayerNorm.
     Cls,
     /// The class token followed by the mean of the patch tokens (`Dinov2ForImageClassification`).
     ClsMean,

@@ -13,7 +13,7 @@ pub(super) fn write(
 ) -> String {
     let mut card = String::from("---\nlibrary_name: peft\n");
     if let Some(base) = options.base_model {
-        // JSON's quoting is YAML's too; a title or path must not add keys of its own.
+        // JSON's quoting is YAML's too; a title or path must not add keys.
         let _ = writeln!(card, "base_model: {}", json!(base));
     }
     card.push_str("tags:\n- lora\n- image-classification\n---\n\n");

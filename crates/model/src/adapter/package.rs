@@ -17,7 +17,7 @@ pub enum Package {
     Zip(Vec<u8>),
 }
 
-/// An adapter that passed every check, with the files that are its own.
+/// An adapter that passed every check, with the files that belong to it.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
     pub imported: Imported,

@@ -1,4 +1,4 @@
-//! PEFT's `adapter_config.json`: what it says, with PEFT's own matching rules, and what is refused by name.
+//! PEFT's `adapter_config.json`: what it says, with PEFT's matching rules, and what is refused by name.
 //! Knows the configuration only; tensors are checked against it elsewhere.
 
 use regex::Regex;
@@ -57,7 +57,7 @@ impl ModuleSelector {
 #[derive(Debug, Default)]
 pub(super) struct ReadConfig {
     pub config: Option<PeftConfig>,
-    /// The document as it stands, for the report.
+    /// The document as it is, for the report.
     pub document: Option<Map<String, Value>>,
     pub errors: Vec<String>,
     pub warnings: Vec<String>,
@@ -197,7 +197,7 @@ const OTHER_METHODS: [(&str, &str); 15] = [
     ("aqlora_config", "adaptive quantisation"),
 ];
 
-/// Ways to start a tuning that leave the backbone's own weights alone.
+/// Ways to start a tuning that leave the backbone's weights alone.
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 #[derive(Default)]
@@ -268,7 +268,7 @@ impl Reader {
             Some(Value::String(start)) if PLAIN_STARTS.contains(&start.as_str()) => {}
             Some(other) => {
                 let sentence = format!(
-                    "init_lora_weights is {}: it changes the backbone's own weights. Save the adapter again with path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+                    "init_lora_weights is {}: it changes the backbone's weights. Save the adapter again with path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
                     short(other)
                 );
                 self.error(sentence);
@@ -418,7 +418,7 @@ impl Reader {
             value => match names(&value) {
                 Some(names) => Some(ModuleSelector::Names(names)),
                 None => {
-                    self.error(format!("{key} is no text and no list of texts"));
+                    self.error(format!("{key} is neither text nor a list of texts"));
                     Some(ModuleSelector::Unchecked)
                 }
             },
@@ -432,7 +432,7 @@ impl Reader {
             single => single.as_u64().map(|layer| vec![layer]),
         };
         if layers.is_none() {
-            self.error("layers_to_transform is no layer and no list of layers");
+            self.error("layers_to_transform is neither a layer nor a list of layers");
         }
         layers
     }
@@ -455,7 +455,7 @@ impl Reader {
         let mut patterns = Vec::new();
         for source in sources {
             match Regex::new(&source) {
-                // A group of its own in the key would take the place of the layer's number.
+                // An extra group in the key would take the place of the layer's number.
                 Ok(pattern) if pattern.captures_len() == 2 => patterns.push(pattern),
                 _ => self.error("layers_pattern is a pattern that cannot be run here"),
             }
@@ -468,7 +468,7 @@ impl Reader {
             return Vec::new();
         };
         let Some(modules) = names(&value) else {
-            self.error("modules_to_save is no list of texts");
+            self.error("modules_to_save is not a list of texts");
             return Vec::new();
         };
         for module in &modules {

@@ -105,7 +105,7 @@ pub fn load_parts(
         && config.grid(size).is_none()
     {
         source.problems.push(format!(
-            "preprocessor_config.json asks for {size} px, no multiple of the patch size {}",
+            "preprocessor_config.json asks for {size} px, not a multiple of the patch size {}",
             config.patch_size
         ));
     }
@@ -169,7 +169,7 @@ fn read_shards(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, BackboneError> {
         // The index is not ours: it must not lead out of the folder.
         if Path::new(file).file_name() != Some(file.as_ref()) || !file.ends_with(".safetensors") {
             return Err(does_not_fit(format!(
-                "{INDEX} names \"{file}\", which is no safetensors file of this folder"
+                "{INDEX} names \"{file}\", which is not a safetensors file of this folder"
             )));
         }
         let path = folder.join(file);
@@ -196,11 +196,11 @@ impl<'f, 'a> ShardReader<'f, 'a> {
         for (index, file) in files.iter().enumerate() {
             for name in file.names() {
                 if owner.insert(name, index).is_some() {
-                    problems.push(format!("{name}: stands in more than one file"));
+                    problems.push(format!("{name}: appears in more than one file"));
                 }
             }
         }
-        // Models saved behind a task head carry the family's name before each tensor.
+        // Models saved with a task head carry the family's name before each tensor.
         let prefix = match architecture {
             Architecture::Clip => "vision_model.",
             Architecture::Vit if owner.keys().any(|name| name.starts_with("vit.")) => "vit.",

@@ -9,7 +9,7 @@ use serde_json::Value;
 pub enum Architecture {
     /// `model_type: vit`
     Vit,
-    /// `model_type: dinov2`: LayerScale behind attention and MLP.
+    /// `model_type: dinov2`: LayerScale after attention and MLP.
     Dinov2,
     /// `model_type: clip` or `clip_vision_model`: a LayerNorm before the layers, no patch bias, a projection.
     Clip,
@@ -35,7 +35,7 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// How the tokens behind the final LayerNorm become one feature (before CLIP's projection).
+/// How the tokens after the final LayerNorm become one feature (before CLIP's projection).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -75,7 +75,7 @@ impl BackboneConfig {
         self.native_image_size / self.patch_size
     }
 
-    /// Patches along one side of an image of `image_size` pixels, or `None` where the size is zero or no multiple of the patch.
+    /// Patches along one side of an image of `image_size` pixels, or `None` where the size is zero or not a multiple of the patch.
     pub fn grid(&self, image_size: usize) -> Option<usize> {
         (image_size > 0 && image_size.is_multiple_of(self.patch_size))
             .then(|| image_size / self.patch_size)
@@ -185,7 +185,7 @@ impl Reader<'_> {
         }
         if config.heads > 0 && !config.width.is_multiple_of(config.heads) {
             self.problems.push(format!(
-                "hidden_size {} is no multiple of num_attention_heads {}",
+                "hidden_size {} is not a multiple of num_attention_heads {}",
                 config.width, config.heads
             ));
         }

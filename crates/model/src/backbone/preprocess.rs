@@ -15,7 +15,7 @@ pub enum Resample {
     Hamming = 5,
 }
 
-/// Size of the image behind the resize step.
+/// Size of the image after the resize step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeTarget {

@@ -24,14 +24,14 @@ pub struct LayerWeights {
     pub key: Linear,
     pub value: Linear,
     pub output: Linear,
-    /// LayerScale `s1` behind attention, `[width]` (DINOv2).
+    /// LayerScale `s1` after attention, `[width]` (DINOv2).
     pub scale1: Option<Tensor>,
     pub norm2: LayerNorm,
     /// `[mlp_width, width]`
     pub mlp_in: Linear,
     /// `[width, mlp_width]`
     pub mlp_out: Linear,
-    /// LayerScale `s2` behind the MLP, `[width]` (DINOv2).
+    /// LayerScale `s2` after the MLP, `[width]` (DINOv2).
     pub scale2: Option<Tensor>,
 }
 
@@ -50,7 +50,7 @@ pub struct Weights {
     /// LayerNorm before the layers (CLIP).
     pub pre_norm: Option<LayerNorm>,
     pub layers: Vec<LayerWeights>,
-    /// LayerNorm behind the layers; CLIP applies it to the pooled token only, which is the same for one token.
+    /// LayerNorm after the layers; CLIP applies it to the pooled token only, which is the same for one token.
     pub final_norm: LayerNorm,
     /// `[projection_width, pooled_width]` (CLIP).
     pub projection: Option<Tensor>,

@@ -2,7 +2,7 @@
 
 use super::ImageError;
 
-/// A format that is read. The facts about it stand in [`Self::facts`], its decoding in `header` and `decode`, and nowhere else: the
+/// A format that is read. The facts about it are in [`Self::facts`], its decoding in `header` and `decode`, and nowhere else: the
 /// pages take theirs from here too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFormat {
@@ -274,7 +274,7 @@ mod tests {
             let texts = texts.iter().chain(facts.extensions);
             let starts = facts.magic.iter().copied();
             for start in texts.map(|text| text.as_bytes()).chain(starts) {
-                assert!(seen.insert(start), "{start:?} of {format:?} stands twice");
+                assert!(seen.insert(start), "{start:?} of {format:?} appears twice");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What a header promises, read without decoding: the size in pixels, the decoder's own memory, and whether the file is whole.
-//! Looks at a few bytes only, because the decoders allocate before all of their own checks.
+//! What a header promises, read without decoding: the size in pixels, the decoder's memory, and whether the file is whole.
+//! Looks at a few bytes only, because the decoders allocate before all of their checks.
 
 use super::{ImageError, ImageFormat};
 
@@ -171,7 +171,7 @@ fn webp(bytes: &[u8]) -> Result<Header, ImageError> {
             width = width.max(Some(chunk_width));
             height = height.max(Some(chunk_height));
         }
-        // A frame of an animation holds chunks of its own behind 16 bytes.
+        // A frame of an animation holds its own chunks after 16 bytes.
         position = match kind {
             b"ANMF" => body + 16,
             _ => body + length.next_multiple_of(2),

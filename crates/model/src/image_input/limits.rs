@@ -9,7 +9,7 @@ pub struct ImageLimits {
     pub max_bytes: usize,
     /// Largest width × height.
     pub max_pixels: u64,
-    /// Largest memory that a decoder may take, in bytes; counts the decoded samples, the RGB copy and the decoder's own buffers.
+    /// Largest memory that a decoder may take, in bytes; counts the decoded samples, the RGB copy and the decoder's buffers.
     pub max_decode_bytes: u64,
 }
 

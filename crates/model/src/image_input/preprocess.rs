@@ -44,7 +44,7 @@ pub(super) fn levels(image: RgbImage, preprocess: &Preprocess) -> Result<Levels,
     Ok(crop(&resized, height, width))
 }
 
-/// `(width, height)` behind the resize step.
+/// `(width, height)` after the resize step.
 fn target_size(image: &RgbImage, target: ResizeTarget) -> Result<(u32, u32), ImageError> {
     let (width, height) = (u64::from(image.width()), u64::from(image.height()));
     let (target_width, target_height) = match target {

@@ -169,7 +169,7 @@ fn every_broken_adapter_is_refused_with_its_own_message() {
     let mut names = BTreeSet::new();
     let mut wrong = Vec::new();
     for broken in &corpus {
-        assert!(names.insert(broken.name), "{} stands twice", broken.name);
+        assert!(names.insert(broken.name), "{} appears twice", broken.name);
         match broken.refusal(&candidates) {
             None => wrong.push(format!("{}: was taken", broken.name)),
             Some(message) if !message.contains(broken.expected) => {

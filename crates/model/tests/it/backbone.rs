@@ -1,4 +1,4 @@
-//! Folders that are no usable backbone are refused with the list of what is wrong.
+//! Folders that are not a usable backbone are refused with the list of what is wrong.
 
 use half::{bf16, f16};
 use model::backbone::{Backbone, BackboneError, Pooling, load_folder};
@@ -10,7 +10,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use test_support::project;
 
-/// A tensor as it stands in a file.
+/// A tensor as it is in a file.
 #[derive(Clone)]
 struct Stored {
     dtype: Dtype,

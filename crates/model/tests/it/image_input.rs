@@ -258,7 +258,7 @@ fn with_sides(name: &str, width: u32, height: u32) -> Vec<u8> {
             bytes[18..22].copy_from_slice(&width.to_le_bytes());
             bytes[22..26].copy_from_slice(&height.to_le_bytes());
         }
-        // Lossy: 14 bits each behind the start code of the frame.
+        // Lossy: 14 bits each after the start code of the frame.
         "webp" => {
             bytes[26..28].copy_from_slice(&w.to_le_bytes());
             bytes[28..30].copy_from_slice(&h.to_le_bytes());

@@ -25,7 +25,7 @@ pub enum TuningProblem {
 /// is held out. `positions[class][image]` are those of `images`.
 ///
 /// # Errors
-/// [`TuningProblem`] for a recipe that does not fit the backbone or goes astray.
+/// [`TuningProblem`] for a recipe that does not fit the backbone or diverges.
 pub fn tuned_accuracy(
     backbone: &Backbone,
     images: &LabelledImages,

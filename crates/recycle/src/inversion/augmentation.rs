@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum ImageAugmentation {
     None,
-    /// Rolled by up to an eighth of the side both ways and mirrored half of the time, one draw a batch: the published recipe.
+    /// Rolled by up to an eighth of the side both ways and mirrored half of the time, one draw per batch: the published recipe.
     RollFlip,
-    /// Turned, scaled and shifted a little, one draw an image.
+    /// Turned, scaled and shifted a little, one draw per image.
     Affine,
 }
 

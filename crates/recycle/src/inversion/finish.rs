@@ -31,7 +31,7 @@ pub struct Quality {
     pub classes: Vec<ClassQuality>,
     pub teacher_accuracy: f64,
     pub teacher_cross_entropy: f64,
-    /// Leave-one-out, on features of length one; absent for a single class or a single image a class.
+    /// Leave-one-out, on features of length one; absent for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,
 }
 

@@ -38,12 +38,12 @@ use prior::Priors;
 use quantiser::Quantiser;
 use thiserror::Error;
 
-/// Why inversion cannot start or go on.
+/// Why inversion cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum InversionError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    #[error("inversion went astray: {0}; choose a smaller learning rate or smaller weights")]
+    #[error("inversion diverged: {0}; choose a smaller learning rate or smaller weights")]
     Diverged(OperationError),
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -58,7 +58,7 @@ pub enum InversionError {
 pub struct GivenDraws {
     /// Parameters of the first part's images, in their order.
     pub start: Vec<f32>,
-    /// One a step; behind the last the recipe's own follow.
+    /// One for each step; after the last one the recipe's follow.
     pub augmentation: Vec<RollFlip>,
 }
 
@@ -126,7 +126,7 @@ impl Default for Settled {
 }
 
 impl Inversion {
-    /// Starts anew from `adapter`, which needs its head.
+    /// Starts from the beginning with `adapter`, which needs its head.
     ///
     /// # Errors
     /// [`InversionError`] for a recipe that does not fit the backbone, the adapter or the priors' data.

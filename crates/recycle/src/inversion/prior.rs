@@ -84,7 +84,7 @@ impl Priors {
                 ),
                 Some(statistics) => problems.check(
                     statistics.backbone_digest == backbone.digest,
-                    || "the token statistics were taken from another backbone; make them anew with `lora-recycle prior build DIR`".into(),
+                    || "the token statistics were taken from another backbone; make them again with `lora-recycle prior build DIR`".into(),
                 ),
             }
         }
@@ -143,7 +143,7 @@ impl Priors {
         weight * prior.loss(sums, &output.norm_input_counts, weight as f32)
     }
 
-    /// `(offset, slope)` of the gradient at the LayerNorm inputs behind the last [`Self::tokens`].
+    /// `(offset, slope)` of the gradient at the LayerNorm inputs after the last [`Self::tokens`].
     pub fn norm_inputs(&self) -> Option<(&[f32], &[f32])> {
         let prior = self.tokens.as_ref()?;
         Some((&prior.offset, &prior.slope))

@@ -11,7 +11,7 @@ use model::backbone::BackboneConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How images are synthesised. Every field may be left out; `preset` names what stands in for it: `hard` (the default), `fast`
+/// How images are synthesised. Every field may be left out; `preset` names what is used in its place: `hard` (the default), `fast`
 /// or `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -38,7 +38,7 @@ pub struct InversionRecipe {
     pub images_per_class_at_once: Option<usize>,
     /// Labels of the head's classes, or their 0-based numbers where they have no labels; left out, all of them.
     pub classes: Option<Vec<String>>,
-    /// Side in pixels; left out, the backbone's own.
+    /// Side in pixels; left out, the backbone's.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub image_size: Option<usize>,
     /// What the sum of all priors is multiplied with.
@@ -282,10 +282,7 @@ impl InversionRecipe {
 
     fn check_optimiser(&self, problems: &mut Problems) {
         problems.check((1..=MOST_STEPS).contains(&self.steps), || {
-            format!(
-                "steps is {}; it must lie from 1 to {MOST_STEPS}",
-                self.steps
-            )
+            format!("steps is {}; it must be from 1 to {MOST_STEPS}", self.steps)
         });
         problems.positive("learning_rate", self.learning_rate);
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
@@ -368,7 +365,7 @@ impl InversionRecipe {
     /// Numbers of the head's classes that are inverted.
     fn choose(&self, head: &Head, backbone: &BackboneConfig) -> Result<Vec<usize>, String> {
         let &[classes, inputs] = head.weight.shape() else {
-            return Err("the head's weight is no matrix".into());
+            return Err("the head's weight is not a matrix".into());
         };
         let expected = head.input.width(backbone);
         if inputs != expected {
@@ -428,7 +425,7 @@ impl InversionRecipe {
         self.judge_every.unwrap_or((self.steps / 10).max(1))
     }
 
-    /// What is pruned in the step that comes behind `steps_done` others.
+    /// What is pruned in the step that comes after `steps_done` others.
     pub(super) fn pruning_at(&self, steps_done: u64) -> Vec<Pruning> {
         if (steps_done as f64) < self.pruning_start * self.steps as f64 {
             return Vec::new();
@@ -520,13 +517,13 @@ mod tests {
         };
         assert_eq!(
             refuse(&recipe, &adapter(&["cat", "dog", "fish"])),
-            "the recipe cannot be used: steps is 0; it must lie from 1 to 10000000; \
-             beta2 is 1; it must lie from 0 to below 1; \
+            "the recipe cannot be used: steps is 0; it must be from 1 to 10000000; \
+             beta2 is 1; it must be from 0 to below 1; \
              hard inversion compares the images of a class: images_per_class and images_per_class_at_once must leave \
              at least 2 together; \
-             pruning of layer 1 is 1; it must lie from 0 to below 1; \
+             pruning of layer 1 is 1; it must be from 0 to below 1; \
              pruning names layer 8; the backbone has 8 layers, counted from 0; \
-             keep_ratio is 0; it must lie above 0 and up to 1; \
+             keep_ratio is 0; it must be above 0 and up to 1; \
              image_size is 100; it must be a multiple of the backbone's patch, 14; \
              classes names \"zebra\", which the head does not have; it has cat, dog, fish"
         );

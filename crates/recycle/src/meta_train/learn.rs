@@ -13,7 +13,7 @@ use engine::session::{Gradients, Session};
 use model::adapter::Adapter;
 use std::collections::BTreeSet;
 
-/// Draws of the tasks that merge coefficients are learned on begin here, far behind those of the student's.
+/// Draws of the tasks that merge coefficients are learned on begin here, far after those of the student.
 const COEFFICIENT_TASKS: u64 = 1 << 40;
 
 impl MetaTraining {

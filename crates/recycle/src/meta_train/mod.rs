@@ -37,7 +37,7 @@ use tasks::{Task, Tasks};
 use thiserror::Error;
 use validation::RealTasks;
 
-/// Why meta-training cannot start or go on.
+/// Why meta-training cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum MetaTrainError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum MetaTrainError {
     #[error("there is nothing to learn from; name at least one adapter")]
     NoMembers,
     #[error(
-        "the images of {label} were made with the backbone {found}, not with {expected}; make them anew"
+        "the images of {label} were made with the backbone {found}, not with {expected}; make them again"
     )]
     OtherBackbone {
         label: String,
@@ -83,7 +83,7 @@ pub enum MetaTrainError {
     RealTasks(#[from] EpisodeError),
     #[error("the start cannot be made: {0}")]
     Merge(#[from] MergeError),
-    #[error("meta-training went astray: {0}; choose a smaller learning rate")]
+    #[error("meta-training diverged: {0}; choose a smaller learning rate")]
     Diverged(OperationError),
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -131,7 +131,7 @@ const KIND: &str = "meta-training";
 
 /// What parts of a state were called in earlier versions.
 const OLD_PARTS: [(&str, &str); 3] = [
-    ("factors", "merge_coefficients"),
+    ("factors", "merge_coefficients"), // old spelling
     ("factors_adam", "merge_coefficients_adam"),
     ("factor_steps", "merge_coefficient_steps"),
 ];
@@ -168,7 +168,7 @@ pub struct MetaTraining {
 }
 
 impl MetaTraining {
-    /// Starts anew.
+    /// Starts from the beginning.
     ///
     /// # Errors
     /// [`MetaTrainError`] for a recipe or pools that do not fit the backbone or each other.

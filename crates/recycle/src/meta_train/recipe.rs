@@ -10,7 +10,7 @@ use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `standard` (the default) or
+/// How meta-training works. Every field may be left out; `preset` names what is used in its place: `standard` (the default) or
 /// `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -26,7 +26,7 @@ pub struct MetaTrainRecipe {
     pub targets: Vec<Target>,
     pub start: Start,
     /// Learns a merge coefficient for each adapter and layer of the sum first; left out, all are the scale of `start`.
-    #[serde(alias = "factors")]
+    #[serde(alias = "factors")] // old spelling
     pub merge_coefficients: Option<MergeCoefficientRecipe>,
     /// Tasks, one optimiser step each; 0 to learn nothing but `merge_coefficients`.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 10_000_000))]
@@ -77,7 +77,7 @@ pub struct MetaTrainRecipe {
     /// Decay of a moving average of the LoRA matrices, which then is the result; left out, there is none.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub moving_average: Option<f64>,
-    /// Share of each class's images that is kept apart to validate on.
+    /// Share of each class's images that is held out to validate on.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Episodes between two validations; left out, a tenth of them.
@@ -100,7 +100,7 @@ pub enum Start {
     /// The sum of the adapters' changes times `scale`, compressed to the rank. Without a scale it is 4 through the number of
     /// adapters, at most 1: a third of twelve adapters was best in a study.
     Merge {
-        #[serde(alias = "factor")]
+        #[serde(alias = "factor")] // old spelling
         scale: Option<f64>,
     },
 }
@@ -279,7 +279,7 @@ impl MetaTrainRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        let json = &with_names_of_today(json);
+        let json = &with_current_names(json);
         let mut own: Self = recipe::read(json, &Self::PRESETS)?;
         if own.start == Start::Zero && json.get("merge_coefficients").is_none() {
             own.merge_coefficients = None;
@@ -295,7 +295,7 @@ impl MetaTrainRecipe {
         let mut problems = Problems::default();
         let widest = backbone.width;
         problems.check((1..=widest).contains(&self.rank), || {
-            format!("rank is {}; it must lie from 1 to {widest}", self.rank)
+            format!("rank is {}; it must be from 1 to {widest}", self.rank)
         });
         if let Err(problem) = self.layers.resolve(backbone.layers) {
             problems.add(problem);
@@ -316,14 +316,14 @@ impl MetaTrainRecipe {
         let least = u64::from(self.merge_coefficients.is_none());
         problems.check((least..=MOST_STEPS).contains(&self.episodes), || {
             format!(
-                "episodes is {}; it must lie from {least} to {MOST_STEPS}",
+                "episodes is {}; it must be from {least} to {MOST_STEPS}",
                 self.episodes
             )
         });
         if let Some(coefficients) = self.merge_coefficients {
             problems.check((1..=MOST_STEPS).contains(&coefficients.steps), || {
                 format!(
-                    "steps of merge_coefficients is {}; it must lie from 1 to {MOST_STEPS}",
+                    "steps of merge_coefficients is {}; it must be from 1 to {MOST_STEPS}",
                     coefficients.steps
                 )
             });
@@ -336,7 +336,7 @@ impl MetaTrainRecipe {
             });
         }
         problems.check((2..=1000).contains(&self.way), || {
-            format!("way is {}; it must lie from 2 to 1000", self.way)
+            format!("way is {}; it must be from 2 to 1000", self.way)
         });
         let (fewest, most) = match self.shots {
             Shots::Fixed(shots) => (shots, shots),
@@ -344,11 +344,11 @@ impl MetaTrainRecipe {
         };
         problems.check(fewest >= 1 && fewest <= most && most <= 1000, || {
             format!(
-                "shots are {fewest} to {most}; they must lie from 1 to 1000, the smaller number first"
+                "shots are {fewest} to {most}; they must be from 1 to 1000, the smaller number first"
             )
         });
         problems.check((1..=1000).contains(&self.queries), || {
-            format!("queries is {}; it must lie from 1 to 1000", self.queries)
+            format!("queries is {}; it must be from 1 to 1000", self.queries)
         });
         if let Sparsity::Share(share) = self.sparsity {
             let holds = (0.0..1.0).contains(&share);
@@ -394,7 +394,7 @@ impl MetaTrainRecipe {
         });
         problems.check((1..=100_000).contains(&self.validation_tasks), || {
             format!(
-                "validation_tasks is {}; it must lie from 1 to 100000",
+                "validation_tasks is {}; it must be from 1 to 100000",
                 self.validation_tasks
             )
         });
@@ -404,7 +404,7 @@ impl MetaTrainRecipe {
         });
     }
 
-    /// Whether so many images of each class are enough to learn from, and to validate on where that is asked for.
+    /// Whether this many images of each class are enough to learn from, and to validate on where that is asked for.
     ///
     /// # Errors
     /// [`RecipeError::Problems`] with the number that is.
@@ -458,12 +458,14 @@ impl MetaTrainRecipe {
     }
 }
 
-/// Fields by their names of today, so that they lie over those of a preset. In an earlier version they were called otherwise.
-fn with_names_of_today(json: &serde_json::Value) -> serde_json::Value {
+const FORMER_MERGE_COEFFICIENTS: &str = "factors"; // old spelling
+
+/// Fields by their current names, so that they override those of a preset. In an earlier version they had other names.
+fn with_current_names(json: &serde_json::Value) -> serde_json::Value {
     let mut json = json.clone();
     if let Some(fields) = json.as_object_mut()
         && !fields.contains_key("merge_coefficients")
-        && let Some(coefficients) = fields.remove("factors")
+        && let Some(coefficients) = fields.remove(FORMER_MERGE_COEFFICIENTS)
     {
         fields.insert("merge_coefficients".into(), coefficients);
     }
@@ -529,15 +531,15 @@ mod tests {
             merge_coefficients: Some(steps),
             ..MetaTrainRecipe::standard()
         };
-        let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}});
+        let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}}); // old spelling
         assert_eq!(MetaTrainRecipe::from_json(&fields).unwrap(), today);
         let mut whole = json!(today);
         let object = whole.as_object_mut().unwrap();
         let coefficients = object.remove("merge_coefficients").unwrap();
-        object.insert("factors".into(), coefficients);
+        object.insert("factors".into(), coefficients); // old spelling
         object.insert("start".into(), fields["start"].clone());
         assert_eq!(MetaTrainRecipe::deserialize(&whole).unwrap(), today);
-        let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap();
+        let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap(); // old spelling
         assert_eq!(none.merge_coefficients, None);
     }
 
@@ -571,10 +573,10 @@ mod tests {
         let config = embedded_config().unwrap();
         assert_eq!(
             recipe.validate(&config).unwrap_err().to_string(),
-            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; layers is last-9; the backbone has 8 layers; \
-             way is 1; it must lie from 2 to 1000; \
-             shots are 5 to 1; they must lie from 1 to 1000, the smaller number first; \
-             sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \
+            "the recipe cannot be used: rank is 0; it must be from 1 to 384; layers is last-9; the backbone has 8 layers; \
+             way is 1; it must be from 2 to 1000; \
+             shots are 5 to 1; they must be from 1 to 1000, the smaller number first; \
+             sparsity is 1; it must be from 0 to below 1; learning_rate is 0; it must be above 0; \
              keep is best_validated, but held_out is 0; hold images out, or keep the last state"
         );
         let standard = MetaTrainRecipe::standard();

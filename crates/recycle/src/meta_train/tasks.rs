@@ -1,4 +1,4 @@
-//! Which classes and images a task takes: those of one adapter, or mixed over several (cross-task interpolation).
+//! The classes and images of a task: those of one adapter, or mixed over several (cross-task interpolation).
 
 use super::MetaTrainError;
 use super::member::TaskSource;
@@ -63,7 +63,7 @@ impl PooledClass {
         }
     }
 
-    /// Whether both may stand in one task of several adapters.
+    /// Whether both may be in one task of several adapters.
     fn goes_with(&self, other: &Self) -> bool {
         let same_label = self.label.is_some() && self.label == other.label;
         self.batch == other.batch && !same_label

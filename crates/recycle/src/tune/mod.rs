@@ -30,18 +30,18 @@ use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use thiserror::Error;
 
-/// Why tuning cannot start or go on.
+/// Why tuning cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum TuneError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     #[error(
-        "the pictures are {found} × {found} pixels, which is no multiple of the backbone's patch of {patch}; prepare them in another size"
+        "the pictures are {found} × {found} pixels, which is not a multiple of the backbone's patch of {patch}; prepare them in another size"
     )]
     ImageSize { found: usize, patch: usize },
     #[error("early_stop needs held-out pictures, but no class has two pictures")]
     NothingHeldOut,
-    #[error("tuning went astray: {0}; choose a smaller learning rate")]
+    #[error("tuning diverged: {0}; choose a smaller learning rate")]
     Diverged(OperationError),
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -82,7 +82,7 @@ const KIND: &str = "tuning";
 
 /// What parts of a state were called in earlier versions.
 const OLD_PARTS: [(&str, &str); 3] = [
-    ("factors", "pairs"),
+    ("factors", "pairs"), // old spelling
     ("factors_adam", "pairs_adam"),
     ("best_factors", "best_pairs"),
 ];
@@ -136,7 +136,7 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// Starts anew.
+    /// Starts from the beginning.
     ///
     /// # Errors
     /// [`TuneError`] for a recipe or pictures that do not fit the backbone.

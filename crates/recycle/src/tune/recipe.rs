@@ -43,7 +43,7 @@ pub struct TuneRecipe {
     /// Share of pictures that are mirrored.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub flip_probability: f64,
-    /// Share of each class that is kept apart to measure the adapter on.
+    /// Share of each class that is held out to measure the adapter on.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub held_out: f64,
     /// Stop when the held-out pictures are not recognised any better; the best state found is the result.
@@ -119,7 +119,7 @@ impl TuneRecipe {
         let mut problems = Problems::default();
         let widest = backbone.width;
         problems.check((1..=widest).contains(&self.rank), || {
-            format!("rank is {}; it must lie from 1 to {widest}", self.rank)
+            format!("rank is {}; it must be from 1 to {widest}", self.rank)
         });
         if let Some(alpha) = self.alpha {
             problems.positive("alpha", alpha);
@@ -135,7 +135,7 @@ impl TuneRecipe {
         });
         if let Some(steps) = self.steps {
             problems.check((1..=MOST_STEPS).contains(&steps), || {
-                format!("steps is {steps}; it must lie from 1 to {MOST_STEPS}")
+                format!("steps is {steps}; it must be from 1 to {MOST_STEPS}")
             });
         }
         if let Some(epochs) = self.epochs {
@@ -144,7 +144,7 @@ impl TuneRecipe {
         }
         problems.check((1..=4096).contains(&self.batch_size), || {
             format!(
-                "batch_size is {}; it must lie from 1 to 4096",
+                "batch_size is {}; it must be from 1 to 4096",
                 self.batch_size
             )
         });
@@ -166,7 +166,7 @@ impl TuneRecipe {
         problems.finish()
     }
 
-    /// Steps altogether for so many pictures to learn from.
+    /// Steps in all for this many pictures to learn from.
     pub fn total_steps(&self, pictures: usize) -> u64 {
         match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
@@ -232,14 +232,14 @@ mod tests {
         let error = recipe.validate(&embedded_config().unwrap()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the recipe cannot be used: rank is 0; it must lie from 1 to 384; \
+            "the recipe cannot be used: rank is 0; it must be from 1 to 384; \
              layers is last-9; the backbone has 8 layers; \
              targets is empty; name at least one, such as query and value; \
              steps and epochs are both given; leave one out; \
-             steps is 0; it must lie from 1 to 10000000; \
+             steps is 0; it must be from 1 to 10000000; \
              learning_rate is NaN; it must be above 0; \
-             flip_probability is -0.5; it must lie from 0 to 1; \
-             held_out is 1; it must lie from 0 to below 1"
+             flip_probability is -0.5; it must be from 0 to 1; \
+             held_out is 1; it must be from 0 to below 1"
         );
     }
 

@@ -116,7 +116,7 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
     let model = "dinov2-tiny";
     let recipe = InversionRecipe {
         images_per_class: 3,
-        // So high that it is not reached: what is hard goes on becoming harder.
+        // So high that it is not reached: what is hard keeps becoming harder.
         hard: Some(HardInversion {
             cap: 100.0,
             ..HardInversion::default()
@@ -201,9 +201,9 @@ fn a_state_of_another_recipe_is_refused() {
         images_per_class: 3,
         ..quick()
     };
-    assert!(resume(more, &state).contains("start it anew"));
-    assert!(resume(quick(), &state[..state.len() - 9]).contains("start it anew"));
-    assert!(resume(quick(), b"").contains("start it anew"));
+    assert!(resume(more, &state).contains("start it again"));
+    assert!(resume(quick(), &state[..state.len() - 9]).contains("start it again"));
+    assert!(resume(quick(), b"").contains("start it again"));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn the_result_is_the_best_judged_state_even_when_later_steps_ruin_the_images() {
         let report = inversion.step().unwrap();
         let accuracy = figure(&report, "judged_accuracy").unwrap();
         let total = figure(&report, "judged_total").unwrap();
-        // Behind the last step the images are no longer under way.
+        // After the last step the images are no longer under way.
         let images = inversion.current_images().unwrap().0;
         let better = best.as_ref().is_none_or(|(own, lowest, _)| {
             accuracy > *own || (accuracy == *own && total < *lowest)
@@ -320,7 +320,7 @@ fn what_is_stored_with_the_images_equals_a_clean_pass_over_them() {
     };
     let output = session.forward(&input, wanted).unwrap();
     assert_eq!(outcome.kept_tokens, *output.kept_tokens.as_ref().unwrap());
-    // 16 patches, 8 behind layer 1, 6 behind layer 2.
+    // 16 patches, 8 after layer 1, 6 after layer 2.
     assert_eq!(outcome.kept_tokens.len(), 10 * 7);
     let dense = Input {
         pruning: &[],

@@ -484,7 +484,7 @@ fn merge_coefficients_give_the_sum_that_they_name_and_going_on_changes_no_bit() 
         let state = training.state().unwrap();
         // As an earlier version wrote it.
         let names = [
-            ("merge_coefficients", "factors"),
+            ("merge_coefficients", "factors"), // old spelling
             ("merge_coefficients_adam", "factors_adam"),
             ("merge_coefficient_steps", "factor_steps"),
         ];

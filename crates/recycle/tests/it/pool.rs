@@ -157,7 +157,7 @@ fn a_pool_that_contradicts_itself_is_refused() {
         (
             "\"adapter_digest\": \"",
             "\"adapter_digest\": \"../",
-            "is no SHA-256 digest",
+            "is not a SHA-256 digest",
         ),
         (
             // Two spaces: not the one of the recipe inside.
@@ -169,7 +169,7 @@ fn a_pool_that_contradicts_itself_is_refused() {
         let error = refuse(&with_text(&files, from, to));
         assert!(error.contains(expected), "{from} to {to}: {error}");
     }
-    // The last label of ten, out of five classes: labels lie behind the images.
+    // The last label of ten, out of five classes: labels come after the images.
     let wild = with(&files, "images.safetensors", |bytes| {
         let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize + 8;
         let entries: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();

@@ -15,7 +15,7 @@ const OPTIONS: SessionOptions = SessionOptions {
     images_per_micro_batch: 3,
 };
 
-/// Squares of one colour a class on a speckled ground, at places that change.
+/// Squares of one colour per class on a speckled ground, at places that change.
 pub fn coloured_squares(per_class: usize) -> LabelledImages {
     const SIDE: usize = 28;
     let colours = [[230, 30, 30], [30, 200, 40], [40, 60, 240]];
@@ -174,7 +174,7 @@ fn a_state_that_an_earlier_version_wrote_goes_on_as_it_would_have_there() {
     }
     let state = tuning.state().unwrap();
     let names = [
-        ("pairs", "factors"),
+        ("pairs", "factors"), // old spelling
         ("pairs_adam", "factors_adam"),
         ("best_pairs", "best_factors"),
     ];
@@ -197,11 +197,11 @@ fn a_state_of_other_pictures_or_another_recipe_is_refused() {
         rank: 2,
         ..recipe()
     };
-    assert!(resume(coloured_squares(8), other, &state).contains("start it anew"));
+    assert!(resume(coloured_squares(8), other, &state).contains("start it again"));
     let two_classes = coloured_squares(8).subset(&[0, 1]).unwrap();
-    assert!(resume(two_classes, recipe(), &state).contains("start it anew"));
+    assert!(resume(two_classes, recipe(), &state).contains("start it again"));
     let cut = &state[..state.len() / 2];
-    assert!(resume(coloured_squares(8), recipe(), cut).contains("start it anew"));
+    assert!(resume(coloured_squares(8), recipe(), cut).contains("start it again"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Checkpoints: `jobs/<id>/checkpoint`, what a job needs to go on after an interruption. The one before stays until the next is
+//! Checkpoints: `jobs/<id>/checkpoint`, what a job needs to resume after an interruption. The one before stays until the next is
 //! whole, and each carries a digest, so that a torn one is never taken.
 //! All methods block and belong on a thread that may.
 

@@ -25,7 +25,7 @@ pub enum EventKind {
 }
 
 #[derive(Debug, Error)]
-#[error("\"{0}\" is no kind of event")]
+#[error("\"{0}\" is not a kind of event")]
 pub struct EventKindError(String);
 
 impl EventKind {
@@ -122,7 +122,7 @@ impl Store {
             .ok_or(StoreError::UnknownJob(id))
     }
 
-    /// Notes where a job stands. `true` when earlier progress was thinned out, so that telling half as often is enough.
+    /// Records the progress of a job. `true` when earlier progress was thinned out, so that telling half as often is enough.
     ///
     /// # Errors
     /// [`StoreError::UnknownJob`], or of the database.

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashSet};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Where the computation of a job stands.
+/// The progress of the computation of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = JobProgress))]
@@ -66,7 +66,7 @@ pub struct JobRecord {
     pub cancel_requested: bool,
     /// Larger comes first.
     pub priority: i32,
-    /// Runs that ended in an error, and the one that goes on now.
+    /// Runs that ended in an error, and the current one.
     pub attempts: u32,
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
@@ -74,7 +74,7 @@ pub struct JobRecord {
     /// When the first attempt began.
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
-    /// Milliseconds that all attempts have worked together; those of the one that goes on are added now and then.
+    /// Milliseconds that all attempts have worked together; those of the current one are added now and then.
     #[serde(default)]
     pub worked_ms: i64,
     /// It is not tried again before.

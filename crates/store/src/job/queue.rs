@@ -268,7 +268,7 @@ impl Store {
         .await
     }
 
-    /// Queues a job again that failed or was cancelled; it goes on from its checkpoint where it has one.
+    /// Queues a job again that failed or was cancelled; it resumes from its checkpoint where it has one.
     ///
     /// # Errors
     /// [`StoreError::UnknownJob`]; [`StoreError::JobState`] where it is in another state; [`StoreError::JobInputsGone`],
@@ -533,7 +533,7 @@ mod tests {
         store.submit_job(new).await.expect("submit").job.id
     }
 
-    /// The same opening with connections of its own: a second writer, as the lock on the folder never lets one be.
+    /// The same opening with separate connections: a second writer, as the lock on the folder never lets one be.
     async fn second_writer(first: &Store) -> Store {
         let folder = DataFolder::open(first.folder(), Access::Shared).expect("folder");
         let database = Database::open(&folder, Access::Exclusive, &MIGRATIONS).await;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -19,7 +19,7 @@ pub enum JobState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("\"{0}\" is no state of a job: queued, running, succeeded, failed or cancelled")]
+#[error("\"{0}\" is not a state of a job: queued, running, succeeded, failed or cancelled")]
 pub struct JobStateError(String);
 
 impl JobState {

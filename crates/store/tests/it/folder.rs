@@ -88,7 +88,7 @@ async fn a_damaged_blob_is_found_when_it_is_read() {
         store
             .read_file(&adapter, "model.safetensors")
             .await
-            .expect("mended"),
+            .expect("repaired"),
         b"weights"
     );
 }

@@ -62,7 +62,7 @@ async fn after_a_death_the_first_begin_stands_and_only_work_that_was_told_counts
     told(&store, id).await;
     let worked_ms = store.job(id).await.expect("job").worked_ms;
     assert!(worked_ms >= 1500, "{worked_ms}");
-    // As after kill -9: nothing says that the run has ended. What comes before the next start is no work.
+    // As after kill -9: nothing says that the run has ended. What comes before the next start is not work.
     store.close().await;
     tokio::time::sleep(PAUSE).await;
     let store = open_alone(folder.path()).await;
@@ -108,7 +108,7 @@ async fn work_counts_when_a_lease_is_renewed_and_when_a_run_ends_however_it_ends
             claimed(&store).await;
         }
     }
-    // Tried again by somebody, it goes on from what there is.
+    // Tried again by somebody, it resumes from what there is.
     store.retry_job(id).await.expect("retry");
     let again = claimed(&store).await;
     assert_eq!((again.started_ms, again.worked_ms), (begun_ms, before_ms));

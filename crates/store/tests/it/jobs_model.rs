@@ -1,4 +1,4 @@
-//! Random operations on the queue against a model in memory, with restarts. A failure prints the seed and one line a step;
+//! Random operations on the queue against a model in memory, with restarts. A failure prints the seed and one line per step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
 use rand::{RngExt, SeedableRng};
@@ -22,7 +22,7 @@ const OWNER: &str = "runner";
 const LEASE: Duration = Duration::from_secs(30);
 const LATER: Duration = Duration::from_secs(3600);
 
-/// One line a step, printed when the test fails.
+/// One line per step, printed when the test fails.
 struct Trace {
     seed: u64,
     lines: Vec<String>,

@@ -66,7 +66,7 @@ async fn importer_to_be_killed() {
     loop {
         let adapter = import(&store, next).await;
         next += 1;
-        // On a line of its own whatever the test runner prints before.
+        // On a separate line whatever the test runner prints before.
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nstored {}", adapter.version)
             .and_then(|()| out.flush())

@@ -1,4 +1,4 @@
-//! Random operations on the registry against a model in memory, with restarts. A failure prints the seed and one line a step;
+//! Random operations on the registry against a model in memory, with restarts. A failure prints the seed and one line per step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
 use rand::{RngExt, SeedableRng};
@@ -17,7 +17,7 @@ const ALIASES: [&str; 2] = ["champion", "candidate"];
 /// Few contents, so that adapters share files.
 const CONTENTS: u8 = 10;
 
-/// One line a step, printed when the test fails.
+/// One line per step, printed when the test fails.
 struct Trace {
     seed: u64,
     lines: Vec<String>,
@@ -58,7 +58,7 @@ struct Model {
     aliases: BTreeMap<AliasKey, Uuid>,
     /// Oldest first.
     moves: BTreeMap<AliasKey, Vec<ModelMove>>,
-    /// Blobs that were put there behind the registry's back.
+    /// Blobs that were put there without the registry knowing.
     planted: BTreeSet<Digest>,
 }
 

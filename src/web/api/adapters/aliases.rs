@@ -30,7 +30,7 @@ pub struct AliasList {
     aliases: Vec<Alias>,
 }
 
-/// Where an alias shall point.
+/// Where an alias is to point.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AliasTarget {

@@ -62,7 +62,7 @@ pub struct ImportAnswer {
 
 /// Adds an adapter
 ///
-/// Everything is checked before anything is stored. Files beside the adapter's own are not kept; pickles are never read.
+/// Everything is checked before anything is stored. Files that do not belong to the adapter are not kept; pickles are never read.
 #[utoipa::path(post, path = "/api/v1/adapters", tag = "adapters", params(ImportParameters),
     request_body(content((ImportForm = "multipart/form-data"))),
     responses(

@@ -26,7 +26,7 @@ pub struct MergeRequest {
     adapters: Vec<MergeRequestPart>,
     method: MergeMethod,
     /// What the merged change is multiplied with.
-    #[serde(default = "one", alias = "factor")]
+    #[serde(default = "one", alias = "factor")] // old spelling
     scale: f32,
     /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     density: Option<f64>,

@@ -1,4 +1,4 @@
-//! The registry of adapters over HTTP: one file a kind of request. What is done stands in `app::registry`.
+//! The registry of adapters over HTTP: one file per kind of request. The work is done in `app::registry`.
 
 pub(in crate::web) mod aliases;
 pub(in crate::web) mod export;
@@ -38,7 +38,7 @@ impl IntoResponses for RegistryProblems {
             ),
             (
                 "409",
-                "What is stored stands against it; the detail says what",
+                "It conflicts with what is stored; the detail says with what",
             ),
             (
                 "503",

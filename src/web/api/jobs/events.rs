@@ -48,7 +48,7 @@ pub enum SentEventKind {
 ///
 /// Server-sent events: `state` (the job as it was then), `progress` (as in the job, with `at_ms`) and `log` (`level`, `message`,
 /// `at_ms`), each with an id that grows. All that were kept come first, then new ones as they happen; the stream ends after
-/// the state that is final. With `Last-Event-ID` it goes on after that event.
+/// the state that is final. With `Last-Event-ID` it resumes after that event.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "Id of the job"),

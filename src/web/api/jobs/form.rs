@@ -93,7 +93,7 @@ fn value_of(part: &str, mut texts: Vec<String>) -> Result<Option<Value>, String>
         Reading::Number | Reading::List if text.trim().is_empty() => Ok(None),
         Reading::Number => match text.trim().parse::<u64>() {
             Ok(number) => Ok(Some(number.into())),
-            Err(_) => Err(format!("\"{text}\" is no whole number")),
+            Err(_) => Err(format!("\"{text}\" is not a whole number")),
         },
         Reading::List if text.trim_start().starts_with('[') => json(&text),
         Reading::List => {

@@ -89,7 +89,7 @@ pub(in crate::web) async fn cancel_job(
 
 /// Queues a job again that failed or was cancelled
 ///
-/// It goes on from its last checkpoint.
+/// It resumes from its last checkpoint.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "Id of the job")),
     responses((status = 200, description = "The job as it is now", body = Job), JobProblems))]
@@ -100,7 +100,7 @@ pub(in crate::web) async fn retry_job(
     Ok(Json(queue(&jobs)?.retry(job_id(&id)?).await?.into()))
 }
 
-/// An id in an address; what is none belongs to no job.
+/// An id in an address; what is not an id belongs to no job.
 pub(super) fn job_id(text: &str) -> Result<Uuid, ApiError> {
     text.parse()
         .map_err(|_| ApiError::UnknownJob(text.to_owned()))

@@ -1,4 +1,4 @@
-//! Jobs over HTTP: one file a kind of request. What is done stands in `jobs`.
+//! Jobs over HTTP: one file per kind of request. The work is done in `jobs`.
 
 pub(in crate::web) mod events;
 mod form;

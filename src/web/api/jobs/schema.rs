@@ -23,7 +23,7 @@ pub struct Job {
     pub cancel_requested: bool,
     /// Larger comes first.
     pub priority: i32,
-    /// Runs that ended in an error, and the one that goes on now.
+    /// Runs that ended in an error, and the current one.
     pub attempts: u32,
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.

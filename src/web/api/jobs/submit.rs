@@ -1,4 +1,4 @@
-//! Asking for jobs: one address a kind, with the request that its planner takes as JSON or as a form; and the older address for all kinds.
+//! Asking for jobs: one address per kind, with the request that its planner takes as JSON or as a form; and the older address for all kinds.
 
 use super::form::request_parts;
 use super::schema::{Job, StartedJobs};
@@ -131,7 +131,7 @@ struct AnyRequest {
 
 const DEFAULT_FORM_KIND: &str = "tune";
 
-/// The older address for jobs of all kinds, which has gone into one address a kind. It answers with a job alone where there is one.
+/// The older address for jobs of all kinds, which became one address per kind. It answers with a job alone where there is one.
 pub(in crate::web) async fn submit_any(
     State(jobs): State<Option<Jobs>>,
     admission: Admission,

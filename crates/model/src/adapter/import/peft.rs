@@ -49,7 +49,7 @@ fn tensor_name(path: &str, side: Side) -> String {
 fn role(name: &str) -> Role {
     let Some(path) = name.strip_prefix(PREFIX) else {
         return Role::Refused(format!(
-            "is no name that PEFT gives; its names start with {PREFIX}"
+            "is not a name that PEFT gives; its names start with {PREFIX}"
         ));
     };
     if path.contains("lora_magnitude_vector") {
@@ -59,7 +59,7 @@ fn role(name: &str) -> Role {
         return Role::Refused("is a LoRA on an embedding, which is not supported".into());
     }
     for side in [Side::A, Side::B] {
-        // An adapter's own name may stand between, where the state was saved by hand.
+        // An adapter's name may come between, where the state was saved by hand.
         if let Some((module, rest)) = path.split_once(&format!(".{}.", side.name())) {
             let plain = rest == "weight"
                 || rest
@@ -100,7 +100,7 @@ fn head_role(path: &str) -> Role {
             Role::Ignored("the head before tuning; the tuned one is used")
         }
         [.., "bias"] => Role::Refused("is a bias; tuned biases are not supported".into()),
-        _ => Role::Refused("is no tensor of a LoRA or of a classifier".into()),
+        _ => Role::Refused("is not a tensor of a LoRA or of a classifier".into()),
     }
 }
 
@@ -436,7 +436,7 @@ impl Check<'_, '_> {
             _ => names.bias.replace(entry.name.clone()).is_none(),
         };
         if !slot_is_free {
-            refuse(entry, "stands twice under different names".into());
+            refuse(entry, "appears twice under different names".into());
         }
     }
 
@@ -480,10 +480,10 @@ fn refuse(entry: &mut TensorEntry, reason: String) {
 
 fn parse_head_input(noted: &str) -> Result<HeadInput, String> {
     serde_json::from_value(Value::from(noted))
-        .map_err(|_| format!("reads \"{noted}\", which is none of feature, cls and cls_mean"))
+        .map_err(|_| format!("reads \"{noted}\", which is not one of feature, cls and cls_mean"))
 }
 
-/// Labels of a model's `config.json` that lies beside the adapter.
+/// Labels of a model's `config.json` beside the adapter.
 fn labels_in_model_config(source: &ImportInput<'_, '_>) -> Option<Vec<String>> {
     let file = source
         .files

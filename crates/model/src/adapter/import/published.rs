@@ -131,7 +131,7 @@ fn check(file: &TensorFile<'_>, candidate: &BackboneCandidate) -> CheckedLayout 
             }
             Role::Unknown => refuse(
                 &mut entry,
-                "is none of w_a_NNN, w_b_NNN and fc_IinoutOout".into(),
+                "is not one of w_a_NNN, w_b_NNN and fc_IinoutOout".into(),
             ),
         }
         checked.add(entry);

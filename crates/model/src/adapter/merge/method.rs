@@ -46,7 +46,7 @@ pub enum Density {
 /// Names are token trees, not literals: `utoipa` reads the tokens of `serde` attributes.
 macro_rules! merge_methods {
     ($($(#[$description:meta])+ $method:ident = $name:tt $(or $old:tt)* { $($fact:tt)+ })+) => {
-        /// How changes become one.
+        /// How the changes are merged.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
@@ -76,7 +76,7 @@ macro_rules! merge_methods {
 // TIES and KnOTS keep a fifth in their papers; the few coordinates of Compress-then-Merge are all kept.
 merge_methods! {
     /// The weighted mean of the changes, exactly, with the sum of the ranks (PEFT's cat)
-    Average = "average" or "cat" {
+    Average = "average" or "cat" { // old spelling
         title: "average",
         choice: Some("Average: what each adapter changes, in equal parts"),
         default_weight: DefaultWeight::Mean,
@@ -94,7 +94,7 @@ merge_methods! {
         takes_scale: true,
     }
     /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
-    Ties = "ties" or "ties_changes" {
+    Ties = "ties" or "ties_changes" { // old spelling
         title: "TIES",
         choice: Some("TIES: only the largest changes, and where adapters disagree, the stronger side"),
         default_weight: DefaultWeight::One,
@@ -121,7 +121,7 @@ merge_methods! {
         takes_scale: true,
     }
     /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all low-rank pairs
-    CoreSpace = "core-space" or "core_space" or "core" {
+    CoreSpace = "core-space" or "core_space" or "core" { // old spelling
         title: "Core Space",
         choice: Some("Core Space: as TIES, within the small space that all adapters use"),
         default_weight: DefaultWeight::One,
@@ -130,7 +130,7 @@ merge_methods! {
         takes_scale: true,
     }
     /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
-    CompressThenMerge = "compress-then-merge" or "compress_then_merge" or "ctm" {
+    CompressThenMerge = "compress-then-merge" or "compress_then_merge" or "ctm" { // old spelling
         title: "Compress-then-Merge",
         choice: Some("Compress, then merge: as TIES, after the changes are cut down to what they share most"),
         default_weight: DefaultWeight::One,
@@ -232,7 +232,7 @@ mod tests {
         for &method in MergeMethod::ALL {
             let facts = method.facts();
             for name in [facts.name].iter().chain(facts.old_names) {
-                assert!(names.insert(*name), "{name} stands twice");
+                assert!(names.insert(*name), "{name} appears twice");
                 assert_eq!(name.parse(), Ok(method));
                 let read: MergeMethod = serde_json::from_value((*name).into()).unwrap();
                 assert_eq!(read, method, "{name}");
@@ -253,11 +253,11 @@ mod tests {
             ("linear", Method::PeftLinear),
             ("svd", Method::PeftSvd),
             ("dare_linear", Method::PeftDareLinear),
-            ("ties_changes", Method::Ties),
-            ("core_space", Method::CoreSpace),
+            ("ties_changes", Method::Ties),    // old spelling
+            ("core_space", Method::CoreSpace), // old spelling
             ("core", Method::CoreSpace),
             ("compress_then_merge", Method::CompressThenMerge),
-            ("ctm", Method::CompressThenMerge),
+            ("ctm", Method::CompressThenMerge), // old spelling
         ] {
             assert_eq!(name.parse(), Ok(method), "{name}");
         }

@@ -39,7 +39,7 @@ pub enum MajoritySign {
 pub struct MergeOptions {
     pub method: MergeMethod,
     /// What the merged change is multiplied with.
-    #[serde(alias = "factor")]
+    #[serde(alias = "factor")] // old spelling
     pub scale: f32,
     /// Rank of the result. Where it is not given, the largest rank of the adapters for `peft-svd` and `compress-then-merge`, and
     /// whatever is exact for the others; `average` and PEFT's other methods take none.

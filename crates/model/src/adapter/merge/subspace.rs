@@ -34,7 +34,7 @@ pub(super) fn ties_of_changes(
     Ok(pair_of(b.as_ref(), a.as_ref()))
 }
 
-/// KnOTS-TIES (arXiv 2410.19735): `[ΔW_1 … ΔW_n] = U S [V_1 … V_n]ᵀ`; the `S·V_iᵀ`, which stand in one basis, are merged by TIES, and
+/// KnOTS-TIES (arXiv 2410.19735): `[ΔW_1 … ΔW_n] = U S [V_1 … V_n]ᵀ`; the `S·V_iᵀ`, which share a basis, are merged by TIES, and
 /// the result is `U` times that.
 pub(super) fn knots(
     site: Site,
@@ -43,7 +43,7 @@ pub(super) fn knots(
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
-    // Right factors with orthonormal columns change neither U nor S, so the cores stand in for the changes.
+    // Right matrices with orthonormal columns change neither U nor S, so the cores stand in for the changes.
     let cores = spaces.cores();
     let u = decompose(site, beside(&cores).as_ref())?.u;
     // S·V_iᵀ = Uᵀ·ΔW_i in coordinates of the outputs' space, [rank of U, in].

@@ -17,7 +17,7 @@ pub fn lora_inputs(layer: usize, target: Target) -> [String; 2] {
     ["a", "b"].map(|matrix| format!("layers.{layer}.{}.lora_{matrix}", target.name()))
 }
 
-/// Input of the graph that says for each image in which slot its adapter stands, `[batch]`.
+/// Input of the graph that says for each image in which slot its adapter is, `[batch]`.
 pub const SLOT_INPUT: &str = "adapter_slot";
 
 /// Which operators the graph may use.
@@ -33,7 +33,7 @@ pub enum Operators {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum OnnxError {
     #[error(
-        "image size {image_size} px is no multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
+        "image size {image_size} px is not a multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
     )]
     ImageSize {
         image_size: usize,
@@ -52,7 +52,7 @@ const LARGEST_MODEL_BYTES: usize = i32::MAX as usize - (16 << 20);
 /// Writes the forward pass at `image_size` as an ONNX model.
 ///
 /// Input `pixels` `[batch, 3, image_size, image_size]`; outputs `feature` `[batch, feature_width]`, `cls_attention`
-/// `[batch, grid²]` (last layer, mean over heads) and `last_hidden_state` `[batch, 1 + grid², width]` (behind the final
+/// `[batch, grid²]` (last layer, mean over heads) and `last_hidden_state` `[batch, 1 + grid², width]` (after the final
 /// LayerNorm; for CLIP, whose final LayerNorm belongs to the pooled token, before it).
 ///
 /// # Errors
@@ -223,7 +223,7 @@ impl Exporter<'_> {
             patch_position,
         );
         let placed = graph.node("patch.placed", "Add", &[&tokens, &patch_position]);
-        // One class token an image: the batch is known only at run time.
+        // One class token per image: the batch is known only at run time.
         let shape = graph.node("pixels.shape", "Shape", &[pixels]);
         let zero = graph.integers("zero", &[0]);
         let batch = graph.node("pixels.batch", "Gather", &[&shape, &zero]);
