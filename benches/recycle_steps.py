@@ -82,7 +82,7 @@ def main():
         for _ in range(asked.rounds):
             for name in asked.names:
                 results[name].append(run(name, asked, folder))
-    print("| | ms a step: median of rounds | × the first, round by round | process at its peak, MiB | before the first step, MiB |")
+    print("| | ms per step: median of rounds | × the first, round by round | process at its peak, MiB | before the first step, MiB |")
     print("|---|---|---|---|---|")
     reference = results[asked.names[0]]
     for name, rounds in results.items():

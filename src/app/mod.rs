@@ -81,7 +81,7 @@ pub struct AppOptions {
     /// Square image size in pixels; `None` takes the backbone's.
     pub image_size: Option<usize>,
     pub data_folder: PathBuf,
-    /// Threads of one computation; 0 takes one a core.
+    /// Threads of one computation; 0 takes one per core.
     pub threads: usize,
     pub device: Device,
     pub encoder: EncoderChoice,

@@ -53,7 +53,7 @@ struct Measured {
     median_milliseconds: f64,
     fastest_milliseconds: f64,
     images_per_second: f64,
-    /// Of the whole process, with the weights; null where the system keeps no account.
+    /// Of the whole process, with the weights; null where the system does not record it.
     peak_mebibytes: Option<f64>,
 }
 

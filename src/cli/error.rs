@@ -10,7 +10,7 @@ use model::adapter::ExportError;
 use std::process::ExitCode;
 use store::StoreError;
 
-/// Whose turn it is.
+/// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The user can fix it: exit 1.

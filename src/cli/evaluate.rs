@@ -243,7 +243,7 @@ pub(super) fn print_left_out(left_out: &LeaveOneOutReport) -> Result<(), CliErro
     })
 }
 
-/// What is to be known of a method besides its figures.
+/// Remarks on a method besides its figures.
 fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
     let mut remarks = Vec::new();
     remarks.extend(method.adapter.clone());

@@ -143,7 +143,7 @@ fn preset_or_file<R: Recipe>(chosen: &str) -> Result<R, CliError> {
     R::from_json(&json).map_err(|error| CliError::user(error.to_string()))
 }
 
-/// A value that is one of some words, as JSON has it.
+/// A value that is one of a few words, as in JSON.
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(json!(text)).map_err(|error| error.to_string())
 }

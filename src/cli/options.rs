@@ -35,7 +35,7 @@ pub struct Common {
         env = "LORA_RECYCLE_IMAGE_SIZE"
     )]
     pub image_size: Option<usize>,
-    /// Processor threads of one computation; 0 takes one a core
+    /// Processor threads of one computation; 0 takes one per core
     #[arg(
         long,
         global = true,
@@ -91,7 +91,7 @@ pub struct TaskShape {
     /// Classes in a task
     #[arg(long, env = "LORA_RECYCLE_WAY", default_value_t = 5)]
     way: usize,
-    /// Pictures a class to classify
+    /// Pictures of each class to classify
     #[arg(long, env = "LORA_RECYCLE_QUERIES", default_value_t = 15)]
     queries: usize,
 }
@@ -121,7 +121,7 @@ impl Common {
         })
     }
 
-    /// Opens the registry for changes, alone; a new data folder is begun.
+    /// Opens the registry for changes, alone; a new data folder is made.
     ///
     /// # Errors
     /// Outside where there is no data folder; inside where it cannot be opened.

@@ -104,7 +104,7 @@ async fn find(id: &str, store: &Store) -> Result<PoolRecord, CliError> {
             found.len() + 1,
             id
         ))
-        .hint("write more of the id")),
+        .hint("give more of the id")),
         None => Err(CliError::user(format!("there is no pool \"{id}\""))
             .hint("`lora-recycle pool list` shows what there is")),
     }

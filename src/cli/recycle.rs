@@ -129,7 +129,7 @@ pub struct Recycle {
         requires = "evaluate"
     )]
     evaluate_methods: Vec<Method>,
-    /// Its number of tasks (default: 600)
+    /// Number of its tasks (default: 600)
     #[arg(long, value_name = "N", requires = "evaluate")]
     evaluate_tasks: Option<usize>,
     /// Its classes in a task (default: 5)

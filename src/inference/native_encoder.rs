@@ -16,7 +16,7 @@ pub struct NativeEncoder {
 }
 
 impl NativeEncoder {
-    /// Prepares `backbone` for the processor; 0 threads takes one a core.
+    /// Prepares `backbone` for the processor; 0 threads takes one per core.
     ///
     /// # Errors
     /// [`EncodeError::Engine`] where weights are not finite or threads cannot start.

@@ -35,7 +35,7 @@ pub enum Device {
 /// How an [`OrtEncoder`] is opened.
 #[derive(Debug, Clone, Default)]
 pub struct OrtOptions {
-    /// Threads of one computation; 0 takes one a core.
+    /// Threads of one computation; 0 takes one per core.
     pub threads: usize,
     pub device: Device,
     /// Folder for exported graphs; without one they are made again in memory.

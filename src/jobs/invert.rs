@@ -54,7 +54,7 @@ pub struct InvertRequest {
     /// One adapter, beside or in place of `adapters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// Adapters with a head, a job each: name, name:version, name@alias or id.
+    /// Adapters with a head, one job each: name, name:version, name@alias or id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
     /// How long the images are kept.

@@ -54,13 +54,13 @@ impl Reporter {
         due
     }
 
-    /// What has not been told, for the end of a run.
+    /// Reports that were held back, for the end of a run.
     pub fn take_pending(&mut self, now: Instant) -> Option<Progress> {
         let report = self.pending.take()?;
         Some(self.progress(&report, now))
     }
 
-    /// Tells half as often from now on.
+    /// Reports half as often from now on.
     pub fn slow_down(&mut self) {
         self.interval *= 2;
     }

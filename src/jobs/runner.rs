@@ -23,7 +23,7 @@ use uuid::Uuid;
 /// How jobs are run.
 #[derive(Debug, Clone)]
 pub struct RunnerOptions {
-    /// Threads of one job; 0 takes one a core.
+    /// Threads of one job; 0 takes one per core.
     pub threads: usize,
     /// Without a renewal for this long, a run counts as dead.
     pub lease: Duration,
@@ -316,7 +316,7 @@ impl Jobs {
         let work = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| run_in_pool(&kinds, &job, &context)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-            // Nobody waits any more only where the whole program ends.
+            // Only where the whole program ends is no one waiting any more.
             let _ = ended.send(outcome);
         };
         if let Err(error) = spawn_in_background(work) {

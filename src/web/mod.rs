@@ -54,7 +54,7 @@ impl WebState {
         }
     }
 
-    /// Gives the server a queue of jobs; whether somebody runs them is another matter.
+    /// Gives the server a queue of jobs; whether they are run is decided elsewhere.
     pub fn with_jobs(mut self, jobs: Jobs) -> Self {
         self.jobs = Some(jobs);
         self

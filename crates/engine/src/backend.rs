@@ -125,7 +125,7 @@ pub struct NormOutput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatchGrid {
     pub images: usize,
-    /// Tokens an image, class token included.
+    /// Tokens per image, class token included.
     pub tokens: usize,
     pub patch_size: usize,
     /// Patches along a side.

@@ -17,7 +17,7 @@ fn status_mebibytes(name: &str) -> Option<f64> {
     Some(kibibytes / 1024.0)
 }
 
-/// Resets the peak to what is resident now; `false` where the system does not.
+/// Resets the peak to what is resident now; `false` where the system cannot.
 pub fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }

@@ -23,11 +23,11 @@ pub enum Change {
     Retry,
 }
 
-/// The queue, however it can be reached.
+/// The queue, in whichever way it can be reached.
 pub enum Client {
     /// This process holds the lock and runs jobs itself.
     Alone(Jobs),
-    /// A server holds the lock; reading goes past it.
+    /// A server holds the lock; reading bypasses it.
     Server { store: Store, base: String },
 }
 
@@ -180,7 +180,9 @@ impl Client {
         };
         if let (Self::Alone(jobs), Some(runner)) = (self, runner) {
             if ended.is_none() {
-                eprintln!("interrupted: the job makes a checkpoint; again to end at once");
+                eprintln!(
+                    "interrupted: the job writes a checkpoint; interrupt again to end at once"
+                );
             }
             jobs.stop();
             tokio::select! {
@@ -220,7 +222,7 @@ async fn with_earlier(store: &Store, ids: &[Uuid]) -> Result<Vec<Uuid>, CliError
             }
         }
     }
-    // Ids have the order in which jobs were made, and nobody waits for a later one.
+    // Ids are in the order in which jobs were made, and no job waits for a later one.
     earlier.sort_unstable();
     earlier.extend(ids);
     Ok(earlier)

@@ -72,7 +72,7 @@ pub struct RunJobs {
 /// How jobs are run, wherever they are.
 #[derive(Debug, Clone, Args)]
 pub struct RunnerArguments {
-    /// Processor threads of one job; 0 takes one a core. They give way to those that answer requests [default: as --threads]
+    /// Processor threads of one job; 0 takes one per core. They give way to those that answer requests [default: as --threads]
     #[arg(long, value_name = "N", env = "LORA_RECYCLE_JOB_THREADS")]
     job_threads: Option<usize>,
     /// Seconds of work that an interruption of a job may cost
@@ -188,7 +188,7 @@ async fn find(store: &Store, text: &str) -> Result<JobRecord, CliError> {
             "the ids of {} jobs start with \"{text}\"",
             found.len() + 1
         ))
-        .hint("write more of the id")),
+        .hint("give more of the id")),
         None => Err(CliError::user(format!("there is no job \"{text}\""))
             .hint("`lora-recycle jobs list` shows what there is")),
     }
@@ -290,7 +290,7 @@ fn show(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     print_line(&format!("recipe\t{}", job.recipe))
 }
 
-/// What is wrong with what a job made, though it did all its work.
+/// What is wrong with the result of a job that did all its work.
 fn failure(job: &JobRecord) -> Option<JobFault> {
     serde_json::from_value(job.result.as_ref()?.get("failure")?.clone()).ok()
 }
@@ -351,7 +351,7 @@ fn note(job: &JobRecord) -> String {
     }
 }
 
-/// The last line of a job that was followed; with `--json` its events have said all.
+/// The last line of a job that was followed; with `--json` its events have said everything.
 fn print_end(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     if common.json {
         return Ok(());
@@ -365,7 +365,7 @@ fn print_end(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     ))
 }
 
-/// Says on stderr what to do where something is wrong with what a job made; its log and its last line say what it is.
+/// Says on stderr what to do where a job's result is flawed; its log and its last line say what it is.
 fn advise(job: &JobRecord) {
     if let Some(hint) = failure(job).and_then(|fault| fault.hint) {
         eprintln!("hint: {hint}");

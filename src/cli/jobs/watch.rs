@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use store::{EventKind, JobEvent, JobRecord, Progress, Store};
 use uuid::Uuid;
 
-/// How often another process's writes are looked for; writes of this one wake at once.
+/// How often another process's writes are looked for; writes of this one are seen at once.
 const LOOKED_FOR_EVERY: Duration = Duration::from_millis(300);
 /// Plain lines of progress come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ fn details(progress: &Progress) -> String {
         .join(", ")
 }
 
-/// Shows what the job `id` tells until it has ended, and gives it. What it told before is shown with `--json` only.
+/// Shows the events of the job `id` until it has ended, and returns it. Earlier events are shown with `--json` only.
 pub async fn follow(store: &Store, id: Uuid, display: &mut Display) -> Result<JobRecord, CliError> {
     let mut changes = store.watch_jobs();
     let mut seen = if display.json {

@@ -250,7 +250,7 @@ fn mismatch(
     }
 }
 
-/// Tokens an image of a choice.
+/// Tokens per image of a choice.
 fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usize, OperationError> {
     if chosen.is_empty() || !chosen.len().is_multiple_of(batch) {
         return Err(mismatch("kept tokens", &[chosen.len()], "images", &[batch]));

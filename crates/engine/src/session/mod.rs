@@ -26,7 +26,7 @@ use worker::Worker;
 /// How a session computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionOptions {
-    /// Worker threads; 0 takes one a core.
+    /// Worker threads; 0 takes one per core.
     pub threads: usize,
     /// Most images that a worker takes at a time; 0 chooses so that their activations stay in the cache.
     pub images_per_micro_batch: usize,

@@ -17,7 +17,7 @@ pub struct Differentiate {
 /// Where a pass begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassStart {
-    /// Square images of this many patches a side.
+    /// Square images of this many patches per side.
     Pixels { grid: usize },
     /// The residual stream before a layer.
     Hidden { layer: usize },
@@ -28,7 +28,7 @@ pub enum PassStart {
 pub struct PassShape {
     pub images: usize,
     pub start: PassStart,
-    /// Tokens an image at the start, class token included.
+    /// Tokens per image at the start, class token included.
     pub tokens: usize,
     /// Whether the tokens at the start are a choice.
     pub sparse: bool,

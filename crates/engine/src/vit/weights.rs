@@ -115,7 +115,7 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Makes the position embedding for `grid` patches a side, once.
+    /// Makes the position embedding for `grid` patches per side, once.
     pub fn prepare_grid(&mut self, backend: &B, grid: usize) {
         let native = self.config.native_grid();
         let position = &self.native_position;

@@ -35,7 +35,7 @@ struct Manifest {
     backbone_architecture: String,
 }
 
-/// An adapter out of a bundle.
+/// An adapter from a bundle.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     /// The name that the adapter had on the other machine.

@@ -179,7 +179,7 @@ fn read_shards(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, BackboneError> {
     Ok(shards)
 }
 
-/// Takes tensors by name out of all shards, keeping account of what was wrong and what was left over.
+/// Takes tensors by name out of all shards, recording what was wrong and what was left over.
 struct ShardReader<'f, 'a> {
     files: &'f [TensorFile<'a>],
     owner: BTreeMap<&'f str, usize>,

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-/// What there is to know of a method besides its mathematics.
+/// Facts about a method besides its mathematics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MergeMethodFacts {
     /// On the command line, in requests and in files.

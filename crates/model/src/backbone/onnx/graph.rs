@@ -1,4 +1,4 @@
-//! Puts nodes, constants and named values of an ONNX graph together.
+//! Assembles nodes, constants and named values into an ONNX graph.
 
 use super::proto::*;
 use prost::Message;
