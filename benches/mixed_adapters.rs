@@ -2,7 +2,7 @@
 //! Rounds alternate, so that a slow moment of the machine meets all; medians and their ratio to the bare batch are printed.
 
 use lora_recycle::inference::{Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs};
-use model::adapter::{Adapter, Factors, Site, Target};
+use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::backbone::{Backbone, embedded};
 use model::tensor::Tensor;
 use std::error::Error;
@@ -91,12 +91,12 @@ fn adapters(
                 for &target in targets {
                     let (outputs, inputs) = target.widths(&backbone.config);
                     let seed = (index * 7 + layer) as f32;
-                    let factors = Factors {
+                    let pair = LowRankPair {
                         a: wave(&[rank, inputs], seed, 0.05)?,
                         b: wave(&[outputs, rank], seed, 0.05)?,
                         scale: 1.0,
                     };
-                    adapter.factors.insert(Site { layer, target }, factors);
+                    adapter.pairs.insert(Site { layer, target }, pair);
                 }
             }
             Ok(Arc::new(adapter))

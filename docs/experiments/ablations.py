@@ -70,11 +70,11 @@ GROUPS = {
     "start": [
         Line("base"),
         Line("from-zero", {"start": "zero", "learning_rate": 1e-3}),
-        Line("factors-first", {"factors": {"steps": 60}}),
-        Line("factors-first-own-task-kept", {"factors": {"steps": 60, "leave_one_out": False}}),
-        Line("factors-alone", {"factors": {"steps": 120}, "episodes": 0}),
+        Line("factors-first", {"merge_coefficients": {"steps": 60}}),
+        Line("factors-first-own-task-kept", {"merge_coefficients": {"steps": 60, "leave_one_out": False}}),
+        Line("factors-alone", {"merge_coefficients": {"steps": 120}, "episodes": 0}),
     ],
-    "start-of-few": [few(), few("factors-first", {"factors": {"steps": 60}})],
+    "start-of-few": [few(), few("factors-first", {"merge_coefficients": {"steps": 60}})],
     "augmentation": [
         Line("base"),
         Line("no-augmentation", {"colour": False, "affine": False}),
@@ -153,7 +153,7 @@ def resnet_of(work):
 
 
 def untuned_letters(program, base, count, seed):
-    """Adapters after one step that changes nothing: heads and factors as they begin."""
+    """Adapters after one step that changes nothing: heads and low-rank pairs as they begin."""
     program.run("tune", base, "--episodes", count, "--way", 5, "--batch-size", 20, "--steps", 1, "--learning-rate", 1e-9, "--seed", seed, "--name", "untuned")
     return [f"untuned-{index:04}" for index in range(count)]
 
@@ -176,7 +176,7 @@ def main():
             lines = [line for index, line in enumerate(lines) if index < 2 or line.images == "batch-norm"]
         if any("against-sum" == line.images for line in lines):
             start = pool[:FEW]
-            program.run("adapter", "merge", *start, "--method", "sum", "--factor", min(1, 4 / len(start)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
+            program.run("adapter", "merge", *start, "--method", "sum", "--scale", min(1, 4 / len(start)), "--rank", BASE["rank"], "--name", f"sum-of-{FEW}")
         for line in lines:
             if runs.find(seed=seed, name=line.name):
                 continue

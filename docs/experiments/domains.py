@@ -4,11 +4,11 @@ one in the box.
 
     python docs/experiments/domains.py WORK --seed 0 --pools letters                       the one in the box
     python docs/experiments/domains.py WORK --seed 0 --pools letters --recipe together
-    python docs/experiments/domains.py WORK --seed 1 --without-factor
+    python docs/experiments/domains.py WORK --seed 1 --without-scale
 
 Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA it takes. Clothes (Fashion-MNIST) and textures lend some classes to adapters and
 keep the others for the test; shapes, Greek letters and photographs are for the test alone. All meta-LoRAs have one recipe of `glyphs.py`. The one in the
-box is that of the letters times the largest factor with which it is not worse than the bare backbone (paired CI) on validation letters and on the lent
+box is that of the letters times the largest scale with which it is not worse than the bare backbone (paired CI) on validation letters and on the lent
 clothes and textures, which no adapter of its pool has seen. Writes WORK/domains.csv (600 tasks, 5-way, 1
 and 5 shots; differences are paired, line minus bare backbone) and a line of WORK/glyphs-runs.csv for each pool. Needs Pillow, fonts, and the data of
 examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose data is not there are left out.
@@ -33,26 +33,26 @@ POOLS = {
 }
 
 # Of the meta-LoRA's effect.
-FACTORS = [0.15, 0.3, 0.5, 0.7, 1.0]
+SCALES = [0.15, 0.3, 0.5, 0.7, 1.0]
 # Some classes of photographs have 5 pictures.
 FEWER_QUERIES = 4
 
 
 def damped(program, table, seed, size, made, validation, tests):
-    """The largest factor with which the meta-LoRA `made` harms nothing of `validation`; measures that one on the tests."""
+    """The largest scale with which the meta-LoRA `made` harms nothing of `validation`; measures that one on the tests."""
 
-    def measure(folders, split, factors):
+    def measure(folders, split, scales):
         for domain, (folder, shots) in folders.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
-            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], [made], ["bare", *(f"sum:{factor}" for factor in factors)], RANK, "bare", f" of {made}")
+            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], [made], ["bare", *(f"sum:{scale}" for scale in scales)], RANK, "bare", f" of {made}")
 
-    measure(validation, "validation ", FACTORS)
+    measure(validation, "validation ", SCALES)
 
-    def harms(factor):
-        rows = [table.find(seed=seed, split=f"validation {domain}", name=f"sum:{factor} of {made}") for domain in validation]
+    def harms(scale):
+        rows = [table.find(seed=seed, split=f"validation {domain}", name=f"sum:{scale} of {made}") for domain in validation]
         return any(float(row["difference"]) < -float(row["difference_ci95"]) for own in rows for row in own)
 
-    harmless = [factor for factor in FACTORS if not harms(factor)]
+    harmless = [scale for scale in SCALES if not harms(scale)]
     if harmless:
         measure(tests, "", [max(harmless)])
     return max(harmless, default=None)
@@ -65,7 +65,7 @@ def with_fewer_queries(size):
 def main():
     parser = common_options(__doc__)
     parser.add_argument("--pools", nargs="+", choices=POOLS, help="default: all; with --small one of each kind")
-    parser.add_argument("--without-factor", action="store_true", help="do not choose the factor of the adapter in the box")
+    parser.add_argument("--without-scale", action="store_true", help="do not choose the scale of the adapter in the box")
     parser.add_argument("--recipe", choices=RECIPES, default="ours")
     asked = parser.parse_args()
     asked.pools = asked.pools or (["letters", "letters-and-textures"] if asked.small else list(POOLS))
@@ -103,10 +103,10 @@ def main():
         recycle(program, runs, work, made, pool, *RECIPES[asked.recipe], size, seed)
         for domain, (folder, shots) in tests.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
-            # The factor is that of the recipe, 4 through the number of adapters.
+            # The scale is that of the recipe, 4 through the number of adapters.
             evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], RANK, "bare", f" of {name}")
-        if name == "letters" and not asked.without_factor:
-            print(f"{made} harms nothing of validation up to the factor {damped(program, table, seed, size, made, validation, tests)}")
+        if name == "letters" and not asked.without_scale:
+            print(f"{made} harms nothing of validation up to the scale {damped(program, table, seed, size, made, validation, tests)}")
     print(table.path)
 
 

@@ -28,14 +28,14 @@ def pictures(classes, folder, per_class):
             Image.fromarray(levels.permute(1, 2, 0).numpy()).save(own / f"{index:03}.png")
 
 
-def adapter(factors, folder):
-    rank = factors[0].shape[0]
+def adapter(matrices, folder):
+    rank = matrices[0].shape[0]
     tensors = {}
-    for layer in range(len(factors) // 4):
+    for layer in range(len(matrices) // 4):
         for place, target in ((0, "query"), (2, "value")):
             name = f"base_model.model.encoder.layer.{layer}.attention.attention.{target}"
-            tensors[f"{name}.lora_A.weight"] = factors[4 * layer + place].contiguous()
-            tensors[f"{name}.lora_B.weight"] = factors[4 * layer + place + 1].contiguous()
+            tensors[f"{name}.lora_A.weight"] = matrices[4 * layer + place].contiguous()
+            tensors[f"{name}.lora_B.weight"] = matrices[4 * layer + place + 1].contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": SCALE * rank, "target_modules": ["query", "value"], "bias": "none", "base_model_name_or_path": None}
@@ -51,8 +51,8 @@ def main():
     base, novel = torch.load(asked.work / "glyphs.pt")
     pictures(base, asked.out / "base", asked.per_class)
     pictures(novel, asked.out / "novel", asked.per_class)
-    for index, (_, factors, _) in enumerate(torch.load(asked.work / "loras.pt")):
-        adapter([tensor.detach() for tensor in factors], asked.out / "adapters" / f"{index:04}")
+    for index, (_, matrices, _) in enumerate(torch.load(asked.work / "loras.pt")):
+        adapter([tensor.detach() for tensor in matrices], asked.out / "adapters" / f"{index:04}")
 
 
 if __name__ == "__main__":

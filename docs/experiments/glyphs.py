@@ -5,8 +5,8 @@
     for seed in 0 1 2; do python docs/experiments/glyphs.py WORK --seed $seed; done
     make experiments-smoke                       a small version of everything, in minutes
 
-Classes: adapters are tuned on 20 small letters; the other six (c f k p t y) choose the recipe and each merge's factor; capitals and digits (`test` in
-the table), Greek letters (`greek`) and all of these (`signs`) test. Recipes are chosen by the mean of 1 and 5 shots and of all seeds, factors by 1 shot. A seed is that of the whole pipeline: adapters, images, meta-training. WORK/glyphs.csv gets a line for each method, kind of classes and
+Classes: adapters are tuned on 20 small letters; the other six (c f k p t y) choose the recipe and each merge's scale; capitals and digits (`test` in
+the table), Greek letters (`greek`) and all of these (`signs`) test. Recipes are chosen by the mean of 1 and 5 shots and of all seeds, scales by 1 shot. A seed is that of the whole pipeline: adapters, images, meta-training. WORK/glyphs.csv gets a line for each method, kind of classes and
 number of shots (600 tasks), WORK/glyphs-runs.csv one for each meta-training; what stands there is not done again. Differences are
 paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt install $(cat docs/experiments/typefaces.txt)`, and no others for the same pictures.
 """
@@ -14,9 +14,9 @@ paired and to the chosen meta-LoRA. Needs Pillow and fonts: on Debian `apt insta
 
 from recycled import HARD, PLAIN, Full, Program, Small, Table, common_options, evaluate, glyphs, greek, mean_accuracy, recycle, some, tune_letters
 
-OURS = {"rank": 16, "layers": "all", "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "factors": None}
+OURS = {"rank": 16, "layers": "all", "episodes": 600, "sparsity": 0.75, "colour": True, "affine": True, "inversion_probability": 0.0, "learning_rate": 3e-4, "merge_coefficients": None}
 LONGER = {**OURS, "episodes": 1200, "inversion_probability": 0.5}
-FACTORS_FIRST = {**LONGER, "factors": {"steps": 60}}
+FACTORS_FIRST = {**LONGER, "merge_coefficients": {"steps": 60}}
 # What helped by itself in `ablations.py`; put together with the test figures in sight (NOTEBOOK.md).
 TOGETHER = {**FACTORS_FIRST, "sparsity": 0.5, "layers": "last-6", "learning_rate": 6e-4}
 # Name: fields of the meta-training recipe over the preset, and of that of the images.
@@ -36,7 +36,7 @@ BOUNDS = {
     "real-factors-first": {**FACTORS_FIRST, "episodes": 3600, "queries": 5},
     "real-together": {**TOGETHER, "episodes": 3600, "queries": 5},
 }
-# Factors to choose among; 1 is what the authors of ties, knots, core and ctm write.
+# Scales to choose among; 1 is what the authors of ties, knots, core and ctm write.
 MERGES = {
     "sum": ["sum:0.1", "sum:0.15", "sum:0.2", "sum:0.25", "sum:0.33"],
     "tsv": ["tsv:0.6", "tsv:0.8", "tsv:1", "tsv:1.4", "tsv:2"],
@@ -45,7 +45,7 @@ MERGES = {
     "core": ["core:1", "core:1.4", "core:2", "core:2.8"],
     "ctm": ["ctm:1", "ctm:1.4", "ctm:2", "ctm:2.8", "ctm:4"],
 }
-WITHOUT_FACTOR = ["bare", "average", "linear", "pixels"]
+WITHOUT_SCALE = ["bare", "average", "linear", "pixels"]
 RANK = 16
 TESTS = ["test", "greek", "signs"]
 
@@ -86,7 +86,7 @@ def main():
     def choose(names, **key):
         return max(names, key=lambda name: mean_accuracy(table, seed=seed, split="validation", name=name, **key))
 
-    grid = [merge for factors in MERGES.values() for merge in factors]
+    grid = [merge for scales in MERGES.values() for merge in scales]
     evaluate(program, table, validation, "validation", size.shots, size, seed, [*asked.only, *lasts, *asked.bounds])
     evaluate(program, table, validation, "validation", [1], size, seed, [], pool, ["bare"])
     for rank in ranks:
@@ -94,9 +94,9 @@ def main():
     best = CHOSEN if CHOSEN in asked.only else choose(asked.only or asked.bounds)
     names = [best, *(name for name in [*asked.only, *lasts, *asked.bounds] if name != best)]
     for split, folder in tests.items():
-        evaluate(program, table, folder, split, size.shots, size, seed, names, pool, WITHOUT_FACTOR)
+        evaluate(program, table, folder, split, size.shots, size, seed, names, pool, WITHOUT_SCALE)
         for rank in ranks:
-            merges = [choose(factors, asked_rank=rank or "exact") for factors in MERGES.values()]
+            merges = [choose(scales, asked_rank=rank or "exact") for scales in MERGES.values()]
             evaluate(program, table, folder, split, size.shots, size, seed, [best], pool, merges, rank)
     # A LoRA tuned for each task knows no pool and no seed: once is enough, on the few tasks that the program takes.
     for shot in [] if asked.without_tune else size.shots:

@@ -4,7 +4,7 @@ its name is declared in the linked file.
 
     python3 docs/experiments/links.py
 
-A link to an item is its path in backticks, such as [`recycle::prototype::Distance::between`](../crates/recycle/src/prototype.rs). Modules in the path may be left
+A link to an item is its path in backticks, such as [`engine::distance::Distance::between`](../crates/engine/src/distance.rs). Modules in the path may be left
 out from the end, as a re-export would. Needs the standard library only.
 """
 

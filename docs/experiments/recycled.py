@@ -165,10 +165,11 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
     recipes = work / "recipes"
     recipes.mkdir(exist_ok=True)
     learning, inversion = recipes / f"{name}-{seed}.json", recipes / f"{name}-{seed}-images.json"
-    learning.write_text(json.dumps({"preset": "fast", **fields, **size.recipe, "seed": seed}))
+    learning.write_text(json.dumps({"preset": "standard", **fields, **size.recipe, "seed": seed}))
     shortened = {"steps": 2} if size is Small else {}
     inversion.write_text(json.dumps({"seed": seed, **images, **shortened, "images_per_class": per_class or size.per_class}))
-    flags = ["--recipe", learning, "--inversion", inversion, *more] + (["--real", real] if real else [])
+    # Weak images are part of what is measured.
+    flags = ["--recipe", learning, "--inversion", inversion, "--use-failed-images", *more] + (["--real", real] if real else [])
     _, wall, processor, peak = program.measured("recycle", *pool, "--name", name, *flags)
     figures = json.loads(program.run("adapter", "show", name, "--json"))["lineage"]["recipe"]["figures"]
     kept = [state for state in figures["validations"] if state["episode"] == figures["kept_episode"]] or figures["validations"][-1:]
@@ -177,6 +178,15 @@ def recycle(program, runs, work, name, pool, fields, images, size, seed, per_cla
         "synthetic_accuracy": 100 * kept[0]["accuracy"] if kept else "", "synthetic_loss": kept[0]["loss"] if kept else "",
         "wall_seconds": round(wall), "processor_seconds": round(processor), "peak_mebibytes": round(peak),
     })
+
+
+# What the tables call a merge is what the program called it when they were begun.
+NAMES_NOW = {"core": "core-space", "ctm": "compress-then-merge"}
+
+
+def name_now(merge):
+    name, colon, scale = merge.partition(":")
+    return NAMES_NOW.get(name, name) + colon + scale
 
 
 def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of="", validation=None):
@@ -199,11 +209,11 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
     words = ["evaluate", folder, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
-    words += ["--methods", ",".join((["adapter"] if missing else []) + merges)]
+    words += ["--methods", ",".join((["adapter"] if missing else []) + [name_now(merge) for merge in merges])]
     for adapter in missing:
         words += ["--adapter", adapter]
     compared = against if against != "adapter" or missing else ""
-    words += ["--against", compared] if compared else []
+    words += ["--against", name_now(compared)] if compared else []
     words += ["--pool", *pool] if any(merge != "bare" for merge in merges) else []
     words += ["--validation", validation] if validation else []
     words += size.tune_method if "tune" in merges else []

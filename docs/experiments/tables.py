@@ -20,9 +20,9 @@ from chart import BOUND, chart
 from deviations import DEVIATIONS
 from distance import DISTANCES
 from domains import POOLS
-from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_FACTOR
+from glyphs import BOUNDS, CHOSEN, MERGES, RANK, RECIPES, WITHOUT_SCALE
 from quality import FIGURES, OF_REAL
-from recycled import ROOT, Table, mean_accuracy
+from recycled import NAMES_NOW, ROOT, Table, mean_accuracy
 
 # Best validated and last.
 STATES = [state for name in RECIPES for state in (name, f"{name}-last")]
@@ -30,7 +30,7 @@ RESULTS = ROOT / "docs/experiments/results"
 DOCUMENTS = [ROOT / "docs/METHOD.md", ROOT / "docs/experiments/NOTEBOOK.md"]
 CHART = ROOT / "docs/images/results.svg"
 # What results and notebook call by an older name.
-PUBLIC_NAMES = {"together": "standard", "core": "core-space", "ctm": "compress-then-merge"}
+PUBLIC_NAMES = {"together": "standard", **NAMES_NOW}
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -56,14 +56,14 @@ def cells(rows):
 
 
 def methods(asked_rank, split="test"):
-    """A line for each method; a merge has the factor that validation chose, which differs from seed to seed."""
+    """A line for each method; a merge has the scale that validation chose, which differs from seed to seed."""
     table = table_of("glyphs")
-    factors_of = [name for factors in MERGES.values() for name in factors]
-    chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in factors_of}
+    scales_of = [name for scales in MERGES.values() for name in scales]
+    chosen = {row["seed"]: row["against"] for row in table.find(split=split, asked_rank=asked_rank) if row["name"] in scales_of}
     seeds = sorted(chosen)
     ours = [(name, [name], "") for name in [*STATES, *BOUNDS]]
-    others = [(name, [name], "exact") for name in [*WITHOUT_FACTOR, "tune"]]
-    merges = [(name, factors, asked_rank) for name, factors in MERGES.items()]
+    others = [(name, [name], "exact") for name in [*WITHOUT_SCALE, "tune"]]
+    merges = [(name, scales, asked_rank) for name, scales in MERGES.items()]
     head = ["method"] + [text for seed in seeds for text in (f"seed {seed}: 1 shot", "to the chosen", "5 shots", "to the chosen")]
     rows = []
     for label, names, rank in [*ours, *others, *merges]:
@@ -151,7 +151,7 @@ def ablation(group):
 
 
 def domains(seed, of_choice=False):
-    """On test domains, or on those that chose the factor of the meta-LoRA in the box."""
+    """On test domains, or on those that chose the scale of the meta-LoRA in the box."""
     table = table_of("domains")
     own = table.find(seed=seed)
     splits = [split for split in dict.fromkeys(row["split"] for row in own) if split.startswith("validation ") == of_choice]

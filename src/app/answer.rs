@@ -1,6 +1,6 @@
 //! What is asked of an `App` and what it answers, as it stands in JSON too.
 
-use crate::inference::classify::{Neighbour, Score};
+use recycle::classifier::{Classifier, Neighbour, Score};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -63,6 +63,13 @@ pub struct RefusedSupport {
     pub image: String,
     pub label: String,
     pub error: Fault,
+}
+
+/// A classifier made of labelled images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedClassifier {
+    pub classifier: Classifier,
+    pub refused: Vec<RefusedSupport>,
 }
 
 /// Answers for a batch of query images.

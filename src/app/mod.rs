@@ -2,28 +2,28 @@
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
 mod answer;
+mod classify;
 pub mod evaluation;
 pub mod pool_quality;
 pub mod registry;
 
 pub use answer::{
-    Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, NamedImage,
-    RefusedSupport, SupportClass,
+    Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, FittedClassifier,
+    NamedImage, RefusedSupport, SupportClass,
 };
 
-use crate::inference::classify::{Classifier, Metric, Support};
 use crate::inference::{
     Device, EncodeError, EncodeRow, Encoded, EncoderChoice, EncoderInfo, EncoderService,
     OrtOptions, Outputs, ServiceLimits, open_encoder,
 };
+use engine::distance::Distance;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
 use model::image_input::{ImageLimits, load_pixels};
 use model::tensor::Tensor;
 use rayon::prelude::*;
-use recycle::prototype::Distance;
+use recycle::classifier::{ClassifierError, DistanceSoftmax};
 use registry::{BARE, EMBEDDED_SOURCE, Registry, RegistryError, ServedAdapter};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -54,6 +54,9 @@ pub enum AppError {
     Encode(#[from] EncodeError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A classifier that was made with another backbone.
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
 }
 
 /// Most classes of one classification.
@@ -62,10 +65,10 @@ pub const MOST_CLASSES: usize = 1000;
 /// Images that are decoded and encoded together; bounds the memory of a large request.
 const CHUNK: usize = 64;
 
-/// Metric of every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature
-/// would not carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/experiments/NOTEBOOK.md, which also says
-/// how the temperature was chosen).
-pub const DEFAULT_METRIC: Metric = Metric {
+/// For every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature would not
+/// carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/experiments/NOTEBOOK.md, which also says how
+/// the temperature was chosen).
+pub const DEFAULT_SOFTMAX: DistanceSoftmax = DistanceSoftmax {
     distance: Distance::Cosine,
     temperature: 0.1,
 };
@@ -144,7 +147,7 @@ pub struct App {
     pub backbone_name: String,
     pub backbone: Arc<Backbone>,
     pub limits: ImageLimits,
-    pub metric: Metric,
+    pub softmax: DistanceSoftmax,
     encoder: EncoderService,
     registry: Option<Registry>,
 }
@@ -194,7 +197,7 @@ impl App {
             backbone_name,
             backbone,
             limits,
-            metric: DEFAULT_METRIC,
+            softmax: DEFAULT_SOFTMAX,
             encoder,
             registry: None,
         }
@@ -245,74 +248,6 @@ impl App {
                 record.digest.as_str()
             ),
         }
-    }
-
-    /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers.
-    ///
-    /// # Errors
-    /// [`AppError`]; an unusable query or support image is no error but part of the result.
-    pub async fn classify(
-        &self,
-        classes: Vec<SupportClass>,
-        queries: Vec<NamedImage>,
-        options: ClassifyOptions,
-        adapter: Option<&ServedAdapter>,
-    ) -> Result<Classification, AppError> {
-        check_classes(&classes)?;
-        let labels: Vec<String> = classes.iter().map(|class| class.label.clone()).collect();
-        let mut places = Vec::new();
-        let mut images = Vec::new();
-        for (
-            class,
-            SupportClass {
-                images: of_class, ..
-            },
-        ) in classes.into_iter().enumerate()
-        {
-            for image in of_class {
-                places.push((class, image.name.clone()));
-                images.push(image);
-            }
-        }
-        let query_names: Vec<String> = queries.iter().map(|query| query.name.clone()).collect();
-        images.extend(queries);
-        let mut encoded = self.encode(images, adapter).await?;
-        let query_results = encoded.split_off(places.len());
-
-        let mut supports = Vec::new();
-        let mut refused = Vec::new();
-        for ((class, image), result) in places.into_iter().zip(encoded) {
-            match result {
-                Ok(encoded) => supports.push(Support {
-                    image,
-                    class,
-                    feature: encoded.feature,
-                }),
-                Err(error) => refused.push(RefusedSupport {
-                    image,
-                    label: labels[class].clone(),
-                    error,
-                }),
-            }
-        }
-        let classifier = match Classifier::new(labels.clone(), supports, self.metric) {
-            Ok(classifier) => classifier,
-            Err(class) => {
-                return Err(AppError::EmptyClass {
-                    label: labels[class].clone(),
-                    refused,
-                });
-            }
-        };
-        let answers = query_names
-            .into_iter()
-            .zip(query_results)
-            .map(|(image, result)| match result {
-                Ok(encoded) => answer(&classifier, image, encoded, options),
-                Err(error) => Answer::Failed { image, error },
-            })
-            .collect();
-        Ok(Classification { answers, refused })
     }
 
     /// Features of `images`, in order.
@@ -437,66 +372,5 @@ impl App {
                     .ok_or(AppError::Encode(EncodeError::Stopped)),
             })
             .collect()
-    }
-}
-
-fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
-    let bad = |problem: String| Err(AppError::BadClasses(problem));
-    if classes.len() < 2 {
-        return bad(format!(
-            "a classification needs at least 2 classes, got {}",
-            classes.len()
-        ));
-    }
-    if classes.len() > MOST_CLASSES {
-        return bad(format!(
-            "at most {MOST_CLASSES} classes can be told apart at once, got {}",
-            classes.len()
-        ));
-    }
-    let mut seen = BTreeSet::new();
-    for (index, class) in classes.iter().enumerate() {
-        let label = class.label.trim();
-        if label.is_empty() {
-            return bad(format!("class {index} has no label"));
-        }
-        if !seen.insert(label) {
-            return bad(format!("the label \"{label}\" stands twice"));
-        }
-    }
-    Ok(())
-}
-
-fn answer(
-    classifier: &Classifier,
-    image: String,
-    encoded: Encoded,
-    options: ClassifyOptions,
-) -> Answer {
-    let attention = options.attention.then(|| attention(encoded.cls_attention));
-    let (scores, nearest) = classifier.classify(encoded.feature, options.nearest);
-    let label = scores
-        .first()
-        .map(|score| score.label.clone())
-        .unwrap_or_default();
-    Answer::Classified {
-        image,
-        label,
-        scores,
-        nearest,
-        attention,
-    }
-}
-
-fn attention(mut values: Vec<f32>) -> Attention {
-    let side = values.len().isqrt();
-    let largest = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-    for value in &mut values {
-        *value /= largest;
-    }
-    Attention {
-        rows: side,
-        columns: side,
-        values,
     }
 }

@@ -1,6 +1,6 @@
 //! What the synthetic images of an adapter are worth, and which adapters are nearly the same.
 
-use super::evaluation::Pass;
+use super::evaluation::EncodingPass;
 use super::registry::RegistryError;
 use super::{App, AppError};
 use model::adapter::Adapter;
@@ -94,7 +94,7 @@ impl App {
         let positions = by_class(pool.labels(), quality.classes.len());
         let levels = (pool.images(), pool.manifest().image_size);
         let features = self
-            .features_by_class(levels, &positions, None, Pass::UNTOLD)
+            .features_by_class(levels, &positions, None, EncodingPass::SILENT)
             .await?;
         let classes: Vec<ClassDiversity> = quality
             .classes
@@ -154,7 +154,7 @@ impl App {
     pub async fn bare_features(&self, images: &LabelledImages) -> Result<Vec<Vec<f32>>, AppError> {
         let levels = (images.all_levels(), images.image_size());
         let features = self
-            .features_by_class(levels, &images.by_class(), None, Pass::UNTOLD)
+            .features_by_class(levels, &images.by_class(), None, EncodingPass::SILENT)
             .await?;
         Ok(features.into_iter().flatten().collect())
     }

@@ -3,8 +3,8 @@
 use super::CliError;
 use super::adapter::{change, read};
 use super::options::{Common, print_json, print_line};
-use crate::app::open_backbone;
 use crate::app::registry::{EMBEDDED_SOURCE, RegistryError};
+use crate::app::{find_backbone, open_backbone};
 use clap::{Args, Subcommand};
 use model::backbone::{Backbone, EMBEDDED_NAME};
 use serde_json::{Value, json};
@@ -62,13 +62,9 @@ impl BackboneCommand {
 }
 
 fn list(common: &Common) -> Result<(), CliError> {
-    let records = read(common, async |registry| match registry {
-        Some(registry) => Ok(registry
-            .store()
-            .list_backbones()
-            .await
-            .map_err(RegistryError::from)?),
-        None => Ok(Vec::new()),
+    let records = read(common, async |registry| {
+        let listed = registry.store().list_backbones().await;
+        Ok(listed.map_err(RegistryError::from)?)
     })?;
     let mut rows = vec![(EMBEDDED_NAME.to_owned(), open_backbone(EMBEDDED_NAME)?)];
     for record in records {
@@ -127,7 +123,9 @@ impl Remove {
 
 impl Show {
     fn run(&self, common: &Common) -> Result<(), CliError> {
-        let backbone = open_backbone(&self.name)?;
+        let (_, backbone) = read(common, async |registry| {
+            Ok(find_backbone(&self.name, Some(registry)).await?)
+        })?;
         let described = describe(&self.name, &backbone);
         if common.json {
             return print_json(&described);

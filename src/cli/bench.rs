@@ -1,8 +1,9 @@
 //! `bench`: how fast this machine is at the steps that everything else is made of.
 
 use super::CliError;
-use super::options::{Common, print_json, print_line};
-use crate::app::open_backbone;
+use super::options::{Common, block_on, print_json, print_line};
+use crate::app::find_backbone;
+use crate::app::registry::WhenNew;
 use crate::inference::{EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -102,7 +103,11 @@ impl Bench {
         threads: usize,
         report: &mut Report,
     ) -> Result<(), CliError> {
-        let backbone = Arc::new(open_backbone(&common.backbone)?);
+        let (_, backbone) = block_on(async {
+            let registry = common.read_registry(WhenNew::Imagine).await?;
+            Ok::<_, CliError>(find_backbone(&common.backbone, Some(&registry)).await?)
+        })??;
+        let backbone = Arc::new(backbone);
         let mut opened: Vec<(&str, Box<dyn Encoder>)> = Vec::new();
         for (name, choice) in [
             ("onnxruntime", EncoderChoice::Ort),

@@ -3,7 +3,7 @@
 
 use super::CliError;
 use super::options::home_folder;
-use clap::Command;
+use clap::{Arg, Command};
 use std::path::PathBuf;
 use toml::{Table, Value};
 
@@ -58,12 +58,12 @@ fn apply_table(mut command: Command, table: &Table) -> Result<Command, String> {
             command = command.mut_subcommand(key, |_| changed);
             continue;
         }
-        let known = command.get_arguments().any(|argument| {
-            argument.get_id() == key && !argument.is_positional() && key != "config"
+        let option = command.get_arguments().find(|argument| {
+            is_called(argument, key) && !argument.is_positional() && key != "config"
         });
-        if !known {
+        let Some(id) = option.map(|option| option.get_id().clone()) else {
             return Err(format!("there is no option \"{key}\" here"));
-        }
+        };
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
@@ -71,15 +71,21 @@ fn apply_table(mut command: Command, table: &Table) -> Result<Command, String> {
             Value::Boolean(flag) => flag.to_string(),
             _ => return Err(format!("\"{key}\" is not a text, a number, true or false")),
         };
-        command = command.mut_arg(key, |argument| argument.default_value(text).required(false));
+        command = command.mut_arg(id, |argument| argument.default_value(text).required(false));
     }
     Ok(command)
+}
+
+/// Whether an option has this key, by its name of today or of an earlier version.
+fn is_called(argument: &Arg, key: &str) -> bool {
+    let mut old = argument.get_all_aliases().unwrap_or_default().into_iter();
+    argument.get_id() == key || old.any(|name| name.replace('-', "_") == key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Arg, ArgAction};
+    use clap::ArgAction;
 
     fn command() -> Command {
         Command::new("test")
@@ -105,6 +111,17 @@ mod tests {
         let matches = command.get_matches_from(["test", "serve", "--listen", "c"]);
         let serve = matches.subcommand_matches("serve").unwrap();
         assert_eq!(serve.get_one::<String>("listen").unwrap(), "c");
+    }
+
+    #[test]
+    fn a_key_may_be_the_name_that_an_option_had_in_an_earlier_version() {
+        let scale = Arg::new("choose_scales")
+            .long("choose-scales")
+            .alias("choose-factors")
+            .action(ArgAction::SetTrue);
+        let table: Table = "choose_factors = true".parse().unwrap();
+        let command = apply_table(Command::new("test").arg(scale), &table).unwrap();
+        assert!(command.get_matches_from(["test"]).get_flag("choose_scales"));
     }
 
     #[test]

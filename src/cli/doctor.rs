@@ -2,7 +2,8 @@
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
-use crate::app::open_backbone;
+use crate::app::find_backbone;
+use crate::app::registry::{Registry, WhenNew};
 use crate::inference::{ORT_VERSION, load_ort_library};
 use clap::Args;
 use serde::Serialize;
@@ -22,12 +23,17 @@ struct Check {
 impl Doctor {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         let data_folder = common.data_folder()?;
-        let checks = vec![
-            check("onnx runtime", onnx_runtime()),
-            check("data folder", writable(&data_folder)),
-            check("backbone", backbone(&common.backbone)),
-            check("inference", inference(common)),
-        ];
+        let checks = block_on(async {
+            // As the commands open it that answer.
+            let opened = common.read_registry(WhenNew::Begin).await;
+            let registry = opened.as_ref().map_err(|error| error.message().to_owned());
+            vec![
+                check("onnx runtime", onnx_runtime()),
+                check("data folder", data(&data_folder, registry.clone())),
+                check("backbone", backbone(common, registry.clone()).await),
+                check("inference", inference(common, registry).await),
+            ]
+        })?;
         let failed = checks.iter().filter(|check| !check.ok).count();
         if common.json {
             print_json(&checks)?;
@@ -59,15 +65,19 @@ fn onnx_runtime() -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn writable(folder: &Path) -> Result<String, String> {
+/// Whether the data folder can be opened and written.
+fn data(folder: &Path, registry: Result<&Registry, String>) -> Result<String, String> {
+    registry?;
     let fail = |error: std::io::Error| format!("{} cannot be written: {error}", folder.display());
     std::fs::create_dir_all(folder).map_err(fail)?;
     tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
     Ok(format!("{} can be written", folder.display()))
 }
 
-fn backbone(name: &str) -> Result<String, String> {
-    let backbone = open_backbone(name).map_err(|error| error.to_string())?;
+async fn backbone(common: &Common, registry: Result<&Registry, String>) -> Result<String, String> {
+    // Where the data folder is at fault, another check says so.
+    let found = find_backbone(&common.backbone, registry.ok()).await;
+    let (name, backbone) = found.map_err(|error| error.to_string())?;
     Ok(format!(
         "{name}: {}, {} layers, {} px, digest {}",
         backbone.config.architecture.name(),
@@ -77,18 +87,20 @@ fn backbone(name: &str) -> Result<String, String> {
     ))
 }
 
-fn inference(common: &Common) -> Result<String, String> {
-    let probed = block_on(async {
-        let app = common.open_app().await?;
+async fn inference(common: &Common, registry: Result<&Registry, String>) -> Result<String, String> {
+    let probed = async {
+        let app = common.open_app_with(registry?.clone()).await;
+        let app = app.map_err(|error| error.message().to_owned())?;
         let start = Instant::now();
-        app.probe().await?;
-        Ok::<_, CliError>((app.encoder_info().clone(), start.elapsed()))
-    });
-    let (info, took) = probed
-        .and_then(|probed| probed)
-        .map_err(|error| error.message().to_owned())?;
+        app.probe().await.map_err(|error| error.to_string())?;
+        let took = start.elapsed();
+        let served = app.adapter(None).await.map_err(|error| error.to_string())?;
+        let answering = app.answering(served.as_ref());
+        Ok::<_, String>((app.encoder_info().clone(), took, answering))
+    };
+    let (info, took, answering) = probed.await?;
     Ok(format!(
-        "{} {} on {} with {} threads, one picture in {:.0} ms",
+        "{} {} on {} with {} threads, one picture in {:.0} ms; answers by {answering}",
         info.engine,
         info.version,
         info.device,

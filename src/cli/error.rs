@@ -119,6 +119,8 @@ impl From<RegistryError> for CliError {
             RegistryError::Damaged(_) => {
                 Self::user(message).hint("import the adapter again, or put the data folder's files back from a backup")
             }
+            RegistryError::Temporary(_) => Self::user(message)
+                .hint("free some space, or name a folder for temporary files with the variable TMPDIR"),
             RegistryError::Stopped(_) => Self::internal(message),
             RegistryError::Store(_)
             | RegistryError::Files(_)
@@ -142,6 +144,13 @@ impl From<RequestError> for CliError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Registry(error) => error.into(),
+            RequestError::FailedImages(fault) => {
+                let error = Self::user(fault.message);
+                match fault.hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
             RequestError::UnknownKind { .. } | RequestError::Invalid { .. } => {
                 Self::user(error.to_string())
             }
@@ -197,6 +206,7 @@ impl From<AppError> for CliError {
                 ((size + patch / 2) / patch).max(1) * patch
             )),
             AppError::Registry(error) => Self::from(error),
+            AppError::Classifier(_) => Self::user(message),
             AppError::Encode(EncodeError::BadInput(_)) => Self::user(message),
             AppError::Encode(EncodeError::Engine(_)) => {
                 Self::user(message).hint("`lora-recycle doctor` checks this installation")

@@ -3,20 +3,27 @@
 use super::options::{Common, TaskShape, block_on, print_json, print_line, progress_bar, show};
 use super::{CliError, images};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, FactorSource, Known,
-    LeaveOneOut, Method, MethodKind, MethodReport,
+    Evaluation, EvaluationCache, EvaluationError, EvaluationRecipe, EvaluationReport,
+    LeaveOneOutReport, Method, MethodKind, MethodReport, ScaleSource,
 };
 use clap::Args;
+use engine::distance::Distance;
+use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
-use recycle::prototype::Distance;
 use std::path::PathBuf;
 
-#[derive(Debug, Args)]
-#[command(after_help = "Methods, all on the same tasks:
+/// What stands after the options.
+fn after_help() -> String {
+    let merges = MethodKind::all().filter_map(MethodKind::merge);
+    // A comparison has no density to give them.
+    let merges = merges.filter(|method| !method.needs_density());
+    let names: Vec<&str> = merges.map(MergeMethod::name).collect();
+    format!(
+        "Methods, all on the same tasks:
   adapter   nearest prototype on features of --adapter; each of several on its own
   bare      the same on the backbone without an adapter
-  average, sum, ties, knots, tsv, core, ctm
-            the same on a merge of --pool; sum:0.33 gives a factor. Without one, sum chooses it on synthetic
+  {}
+            the same on a merge of --pool; sum:0.33 gives a scale. Without one, sum chooses it on synthetic
             tasks of each adapter, left out of its merge (`invert` makes the images); average has none, the others take 1
   linear    a linear classifier on bare features, tuned for each task
   tune      a LoRA and a head, tuned for each task; on few tasks, it is slow
@@ -25,7 +32,13 @@ use std::path::PathBuf;
 Examples:
   lora-recycle evaluate pictures/ --way 5 --shot 1
   lora-recycle evaluate pictures/ --shot 1,5 --tasks 600 --seed 0 --json
-  lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6")]
+  lora-recycle evaluate pictures/ --adapter meta@champion --pool task-0000 task-0001 task-0002 --methods adapter,bare,average,sum:0.33,tsv:0.6",
+        names.join(", ")
+    )
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
 pub struct Evaluate {
     /// Folder whose sub-folders are the classes
     #[arg(value_name = "DIR")]
@@ -66,9 +79,9 @@ pub struct Evaluate {
     /// Rank of merges [default: what is exact]
     #[arg(long, value_name = "N")]
     merge_rank: Option<usize>,
-    /// Choose the factors of all merges on synthetic tasks, not the sum's alone
-    #[arg(long)]
-    choose_factors: bool,
+    /// Choose the scales of all merges on synthetic tasks, not the sum's alone
+    #[arg(long, alias = "choose-factors")]
+    choose_scales: bool,
     /// Method that differences are taken to [default: bare where it is compared, else the first]
     #[arg(long, value_name = "METHOD")]
     against: Option<MethodKind>,
@@ -140,9 +153,9 @@ impl Evaluate {
 
     /// One for each number of examples.
     fn requests(&self, common: &Common) -> Vec<Evaluation> {
-        let known = (self.shot.len() > 1).then(Known::default);
+        let cache = (self.shot.len() > 1).then(EvaluationCache::default);
         let request = |&shot| Evaluation {
-            known: known.clone(),
+            cache: cache.clone(),
             ..self.request(common, shot)
         };
         self.shot.iter().map(request).collect()
@@ -160,7 +173,7 @@ impl Evaluate {
                 seed: self.seed,
                 distance: self.distance,
                 merge_rank: self.merge_rank,
-                choose_factors: self.choose_factors,
+                choose_scales: self.choose_scales,
                 against: self.against,
                 leave_one_out: self.leave_one_out,
                 tune_tasks: self.tune_tasks,
@@ -188,7 +201,7 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     ))?;
     for method in &report.methods {
         let mut line = format!(
-            "{:<10} {:5.2} % ± {:.2}",
+            "{:<19} {:5.2} % ± {:.2}",
             method.name.name(),
             100.0 * method.accuracy,
             100.0 * method.ci95
@@ -211,10 +224,10 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
 }
 
 /// What each adapter adds.
-pub(super) fn print_left_out(left_out: &LeaveOneOut) -> Result<(), CliError> {
+pub(super) fn print_left_out(left_out: &LeaveOneOutReport) -> Result<(), CliError> {
     print_line(&format!(
         "sum of all × {}\t{:.2} % ± {:.2} on {} tasks",
-        left_out.merge.factor,
+        left_out.merge.scale,
         100.0 * left_out.accuracy,
         100.0 * left_out.ci95,
         left_out.tasks
@@ -235,14 +248,14 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
     let mut remarks = Vec::new();
     remarks.extend(method.adapter.clone());
     if let Some(merge) = &method.merge {
-        let source = match merge.factor_from {
-            FactorSource::Given => ", given",
-            FactorSource::Definition => "",
-            FactorSource::SyntheticTasks => ", from synthetic tasks",
+        let source = match merge.scale_from {
+            ScaleSource::Given => ", given",
+            ScaleSource::Definition => "",
+            ScaleSource::SyntheticTasks => ", from synthetic tasks",
         };
         remarks.push(format!(
-            "factor {}{source}, rank {}",
-            merge.factor, merge.rank
+            "scale {}{source}, rank {}",
+            merge.scale, merge.rank
         ));
     }
     if let Some(tuning) = &method.tuning {
@@ -264,7 +277,7 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
 
 fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
-        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,factor,rank,shot",
+        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot",
     )?;
     let lines = reports
         .iter()
@@ -281,7 +294,7 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
             number(method.difference.map(|own| own.mean)),
             number(method.difference.map(|own| own.ci95)),
             report.against.name().to_owned(),
-            merge.map_or_else(String::new, |own| own.factor.to_string()),
+            merge.map_or_else(String::new, |own| own.scale.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
             report.shape.shot.to_string(),
         ];

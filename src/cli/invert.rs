@@ -11,9 +11,7 @@ use recycle::over_preset::OverPreset;
 use std::path::PathBuf;
 use store::Retention;
 
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Synthetic images can show what an adapter has seen. --retention says how long they are kept.
+const AFTER_HELP: &str = "Synthetic images can show what an adapter has seen. --retention says how long they are kept.
 
 Recipes: hard (the default) makes images that the bare backbone does not separate by itself; fast is the same without that;
 paper is the published recipe, 2000 steps on pixels with a BatchNorm prior.
@@ -25,14 +23,16 @@ Examples:
   lora-recycle invert pets --token-statistics shipped
   lora-recycle invert task-0000 task-0001 --against meta
   lora-recycle pool list                       what was made
-  lora-recycle pool sheet ID --out sheet.png   look at it"
-)]
+  lora-recycle pool sheet ID --out sheet.png   look at it";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Invert {
     /// Adapters with a head: name, name:version or name@alias
     #[arg(value_name = "ADAPTER", required = true)]
     adapters: Vec<String>,
     /// hard, fast, paper, or a JSON file with a recipe's fields
-    #[arg(long, value_name = "RECIPE", default_value = "hard")]
+    #[arg(long, value_name = "RECIPE", default_value = InversionRecipe::PRESETS[0].name)]
     recipe: String,
     /// Images of each class (default: 8)
     #[arg(long, value_name = "K")]
@@ -146,4 +146,28 @@ fn layer_and_ratio(argument: &str) -> Result<(usize, f64), String> {
         Some((layer, ratio))
     });
     parsed.ok_or_else(|| format!("\"{argument}\" is no LAYER:RATIO, such as 4:0.75"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_the_defaults_of_the_recipes() {
+        let command = Invert::augment_args(clap::Command::new("invert"));
+        let recipe = InversionRecipe::default();
+        for (option, value) in [
+            ("images_per_class", recipe.images_per_class as u64),
+            ("seed", recipe.seed),
+        ] {
+            let mut all = command.get_arguments();
+            let argument = all.find(|own| own.get_id() == option).expect(option);
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let expected = format!("(default: {value})");
+            assert!(help.ends_with(&expected), "{option}: {help} {expected}");
+        }
+        let steps = InversionRecipe::paper().steps;
+        assert!(AFTER_HELP.contains(&format!("{steps} steps on pixels")));
+    }
 }

@@ -132,14 +132,13 @@ fn named_backbone(matches: &clap::ArgMatches) -> Option<&str> {
 
 /// A recipe by the name of one of its presets, or from a JSON file with its fields.
 fn preset_or_file<R: Recipe>(chosen: &str) -> Result<R, CliError> {
-    let json = if R::PRESETS.contains(&chosen) {
-        json!({ "preset": chosen })
-    } else {
-        serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
-            CliError::user(format!("{chosen} is no recipe: {error}"))
-                .hint("a recipe is a JSON object, such as {\"preset\": \"fast\", \"seed\": 1}")
-        })?
-    };
+    if let Some(preset) = R::PRESETS.iter().find(|own| own.is_called(chosen)) {
+        return Ok((preset.recipe)());
+    }
+    let json = serde_json::from_slice(&read_file(Path::new(chosen))?).map_err(|error| {
+        CliError::user(format!("{chosen} is no recipe: {error}"))
+            .hint("a recipe is a JSON object, such as {\"preset\": \"paper\", \"seed\": 1}")
+    })?;
     R::from_json(&json).map_err(|error| CliError::user(error.to_string()))
 }
 

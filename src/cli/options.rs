@@ -1,7 +1,7 @@
 //! Options that every command takes.
 
 use super::CliError;
-use crate::app::registry::{Registry, RegistryError, Shipped};
+use crate::app::registry::{Registry, RegistryError, Shipped, WhenNew};
 use crate::app::{App, AppOptions};
 use crate::inference::{Device, EncoderChoice};
 use clap::Args;
@@ -121,7 +121,7 @@ impl Common {
         })
     }
 
-    /// Opens the registry for changes, alone.
+    /// Opens the registry for changes, alone; a new data folder is begun.
     ///
     /// # Errors
     /// Outside where there is no data folder; inside where it cannot be opened.
@@ -130,14 +130,38 @@ impl Common {
         Ok(Registry::open_or_begin(&folder, self.shipped_adapter).await)
     }
 
-    /// Opens the backbone and its encoder, and the registry for reading where there is one.
+    /// Opens the registry for reading; others may have it open.
+    ///
+    /// # Errors
+    /// Where there is no data folder, or it is unusable.
+    pub async fn read_registry(&self, when_new: WhenNew) -> Result<Registry, CliError> {
+        let folder = self.data_folder()?;
+        Ok(Registry::open_to_read(&folder, self.shipped_adapter, when_new).await?)
+    }
+
+    /// As [`Self::read_registry`]; `None` where there is no data folder yet.
+    ///
+    /// # Errors
+    /// Where the data folder is unusable.
+    pub async fn read_registry_if_there(&self) -> Result<Option<Registry>, CliError> {
+        let folder = self.data_folder()?;
+        Ok(Registry::open_existing(&folder, self.shipped_adapter).await?)
+    }
+
+    /// Opens the backbone and its encoder, and the registry for reading.
+    ///
+    /// # Errors
+    /// Where one of them cannot be opened.
     pub async fn open_app(&self) -> Result<App, CliError> {
-        let registry = Registry::open_to_read(&self.data_folder()?).await?;
+        let registry = self.read_registry(WhenNew::Begin).await?;
         self.open_app_with(registry).await
     }
 
     /// Opens the backbone and its encoder beside an open registry.
-    pub async fn open_app_with(&self, registry: Option<Registry>) -> Result<App, CliError> {
+    ///
+    /// # Errors
+    /// Where the backbone is unknown or the encoder cannot start.
+    pub async fn open_app_with(&self, registry: Registry) -> Result<App, CliError> {
         let options = AppOptions {
             backbone: self.backbone.clone(),
             image_size: self.image_size,
@@ -147,7 +171,7 @@ impl Common {
             encoder: self.encoder,
             limits: ImageLimits::default(),
         };
-        Ok(App::open(&options, registry).await?)
+        Ok(App::open(&options, Some(registry)).await?)
     }
 
     /// Logs go to stderr, so that stdout carries data only.

@@ -3,14 +3,15 @@
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use super::pool_quality::QualityOptions;
-use crate::app::registry::Registry;
+use crate::jobs::FailedInversion;
 use crate::jobs::pool::PoolSummary;
 use clap::{Args, Subcommand};
 use model::adapter::NamedFile;
 use model::image_input::{Levels, encode_png};
 use recycle::pool::Pool;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
-use store::{PoolRecord, Store, StoreError};
+use store::{JobFault, PoolRecord, Store, StoreError};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "A pool is named by its id, or by the start of it.
@@ -77,10 +78,12 @@ impl PoolCommand {
 }
 
 async fn reader(common: &Common) -> Result<Store, CliError> {
-    let folder = common.data_folder()?;
-    match Registry::open_to_read(&folder).await? {
+    match common.read_registry_if_there().await? {
         Some(registry) => Ok(registry.store().clone()),
-        None => Err(StoreError::NoDatabase { folder }.into()),
+        None => Err(StoreError::NoDatabase {
+            folder: common.data_folder()?,
+        }
+        .into()),
     }
 }
 
@@ -122,14 +125,29 @@ fn summary(pool: &PoolRecord) -> Result<PoolSummary, CliError> {
         .map_err(|error| CliError::internal(format!("the summary of pool {}: {error}", pool.id)))
 }
 
+/// A pool, with why its images should not be learned from where they should not.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    pool: &'a PoolRecord,
+    failure: Option<JobFault>,
+}
+
+fn described(pool: &PoolRecord) -> Described<'_> {
+    Described {
+        pool,
+        failure: FailedInversion::of(pool).map(|failed| failed.fault()),
+    }
+}
+
 async fn list(common: &Common) -> Result<(), CliError> {
-    let registry = Registry::open_to_read(&common.data_folder()?).await?;
+    let registry = common.read_registry_if_there().await?;
     let pools = match &registry {
         Some(registry) => registry.store().list_pools(None).await?,
         None => Vec::new(),
     };
     if common.json {
-        return print_json(&pools);
+        return print_json(&pools.iter().map(described).collect::<Vec<_>>());
     }
     if pools.is_empty() {
         eprintln!("there is no pool; `lora-recycle invert ADAPTER` makes one");
@@ -138,11 +156,15 @@ async fn list(common: &Common) -> Result<(), CliError> {
         let PoolSummary {
             images, quality, ..
         } = summary(pool)?;
+        let verdict = match FailedInversion::of(pool) {
+            Some(_) => "\tfailed",
+            None => "",
+        };
         let bare = quality
             .bare_cross_entropy
             .map_or_else(|| "-".to_owned(), |bare| format!("{bare:.2}"));
         print_line(&format!(
-            "{}\t{}\t{images} images\tteacher accuracy {:.1} %\tbare cross-entropy {bare}",
+            "{}\t{}\t{images} images\tteacher accuracy {:.1} %\tbare cross-entropy {bare}{verdict}",
             pool.id,
             pool.adapter_label,
             100.0 * quality.teacher_accuracy,
@@ -152,7 +174,7 @@ async fn list(common: &Common) -> Result<(), CliError> {
 
 fn show(common: &Common, pool: &PoolRecord) -> Result<(), CliError> {
     if common.json {
-        return print_json(pool);
+        return print_json(&described(pool));
     }
     let own = summary(pool)?;
     print_line(&format!("id\t{}", pool.id))?;
@@ -161,6 +183,10 @@ fn show(common: &Common, pool: &PoolRecord) -> Result<(), CliError> {
         "images\t{} of {} × {} pixels, {} steps",
         own.images, own.image_size, own.image_size, own.steps_done
     ))?;
+    if let Some(JobFault { message, hint, .. }) = FailedInversion::of(pool).map(|own| own.fault()) {
+        print_line(&format!("failure\t{message}"))?;
+        print_line(&format!("hint\t{}", hint.unwrap_or_default()))?;
+    }
     print_line(&format!("retention\t{}", pool.retention.as_str()))?;
     for class in &own.quality.classes {
         print_line(&format!(

@@ -20,9 +20,9 @@ pub struct QualityOptions {
     /// Folder of real pictures of classes that no adapter has seen, to say what each adapter adds to the sum of all
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
-    /// Factor of that sum [default: the best on synthetic tasks]
-    #[arg(long, value_name = "X", requires = "validation")]
-    factor: Option<f64>,
+    /// Scale of that sum [default: the best on synthetic tasks]
+    #[arg(long, alias = "factor", value_name = "X", requires = "validation")]
+    scale: Option<f64>,
     #[command(flatten)]
     shape: TaskShape,
     /// Labelled examples a class
@@ -64,7 +64,7 @@ impl QualityOptions {
                 let bar = progress_bar();
                 let progress = |phase: &'static str, done, total| show(&bar, phase, done, total);
                 let request = self.request(common, pools);
-                let left_out = app.leave_one_out(validation, &request, self.factor, &progress);
+                let left_out = app.leave_one_out(validation, &request, self.scale, &progress);
                 let left_out = left_out.await?;
                 bar.finish_and_clear();
                 Some(left_out)

@@ -3,7 +3,7 @@
 use super::options::{Common, block_on, print_json, print_line};
 use super::{CliError, images};
 use crate::app::find_backbone;
-use crate::app::registry::Registry;
+use crate::app::registry::WhenNew;
 use clap::{Args, Subcommand};
 use engine::loss::TokenStatisticsCollector;
 use engine::operation::OperationError;
@@ -63,10 +63,9 @@ impl PriorCommand {
 impl Build {
     fn run(&self, common: &Common) -> Result<(), CliError> {
         let paths = images::expand(std::slice::from_ref(&self.folder))?;
-        let folder = common.data_folder()?;
         let (_, backbone) = block_on(async {
-            let registry = Registry::open_to_read(&folder).await?;
-            Ok::<_, CliError>(find_backbone(&common.backbone, registry.as_ref()).await?)
+            let registry = common.read_registry(WhenNew::Imagine).await?;
+            Ok::<_, CliError>(find_backbone(&common.backbone, Some(&registry)).await?)
         })??;
         let (statistics, pictures) = self.collect(common, &backbone, &paths)?;
         if pictures == 0 {

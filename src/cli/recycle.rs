@@ -11,17 +11,16 @@ use crate::base64_bytes::Base64Bytes;
 use crate::jobs::{self, RecipeFile, RecycleEstimate, RecycleOutcome, RecycleRequest};
 use ::recycle::inversion::InversionRecipe;
 use ::recycle::layers::Layers;
-use ::recycle::meta_train::{FactorRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
+use ::recycle::meta_train::{MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
 use ::recycle::over_preset::OverPreset;
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use store::{Name, Retention};
 
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
+const AFTER_HELP: &str = "Makes synthetic images of each adapter (or takes those that are there), and learns one adapter from few-shot tasks on them.
 
-Recipes: fast (the default) starts from the sum of the adapters' changes, sees a quarter of each image's tokens, and takes minutes; paper is the published recipe, 240000
+Recipes: standard (the default) starts from the sum of the adapters' changes, sees half of each image's tokens, and takes minutes; paper is the published recipe, 240000
 episodes from zero, with the published inversion unless --inversion says otherwise.
 
 Examples:
@@ -30,8 +29,10 @@ Examples:
   lora-recycle recycle task-0000 task-0001 --name meta --layers last-4 --episodes 300
   lora-recycle recycle task-0000 task-0001 task-0002 --name meta --evaluate new-classes/
                                                                               and what it is worth on classes that none has seen
-  lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again"
-)]
+  lora-recycle recycle --from-recipe meta.json                                  the same meta-LoRA again";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP, after_long_help = after_long_help())]
 pub struct Recycle {
     /// Adapters with a head, of one backbone: name, name:version or name@alias
     #[arg(
@@ -43,8 +44,8 @@ pub struct Recycle {
     /// Name of the meta-LoRA in the registry
     #[arg(long, value_name = "NAME", required_unless_present = "from_recipe")]
     name: Option<Name>,
-    /// Of meta-training: fast, paper, or a JSON file with a recipe's fields
-    #[arg(long, value_name = "RECIPE", default_value = "fast")]
+    /// Of meta-training: standard, paper, or a JSON file with a recipe's fields
+    #[arg(long, value_name = "RECIPE", default_value = MetaTrainRecipe::PRESETS[0].name)]
     recipe: String,
     /// Of the images: hard, fast, paper, or a JSON file with a recipe's fields (default: hard; paper for --recipe paper)
     #[arg(long, value_name = "RECIPE")]
@@ -52,7 +53,7 @@ pub struct Recycle {
     /// Tasks to learn from, one optimiser step each (default: 1200, in paper 240000)
     #[arg(long, value_name = "E")]
     episodes: Option<u64>,
-    /// Layers that get factors: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
+    /// Layers that are adapted: all, last-6, last-6-at-most (all of a backbone that has fewer), or numbers such as 0,1,2 (default: last-6-at-most, in paper all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
     /// Share of each image's patches that stay out, or stored for what the images' recipe pruned (default: 0.5, in paper 0)
@@ -64,18 +65,18 @@ pub struct Recycle {
     /// Support images of a class, a number or a range such as 1-5 (default: 1)
     #[arg(long, value_name = "K", value_parser = shots)]
     shots: Option<Shots>,
-    /// Rank of the factors (default: 16, in paper 4)
+    /// Rank of the meta-LoRA (default: 16, in paper 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
     /// zero, or merge: from the sum of the adapters' changes
     #[arg(long, value_name = "START")]
     start: Option<String>,
-    /// Factor of that sum
-    #[arg(long, value_name = "FACTOR")]
-    factor: Option<f64>,
-    /// First learn a factor for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
-    #[arg(long, value_name = "STEPS")]
-    learn_factors: Option<u64>,
+    /// What that sum is multiplied with
+    #[arg(long, alias = "factor", value_name = "SCALE")]
+    scale: Option<f64>,
+    /// First learn a merge coefficient for each adapter and layer of that sum, in so many steps; 0 for none (default: 60, in paper 0)
+    #[arg(long, alias = "learn-factors", value_name = "STEPS")]
+    merge_coefficients: Option<u64>,
     /// Share of tasks that mix classes of several adapters (default: 0.5)
     #[arg(long, value_name = "SHARE")]
     mixed: Option<f64>,
@@ -100,6 +101,9 @@ pub struct Recycle {
     /// The same seed gives the same images and the same meta-LoRA, on the same number of threads
     #[arg(long, env = "LORA_RECYCLE_SEED")]
     seed: Option<u64>,
+    /// Learn also from images of which their adapter recognises less than 90 %
+    #[arg(long)]
+    use_failed_images: bool,
     /// Rebuild what this recipe file describes
     #[arg(long, value_name = "FILE")]
     from_recipe: Option<PathBuf>,
@@ -150,6 +154,7 @@ impl Recycle {
         let mut request = RecycleRequest {
             name: self.name.clone(),
             retention: self.retention,
+            use_failed_images: self.use_failed_images,
             dry_run: self.dry_run,
             validation: folder_as_zip(self.validation.as_deref())?,
             real: folder_as_zip(self.real.as_deref())?,
@@ -223,15 +228,15 @@ impl Recycle {
     fn meta_training(&self) -> Result<MetaTrainRecipe, CliError> {
         let recipe: MetaTrainRecipe = preset_or_file(&self.recipe)?;
         let start = self.start()?;
-        let factors = match self.learn_factors {
+        let merge_coefficients = match self.merge_coefficients {
             Some(0) => None,
-            Some(steps) => Some(FactorRecipe {
+            Some(steps) => Some(MergeCoefficientRecipe {
                 steps,
-                ..FactorRecipe::default()
+                ..MergeCoefficientRecipe::default()
             }),
             // A start from zero has no sum.
             None if start == Some(Start::Zero) => None,
-            None => recipe.factors,
+            None => recipe.merge_coefficients,
         };
         Ok(MetaTrainRecipe {
             episodes: self.episodes.unwrap_or(recipe.episodes),
@@ -244,18 +249,18 @@ impl Recycle {
             shots: self.shots.unwrap_or(recipe.shots),
             sparsity: self.sparsity.unwrap_or(recipe.sparsity),
             start: start.unwrap_or(recipe.start),
-            factors,
+            merge_coefficients,
             ..recipe
         })
     }
 
     fn start(&self) -> Result<Option<Start>, CliError> {
-        match (self.start.as_deref(), self.factor) {
+        match (self.start.as_deref(), self.scale) {
             (None, None) => Ok(None),
             (Some("zero"), None) => Ok(Some(Start::Zero)),
-            (None | Some("merge"), factor) => Ok(Some(Start::Merge { factor })),
+            (None | Some("merge"), scale) => Ok(Some(Start::Merge { scale })),
             (Some("zero"), Some(_)) => Err(CliError::usage(
-                "--factor is of the sum that --start merge begins with; leave it out with --start zero",
+                "--scale is of the sum that --start merge begins with; leave it out with --start zero",
             )),
             (Some(other), _) => Err(CliError::usage(format!(
                 "--start {other} is not known: zero or merge"
@@ -276,6 +281,30 @@ impl Recycle {
             ..recipe
         })
     }
+}
+
+/// [`AFTER_HELP`], and the values of both presets.
+fn after_long_help() -> String {
+    let [standard, paper] = MetaTrainRecipe::PRESETS.map(|own| (own.name, json!((own.recipe)())));
+    let words = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields = standard.1.as_object().into_iter().flatten();
+    let lines = fields.map(|(field, value)| {
+        let other = &paper.1[field];
+        let other = match other == value {
+            true => String::new(),
+            false => format!("; {}: {}", paper.0, words(other)),
+        };
+        format!("\n  {field:<24}{}{other}", words(value))
+    });
+    let lines: String = lines.collect();
+    format!(
+        "{AFTER_HELP}\n\nFields of --recipe {}, and what {} has in their place:{lines}",
+        standard.0, paper.0
+    )
 }
 
 /// A folder of labelled pictures as a request carries it.
@@ -346,4 +375,74 @@ fn print_estimate(estimate: &RecycleEstimate) -> Result<(), CliError> {
             .map_or_else(|| "not known here".to_owned(), mebibytes)
     ))?;
     print_line(&format!("disk\tat most {}", mebibytes(estimate.disk_bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Display;
+
+    /// What help says of a field of the recipes.
+    fn defaults<T: Display + PartialEq>(of: impl Fn(&MetaTrainRecipe) -> T) -> String {
+        let [standard, paper] = MetaTrainRecipe::PRESETS.map(|preset| of(&(preset.recipe)()));
+        match standard == paper {
+            true => format!("(default: {standard})"),
+            false => format!("(default: {standard}, in paper {paper})"),
+        }
+    }
+
+    fn dropped(recipe: &MetaTrainRecipe) -> f64 {
+        match recipe.sparsity {
+            Sparsity::Share(share) => share,
+            Sparsity::Stored(_) => f64::NAN,
+        }
+    }
+
+    #[test]
+    fn help_names_the_defaults_of_the_recipes() {
+        let command = Recycle::augment_args(clap::Command::new("recycle"));
+        let tasks = EvaluationRecipe::default();
+        let one = |value: &dyn Display| format!("(default: {value})");
+        let shots = |own: &MetaTrainRecipe| match own.shots {
+            Shots::Fixed(shots) => shots.to_string(),
+            Shots::Between([fewest, most]) => format!("{fewest}-{most}"),
+        };
+        let steps = |own: &MetaTrainRecipe| own.merge_coefficients.map_or(0, |own| own.steps);
+        for (option, expected) in [
+            ("episodes", defaults(|own| own.episodes)),
+            ("layers", defaults(|own| own.layers.to_string())),
+            ("sparsity", defaults(dropped)),
+            ("way", defaults(|own| own.way)),
+            ("shots", defaults(shots)),
+            ("rank", defaults(|own| own.rank)),
+            ("merge_coefficients", defaults(steps)),
+            ("mixed", defaults(|own| own.share_of_mixed_episodes)),
+            ("learning_rate", defaults(|own| own.learning_rate)),
+            (
+                "images_per_class",
+                one(&InversionRecipe::default().images_per_class),
+            ),
+            ("evaluate_tasks", one(&tasks.tasks)),
+            ("evaluate_way", one(&tasks.way)),
+            ("evaluate_shot", one(&tasks.shot)),
+            ("evaluate_queries", one(&tasks.queries)),
+        ] {
+            let mut all = command.get_arguments();
+            let argument = all.find(|own| own.get_id() == option).expect(option);
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            assert!(help.ends_with(&expected), "{option}: {help} {expected}");
+        }
+        assert_eq!(dropped(&MetaTrainRecipe::standard()), 0.5);
+        assert!(AFTER_HELP.contains("sees half of each image's tokens"));
+        let episodes = MetaTrainRecipe::paper().episodes.to_string();
+        assert!(AFTER_HELP.contains(&episodes));
+        let whole = after_long_help();
+        for field in [
+            "rank                    16; paper: 4",
+            "way                     5\n",
+        ] {
+            assert!(whole.contains(field), "{whole}");
+        }
+    }
 }

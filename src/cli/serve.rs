@@ -44,7 +44,7 @@ impl Serve {
 
     async fn serve(&self, common: &Common) -> Result<(), CliError> {
         let registry = common.open_registry().await??;
-        let app = common.open_app_with(Some(registry.clone())).await?;
+        let app = common.open_app_with(registry.clone()).await?;
         let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
         let jobs = Jobs::new(services, product_kinds(), self.runner.options(common));
         let info = app.encoder_info();

@@ -49,13 +49,13 @@ pub struct Tune {
     /// Pictures in a step (default: 64)
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Rank of the factors (default: 4)
+    /// Rank of the adapter (default: 4)
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
-    /// Layers that get factors: all, last-6, or numbers such as 0,1,2 (default: all)
+    /// Layers that are adapted: all, last-6, or numbers such as 0,1,2 (default: all)
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Of the factors (default: 0.001)
+    /// Of the LoRA matrices (default: 0.001)
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
     /// Of the head (default: 0.01)
@@ -100,6 +100,33 @@ impl Tune {
             held_out: self.held_out.unwrap_or(usual.held_out),
             early_stop: self.early_stop.then(TuneEarlyStop::default),
             ..usual
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_the_defaults_of_the_recipe() {
+        let command = Tune::augment_args(clap::Command::new("tune"));
+        let recipe = TuneRecipe::default();
+        for (option, value) in [
+            ("steps", recipe.total_steps(1).to_string()),
+            ("batch_size", recipe.batch_size.to_string()),
+            ("rank", recipe.rank.to_string()),
+            ("layers", recipe.layers.to_string()),
+            ("learning_rate", recipe.learning_rate.to_string()),
+            ("head_learning_rate", recipe.head_learning_rate.to_string()),
+            ("held_out", recipe.held_out.to_string()),
+        ] {
+            let mut all = command.get_arguments();
+            let argument = all.find(|own| own.get_id() == option).expect(option);
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let expected = format!("(default: {value})");
+            assert!(help.ends_with(&expected), "{option}: {help} {expected}");
         }
     }
 }

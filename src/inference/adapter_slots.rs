@@ -1,9 +1,9 @@
-//! Low-rank factors of the adapters that are being served, stacked by slot as an ONNX graph takes them.
+//! Low-rank pairs of the adapters that are being served, stacked by slot as an ONNX graph takes them.
 //! Knows adapters and the names of the graph's inputs; knows no session and computes nothing.
 
 use super::encoder::EncodeRow;
 use model::adapter::{Adapter, Site};
-use model::backbone::onnx::factor_inputs;
+use model::backbone::onnx::lora_inputs;
 use model::backbone::{BackboneConfig, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub const MOST_SLOTS: usize = 32;
 /// Ranks are padded to a multiple of this, so that graphs see few different shapes.
 const RANK_STEP: usize = 4;
 
-/// The linear maps that a graph takes factors for. Few combinations: each is a session of its own, with its own weights.
+/// The linear maps that a graph takes low-rank pairs for. Few combinations: each is a session of its own, with its own weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum AdaptedMaps {
     /// None: the bare backbone.
@@ -32,7 +32,7 @@ impl AdaptedMaps {
 
     fn of_adapters<'a>(adapters: impl Iterator<Item = &'a Arc<Adapter>>) -> Self {
         adapters
-            .flat_map(|adapter| adapter.factors.keys())
+            .flat_map(|adapter| adapter.pairs.keys())
             .map(|site| match site.target {
                 Target::Query | Target::Value => Self::QueryValue,
                 Target::Key | Target::Output | Target::MlpIn | Target::MlpOut => Self::All,
@@ -60,14 +60,14 @@ struct Slot {
 impl Slot {
     /// Lowest goes first: adapters that nobody else holds any more (deleted or long unused), then those not pinned, each by
     /// their last use.
-    fn worth(&self) -> (bool, bool, u64) {
+    fn eviction_order(&self) -> (bool, bool, u64) {
         let held = Arc::strong_count(&self.adapter) > 1;
         (held, held && self.pinned, self.last_used)
     }
 }
 
-/// The factors of one linear map, all slots.
-struct StackedFactors {
+/// The low-rank pairs of one linear map, all slots.
+struct StackedPairs {
     site: Site,
     outputs: usize,
     inputs: usize,
@@ -79,7 +79,7 @@ struct StackedFactors {
 }
 
 /// One input of a graph.
-pub struct FactorInput<'s> {
+pub struct LoraInput<'s> {
     pub name: &'s str,
     pub shape: [usize; 3],
     pub values: &'s [f32],
@@ -93,7 +93,7 @@ pub struct AdapterSlots {
     rank: usize,
     /// What the adapters in the table need together.
     maps: AdaptedMaps,
-    stacked: Vec<StackedFactors>,
+    stacked: Vec<StackedPairs>,
     uses: u64,
 }
 
@@ -131,23 +131,23 @@ impl AdapterSlots {
     }
 
     /// The inputs of a graph for `maps`, after [`Self::assign`].
-    pub fn inputs(&self, maps: AdaptedMaps) -> impl Iterator<Item = FactorInput<'_>> {
+    pub fn inputs(&self, maps: AdaptedMaps) -> impl Iterator<Item = LoraInput<'_>> {
         let (slots, rank) = (1 + self.slots.len(), self.rank);
         self.stacked
             .iter()
-            .filter(move |factors| maps.targets().contains(&factors.site.target))
-            .flat_map(move |factors| {
-                let [a, b] = &factors.names;
+            .filter(move |pairs| maps.targets().contains(&pairs.site.target))
+            .flat_map(move |pairs| {
+                let [a, b] = &pairs.names;
                 [
-                    FactorInput {
+                    LoraInput {
                         name: a,
-                        shape: [slots, factors.inputs, rank],
-                        values: &factors.a,
+                        shape: [slots, pairs.inputs, rank],
+                        values: &pairs.a,
                     },
-                    FactorInput {
+                    LoraInput {
                         name: b,
-                        shape: [slots, rank, factors.outputs],
-                        values: &factors.b,
+                        shape: [slots, rank, pairs.outputs],
+                        values: &pairs.b,
                     },
                 ]
             })
@@ -169,7 +169,7 @@ impl AdapterSlots {
         };
         let displaced = (0..self.slots.len())
             .filter(|&place| !used.contains(&Arc::as_ptr(&self.slots[place].adapter)))
-            .min_by_key(|&place| self.slots[place].worth());
+            .min_by_key(|&place| self.slots[place].eviction_order());
         match displaced {
             Some(place)
                 if self.slots.len() >= MOST_SLOTS
@@ -185,7 +185,7 @@ impl AdapterSlots {
         }
     }
 
-    /// Brings the stacked factors up to date; `fresh` are the places with a new adapter.
+    /// Brings the stacked pairs up to date; `fresh` are the places with a new adapter.
     fn stack(&mut self, config: &BackboneConfig, fresh: &[usize]) {
         if fresh.is_empty() {
             return;
@@ -205,57 +205,57 @@ impl AdapterSlots {
                         .iter()
                         .map(move |&target| Site { layer, target })
                 })
-                .map(|site| StackedFactors::empty(site, config))
+                .map(|site| StackedPairs::empty(site, config))
                 .collect();
             (self.maps, self.rank) = (maps, rank);
         }
         let slots = 1 + self.slots.len();
-        for factors in &mut self.stacked {
-            factors.a.resize(slots * factors.inputs * rank, 0.0);
-            factors.b.resize(slots * rank * factors.outputs, 0.0);
+        for pairs in &mut self.stacked {
+            pairs.a.resize(slots * pairs.inputs * rank, 0.0);
+            pairs.b.resize(slots * rank * pairs.outputs, 0.0);
             if same_layout {
                 for &place in fresh {
-                    factors.write(1 + place, rank, &self.slots[place].adapter);
+                    pairs.write(1 + place, rank, &self.slots[place].adapter);
                 }
             } else {
                 for (place, slot) in self.slots.iter().enumerate() {
-                    factors.write(1 + place, rank, &slot.adapter);
+                    pairs.write(1 + place, rank, &slot.adapter);
                 }
             }
         }
     }
 }
 
-impl StackedFactors {
+impl StackedPairs {
     fn empty(site: Site, config: &BackboneConfig) -> Self {
         let (outputs, inputs) = site.target.widths(config);
         Self {
             site,
             outputs,
             inputs,
-            names: factor_inputs(site.layer, site.target),
+            names: lora_inputs(site.layer, site.target),
             a: Vec::new(),
             b: Vec::new(),
         }
     }
 
-    /// Writes the factors of `adapter` into `slot`, padded with zeros to `rank`.
+    /// Writes the low-rank pair of `adapter` into `slot`, padded with zeros to `rank`.
     fn write(&mut self, slot: usize, rank: usize, adapter: &Adapter) {
         let a = &mut self.a[slot * self.inputs * rank..][..self.inputs * rank];
         let b = &mut self.b[slot * rank * self.outputs..][..rank * self.outputs];
         a.fill(0.0);
         b.fill(0.0);
-        let Some(factors) = adapter.factors.get(&self.site) else {
+        let Some(pair) = adapter.pairs.get(&self.site) else {
             return;
         };
-        for (row, values) in factors.a.data().chunks_exact(self.inputs).enumerate() {
+        for (row, values) in pair.a.data().chunks_exact(self.inputs).enumerate() {
             for (column, value) in values.iter().enumerate() {
                 a[column * rank + row] = *value;
             }
         }
-        for (row, values) in factors.b.data().chunks_exact(factors.rank()).enumerate() {
+        for (row, values) in pair.b.data().chunks_exact(pair.rank()).enumerate() {
             for (column, value) in values.iter().enumerate() {
-                b[column * self.outputs + row] = value * factors.scale;
+                b[column * self.outputs + row] = value * pair.scale;
             }
         }
     }
@@ -284,20 +284,20 @@ pub fn runs(rows: &[EncodeRow]) -> Vec<&[EncodeRow]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::adapter::Factors;
+    use model::adapter::LowRankPair;
     use model::backbone::embedded;
     use model::tensor::Tensor;
 
     fn row(config: &BackboneConfig, rank: usize, target: Target) -> EncodeRow {
         let (outputs, inputs) = target.widths(config);
-        let factors = Factors {
+        let pair = LowRankPair {
             a: Tensor::zeros([rank, inputs]),
             b: Tensor::zeros([outputs, rank]),
             scale: 1.0,
         };
         let site = Site { layer: 0, target };
         let adapter = Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         };
         EncodeRow::adapted(Arc::new(Tensor::zeros([3, 1, 1])), Arc::new(adapter))

@@ -40,7 +40,7 @@ impl EncodeRow {
     pub(super) fn changing_adapter(&self) -> Option<&Arc<Adapter>> {
         self.adapter
             .as_ref()
-            .filter(|adapter| !adapter.factors.is_empty())
+            .filter(|adapter| !adapter.pairs.is_empty())
     }
 }
 

@@ -1,8 +1,7 @@
-//! Serving: the encoder contract, its implementations, batching, and few-shot classification on features.
+//! Serving: the encoder contract, its implementations, and batching.
 //! Knows backbones and adapters; knows no HTTP, no SQL and no job.
 
 mod adapter_slots;
-pub mod classify;
 mod encoder;
 mod head;
 mod native_encoder;

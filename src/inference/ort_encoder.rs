@@ -180,9 +180,9 @@ impl OrtEncoder {
             let shape = [slots.len()];
             let slots = TensorRef::from_array_view((shape, slots.as_slice())).map_err(engine)?;
             inputs.push((SLOT_INPUT, slots.into()));
-            for factors in self.slots.inputs(maps) {
-                let values = TensorRef::from_array_view((factors.shape, factors.values));
-                inputs.push((factors.name, values.map_err(engine)?.into()));
+            for input in self.slots.inputs(maps) {
+                let values = TensorRef::from_array_view((input.shape, input.values));
+                inputs.push((input.name, values.map_err(engine)?.into()));
             }
         }
         let mut selected = OutputSelector::no_default()

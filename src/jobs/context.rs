@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 /// What a run and those outside of it share.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+pub(super) struct RunControl {
     cancelled: AtomicBool,
     stopped: AtomicBool,
     pub previews: Previews,
 }
 
-impl Run {
+impl RunControl {
     /// Somebody wants the job to end for good.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl Run {
 /// A run of a job, as the job sees it.
 pub struct JobContext {
     pub(super) id: Uuid,
-    pub(super) run: Arc<Run>,
+    pub(super) run: Arc<RunControl>,
     pub(super) services: Services,
     pub(super) runtime: Handle,
     pub(super) threads: usize,
@@ -120,11 +120,12 @@ impl JobContext {
     /// # Errors
     /// [`JobError`] of the store.
     pub fn report(&self, report: &StepReport) -> Result<(), JobError> {
-        let told = locked(&self.reporter).take(report, Instant::now());
-        told.iter().try_for_each(|progress| self.tell(progress))
+        let due = locked(&self.reporter).take(report, Instant::now());
+        due.iter()
+            .try_for_each(|progress| self.store_progress(progress))
     }
 
-    fn tell(&self, progress: &Progress) -> Result<(), JobError> {
+    fn store_progress(&self, progress: &Progress) -> Result<(), JobError> {
         if self.block_on(self.store().add_job_progress(self.id, progress))? {
             locked(&self.reporter).slow_down();
         }
@@ -132,9 +133,9 @@ impl JobContext {
     }
 
     /// Tells what has been held back.
-    pub(super) fn tell_rest(&self) -> Result<(), JobError> {
-        let rest = locked(&self.reporter).rest(Instant::now());
-        rest.map_or(Ok(()), |progress| self.tell(&progress))
+    pub(super) fn report_pending(&self) -> Result<(), JobError> {
+        let pending = locked(&self.reporter).take_pending(Instant::now());
+        pending.map_or(Ok(()), |progress| self.store_progress(&progress))
     }
 
     /// Adds a line to the job's log.
@@ -221,6 +222,6 @@ impl JobContext {
                 self.save_checkpoint(&steps.state()?)?;
             }
         }
-        self.tell_rest()
+        self.report_pending()
     }
 }

@@ -117,6 +117,7 @@ impl From<AppError> for JobError {
             AppError::Encode(_) => Self::failure("encoder", message),
             AppError::BadClasses(_)
             | AppError::EmptyClass { .. }
+            | AppError::Classifier(_)
             | AppError::UnknownBackbone(_)
             | AppError::Backbone(_)
             | AppError::ImageSize { .. } => Self::abort("backbone", message),
@@ -142,6 +143,7 @@ impl From<RegistryError> for JobError {
             | RegistryError::ReservedName(_)
             | RegistryError::Damaged(_)
             | RegistryError::Absent => Self::abort("registry", message),
+            RegistryError::Temporary(_) => Self::failure("temporary_files", message),
             RegistryError::Stopped(_) => Self::failure("stopped", message),
         }
     }

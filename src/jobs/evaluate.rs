@@ -1,6 +1,6 @@
 //! Comparing as a job: adapters, merges and baselines on the same few-shot tasks.
 
-use super::evaluation::{Pictures, compared_on, evaluate, going_on_behind};
+use super::evaluation::{Pictures, compared_on, evaluate, resuming_after};
 use super::labelled::all_pictures;
 use super::pictures::{PICTURES, read_pictures};
 use super::request::resolve_once;
@@ -8,7 +8,7 @@ use super::{
     ClassPictures, Job, JobContext, JobError, JobRequest, LabelledImage, Planned, RequestError,
     Services, by_class,
 };
-use crate::app::evaluation::{Evaluation, EvaluationRecipe, EvaluationReport, Run};
+use crate::app::evaluation::{Evaluation, EvaluationRecipe, EvaluationReport, MethodRun};
 use crate::app::registry::check_backbone;
 use crate::base64_bytes::Base64Bytes;
 use serde::{Deserialize, Serialize};
@@ -189,7 +189,7 @@ impl Job for Evaluate {
     }
 
     fn run(&self, context: &JobContext) -> Result<EvaluateResult, JobError> {
-        let finished: Vec<Run> = match context.load_checkpoint()? {
+        let finished: Vec<MethodRun> = match context.load_checkpoint()? {
             Some(state) => serde_json::from_slice(&state).unwrap_or_default(),
             None => Vec::new(),
         };
@@ -198,7 +198,7 @@ impl Job for Evaluate {
                 context.log(LogLevel::Warning, sentence)?;
             }
         } else {
-            context.log(LogLevel::Info, &going_on_behind(&finished))?;
+            context.log(LogLevel::Info, &resuming_after(&finished))?;
         }
         let ids = |compared: &[Compared]| {
             let ids = compared.iter().map(|own| own.adapter_id.to_string());
@@ -213,7 +213,7 @@ impl Job for Evaluate {
             finished,
             ..Evaluation::default()
         };
-        let keep = |finished: &[Run]| {
+        let keep = |finished: &[MethodRun]| {
             let state = serde_json::to_vec(finished);
             let state =
                 state.map_err(|error| JobError::failure("checkpoint", error.to_string()))?;

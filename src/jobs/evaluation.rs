@@ -3,7 +3,7 @@
 use super::pictures::{PICTURES, Prepared, picture_input, prepare};
 use super::{JobContext, JobError, LabelledImage, RequestError, Services};
 use crate::app::evaluation::{
-    Evaluation, EvaluationError, EvaluationRecipe, EvaluationReport, Progress, Run,
+    Evaluation, EvaluationError, EvaluationProgress, EvaluationRecipe, EvaluationReport, MethodRun,
 };
 use recycle::episode::draw_episodes;
 use recycle::labelled_images::LabelledImages;
@@ -72,41 +72,41 @@ pub(super) async fn compared_on(
     .await
 }
 
-/// What the thread of an evaluation tells that of its job.
-enum Told {
+/// What the thread of an evaluation sends to that of its job.
+enum Message {
     Step(StepReport),
-    Finished(Vec<Run>),
+    Finished(Vec<MethodRun>),
 }
 
 struct JobProgress<'a> {
     context: &'a JobContext,
-    told: mpsc::Sender<Told>,
+    messages: mpsc::Sender<Message>,
 }
 
-impl Progress for JobProgress<'_> {
-    fn tell(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()> {
+impl EvaluationProgress for JobProgress<'_> {
+    fn report(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()> {
         let report = StepReport {
             phase,
             step: done as u64,
             total: total as u64,
             figures: Vec::new(),
         };
-        // Where nobody listens any more, telling has failed.
-        if self.context.is_interrupted() || self.told.send(Told::Step(report)).is_err() {
+        // Where nobody receives any more, sending has failed.
+        if self.context.is_interrupted() || self.messages.send(Message::Step(report)).is_err() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     }
 
-    fn keep(&self, finished: &[Run]) {
-        // Where nobody listens any more, the next step ends the run.
-        let _ = self.told.send(Told::Finished(finished.to_vec()));
+    fn keep(&self, finished: &[MethodRun]) {
+        // Where nobody receives any more, the next step ends the run.
+        let _ = self.messages.send(Message::Finished(finished.to_vec()));
     }
 }
 
 /// What the log says of a comparison that does not begin anew.
-pub(super) fn going_on_behind(finished: &[Run]) -> String {
+pub(super) fn resuming_after(finished: &[MethodRun]) -> String {
     format!("going on behind the {} finished methods", finished.len())
 }
 
@@ -120,27 +120,27 @@ pub(super) fn evaluate(
     backbone: &Digest,
     images: &LabelledImages,
     request: &Evaluation,
-    finished: impl Fn(&[Run]) -> Result<(), JobError> + Send,
+    finished: impl Fn(&[MethodRun]) -> Result<(), JobError> + Send,
 ) -> Result<EvaluationReport, JobError> {
     let app = context.block_on(context.services().app(backbone, context.threads()))?;
-    let (told, reports) = mpsc::channel();
-    let progress = JobProgress { context, told };
+    let (messages, received) = mpsc::channel();
+    let progress = JobProgress { context, messages };
     std::thread::scope(|scope| {
-        // Telling waits for the database, which this thread cannot do while it waits for the evaluation.
-        let tell = move || {
-            reports.iter().try_for_each(|told| match told {
-                Told::Step(report) => context.report(&report),
-                Told::Finished(runs) => finished(&runs),
+        // Reporting waits for the database, which this thread cannot do while it waits for the evaluation.
+        let report = move || {
+            received.iter().try_for_each(|message| match message {
+                Message::Step(report) => context.report(&report),
+                Message::Finished(runs) => finished(&runs),
             })
         };
-        let teller = std::thread::Builder::new()
-            .spawn_scoped(scope, tell)
+        let reporter = std::thread::Builder::new()
+            .spawn_scoped(scope, report)
             .map_err(|error| JobError::failure("thread", error.to_string()))?;
         let evaluated = context.block_on(app.evaluate(images, request, &progress));
         drop(progress);
-        let told = teller.join();
+        let reported = reporter.join();
         context.interrupted()?;
-        told.unwrap_or_else(|_| {
+        reported.unwrap_or_else(|_| {
             Err(JobError::failure(
                 "progress",
                 "telling the progress panicked",

@@ -3,7 +3,9 @@
 use super::pictures::read_pictures;
 use super::pool::{PoolSummary, stored_files};
 use super::real_images::{REAL, RealImages, of_classes};
-use super::{Job, JobContext, JobError, JobRequest, Planned, RequestError, Services};
+use super::{
+    FailedInversion, Job, JobContext, JobError, JobRequest, Planned, RequestError, Services,
+};
 use crate::app::registry::check_backbone;
 use crate::base64_bytes::Base64Bytes;
 use engine::loss::TokenStatistics;
@@ -19,7 +21,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 use store::{
-    AdapterRecord, Digest, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention, pool_key,
+    AdapterRecord, Digest, JobFault, JobInput, LogLevel, NewInput, NewPool, PoolRecord, Retention,
+    pool_key,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -104,10 +107,13 @@ pub struct InvertResult {
     pub teacher_cross_entropy: Option<f64>,
     /// Near 0 means that the images teach nothing; null for a single class or a single image a class.
     pub bare_cross_entropy: Option<f64>,
+    /// Why nothing should be learned from the images; null where they came out.
+    #[serde(default)]
+    pub failure: Option<JobFault>,
 }
 
 impl InvertResult {
-    fn of(pool: &PoolRecord) -> Self {
+    fn of(pool: &PoolRecord, failed: Option<&FailedInversion>) -> Self {
         let summary = PoolSummary::deserialize(&pool.summary).ok();
         let quality = summary.as_ref().map(|summary| &summary.quality);
         Self {
@@ -117,6 +123,7 @@ impl InvertResult {
             teacher_accuracy: quality.map(|quality| quality.teacher_accuracy),
             teacher_cross_entropy: quality.map(|quality| quality.teacher_cross_entropy),
             bare_cross_entropy: quality.and_then(|quality| quality.bare_cross_entropy),
+            failure: failed.map(FailedInversion::fault),
         }
     }
 }
@@ -230,7 +237,7 @@ impl Job for Invert {
     fn run(&self, context: &JobContext) -> Result<InvertResult, JobError> {
         if let Some(found) = context.block_on(context.store().find_pool(&self.pool_key()))? {
             context.log(LogLevel::Info, "the same images were made before")?;
-            return Ok(InvertResult::of(&found));
+            return finished(context, &found);
         }
         if self.retention == Retention::MemoryOnly {
             context.keep_off_the_disk();
@@ -247,8 +254,17 @@ impl Job for Invert {
             files: stored_files(&pool)?,
         };
         let made = context.block_on(context.store().create_pool(new))?;
-        Ok(InvertResult::of(&made))
+        finished(context, &made)
     }
+}
+
+/// What the job gives; where its images did not come out, its log says so, too.
+fn finished(context: &JobContext, pool: &PoolRecord) -> Result<InvertResult, JobError> {
+    let failed = FailedInversion::of(pool);
+    if let Some(failed) = &failed {
+        context.log(LogLevel::Warning, &failed.to_string())?;
+    }
+    Ok(InvertResult::of(pool, failed.as_ref()))
 }
 
 impl Invert {

@@ -18,7 +18,7 @@ pub(super) struct Reporter {
     /// When some of the last steps of this phase were done.
     marks: VecDeque<(Instant, u64)>,
     /// The newest report where it has not been told.
-    untold: Option<StepReport>,
+    pending: Option<StepReport>,
 }
 
 impl Default for Reporter {
@@ -27,7 +27,7 @@ impl Default for Reporter {
             interval: SHORTEST_INTERVAL,
             phase: String::new(),
             marks: VecDeque::new(),
-            untold: None,
+            pending: None,
         }
     }
 }
@@ -35,9 +35,9 @@ impl Default for Reporter {
 impl Reporter {
     /// Takes a report and gives what is to be told now.
     pub fn take(&mut self, report: &StepReport, now: Instant) -> Vec<Progress> {
-        let mut told = Vec::new();
+        let mut due = Vec::new();
         if report.phase != self.phase {
-            told.extend(self.rest(now));
+            due.extend(self.take_pending(now));
             self.phase = report.phase.to_owned();
             self.marks.clear();
         }
@@ -46,18 +46,18 @@ impl Reporter {
             .back()
             .is_none_or(|(last, _)| now.duration_since(*last) >= self.interval);
         if is_due || report.step >= report.total {
-            self.untold = None;
-            told.push(self.tell(report, now));
+            self.pending = None;
+            due.push(self.progress(report, now));
         } else {
-            self.untold = Some(report.clone());
+            self.pending = Some(report.clone());
         }
-        told
+        due
     }
 
     /// What has not been told, for the end of a run.
-    pub fn rest(&mut self, now: Instant) -> Option<Progress> {
-        let report = self.untold.take()?;
-        Some(self.tell(&report, now))
+    pub fn take_pending(&mut self, now: Instant) -> Option<Progress> {
+        let report = self.pending.take()?;
+        Some(self.progress(&report, now))
     }
 
     /// Tells half as often from now on.
@@ -65,7 +65,7 @@ impl Reporter {
         self.interval *= 2;
     }
 
-    fn tell(&mut self, report: &StepReport, now: Instant) -> Progress {
+    fn progress(&mut self, report: &StepReport, now: Instant) -> Progress {
         let rate_per_second = self
             .marks
             .front()
@@ -113,18 +113,18 @@ mod tests {
     fn steps_that_come_fast_are_thinned_but_first_and_last_of_each_phase_are_told() {
         let mut reporter = Reporter::default();
         let start = Instant::now();
-        let mut told = Vec::new();
+        let mut due = Vec::new();
         // 100 steps a second; the second phase ends before its total.
         for step in 1..=300 {
             let now = start + Duration::from_millis(10 * step);
-            told.extend(reporter.take(&report("first", step, 300), now));
+            due.extend(reporter.take(&report("first", step, 300), now));
         }
         for step in 1..=20 {
             let now = start + Duration::from_millis(3000 + 10 * step);
-            told.extend(reporter.take(&report("second", step, 300), now));
+            due.extend(reporter.take(&report("second", step, 300), now));
         }
-        told.extend(reporter.rest(start + Duration::from_secs(4)));
-        let seen: Vec<(&str, u64)> = told
+        due.extend(reporter.take_pending(start + Duration::from_secs(4)));
+        let seen: Vec<(&str, u64)> = due
             .iter()
             .map(|progress| (progress.phase.as_str(), progress.step))
             .collect();
@@ -142,11 +142,11 @@ mod tests {
                 ("second", 20),
             ]
         );
-        assert_eq!(told[0].rate_per_second, None);
-        let middle = &told[3];
+        assert_eq!(due[0].rate_per_second, None);
+        let middle = &due[3];
         assert!((middle.rate_per_second.unwrap() - 100.0).abs() < 1e-6);
         assert!((middle.eta_seconds.unwrap() - 1.49).abs() < 1e-6);
         assert_eq!(middle.figures.keys().collect::<Vec<_>>(), ["loss"]);
-        assert_eq!(told[6].eta_seconds, Some(0.0));
+        assert_eq!(due[6].eta_seconds, Some(0.0));
     }
 }

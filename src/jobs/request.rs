@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use store::{AdapterRecord, StoreError};
+use store::{AdapterRecord, JobFault, StoreError};
 use thiserror::Error;
 use utoipa::ToSchema;
 
@@ -182,6 +182,9 @@ pub enum RequestError {
     /// A part of the request is missing or wrong.
     #[error("{detail}")]
     Invalid { parameter: String, detail: String },
+    /// Synthetic images that are there did not come out, and nobody said that they are to be used.
+    #[error("{}", .0.message)]
+    FailedImages(JobFault),
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }

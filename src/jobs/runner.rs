@@ -1,7 +1,7 @@
 //! The queue and its runner: takes jobs one at a time, runs each on threads of low priority, renews its lease, and writes down how
 //! it ended.
 
-use super::context::{JobContext, Run};
+use super::context::{JobContext, RunControl};
 use super::kinds::{new_job, plan};
 use super::previews::Preview;
 use super::progress::Reporter;
@@ -65,9 +65,7 @@ struct Inner {
     services: Services,
     kinds: Kinds,
     options: RunnerOptions,
-    /// Name of this process in leases.
-    owner: String,
-    runs: Mutex<HashMap<Uuid, Arc<Run>>>,
+    runs: Mutex<HashMap<Uuid, Arc<RunControl>>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -79,7 +77,6 @@ impl Jobs {
                 services,
                 kinds,
                 options,
-                owner: Uuid::new_v4().to_string(),
                 runs: Mutex::default(),
                 stopping: watch::Sender::new(false),
             }),
@@ -208,7 +205,7 @@ impl Jobs {
         *self.inner.stopping.borrow()
     }
 
-    fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Run>>> {
+    fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<RunControl>>> {
         self.inner
             .runs
             .lock()
@@ -262,8 +259,10 @@ impl Jobs {
     /// # Errors
     /// [`StoreError`] where no job could be taken. How a run ended is in the job.
     pub async fn step(&self, only: Option<&[Uuid]>) -> Result<Option<JobRecord>, StoreError> {
+        // One name for each run: one that lost its lease cannot end the one after it.
+        let owner = Uuid::new_v4().to_string();
         let claim = Claim {
-            owner: &self.inner.owner,
+            owner: &owner,
             lease: self.inner.options.lease,
             only,
         };
@@ -272,10 +271,10 @@ impl Jobs {
         };
         let (id, attempts) = (job.id, job.attempts);
         tracing::info!(job = %id, kind = job.kind, "job started");
-        let run = Arc::new(Run::default());
+        let run = Arc::new(RunControl::default());
         self.runs().insert(id, Arc::clone(&run));
-        let finished = match self.compute(job, &run).await {
-            Some(outcome) => self.finish(id, attempts, &run, outcome).await,
+        let finished = match self.compute(job, &run, &owner).await {
+            Some(outcome) => self.finish(id, &owner, attempts, &run, outcome).await,
             None => None,
         };
         self.runs().remove(&id);
@@ -289,7 +288,12 @@ impl Jobs {
     }
 
     /// Runs `job` on a thread of its own. `None`: the lease was lost, and what came out of the run does not count.
-    async fn compute(&self, job: JobRecord, run: &Arc<Run>) -> Option<Result<Value, JobError>> {
+    async fn compute(
+        &self,
+        job: JobRecord,
+        run: &Arc<RunControl>,
+        owner: &str,
+    ) -> Option<Result<Value, JobError>> {
         let id = job.id;
         let options = &self.inner.options;
         let threads = match options.threads {
@@ -328,7 +332,7 @@ impl Jobs {
                     }));
                 }
                 _ = ticks.tick() => {
-                    if !self.renew(id, run).await {
+                    if !self.renew(id, owner, run).await {
                         run.stop();
                         // The files of the job must not be written by two.
                         let _ = end.await;
@@ -340,13 +344,10 @@ impl Jobs {
     }
 
     /// Renews the lease and sees whether somebody wants the run to end; `false` where the lease is lost.
-    async fn renew(&self, id: Uuid, run: &Run) -> bool {
+    async fn renew(&self, id: Uuid, owner: &str, run: &RunControl) -> bool {
         let renew = async {
             let lease = self.inner.options.lease;
-            let is_held = self
-                .store()
-                .renew_lease(id, &self.inner.owner, lease)
-                .await?;
+            let is_held = self.store().renew_lease(id, owner, lease).await?;
             if self.store().job(id).await?.cancel_requested {
                 run.cancel();
             }
@@ -356,7 +357,7 @@ impl Jobs {
             run.stop();
         }
         renew.await.unwrap_or_else(|error| {
-            // The lock on the data folder says that nobody else can take the job.
+            // As long as the database cannot be written, nobody else takes the job.
             tracing::warn!(job = %id, %error, "the lease of a job could not be renewed");
             true
         })
@@ -366,8 +367,9 @@ impl Jobs {
     async fn finish(
         &self,
         id: Uuid,
+        owner: &str,
         attempts: u32,
-        run: &Run,
+        run: &RunControl,
         outcome: Result<Value, JobError>,
     ) -> Option<JobRecord> {
         let finish = match outcome {
@@ -392,11 +394,7 @@ impl Jobs {
             }
         }
         loop {
-            match self
-                .store()
-                .finish_job(id, &self.inner.owner, finish.clone())
-                .await
-            {
+            match self.store().finish_job(id, owner, finish.clone()).await {
                 Ok(finished) => return finished,
                 Err(error) => {
                     tracing::error!(job = %id, %error, "the end of a job could not be written; trying again");

@@ -1,11 +1,14 @@
 //! The BatchNorm prior of a ResNet: logits, the prior and its terms, its gradient at the pixels.
 
 use super::VerifyError;
-use super::checks::Checks;
+use super::checks::ReferenceChecks;
 use engine::resnet::{BatchNormPrior, ResNet};
 use engine::tolerance;
 
-pub(super) fn compare(checks: &mut Checks<'_>, network: ResNet) -> Result<(), VerifyError> {
+pub(super) fn compare(
+    checks: &mut ReferenceChecks<'_>,
+    network: ResNet,
+) -> Result<(), VerifyError> {
     if !checks.has("pixel_values") {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use model::tensor_file::{TensorError, TensorFile};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub(super) struct Checks<'a> {
+pub(super) struct ReferenceChecks<'a> {
     file: TensorFile<'a>,
     path: PathBuf,
     /// Stands before the names of tensors of this file that were not compared.
@@ -16,7 +16,7 @@ pub(super) struct Checks<'a> {
     inputs: BTreeSet<String>,
 }
 
-impl<'a> Checks<'a> {
+impl<'a> ReferenceChecks<'a> {
     pub fn parse(bytes: &'a [u8], path: &Path, folder: &str) -> Result<Self, VerifyError> {
         let file = TensorFile::parse(bytes).map_err(|source| VerifyError::File {
             path: path.to_owned(),
@@ -105,14 +105,14 @@ impl<'a> Checks<'a> {
         self.compare_where(label, name, shape, computed, |_| true, tolerance)
     }
 
-    /// [`Self::compare`] of the values whose index is `sure`; that must be most of them.
+    /// [`Self::compare`] of the values whose index is `is_certain`; that must be most of them.
     pub fn compare_where(
         &mut self,
         label: &str,
         name: &str,
         shape: &[usize],
         computed: &[f32],
-        sure: impl Fn(usize) -> bool,
+        is_certain: impl Fn(usize) -> bool,
         tolerance: f32,
     ) -> Result<(), VerifyError> {
         if !self.has(name) {
@@ -121,17 +121,17 @@ impl<'a> Checks<'a> {
         let expected = self.read(name)?;
         let difference = if shape == expected.shape() {
             let pairs = expected.data().iter().zip(computed).enumerate();
-            let pairs = pairs.filter(|&(index, _)| sure(index));
+            let pairs = pairs.filter(|&(index, _)| is_certain(index));
             let widened =
                 |(index, (&e, &c)): (_, (&f32, &f32))| (index, (f64::from(e), f64::from(c)));
             let compared = pairs.clone().count();
             if compared as f64 >= SURE_SHARE * computed.len() as f64 {
                 largest_difference(pairs.map(widened))
             } else {
-                Difference::unsure(compared, computed.len())
+                Deviation::too_few_compared(compared, computed.len())
             }
         } else {
-            Difference::shapes(shape, expected.shape())
+            Deviation::shapes(shape, expected.shape())
         };
         self.record(label, name, difference, tolerance);
         Ok(())
@@ -155,13 +155,13 @@ impl<'a> Checks<'a> {
             let pairs = expected.iter().zip(computed).enumerate();
             largest_difference(pairs.map(|(index, (&e, &c))| (index, (e as f64, f64::from(c)))))
         } else {
-            Difference::shapes(&[computed.len()], &[expected.len()])
+            Deviation::shapes(&[computed.len()], &[expected.len()])
         };
         self.record(label, name, difference, 0.0);
         Ok(())
     }
 
-    fn record(&mut self, label: &str, name: &str, difference: Difference, tolerance: f32) {
+    fn record(&mut self, label: &str, name: &str, difference: Deviation, tolerance: f32) {
         self.compared.insert(name.to_owned());
         let ok = difference.relative <= tolerance;
         self.tensors.push(TensorCheck {
@@ -203,12 +203,12 @@ impl<'a> Checks<'a> {
 const SURE_SHARE: f64 = 0.99;
 
 /// How far apart two tensors are.
-struct Difference {
+struct Deviation {
     relative: f32,
     detail: String,
 }
 
-impl Difference {
+impl Deviation {
     fn shapes(computed: &[usize], expected: &[usize]) -> Self {
         Self {
             relative: f32::INFINITY,
@@ -216,7 +216,7 @@ impl Difference {
         }
     }
 
-    fn unsure(compared: usize, all: usize) -> Self {
+    fn too_few_compared(compared: usize, all: usize) -> Self {
         Self {
             relative: f32::INFINITY,
             detail: format!("only {compared} of {all} values are sure enough to compare"),
@@ -225,7 +225,7 @@ impl Difference {
 }
 
 /// Of pairs of an expected and a computed value with their index.
-fn largest_difference(pairs: impl Iterator<Item = (usize, (f64, f64))>) -> Difference {
+fn largest_difference(pairs: impl Iterator<Item = (usize, (f64, f64))>) -> Deviation {
     let (mut largest, mut worst, mut detail) = (0.0f64, -1.0, String::new());
     for (index, (expected, computed)) in pairs {
         largest = largest.max(expected.abs());
@@ -239,7 +239,7 @@ fn largest_difference(pairs: impl Iterator<Item = (usize, (f64, f64))>) -> Diffe
             detail = format!("value {index} is {computed}, expected {expected}");
         }
     }
-    Difference {
+    Deviation {
         relative: if worst > 0.0 {
             (worst / largest.max(f64::from(f32::MIN_POSITIVE))) as f32
         } else {
@@ -259,7 +259,7 @@ mod tests {
         let tensor = Tensor::new([expected.len()], expected).unwrap();
         let tensors = BTreeMap::from([("x".to_owned(), tensor)]);
         let bytes = tensor_file::write(&tensors, &BTreeMap::new()).unwrap();
-        let mut checks = Checks::parse(&bytes, Path::new("file"), "").unwrap();
+        let mut checks = ReferenceChecks::parse(&bytes, Path::new("file"), "").unwrap();
         checks
             .compare("a/", "x", &[computed.len()], computed, 1e-2)
             .unwrap();

@@ -1,11 +1,11 @@
 //! The few-shot task of a reference: the last images are queries, those before them the supports.
 
 use super::VerifyError;
-use super::checks::Checks;
+use super::checks::ReferenceChecks;
 use model::tensor::Tensor;
 use recycle::meta_train::{EpisodeLabels, Goal};
 
-pub(super) struct Episode {
+pub(super) struct ReferenceEpisode {
     supports: usize,
     pub queries: usize,
     pub classes: usize,
@@ -13,9 +13,12 @@ pub(super) struct Episode {
     teacher_logits: Tensor,
 }
 
-impl Episode {
+impl ReferenceEpisode {
     /// `teacher_logits` `[queries, classes]` says how many queries there are; `None` without it.
-    pub fn read(checks: &mut Checks<'_>, labels: &[usize]) -> Result<Option<Self>, VerifyError> {
+    pub fn read(
+        checks: &mut ReferenceChecks<'_>,
+        labels: &[usize],
+    ) -> Result<Option<Self>, VerifyError> {
         if !checks.has("teacher_logits") {
             return Ok(None);
         }

@@ -1,14 +1,14 @@
 //! A folder with reference values: a backbone with adapters in sub-folders, or a ResNet.
 
 use super::adapter_folder::AdapterFolder;
-use super::checks::Checks;
+use super::checks::ReferenceChecks;
 use super::published::Published;
 use super::{Verification, VerifyError, batch_norm, gradients, serving};
 use crate::inference::{EncodeError, Encoder};
 use engine::operation::OperationError;
 use engine::resnet::ResNet;
 use engine::session::{Session, SessionOptions};
-use model::adapter::{Candidate, FileLimits, Head, HeadInput, import, read_folder};
+use model::adapter::{BackboneCandidate, FileLimits, Head, HeadInput, import, read_folder};
 use model::backbone::{Backbone, load_folder};
 use model::tensor_file::TensorFile;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn verify_backbone(
     let backbone = Arc::new(load_folder(folder)?);
     let path = folder.join(REFERENCE);
     let bytes = read(&path)?;
-    let mut checks = Checks::parse(&bytes, &path, "")?;
+    let mut checks = ReferenceChecks::parse(&bytes, &path, "")?;
     let adapters = adapter_folders(folder, &backbone)?;
     let mut encoder = open(Arc::clone(&backbone))?;
     serving::bare(&mut checks, encoder.as_mut())?;
@@ -77,7 +77,7 @@ fn verify_backbone(
                 }
                 Some(bytes) => {
                     let path = of.path.join(REFERENCE);
-                    let mut own = Checks::parse(bytes, &path, &of.label())?;
+                    let mut own = ReferenceChecks::parse(bytes, &path, &of.label())?;
                     if let (Some(head), Some(labels)) = (&of.adapter.head, &labels) {
                         let published = Published {
                             of,
@@ -100,7 +100,10 @@ fn verify_backbone(
 }
 
 /// The adapter's head, or the one that stands in the reference because the adapter's files have no place for it.
-fn head_of(checks: &mut Checks<'_>, of: &AdapterFolder) -> Result<Option<Head>, VerifyError> {
+fn head_of(
+    checks: &mut ReferenceChecks<'_>,
+    of: &AdapterFolder,
+) -> Result<Option<Head>, VerifyError> {
     const NAME: &str = "head_weight";
     if let Some(head) = &of.adapter.head {
         let weight = &head.weight;
@@ -127,7 +130,7 @@ fn head_of(checks: &mut Checks<'_>, of: &AdapterFolder) -> Result<Option<Head>, 
 
 /// The sub-folders of `folder` that hold an adapter, by name.
 fn adapter_folders(folder: &Path, backbone: &Backbone) -> Result<Vec<AdapterFolder>, VerifyError> {
-    let candidate = Candidate::of(&folder.display().to_string(), backbone);
+    let candidate = BackboneCandidate::of(&folder.display().to_string(), backbone);
     let unreadable = |source| VerifyError::Read {
         path: folder.to_owned(),
         source,
@@ -191,7 +194,7 @@ fn verify_resnet(
     })?;
     let path = folder.join(REFERENCE);
     let bytes = read(&path)?;
-    let mut checks = Checks::parse(&bytes, &path, "")?;
+    let mut checks = ReferenceChecks::parse(&bytes, &path, "")?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

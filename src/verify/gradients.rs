@@ -1,27 +1,27 @@
 //! What the engine's backward must give: the gradient of the tuned head's loss at the pixels, and that of an episode at the
-//! adapter's factors.
+//! adapter's low-rank pairs.
 
 use super::VerifyError;
 use super::adapter_folder::AdapterFolder;
-use super::checks::Checks;
-use super::episode::Episode;
+use super::checks::ReferenceChecks;
+use super::episode::ReferenceEpisode;
 use engine::loss::{PrototypeScores, Scoring};
 use engine::session::{Input, Session, Wanted};
 use engine::tolerance;
 use engine::vit::Differentiate;
-use model::adapter::{Head, Side, peft_factor};
+use model::adapter::{Head, Side, peft_lora_matrix};
 use model::tensor::Tensor;
 use recycle::head_pass::HeadPass;
 use recycle::meta_train::episode_gradients;
 
 pub(super) const AT_PIXELS: Differentiate = Differentiate {
     pixels: true,
-    factors: false,
+    pairs: false,
 };
 
 /// `adapter_ce_grad_pixels` and `episode_grad.<PEFT name>`, in either of PEFT's name styles.
 pub(super) fn adapted(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     session: &mut Session,
     of: &AdapterFolder,
     head: Option<&Head>,
@@ -48,7 +48,8 @@ pub(super) fn adapted(
         .into_iter()
         .filter(|name| name.starts_with(EPISODE_GRADIENT))
         .collect();
-    let Some(episode) = Episode::read(checks, labels)?.filter(|_| !names.is_empty()) else {
+    let Some(episode) = ReferenceEpisode::read(checks, labels)?.filter(|_| !names.is_empty())
+    else {
         return Ok(());
     };
     let input = Input {
@@ -65,17 +66,17 @@ pub(super) fn adapted(
         episode.teacher(),
     )?;
     for name in names {
-        let factor = name
+        let matrix = name
             .strip_prefix(EPISODE_GRADIENT)
-            .and_then(|factor| peft_factor(architecture, factor));
-        let found = factor.and_then(|(site, side)| {
-            let own = gradients.factors.get(&site)?;
+            .and_then(|name| peft_lora_matrix(architecture, name));
+        let found = matrix.and_then(|(site, side)| {
+            let own = gradients.pairs.get(&site)?;
             Some(match side {
                 Side::A => &own.da,
                 Side::B => &own.db,
             })
         });
-        // A name that the adapter has no factor for stays among those that are not checked.
+        // A name that the adapter has no low-rank pair for stays among those that are not checked.
         if let Some(found) = found {
             checks.compare(
                 &label,
@@ -93,7 +94,7 @@ const EPISODE_GRADIENT: &str = "episode_grad.";
 
 /// Compares a gradient at the pixels, where the pass gave one.
 pub(super) fn compare_pixels(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     label: &str,
     name: &str,
     dpixels: Option<&Tensor>,

@@ -2,7 +2,7 @@
 //! changes that the reference names.
 
 use super::VerifyError;
-use super::checks::Checks;
+use super::checks::ReferenceChecks;
 use super::gradients::AT_PIXELS;
 use super::published::Published;
 use engine::augment::RollFlip;
@@ -27,7 +27,7 @@ impl Published<'_> {
     /// that is off by a part of a step would move the gradients of all others of its image.
     pub(super) fn inversion(
         &self,
-        checks: &mut Checks<'_>,
+        checks: &mut ReferenceChecks<'_>,
         backbone: &Backbone,
         session: &mut Session,
     ) -> Result<(), VerifyError> {
@@ -39,13 +39,13 @@ impl Published<'_> {
         let mut inversion = self.start(checks, backbone, session, &start, &changes)?;
         let label = self.of.label();
         let shape = self.pixels.shape();
-        let mut unsure = vec![false; start.data().len()];
+        let mut uncertain = vec![false; start.data().len()];
         for (step, &change) in changes.iter().enumerate() {
             let before = inversion.current_pixels()?.clone();
             let dpixels = self.gradient(session, &before, change)?;
             let largest = dpixels.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-            for (unsure, slope) in unsure.iter_mut().zip(&dpixels) {
-                *unsure |= slope.abs() < tolerance::GRADIENT * largest;
+            for (uncertain, slope) in uncertain.iter_mut().zip(&dpixels) {
+                *uncertain |= slope.abs() < tolerance::GRADIENT * largest;
             }
             let report = inversion.step()?;
             let loss = report
@@ -63,13 +63,15 @@ impl Published<'_> {
                 &name("pixels"),
                 shape,
                 &pixels,
-                |index| !unsure[index],
+                |index| !uncertain[index],
                 tolerance::GRADIENT,
             )?;
             if checks.shape(&name("pixels")) == Some(shape) {
                 let reference = checks.read(&name("pixels"))?;
                 let values = pixels.iter_mut().zip(reference.data());
-                for ((value, reference), _) in values.zip(&unsure).filter(|(_, unsure)| **unsure) {
+                for ((value, reference), _) in
+                    values.zip(&uncertain).filter(|(_, uncertain)| **uncertain)
+                {
                     *value = *reference;
                 }
             }
@@ -81,7 +83,7 @@ impl Published<'_> {
     /// The published recipe but for the prior, which the reference leaves out.
     fn start(
         &self,
-        checks: &Checks<'_>,
+        checks: &ReferenceChecks<'_>,
         backbone: &Backbone,
         session: &Session,
         start: &Tensor,
@@ -162,7 +164,7 @@ fn given(start: Vec<f32>, changes: &[RollFlip]) -> GivenDraws {
 }
 
 /// Rows of (down, right, flip).
-fn changes(checks: &mut Checks<'_>) -> Result<Vec<RollFlip>, VerifyError> {
+fn changes(checks: &mut ReferenceChecks<'_>) -> Result<Vec<RollFlip>, VerifyError> {
     let values = checks.input_integers(CHANGES)?;
     let changes: Option<Vec<RollFlip>> = values
         .chunks(3)

@@ -3,7 +3,7 @@
 
 use super::VerifyError;
 use super::adapter_folder::AdapterFolder;
-use super::checks::Checks;
+use super::checks::ReferenceChecks;
 use super::gradients::{AT_PIXELS, compare_pixels};
 use super::serving::{compare_head, encode};
 use crate::inference::Encoder;
@@ -29,7 +29,7 @@ impl Published<'_> {
     /// Compares with everything that `checks`, the reference beside the adapter, has.
     pub fn compare(
         &self,
-        checks: &mut Checks<'_>,
+        checks: &mut ReferenceChecks<'_>,
         backbone: &Backbone,
         encoder: &mut dyn Encoder,
         session: &mut Session,
@@ -70,7 +70,7 @@ impl Published<'_> {
     /// One pass forward and back to the pixels.
     fn pass(
         &self,
-        checks: &mut Checks<'_>,
+        checks: &mut ReferenceChecks<'_>,
         session: &mut Session,
         case: &str,
         pruning: &[Pruning],
@@ -125,7 +125,7 @@ impl Published<'_> {
     }
 
     /// Of the pixels themselves.
-    fn total_variation(&self, checks: &mut Checks<'_>) -> Result<(), VerifyError> {
+    fn total_variation(&self, checks: &mut ReferenceChecks<'_>) -> Result<(), VerifyError> {
         let &[batch, channels, height, width] = self.pixels.shape() else {
             return Ok(());
         };
@@ -139,7 +139,7 @@ impl Published<'_> {
 }
 
 /// The tokens that enter a sparse pass.
-fn sparse_tokens(checks: &mut Checks<'_>) -> Result<Option<Vec<u32>>, VerifyError> {
+fn sparse_tokens(checks: &mut ReferenceChecks<'_>) -> Result<Option<Vec<u32>>, VerifyError> {
     const NAME: &str = "sparse.tokens";
     if !checks.has(NAME) {
         return Err(checks.wrong(format!("sparse.… stands there without {NAME}")));

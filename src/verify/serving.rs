@@ -2,8 +2,8 @@
 
 use super::VerifyError;
 use super::adapter_folder::AdapterFolder;
-use super::checks::Checks;
-use super::episode::Episode;
+use super::checks::ReferenceChecks;
+use super::episode::ReferenceEpisode;
 use crate::inference::{EncodeRow, Encoded, Encoder, Outputs, head_logits};
 use engine::loss::{PrototypeScores, Scoring, cross_entropy};
 use engine::tolerance;
@@ -15,7 +15,10 @@ use std::sync::Arc;
 
 /// The bare backbone: `features`, `cls_attention` and `last_hidden_state` of `pixel_values`, `cls_SIZE` and `mean_patch_SIZE` of
 /// `pixels_SIZE`.
-pub(super) fn bare(checks: &mut Checks<'_>, encoder: &mut dyn Encoder) -> Result<(), VerifyError> {
+pub(super) fn bare(
+    checks: &mut ReferenceChecks<'_>,
+    encoder: &mut dyn Encoder,
+) -> Result<(), VerifyError> {
     for name in checks.names() {
         if name == "pixel_values" {
             let (pixels, _) = checks.input_pixels(&name)?;
@@ -46,7 +49,7 @@ pub(super) fn bare(checks: &mut Checks<'_>, encoder: &mut dyn Encoder) -> Result
 
 /// An adapter whose values stand in the folder's own reference: `adapter_…` and `episode_…`.
 pub(super) fn adapted(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     encoder: &mut dyn Encoder,
     architecture: Architecture,
     of: &AdapterFolder,
@@ -69,7 +72,7 @@ pub(super) fn adapted(
     let Some(labels) = labels else {
         return Ok(());
     };
-    if let Some(episode) = Episode::read(checks, labels)? {
+    if let Some(episode) = ReferenceEpisode::read(checks, labels)? {
         let features: Vec<f32> = encoded
             .iter()
             .flat_map(|one| &one.feature)
@@ -101,7 +104,7 @@ pub(super) fn adapted(
 
 /// Logits and mean cross-entropy, called `names` in the reference.
 pub(super) fn compare_head(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     [logits_name, loss_name]: [&str; 2],
     architecture: Architecture,
     of: &AdapterFolder,
@@ -127,7 +130,7 @@ pub(super) fn compare_head(
 
 /// Compares one vector a row, joined.
 fn compare_rows<'r, R>(
-    checks: &mut Checks<'_>,
+    checks: &mut ReferenceChecks<'_>,
     label: &str,
     name: &str,
     rows: &'r [R],

@@ -31,7 +31,7 @@ where
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(hosts, guard::check))
         .layer(from_fn(limits::drain_refused))
-        .layer(from_fn(accompany))
+        .layer(from_fn(identify_and_log))
         .layer(CompressionLayer::new())
 }
 
@@ -45,7 +45,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// Gives the request an id, finishes error answers, adds security headers, and logs one line.
-async fn accompany(request: Request, next: Next) -> Response {
+async fn identify_and_log(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();

@@ -108,11 +108,11 @@ pub async fn get_readiness(
     State(app): State<Arc<App>>,
     State(readiness): State<Readiness>,
 ) -> Result<Json<Ready>, ApiError> {
-    let took = readiness.probe().await?;
+    let elapsed = readiness.probe().await?;
     Ok(Json(Ready {
         status: "ready",
         backbone: BackboneIdentity::of(&app),
         encoder: app.encoder_info().clone(),
-        probe_milliseconds: took.as_secs_f64() * 1e3,
+        probe_milliseconds: elapsed.as_secs_f64() * 1e3,
     }))
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::adapter::ImportReport;
 use serde::{Deserialize, Serialize};
-use store::StoreError;
+use store::{JobFault, StoreError};
 use utoipa::ToSchema;
 
 /// Media type of a [`Problem`].
@@ -86,6 +86,8 @@ pub enum ApiError {
         parameter: String,
         detail: String,
     },
+    /// Synthetic images that are there did not come out, and the request does not say that they are to be used.
+    FailedImages(JobFault),
     InvalidBase64 {
         parameter: String,
         detail: String,
@@ -198,6 +200,14 @@ impl ApiError {
                 detail.as_str(),
             )
             .parameter(parameter.as_str()),
+            Self::FailedImages(fault) => Explanation::new(
+                StatusCode::CONFLICT,
+                "inversion_failed",
+                "Synthetic images did not come out",
+                fault.message.as_str(),
+            )
+            .parameter("adapters")
+            .hint(fault.hint.clone().unwrap_or_default()),
             Self::InvalidBase64 { parameter, detail } => Explanation::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid_base64",
@@ -284,6 +294,7 @@ impl ApiError {
             | Self::BodyTooLarge { .. }
             | Self::UnsupportedMediaType { .. }
             | Self::InvalidParameter { .. }
+            | Self::FailedImages(_)
             | Self::InvalidBase64 { .. }
             | Self::TooMany { .. }
             | Self::ClassWithoutImages { .. }
@@ -310,6 +321,7 @@ impl ApiError {
             | Self::BodyTooLarge { .. }
             | Self::UnsupportedMediaType { .. }
             | Self::InvalidParameter { .. }
+            | Self::FailedImages(_)
             | Self::InvalidBase64 { .. }
             | Self::TooMany { .. }
             | Self::ClassWithoutImages { .. }
@@ -336,9 +348,9 @@ impl From<AppError> for ApiError {
             }
             AppError::UnknownBackbone(cause) => Self::Internal(cause),
             AppError::Registry(error) => Self::Registry(error),
-            error @ (AppError::Backbone(_) | AppError::ImageSize { .. }) => {
-                Self::Internal(error.to_string())
-            }
+            error @ (AppError::Backbone(_)
+            | AppError::ImageSize { .. }
+            | AppError::Classifier(_)) => Self::Internal(error.to_string()),
         }
     }
 }

@@ -68,7 +68,9 @@ pub(super) fn explain(error: &RegistryError) -> Explanation {
             detail,
         )
         .parameter("adapters"),
-        RegistryError::Bundle(_) | RegistryError::Stopped(_) => internal(),
+        RegistryError::Bundle(_) | RegistryError::Temporary(_) | RegistryError::Stopped(_) => {
+            internal()
+        },
         RegistryError::Damaged(_) => damaged(),
     }
 }

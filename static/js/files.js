@@ -1,8 +1,7 @@
 // Pictures out of drops, pickers and the clipboard, with the folder that each lay in.
 
 import { filesOfInput, filesOfTransfer } from "./drops.js";
-
-const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic|heif)$/i;
+import { isPictureName } from "./picture_names.js";
 
 // Both return {files: [{file, folder}], skipped}; `folder` is the name of the innermost folder, or null.
 // Inside folders, what is no picture by name and type is skipped and counted; loose files are taken as they are,
@@ -19,7 +18,7 @@ function pictures({ files, unreadable }) {
   const found = { files: [], skipped: unreadable };
   for (const { file, path } of files) {
     const folder = path.split("/").at(-2) ?? null;
-    const isPicture = file.type.startsWith("image/") || PICTURE_NAME.test(file.name);
+    const isPicture = file.type.startsWith("image/") || isPictureName(file.name);
     if (folder === null || isPicture) found.files.push({ file, folder });
     else if (!file.name.startsWith(".")) found.skipped += 1;
   }

@@ -8,7 +8,7 @@ import { byId, plural, setText } from "./dom.js";
 import { acceptDrops, ignoreStrayDrops } from "./drops.js";
 import { loadExamples } from "./examples.js";
 import { picturesOfInput, picturesOfTransfer } from "./files.js";
-import { closeNote, focusUndo, note, speak } from "./notices.js";
+import { closeNote, focusUndo, note, announce } from "./notices.js";
 import { prepare } from "./scaling.js";
 import { State } from "./state.js";
 import { Tuning } from "./tuning.js";
@@ -145,7 +145,7 @@ function startOver() {
   byId("credit").hidden = true;
   draw();
   cards.editName(state.classes[0]);
-  speak("Everything was taken off the page.");
+  announce("Everything was taken off the page.");
 }
 
 // --- what is shown
@@ -215,7 +215,7 @@ function draw() {
   byId("next-step").hidden = byId("next-step").textContent === "";
   const words = summary();
   setText(byId("summary"), words);
-  if (words && asking.asking === 0 && asking.pending().length === 0) speak(words);
+  if (words && asking.asking === 0 && asking.pending().length === 0) announce(words);
   byId("start-over").hidden = state.isUntouched();
   byId("try-examples").classList.toggle("button-main", state.isUntouched());
 }

@@ -7,7 +7,7 @@ const notice = byId("notice");
 const undoButton = byId("notice-undo");
 let current = null;
 
-export function speak(text) {
+export function announce(text) {
   setText(spoken, text);
 }
 

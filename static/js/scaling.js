@@ -1,10 +1,12 @@
 // Makes pictures small before they are sent, where the browser can read them.
 
+import { IMAGE_FORMATS } from "./image_formats.js";
+
 // No backbone looks at more than about 520 pixels a side; the rest would only make requests large.
 const LONGEST_SIDE = 640;
 const SMALL_FILE_BYTES = 400_000;
 // What the server reads as it is; other formats are converted where the browser can.
-const SENT_AS_IS = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]);
+const SENT_AS_IS = new Set(IMAGE_FORMATS.map((format) => format.mediaType));
 const JPEG_QUALITY = 0.92;
 
 // Decoding takes much memory, so few pictures are open at a time.

@@ -33,13 +33,13 @@ export class Tuning {
     const classes = this.#classes();
     const pictures = classes.reduce((sum, each) => sum + usable(each).length, 0);
     setText(byId("tune-what"), `${plural(pictures, "picture", "pictures")} of ${plural(classes.length, "class", "classes")}: ${classes.map((each) => each.label).join(", ")}.`);
-    this.#tell("");
+    this.#showProblem("");
     byId("tune-go").disabled = false;
     byId("tune-done").hidden = true;
     byId("tune-dialog").showModal();
   }
 
-  #tell(problem) {
+  #showProblem(problem) {
     byId("tune-problem").hidden = problem === "";
     setText(byId("tune-problem"), problem);
   }
@@ -53,7 +53,7 @@ export class Tuning {
         form.append("label", each.label);
       }
     }
-    this.#tell("");
+    this.#showProblem("");
     byId("tune-go").disabled = true;
     try {
       const response = await fetch("/api/v1/jobs/tune", { method: "POST", body: form, headers: { accept: "application/json" } });
@@ -64,7 +64,7 @@ export class Tuning {
       byId("tune-link").focus();
     } catch (error) {
       byId("tune-go").disabled = false;
-      this.#tell(error instanceof TypeError ? "The server cannot be reached. Check that it is still running, then try again." : error.message);
+      this.#showProblem(error instanceof TypeError ? "The server cannot be reached. Check that it is still running, then try again." : error.message);
     }
   }
 }

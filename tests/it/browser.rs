@@ -6,13 +6,13 @@ mod compare;
 mod jobs;
 mod jobs_live;
 mod session;
+mod webdriver;
 
-use fantoccini::Locator;
-use fantoccini::key::Key;
 use serde_json::{Value, json};
 use session::{Server, Session, example};
 use std::fs;
 use std::path::PathBuf;
+use webdriver::Key;
 
 const FISH: [&str; 2] = ["fish/goldfish.jpg", "fish/red-porgy.jpg"];
 const MILLS: [&str; 2] = ["windmill/log-mill.jpg", "windmill/post-mill.jpg"];
@@ -39,7 +39,7 @@ async fn fill(page: &Session, queries: &[&str]) {
 /// Types over the name of a class.
 async fn rename(page: &Session, number: usize, label: &str) {
     let selector = format!(".class-card:nth-child({number}) .class-name");
-    let name = page.client.find(Locator::Css(&selector)).await.unwrap();
+    let name = page.client.find(&selector).await.unwrap();
     let select_all = format!("{}a{}", char::from(Key::Control), char::from(Key::Null));
     name.send_keys(&format!("{select_all}{label}"))
         .await
@@ -115,8 +115,7 @@ async fn the_classes_on_the_page_become_an_adapter_that_is_tuned() {
         page.text("#tune-what").await,
         "4 pictures of 2 classes: fish, mill."
     );
-    let name = Locator::Css("#tune-name");
-    let name = page.client.find(name).await.unwrap();
+    let name = page.client.find("#tune-name").await.unwrap();
     name.send_keys("fish-or-mill").await.unwrap();
     page.click("#tune-go").await;
     page.wait_for("!document.getElementById('tune-done').hidden")

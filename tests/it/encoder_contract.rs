@@ -5,7 +5,7 @@ use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, NativeEncoder, OrtEncoder, OrtOptions,
     Outputs,
 };
-use model::adapter::{Adapter, Factors, Head, HeadInput, Site, Target};
+use model::adapter::{Adapter, Head, HeadInput, LowRankPair, Site, Target};
 use model::backbone::{Backbone, BackboneConfig, load_folder};
 use model::tensor::Tensor;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn wave(shape: [usize; 2], seed: f32, size: f32) -> Tensor {
     Tensor::new(shape, values.collect()).unwrap()
 }
 
-/// Factors of `rank` on `targets` of every `step`-th layer.
+/// Low-rank pairs of `rank` on `targets` of every `step`-th layer.
 fn adapter(
     config: &BackboneConfig,
     seed: usize,
@@ -73,12 +73,12 @@ fn adapter(
         for &target in targets {
             let (outputs, inputs) = target.widths(config);
             let phase = (seed * 31 + layer * 7) as f32 + rank as f32;
-            let factors = Factors {
+            let pair = LowRankPair {
                 a: wave([rank, inputs], phase, 0.3),
                 b: wave([outputs, rank], phase + 1.0, 0.2),
                 scale: 1.0 + seed as f32 / 4.0,
             };
-            adapter.factors.insert(Site { layer, target }, factors);
+            adapter.pairs.insert(Site { layer, target }, pair);
         }
     }
     adapter
@@ -310,8 +310,8 @@ fn an_adapter_that_changes_nothing_gives_the_bare_backbone_bit_for_bit(open: Ope
     let mut encoder = open(&backbone);
     let bare = encode(encoder.as_mut(), &[EncodeRow::bare(pixels(2))]);
     let mut zero = adapter(&backbone.config, 1, 3, &[Target::Query, Target::Value], 1);
-    for factors in zero.factors.values_mut() {
-        factors.b.data_mut().fill(0.0);
+    for pair in zero.pairs.values_mut() {
+        pair.b.data_mut().fill(0.0);
     }
     for adapter in [Adapter::default(), zero] {
         let row = EncodeRow::adapted(pixels(2), Arc::new(adapter));

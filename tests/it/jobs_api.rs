@@ -100,7 +100,8 @@ async fn a_job_is_asked_for_shown_listed_and_the_same_work_is_done_once() {
       "started_ms": null,
       "state": "queued",
       "title": "count api to 3",
-      "waits_for": []
+      "waits_for": [],
+      "worked_ms": 0
     }
     "#);
     assert_eq!(fresh.submit(body).await.json(), job);

@@ -239,6 +239,61 @@ fn images_against_an_adapter_are_found_again_by_its_digest() {
     assert_eq!(home.pools().len(), 2);
 }
 
+#[test]
+fn a_failed_inversion_is_marked_everywhere_and_its_images_are_learned_from_on_request_only() {
+    let home = Home::new();
+    home.succeeds(&words(&home.tune("40")));
+    let what = "the inversion of colours:1 failed: the adapter recognises 50 % of its images, and must recognise at least 90 %";
+    let recycle = ["recycle", "colours", "--name", "meta", "--inversion"];
+    let quickly = ["fast", "--way", "2", "--images-per-class", "4"];
+    let quickly = [
+        &quickly[..],
+        &["--inversion-steps", "1"],
+        &["--episodes", "4"],
+    ]
+    .concat();
+    let recycle = [&recycle[..], &quickly].concat();
+    // First the images are made, and their job says so.
+    home.fails(&recycle, what);
+    let jobs: Vec<Value> =
+        serde_json::from_str(&home.succeeds(&["jobs", "list", "--json"])).unwrap();
+    let of_kind = |kind: &str| jobs.iter().find(|job| job["kind"] == kind).unwrap();
+    let inversion = of_kind("invert");
+    assert_eq!(inversion["state"], "succeeded");
+    assert_eq!(inversion["result"]["failure"]["message"], what);
+    assert_eq!(of_kind("recycle")["error"]["code"], "inversion_failed");
+    assert!(
+        home.succeeds(&["jobs", "list", "--kind", "invert"])
+            .contains(what)
+    );
+    let id = inversion["id"].as_str().unwrap();
+    let shown = home.succeeds(&["jobs", "show", id]);
+    assert!(shown.contains("hint\tmake the images again"), "{shown}");
+    // The pool says so, too.
+    let pools = home.pools();
+    assert_eq!(pools[0]["failure"]["code"], "inversion_failed");
+    assert!(
+        home.succeeds(&["pool", "list"])
+            .trim_end()
+            .ends_with("failed")
+    );
+    let id = pools[0]["id"].as_str().unwrap();
+    assert!(home.succeeds(&["pool", "show", id]).contains(what));
+    // Asked for again, nothing is queued.
+    home.fails(&recycle, what);
+    home.fails(&recycle, "--use-failed-images");
+    let again: Vec<Value> =
+        serde_json::from_str(&home.succeeds(&["jobs", "list", "--json"])).unwrap();
+    assert_eq!(again.len(), jobs.len());
+
+    let file = home.text("meta.json");
+    let wanted = ["--use-failed-images", "--save-recipe", &file];
+    let told = home.tells(&[&recycle[..], &wanted].concat());
+    assert!(told.contains("they are used all the same"), "{told}");
+    let told = home.tells(&["recycle", "--from-recipe", &file]);
+    assert!(told.contains("they are used all the same"), "{told}");
+}
+
 /// Two images of each class.
 fn invert(steps: &str) -> [&str; 6] {
     let always = ["invert", "colours", "--images-per-class", "2", "--steps"];

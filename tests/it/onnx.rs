@@ -3,7 +3,7 @@
 use lora_recycle::inference::{
     Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs, load_ort_library,
 };
-use model::backbone::onnx::{ExportError, Operators, export};
+use model::backbone::onnx::{OnnxError, Operators, export};
 use model::backbone::{Backbone, embedded, load_folder};
 use model::tensor::Tensor;
 use ort::session::Session;
@@ -94,7 +94,7 @@ fn an_image_size_that_is_no_multiple_of_the_patch_is_refused_with_the_nearest_th
     let error = export(&embedded().unwrap(), 100, Operators::OnnxRuntime).unwrap_err();
     assert_eq!(
         error,
-        ExportError::ImageSize {
+        OnnxError::ImageSize {
             image_size: 100,
             patch_size: 14,
             nearest: 98

@@ -120,11 +120,14 @@ fn two_adapters_become_one_and_its_recipe_file_gives_the_same_digest_again() {
 }
 
 #[test]
-fn a_start_from_zero_needs_no_word_about_factors_and_refuses_steps_for_them() {
+fn a_start_from_zero_needs_no_word_about_merge_coefficients_and_refuses_steps_for_them() {
     let home = two_adapters();
     let from_zero = quickly(&["--dry-run", "--start", "zero"]);
     home.succeeds(&from_zero);
-    home.succeeds(&[&from_zero[..], &["--learn-factors", "0"]].concat());
+    home.succeeds(&[&from_zero[..], &["--merge-coefficients", "0"]].concat());
+    // By the names of an earlier version.
+    let then = ["--recipe", "fast", "--learn-factors", "0"];
+    home.succeeds(&[&from_zero[..], &then].concat());
     home.fails(
         &[&from_zero[..], &["--learn-factors", "5"]].concat(),
         "but start is zero",
@@ -173,11 +176,11 @@ fn a_run_killed_in_each_phase_ends_with_the_digest_of_an_unbroken_one() {
     for phase in [
         "inverting",
         "inverting",
-        "learning the factors",
+        "learning merge coefficients",
         "meta-training",
         "meta-training",
         "encoding pictures",
-        "choosing a factor",
+        "choosing a scale",
     ] {
         killed_in(&broken, &words, phase);
     }

@@ -338,7 +338,7 @@ async fn a_merge_of_one_adapter_with_weight_1_is_that_adapter_and_remembers_it()
         .app
         .post_json(
             "/api/v1/adapters/merge",
-            &json!({"name": "merged", "adapters": [{"adapter": "a:1", "weight": 1.0}], "method": "cat"}),
+            &json!({"name": "merged", "adapters": [{"adapter": "a:1", "weight": 1.0}], "method": "average"}),
         )
         .await;
     assert_eq!(answer.status, 201, "{:?}", answer.body);
@@ -347,9 +347,31 @@ async fn a_merge_of_one_adapter_with_weight_1_is_that_adapter_and_remembers_it()
     let parent = &body["adapter"]["lineage"]["parents"][0];
     assert_eq!(parent["label"], "a:1");
     assert_eq!(parent["id"], first["adapter"]["id"]);
-    assert_eq!(body["adapter"]["lineage"]["recipe"]["method"], "cat");
+    assert_eq!(body["adapter"]["lineage"]["recipe"]["method"], "average");
     let report = fresh.app.get("/api/v1/adapters/merged/report").await.json();
     assert_eq!(report["adapter_digest"], first["report"]["adapter_digest"]);
+}
+
+#[tokio::test]
+async fn names_of_earlier_versions_are_taken_and_ties_says_that_it_has_changed() {
+    let fresh = fresh(&["vit-tiny"]).await;
+    fresh.import("vit-tiny", "a").await;
+    let twice = json!([{"adapter": "a"}, {"adapter": "a:1"}]);
+    for (old, new) in [
+        ("cat", "average"),
+        ("core_space", "core-space"),
+        ("ties", "ties"),
+    ] {
+        let body = json!({"name": "merged", "adapters": twice, "method": old, "factor": 0.5});
+        let answer = fresh.app.post_json("/api/v1/adapters/merge", &body).await;
+        assert_eq!(answer.status, 201, "{:?}", answer.body);
+        let body = answer.json();
+        let recipe = &body["adapter"]["lineage"]["recipe"];
+        assert_eq!(recipe["method"], new);
+        assert_eq!(recipe["options"]["scale"], 0.5);
+        let notes = body["notes"].to_string();
+        assert_eq!(notes.contains("is peft-ties"), new == "ties", "{notes}");
+    }
 }
 
 #[tokio::test]
@@ -359,14 +381,15 @@ async fn merges_that_cannot_be_are_refused_with_the_reason() {
     fresh.import("clip-tiny", "b").await;
     let merge = async |body: Value| fresh.app.post_json("/api/v1/adapters/merge", &body).await;
     let two = json!([{"adapter": "a"}, {"adapter": "b"}]);
-    let answer = merge(json!({"name": "c", "adapters": two, "method": "cat"})).await;
+    let answer = merge(json!({"name": "c", "adapters": two, "method": "average"})).await;
     assert_problem(&answer, 409, "adapter_for_other_backbone");
     let same = json!([{"adapter": "a"}, {"adapter": "a:1"}]);
-    let answer = merge(json!({"name": "c", "adapters": same, "method": "ties"})).await;
+    let answer = merge(json!({"name": "c", "adapters": same, "method": "peft-ties"})).await;
     assert_problem(&answer, 422, "merge_impossible");
-    let answer = merge(json!({"name": "c", "adapters": same, "method": "cat", "rank": 3})).await;
+    let answer =
+        merge(json!({"name": "c", "adapters": same, "method": "average", "rank": 3})).await;
     assert_problem(&answer, 422, "merge_impossible");
-    let answer = merge(json!({"name": "c", "adapters": [], "method": "cat"})).await;
+    let answer = merge(json!({"name": "c", "adapters": [], "method": "average"})).await;
     assert_problem(&answer, 422, "merge_impossible");
     let answer = merge(json!({"name": "c", "adapters": same, "method": "glue"})).await;
     assert_problem(&answer, 422, "invalid_parameter");

@@ -213,21 +213,21 @@ fn an_adapter_that_an_alias_points_at_is_not_deleted() {
 fn a_merge_remembers_its_parents() {
     let home = Home::with_adapters();
     let merge = ["adapter", "merge", "a:1", "a:2", "--name", "m", "--method"];
-    let merged = home.json(&[&merge[..], &["cat"]].concat());
+    let merged = home.json(&[&merge[..], &["average"]].concat());
     assert_eq!(merged["adapter"]["rank"], 8);
     let lineage = &merged["adapter"]["lineage"];
     assert_eq!(lineage["parents"][1]["label"], "a:2");
     assert_eq!(lineage["recipe"]["weights"], json!([0.5, 0.5]));
-    let tsv = ["tsv", "--factor", "0.5", "--rank", "3"];
+    let tsv = ["tsv", "--scale", "0.5", "--rank", "3"];
     let merged = home.json(&[&merge[..], &tsv].concat());
     assert_eq!(merged["adapter"]["rank"], 3);
     let recipe = &merged["adapter"]["lineage"]["recipe"];
     assert_eq!(recipe["weights"], json!([1.0, 1.0]));
-    assert_eq!(recipe["options"]["factor"], 0.5);
-    let (status, stderr) = home.fails(&[&merge[..], &["cat", "--weights", "1"]].concat());
+    assert_eq!(recipe["options"]["scale"], 0.5);
+    let (status, stderr) = home.fails(&[&merge[..], &["average", "--weights", "1"]].concat());
     assert_eq!(status, 2);
     assert!(stderr.contains("1 weights for 2 adapters"), "{stderr}");
-    let (status, _) = home.fails(&[&merge[..], &["ties"]].concat());
+    let (status, _) = home.fails(&[&merge[..], &["peft-ties"]].concat());
     assert_eq!(status, 1);
 }
 

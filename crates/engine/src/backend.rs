@@ -13,7 +13,7 @@ pub enum Region {
     Kept,
     /// What dies within a layer; one buffer a worker.
     Scratch,
-    /// Gradients of adapter factors; one buffer a worker.
+    /// Gradients of an adapter's low-rank pairs; one buffer a worker.
     Gradients,
 }
 
@@ -212,30 +212,30 @@ pub trait Backend: Send + Sync + Sized {
         add: bool,
     );
 
-    /// `u [rows, rank] = scale·x·factorᵀ`, `factor` is `[rank, width]`
+    /// `u [rows, rank] = scale·x·matrixᵀ`, `matrix` is `[rank, width]`
     fn low_rank_down(
         &self,
         memory: &mut MemoryOf<'_, Self>,
         x: Matrix,
-        factor: &Self::Vector,
+        matrix: &Self::Vector,
         scale: f32,
         u: Matrix,
     );
-    /// Adds `u·factor` to `y [rows, width]`, `factor` is `[rank, width]`.
+    /// Adds `u·matrix` to `y [rows, width]`, `matrix` is `[rank, width]`.
     fn low_rank_up(
         &self,
         memory: &mut MemoryOf<'_, Self>,
         u: Matrix,
-        factor: &Self::Vector,
+        matrix: &Self::Vector,
         y: Matrix,
     );
-    /// Adds `uᵀ·x` to `dfactor [rank, width]`.
+    /// Adds `uᵀ·x` to `dmatrix [rank, width]`.
     fn low_rank_gradient(
         &self,
         memory: &mut MemoryOf<'_, Self>,
         u: Matrix,
         x: Matrix,
-        dfactor: Matrix,
+        dmatrix: Matrix,
     );
 
     /// LayerNorm of the rows of `x`.

@@ -4,6 +4,7 @@
 pub mod augment;
 pub mod backend;
 pub mod cpu;
+pub mod distance;
 #[cfg(test)]
 mod gradient_check;
 pub mod image_parameters;
@@ -16,4 +17,6 @@ pub mod process_memory;
 pub mod resnet;
 pub mod session;
 pub mod tolerance;
+#[cfg(test)]
+mod twins;
 pub mod vit;

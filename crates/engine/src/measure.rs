@@ -4,9 +4,9 @@
 use super::operation::OperationError;
 use super::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use super::vit::Differentiate;
-use model::adapter::{Adapter, Factors, HeadInput, Site, Target};
+use model::adapter::{Adapter, HeadInput, LowRankPair, Site, Target};
 use model::backbone::{
-    Activation, Affine, Architecture, Backbone, BackboneConfig, BackboneError, LayerWeights,
+    Activation, Architecture, Backbone, BackboneConfig, BackboneError, LayerNorm, LayerWeights,
     Linear, Pooling, Preprocess, Resample, Weights, embedded,
 };
 use model::tensor::Tensor;
@@ -101,12 +101,12 @@ pub enum Step {
     InputGradient,
     /// As [`Self::InputGradient`] with an adapter, dropping 75 % of the patches in the middle layer.
     PrunedInputGradient,
-    /// Forward and the gradient at an adapter's q and v factors; this percentage of the patches left out. As in meta-training
+    /// Forward and the gradient at an adapter's low-rank pairs of q and v; this percentage of the patches left out. As in meta-training
     /// the loss may couple all images, so that all forward passes come before the first backward.
     MetaTraining {
         sparsity_percent: usize,
     },
-    /// As dense [`Self::MetaTraining`], factors in the last six layers only, the layers before them cached.
+    /// As dense [`Self::MetaTraining`], low-rank pairs in the last six layers only, the layers before them cached.
     LastSixCached,
 }
 
@@ -161,7 +161,7 @@ pub enum PrepareError {
 }
 
 impl Prepared {
-    /// Makes random weights, images and factors, and where needed the cached prefix.
+    /// Makes random weights, images and low-rank pairs, and where needed the cached prefix.
     ///
     /// # Errors
     /// [`PrepareError`] where threads cannot start.
@@ -238,7 +238,7 @@ impl Prepared {
         let pixels = matches!(self.step, Step::InputGradient | Step::PrunedInputGradient);
         let differentiate = Differentiate {
             pixels,
-            factors: !pixels,
+            pairs: !pixels,
         };
         // The loss is half the squared length of the features: its gradient is the features.
         match self.step {
@@ -299,7 +299,7 @@ impl Random {
             pooling: Pooling::Cls,
             projection_width: None,
         };
-        let norm = || Affine {
+        let norm = || LayerNorm {
             weight: ones(width),
             bias: Tensor::zeros([width]),
         };
@@ -340,12 +340,12 @@ impl Random {
         let mut adapter = Adapter::default();
         for layer in first_layer..LAYERS {
             for target in [Target::Query, Target::Value] {
-                let factors = Factors {
+                let pair = LowRankPair {
                     a: self.tensor(&[RANK, width], 0.05),
                     b: self.tensor(&[width, RANK], 0.05),
                     scale: 1.0,
                 };
-                adapter.factors.insert(Site { layer, target }, factors);
+                adapter.pairs.insert(Site { layer, target }, pair);
             }
         }
         adapter

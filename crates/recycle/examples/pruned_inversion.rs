@@ -8,7 +8,7 @@
 
 use clap::Parser;
 use engine::session::SessionOptions;
-use model::adapter::{Adapter, Candidate, FileLimits, import, read_folder};
+use model::adapter::{Adapter, BackboneCandidate, FileLimits, import, read_folder};
 use model::backbone::{EMBEDDED_NAME, embedded};
 use recycle::inversion::{Inversion, InversionRecipe, PriorData};
 use recycle::steps::Steps;
@@ -47,7 +47,7 @@ fn median(milliseconds: &mut [f64]) -> f64 {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let backbone = embedded()?;
-    let candidate = Candidate::of(EMBEDDED_NAME, &backbone);
+    let candidate = BackboneCandidate::of(EMBEDDED_NAME, &backbone);
     let options = SessionOptions {
         threads: arguments.threads,
         ..SessionOptions::default()

@@ -8,14 +8,14 @@
 //! most similar other one, and the share of patches that are nearest to their own.
 
 use clap::Parser;
+use engine::distance::Distance;
 use engine::session::{Input, Session, SessionOptions, Wanted};
-use model::adapter::{Candidate, FileLimits, import, read_folder};
+use model::adapter::{BackboneCandidate, FileLimits, import, read_folder};
 use model::backbone::{EMBEDDED_NAME, embedded};
 use model::tensor::Tensor;
 use recycle::kept_tokens::most_attended;
 use recycle::labelled_images::normalise;
 use recycle::pool::Pool;
-use recycle::prototype::Distance;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ fn prototypes(sums: &[Vec<f32>], labels: &[u32], classes: usize, left_out: usize
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let backbone = embedded()?;
-    let candidate = Candidate::of(EMBEDDED_NAME, &backbone);
+    let candidate = BackboneCandidate::of(EMBEDDED_NAME, &backbone);
     let mut session = Session::new(&backbone, SessionOptions::default())?;
     let table = backbone.preprocess.normalised_levels();
     for pair in arguments.folders.chunks(2) {

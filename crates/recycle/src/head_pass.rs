@@ -13,7 +13,7 @@ pub struct HeadPass<'a> {
     pub bias: Option<&'a [f32]>,
     pub classes: usize,
     pub width: usize,
-    /// Factor on the features.
+    /// What the features are multiplied with.
     pub scale: f32,
 }
 

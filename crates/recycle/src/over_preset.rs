@@ -2,16 +2,16 @@
 
 use crate::inversion::InversionRecipe;
 use crate::meta_train::MetaTrainRecipe;
-use crate::recipe::RecipeError;
+use crate::recipe::{Preset, RecipeError};
 use crate::tune::TuneRecipe;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// A recipe that requests write as a preset and fields laid over it.
-pub trait Recipe: Serialize + Default {
-    /// Names of the presets; the first stands where none is named, and is the default.
-    const PRESETS: &'static [&'static str];
+pub trait Recipe: Serialize + Default + 'static {
+    /// The first stands where none is named, and is the default.
+    const PRESETS: &'static [Preset<Self>];
 
     /// Reads a recipe from JSON over the preset that it names.
     ///
@@ -21,7 +21,7 @@ pub trait Recipe: Serialize + Default {
 }
 
 impl Recipe for TuneRecipe {
-    const PRESETS: &'static [&'static str] = &["default"];
+    const PRESETS: &'static [Preset<Self>] = &[Preset::new("default", TuneRecipe::default)];
 
     fn from_json(json: &Value) -> Result<Self, RecipeError> {
         Self::from_json(json)
@@ -29,7 +29,7 @@ impl Recipe for TuneRecipe {
 }
 
 impl Recipe for InversionRecipe {
-    const PRESETS: &'static [&'static str] = &["hard", "fast", "paper"];
+    const PRESETS: &'static [Preset<Self>] = &InversionRecipe::PRESETS;
 
     fn from_json(json: &Value) -> Result<Self, RecipeError> {
         Self::from_json(json)
@@ -37,7 +37,7 @@ impl Recipe for InversionRecipe {
 }
 
 impl Recipe for MetaTrainRecipe {
-    const PRESETS: &'static [&'static str] = &["fast", "paper"];
+    const PRESETS: &'static [Preset<Self>] = &MetaTrainRecipe::PRESETS;
 
     fn from_json(json: &Value) -> Result<Self, RecipeError> {
         Self::from_json(json)
@@ -86,13 +86,14 @@ mod document {
                     }
                 }
             }
+            let names = R::PRESETS.iter().map(|preset| preset.name);
+            let first = names.clone().next().unwrap_or_default();
             let preset = ObjectBuilder::new()
                 .schema_type(Type::String)
                 .description(Some("What stands in for the fields that are left out."))
-                .enum_values(Some(R::PRESETS.iter().copied()))
-                .default(R::PRESETS.first().copied().map(Value::from));
+                .enum_values(Some(names))
+                .default(Some(first.into()));
             object.properties.insert("preset".into(), preset.into());
-            let first = R::PRESETS.first().copied().unwrap_or_default();
             object.description = Some(match R::PRESETS.len() {
                 0 | 1 => "Every field may be left out.".to_owned(),
                 _ => format!(
@@ -156,7 +157,8 @@ mod tests {
 
     fn check<R: Recipe + DeserializeOwned + PartialEq + std::fmt::Debug>() {
         for preset in R::PRESETS {
-            let read: OverPreset<R> = serde_json::from_value(json!({"preset": preset})).unwrap();
+            let preset = json!({"preset": preset.name});
+            let read: OverPreset<R> = serde_json::from_value(preset).unwrap();
             let written = json!(read);
             assert!(written.get("preset").is_none(), "{written}");
             assert_eq!(
@@ -164,7 +166,7 @@ mod tests {
                 read
             );
         }
-        let first = R::from_json(&json!({"preset": R::PRESETS[0]})).unwrap();
+        let first = R::from_json(&json!({"preset": R::PRESETS[0].name})).unwrap();
         assert_eq!(first, R::default());
         assert_eq!(R::from_json(&json!({})).unwrap(), R::default());
         let null: OverPreset<R> = serde_json::from_value(Value::Null).unwrap();

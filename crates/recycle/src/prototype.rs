@@ -1,56 +1,4 @@
-//! Class prototypes and distances to them.
-
-use serde::{Deserialize, Serialize};
-
-/// How far two features are apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum Distance {
-    /// `1 − cos`, on features scaled to length one: it does not depend on the scale of a backbone's features.
-    #[default]
-    Cosine,
-    /// `‖a − b‖²`, the paper's choice.
-    SquaredEuclidean,
-}
-
-impl Distance {
-    /// The form in which features are compared: of length one for [`Self::Cosine`], else as they are.
-    pub fn prepare(self, mut feature: Vec<f32>) -> Vec<f32> {
-        if self == Self::Cosine {
-            scale_to_unit(&mut feature);
-        }
-        feature
-    }
-
-    /// Distance of two prepared features.
-    ///
-    /// # Panics
-    /// In debug builds, when the lengths differ.
-    pub fn between(self, a: &[f32], b: &[f32]) -> f32 {
-        debug_assert_eq!(a.len(), b.len());
-        match self {
-            Self::Cosine => (1.0 - dot(a, b)).max(0.0),
-            Self::SquaredEuclidean => a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>(),
-        }
-    }
-
-    /// The prototype of one class: the mean of its prepared support features, prepared again. `None` without features.
-    pub fn prototype<'f>(self, supports: impl IntoIterator<Item = &'f [f32]>) -> Option<Vec<f32>> {
-        let mut supports = supports.into_iter();
-        let mut sum: Vec<f64> = supports.next()?.iter().map(|&v| f64::from(v)).collect();
-        let mut count = 1.0;
-        for support in supports {
-            for (sum, &value) in sum.iter_mut().zip(support) {
-                *sum += f64::from(value);
-            }
-            count += 1.0;
-        }
-        let mean = sum.into_iter().map(|sum| (sum / count) as f32).collect();
-        Some(self.prepare(mean))
-    }
-}
+//! From distances to probabilities, and to the nearest.
 
 /// `softmax(−distance / temperature)`.
 pub fn probabilities(distances: &[f32], temperature: f32) -> Vec<f32> {
@@ -77,43 +25,9 @@ pub fn nearest(distances: &[f32]) -> Option<usize> {
     (0..distances.len()).min_by(|&a, &b| distances[a].total_cmp(&distances[b]))
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn scale_to_unit(feature: &mut [f32]) {
-    let length = dot(feature, feature).sqrt();
-    // A feature of zeros has no direction and stays as it is.
-    if length > 0.0 {
-        for value in feature {
-            *value /= length;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_prototype_is_the_mean_and_unequal_counts_are_fine() {
-        let supports = [[1.0f32, 0.0], [3.0, 4.0], [2.0, 2.0]];
-        let prototype = Distance::SquaredEuclidean
-            .prototype(supports.iter().map(|s| s.as_slice()))
-            .unwrap();
-        assert_eq!(prototype, [2.0, 2.0]);
-        let none: [&[f32]; 0] = [];
-        assert_eq!(Distance::SquaredEuclidean.prototype(none), None);
-    }
-
-    #[test]
-    fn cosine_does_not_see_the_scale_of_a_feature() {
-        let a = Distance::Cosine.prepare(vec![3.0, 4.0]);
-        let b = Distance::Cosine.prepare(vec![300.0, 400.0]);
-        assert!(Distance::Cosine.between(&a, &b) < 1e-6);
-        let zero = Distance::Cosine.prepare(vec![0.0, 0.0]);
-        assert_eq!(Distance::Cosine.between(&a, &zero), 1.0);
-    }
 
     #[test]
     fn probabilities_sum_to_one_and_survive_huge_distances() {

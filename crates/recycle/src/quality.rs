@@ -1,7 +1,7 @@
 //! What synthetic images are worth beside real ones, by features of the bare backbone. All features are scaled to length one first, as
 //! they are when they are compared with prototypes; so the figures do not depend on the scale of a backbone's features.
 
-use super::prototype::Distance;
+use engine::distance::Distance;
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

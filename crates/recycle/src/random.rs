@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 pub(super) enum Purpose {
     HeldOut = 1,
     Episodes = 2,
-    Factors = 3,
+    Pairs = 3,
     Batches = 4,
     Flips = 5,
     FirstImages = 6,

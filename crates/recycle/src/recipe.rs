@@ -17,8 +17,28 @@ pub enum RecipeError {
     Problems(Vec<String>),
 }
 
-/// The name of a preset, and what makes its recipe.
-pub(super) type Preset<R> = (&'static str, fn() -> R);
+/// A recipe with a name.
+pub struct Preset<R> {
+    pub name: &'static str,
+    /// Names of earlier versions: still read, no longer shown.
+    pub old_names: &'static [&'static str],
+    pub recipe: fn() -> R,
+}
+
+impl<R> Preset<R> {
+    pub const fn new(name: &'static str, recipe: fn() -> R) -> Self {
+        Self {
+            name,
+            old_names: &[],
+            recipe,
+        }
+    }
+
+    /// Whether this is its name, or was.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.old_names.contains(&name)
+    }
+}
 
 /// Reads a recipe: the fields of `json` laid over the preset that its field `preset` names, else over the first one.
 ///
@@ -32,16 +52,19 @@ pub(super) fn read<R: Serialize + DeserializeOwned>(
     let mut fields: Map<String, Value> = serde_json::from_value(json.clone()).map_err(fail)?;
     let preset = match fields.remove("preset") {
         None => presets.first(),
-        Some(name) => presets.iter().find(|(known, _)| name == *known),
+        Some(name) => {
+            let name = name.as_str().unwrap_or_default();
+            presets.iter().find(|known| known.is_called(name))
+        }
     };
-    let Some((_, preset)) = preset else {
-        let names: Vec<&str> = presets.iter().map(|(name, _)| *name).collect();
+    let Some(preset) = preset else {
+        let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
         return Err(RecipeError::Preset {
             found: json["preset"].as_str().unwrap_or("?").to_owned(),
             known: names.join(", "),
         });
     };
-    let Value::Object(mut whole) = serde_json::to_value(preset()).map_err(fail)? else {
+    let Value::Object(mut whole) = serde_json::to_value((preset.recipe)()).map_err(fail)? else {
         return Err(RecipeError::Json("a preset is no object".into()));
     };
     whole.extend(fields);

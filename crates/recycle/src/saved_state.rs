@@ -73,6 +73,17 @@ impl SavedState {
         Ok(Self { parts })
     }
 
+    /// Parts by the names of today that were written by those of an earlier version: `(then, today)`.
+    #[must_use]
+    pub fn with_old_names(mut self, names: &[(&str, &str)]) -> Self {
+        for (then, today) in names {
+            if let Some(part) = self.parts.remove(*then) {
+                self.parts.insert((*today).to_owned(), part);
+            }
+        }
+        self
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.parts.contains_key(name)
     }

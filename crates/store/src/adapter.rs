@@ -45,8 +45,7 @@ pub struct AdapterFile {
 /// The head that an adapter was tuned with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(as = AdapterHead))]
-pub struct HeadSummary {
+pub struct AdapterHead {
     pub classes: u32,
     /// One label a class, empty where the source names none.
     pub labels: Vec<String>,
@@ -86,7 +85,7 @@ pub struct AdapterRecord {
     /// The largest over all sites.
     pub rank: u32,
     pub targets: String,
-    pub head: Option<HeadSummary>,
+    pub head: Option<AdapterHead>,
     pub tags: BTreeSet<Name>,
     pub notes: String,
     pub lineage: Lineage,
@@ -134,7 +133,7 @@ impl FromRow<'_, SqliteRow> for AdapterRecord {
             backbone_digest: parse(row.try_get("backbone_digest")?)?,
             rank: row.try_get("rank")?,
             targets: row.try_get("targets")?,
-            head: classes.map(|classes| HeadSummary { classes, labels }),
+            head: classes.map(|classes| AdapterHead { classes, labels }),
             tags: parse_json(row.try_get("tags")?)?,
             notes: row.try_get("notes")?,
             lineage: Lineage {
@@ -392,7 +391,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownAdapter`]; [`StoreError::AdapterInUse`] while an alias points at it.
     pub async fn delete_adapter(&self, id: Uuid) -> Result<Freed, StoreError> {
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let adapter = store.adapter(id).await?;
             // Deleting is what helps against a full disk, so it must be possible there.
             store.with_reserve(|| store.delete_row(&adapter)).await?;

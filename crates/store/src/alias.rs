@@ -19,7 +19,7 @@ pub struct Attribution {
 /// An adapter at one end of a move, as it was then; it may be gone by now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Pointed {
+pub struct PointedAdapter {
     pub id: Uuid,
     /// `name:version`
     pub label: String,
@@ -33,9 +33,9 @@ pub struct AliasMove {
     pub number: i64,
     pub key: AliasKey,
     /// `None`: the alias was not there before.
-    pub from: Option<Pointed>,
+    pub from: Option<PointedAdapter>,
     /// `None`: the alias was removed.
-    pub to: Option<Pointed>,
+    pub to: Option<PointedAdapter>,
     pub moved_ms: i64,
     pub actor: String,
     pub reason: String,
@@ -44,10 +44,10 @@ pub struct AliasMove {
 }
 
 /// One end of a move; both columns are NULL or none is.
-fn pointed(row: &SqliteRow, id: &str, label: &str) -> Result<Option<Pointed>, sqlx::Error> {
+fn pointed(row: &SqliteRow, id: &str, label: &str) -> Result<Option<PointedAdapter>, sqlx::Error> {
     let id: Option<&str> = row.try_get(id)?;
     id.map(|id| {
-        Ok(Pointed {
+        Ok(PointedAdapter {
             id: parse(id)?,
             label: row.try_get(label)?,
         })
@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of the database.
-    pub async fn list_aliases(&self) -> Result<Vec<(AliasKey, Pointed)>, StoreError> {
+    pub async fn list_aliases(&self) -> Result<Vec<(AliasKey, PointedAdapter)>, StoreError> {
         sqlx::query(
             "SELECT kind, owner, alias, adapter_id, name || ':' || version AS label
              FROM aliases JOIN adapters ON adapters.id = adapter_id ORDER BY kind, owner, alias",
@@ -167,7 +167,7 @@ impl Store {
         .iter()
         .map(|row| {
             let key = AliasKey::from_columns(row)?;
-            let pointed = Pointed {
+            let pointed = PointedAdapter {
                 id: parse(row.try_get("adapter_id")?)?,
                 label: row.try_get("label")?,
             };
@@ -183,7 +183,7 @@ async fn target(
     connection: &mut SqliteConnection,
     key: &AliasKey,
     id: Uuid,
-) -> Result<Pointed, StoreError> {
+) -> Result<PointedAdapter, StoreError> {
     let (name, version, backbone): (String, u32, String) =
         sqlx::query_as("SELECT name, version, backbone_digest FROM adapters WHERE id = ?")
             .bind(id.to_string())
@@ -201,7 +201,7 @@ async fn target(
         AliasKey::Alias { .. } | AliasKey::BackboneDefault(_) => None,
     };
     match mismatch {
-        None => Ok(Pointed { id, label }),
+        None => Ok(PointedAdapter { id, label }),
         Some(reason) => Err(StoreError::AliasMismatch {
             key: key.clone(),
             adapter: label,
@@ -213,7 +213,7 @@ async fn target(
 async fn current(
     connection: &mut SqliteConnection,
     key: &AliasKey,
-) -> Result<Option<Pointed>, StoreError> {
+) -> Result<Option<PointedAdapter>, StoreError> {
     let row = sqlx::query(
         "SELECT adapter_id, name || ':' || version AS label
          FROM aliases JOIN adapters ON adapters.id = adapter_id
@@ -234,8 +234,8 @@ async fn current(
 async fn record(
     connection: &mut SqliteConnection,
     key: &AliasKey,
-    from: Option<Pointed>,
-    to: Option<Pointed>,
+    from: Option<PointedAdapter>,
+    to: Option<PointedAdapter>,
     by: &Attribution,
     undoes: Option<i64>,
 ) -> Result<AliasMove, StoreError> {
@@ -266,7 +266,7 @@ async fn record(
                 .await?
         }
     };
-    let end = |pointed: &Option<Pointed>| match pointed {
+    let end = |pointed: &Option<PointedAdapter>| match pointed {
         Some(pointed) => (Some(pointed.id.to_string()), Some(pointed.label.clone())),
         None => (None, None),
     };

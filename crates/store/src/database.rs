@@ -20,6 +20,9 @@ const READERS: u32 = 4;
 /// Only another program can hold the file that long; our own writers queue in the pool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// SQLite's `user_version` of a database from its creation until what it begins with is in it. A process that dies in between leaves it.
+const NEW: i64 = 1;
+
 /// Connections to the open database.
 #[derive(Debug)]
 pub(super) struct Database {
@@ -55,11 +58,28 @@ impl Database {
             }
             Access::Shared => None,
         };
-        let readers = connect(&path, options.read_only(true), READERS).await?;
-        if access == Access::Shared {
-            refuse_other_schema(&path, &readers, migrations).await?;
-        }
+        let options = options.read_only(true);
+        let readers = match access {
+            Access::Exclusive => connect(&path, options, READERS).await?,
+            Access::Shared => read_beside(&path, options, migrations).await?,
+        };
         Ok(Self { readers, writer })
+    }
+
+    /// Whether what a new folder begins with is not in it yet.
+    pub async fn is_new(&self) -> Result<bool, StoreError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(version == NEW)
+    }
+
+    /// Notes that what a new folder begins with is in it.
+    pub async fn note_begun(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA user_version = 0")
+            .execute(self.writer()?)
+            .await?;
+        Ok(())
     }
 
     pub fn readers(&self) -> &SqlitePool {
@@ -93,6 +113,33 @@ impl Database {
             writer.close().await;
         }
     }
+}
+
+/// Connections for reading only, beside whoever writes.
+async fn read_beside(
+    path: &Path,
+    options: SqliteConnectOptions,
+    migrations: &Migrator,
+) -> Result<SqlitePool, StoreError> {
+    let open = async |options: SqliteConnectOptions| {
+        let readers = connect(path, options, READERS).await?;
+        refuse_other_schema(path, &readers, migrations).await?;
+        Ok(readers)
+    };
+    match open(options.clone()).await {
+        // Even to read, SQLite must write its index of the log beside the file. Without a log there is nothing that it would miss.
+        Err(StoreError::Database(_) | StoreError::ReadOnlyFileSystem { .. }) if !has_log(path) => {
+            open(options.immutable(true)).await
+        }
+        opened => opened,
+    }
+}
+
+/// Whether some of the database stands in its write-ahead log only.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 /// Opens the file as SQLite will, because the operating system's error says more than SQLite's.
@@ -132,7 +179,7 @@ enum Found {
     Schema(i64),
 }
 
-async fn look(path: &Path, pool: &SqlitePool) -> Result<Found, StoreError> {
+async fn inspect(path: &Path, pool: &SqlitePool) -> Result<Found, StoreError> {
     let fault = |error| StoreError::database(path, error);
     let (tables, ours): (i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE name = '_sqlx_migrations') FROM sqlite_schema WHERE type = 'table'",
@@ -169,9 +216,13 @@ async fn migrate(
 ) -> Result<(), StoreError> {
     let path = folder.database();
     let known = newest_known(migrations);
-    let backup = match look(&path, pool).await? {
+    let backup = match inspect(&path, pool).await? {
         Found::Empty => {
             refuse_lost_database(folder)?;
+            sqlx::query("PRAGMA user_version = 1")
+                .execute(pool)
+                .await
+                .map_err(|error| StoreError::database(&path, error))?;
             None
         }
         Found::Foreign => return Err(StoreError::ForeignDatabase { path }),
@@ -224,7 +275,7 @@ async fn refuse_other_schema(
 ) -> Result<(), StoreError> {
     let known = newest_known(migrations);
     let path = path.to_path_buf();
-    match look(&path, pool).await? {
+    match inspect(&path, pool).await? {
         Found::Foreign => Err(StoreError::ForeignDatabase { path }),
         Found::Empty => Err(StoreError::OlderDatabase {
             path,
@@ -321,6 +372,19 @@ mod tests {
             .expect("backbone");
         store.close().await;
         folder
+    }
+
+    /// A database as the program of the second schema made it.
+    async fn second_schema() -> (tempfile::TempDir, SqlitePool) {
+        let folder = tempfile::tempdir().expect("folder");
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join(crate::DATABASE_FILE))
+            .create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.expect("create");
+        let second = MIGRATIONS.iter().filter(|one| one.version <= 2).cloned();
+        let second = Migrator::with_migrations(second.collect::<Vec<_>>());
+        second.run(&pool).await.expect("schema");
+        (folder, pool)
     }
 
     fn backups(folder: &Path) -> Vec<PathBuf> {
@@ -428,6 +492,76 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn jobs_of_the_second_schema_get_their_work_and_failed_inversions_their_mark() {
+        let (folder, pool) = second_schema().await;
+        let rows = [
+            ("invert", r#"{"recipe": {"steps": 3}}"#, 0.4567),
+            ("invert", r#"{"recipe": {"real": null}}"#, 0.9),
+            ("invert", r#"{"recipe": {"real": "0f"}}"#, 0.4),
+            ("tune", r#"{"recipe": {}}"#, 0.4),
+        ];
+        for (number, (kind, recipe, accuracy)) in rows.into_iter().enumerate() {
+            let result = format!(r#"{{"adapter": "a:1", "teacher_accuracy": {accuracy}}}"#);
+            sqlx::query(
+                "INSERT INTO jobs (id, kind, title, recipe, priority, state, most_attempts, created_ms, started_ms, finished_ms, result)
+                 VALUES (?, ?, 'old', ?, 0, 'succeeded', 3, 1000, 2000, 5500, ?)",
+            )
+            .bind(uuid::Uuid::from_u128(number as u128).to_string())
+            .bind(kind)
+            .bind(recipe)
+            .bind(result)
+            .execute(&pool)
+            .await
+            .expect("insert");
+        }
+        pool.close().await;
+
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("up to date");
+        let mut failures = Vec::new();
+        for number in 0..rows.len() {
+            let job = store.job(uuid::Uuid::from_u128(number as u128)).await;
+            let job = job.expect("job");
+            assert_eq!(job.worked_ms, 3500);
+            failures.push(job.result.expect("result")["failure"]["message"].clone());
+        }
+        assert_eq!(
+            failures[0],
+            "the inversion of a:1 failed: the adapter recognises 45.6 % of its images, and must recognise at least 90 %"
+        );
+        assert!(failures[1..].iter().all(serde_json::Value::is_null));
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_new_until_somebody_notes_that_it_has_begun() {
+        let folder = tempfile::tempdir().expect("folder");
+        for _ in 0..2 {
+            let store = Store::open(folder.path(), Access::Exclusive)
+                .await
+                .expect("open");
+            assert!(store.is_new().await.expect("new"));
+            store.close().await;
+        }
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        store.note_begun().await.expect("note");
+        store.close().await;
+        let reader = Store::open(folder.path(), Access::Shared)
+            .await
+            .expect("read");
+        assert!(!reader.is_new().await.expect("old"));
+        // One of a program that knew no such note is not new.
+        let (folder, pool) = second_schema().await;
+        pool.close().await;
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("up to date");
+        assert!(!store.is_new().await.expect("old"));
     }
 
     #[tokio::test]

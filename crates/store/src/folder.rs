@@ -85,8 +85,8 @@ impl DataFolder {
     /// Takes the reserve if it is not there and the disk has room for it.
     pub fn keep_reserve(&self) {
         let path = self.reserve();
-        let is_there = fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES as u64);
-        if !is_there && let Err(error) = fs::write(&path, vec![0; RESERVE_BYTES]) {
+        let is_present = fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES as u64);
+        if !is_present && let Err(error) = fs::write(&path, vec![0; RESERVE_BYTES]) {
             // Part of a reserve would only take the last space from others.
             let _ = fs::remove_file(&path);
             tracing::warn!(%error, path = %path.display(), "no space for the reserve that keeps a full disk usable");

@@ -1,7 +1,7 @@
 //! Adding an adapter: blobs first, then all rows in one transaction, so that it is there whole or not at all.
 
 use super::Digest;
-use super::adapter::{AdapterFile, AdapterRecord, FileRole, HeadSummary, Lineage};
+use super::adapter::{AdapterFile, AdapterHead, AdapterRecord, FileRole, Lineage};
 use super::error::{StoreError, is_foreign_key_violation, is_unique_violation};
 use super::name::Name;
 use super::{Store, now_ms};
@@ -27,7 +27,7 @@ pub struct NewAdapter {
     pub rank: u32,
     /// For people, for example "query, value in 12 layers".
     pub targets: String,
-    pub head: Option<HeadSummary>,
+    pub head: Option<AdapterHead>,
     pub tags: BTreeSet<Name>,
     pub notes: String,
     pub report: serde_json::Value,
@@ -50,7 +50,7 @@ impl Store {
         for file in &new.files {
             check_file_name(&file.name)?;
         }
-        self.to_the_end(|store| store.import(new)).await
+        self.run_to_completion(|store| store.import(new)).await
     }
 
     async fn import(self, mut new: NewAdapter) -> Result<AdapterRecord, StoreError> {

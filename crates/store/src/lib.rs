@@ -22,9 +22,9 @@ mod server_file;
 mod space;
 
 pub use adapter::{
-    AdapterFile, AdapterFilter, AdapterRecord, FileRole, HeadSummary, Lineage, Parent,
+    AdapterFile, AdapterFilter, AdapterHead, AdapterRecord, FileRole, Lineage, Parent,
 };
-pub use alias::{AliasMove, Attribution, Pointed};
+pub use alias::{AliasMove, Attribution, PointedAdapter};
 pub use alias_key::AliasKey;
 pub use backbone::BackboneRecord;
 pub use blobs::Freed;
@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{RwLock, watch};
+use uuid::Uuid;
 
 /// Name of the database in the data folder.
 pub const DATABASE_FILE: &str = "lora-recycle.sqlite";
@@ -73,6 +74,8 @@ struct Inner {
     jobs_changed: watch::Sender<()>,
     memory_pools: MemoryPools,
     folder: DataFolder,
+    /// Names this opening of the folder; nobody has it again.
+    opening: Uuid,
     freed_at_start: Freed,
 }
 
@@ -100,10 +103,11 @@ impl Store {
             opened => opened?,
         };
         let blobs = Blobs::new(folder.blobs());
+        let opening = Uuid::new_v4();
         if access == Access::Exclusive {
-            match job::put_back_abandoned(&database).await {
+            match job::put_back_abandoned(&database, opening).await {
                 Err(StoreError::DiskFull { .. }) if folder.release_reserve() => {
-                    job::put_back_abandoned(&database).await?;
+                    job::put_back_abandoned(&database, opening).await?;
                 }
                 done => done?,
             }
@@ -131,6 +135,7 @@ impl Store {
                 jobs_changed: watch::Sender::new(()),
                 memory_pools: MemoryPools::default(),
                 folder,
+                opening,
                 freed_at_start,
             }),
         })
@@ -139,6 +144,22 @@ impl Store {
     /// Closes the database in order. Without it (a crash) nothing acknowledged is lost.
     pub async fn close(self) {
         self.inner.database.close().await;
+    }
+
+    /// Whether the folder is new: nobody has noted yet that what it begins with is in it ([`Self::note_begun`]).
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn is_new(&self) -> Result<bool, StoreError> {
+        self.inner.database.is_new().await
+    }
+
+    /// Notes that what a new folder begins with is in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn note_begun(&self) -> Result<(), StoreError> {
+        self.inner.database.note_begun().await
     }
 
     pub fn folder(&self) -> &Path {
@@ -156,7 +177,7 @@ impl Store {
     }
 
     /// Runs `work` to its end even when the caller goes away: half of an import or a clean-up must not race with others.
-    async fn to_the_end<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
+    async fn run_to_completion<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,

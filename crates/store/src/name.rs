@@ -176,11 +176,11 @@ pub(super) fn near(wanted: &str, candidates: impl IntoIterator<Item = String>) -
             let lower = candidate.to_lowercase();
             let distance = edit_distance(&wanted, &lower);
             // A short name shares nothing with another when every character had to change.
-            let is_slip =
+            let is_typo =
                 distance <= allowed && distance < wanted.chars().count().max(lower.chars().count());
             let is_part =
                 !wanted.is_empty() && (lower.contains(&wanted) || wanted.contains(&lower));
-            (is_slip || is_part).then_some((distance, candidate))
+            (is_typo || is_part).then_some((distance, candidate))
         })
         .collect();
     ranked.sort();

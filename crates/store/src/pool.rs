@@ -146,7 +146,7 @@ impl Store {
         if let Some(found) = self.find_pool(&key).await? {
             return Ok(found);
         }
-        self.to_the_end(|store| async move {
+        self.run_to_completion(|store| async move {
             let mut new = new;
             let contents = std::mem::take(&mut new.files);
             let in_memory = new.retention == Retention::MemoryOnly;
@@ -343,7 +343,7 @@ impl Store {
             tracing::debug!(%id, adapter = pool.adapter_label, "a pool in memory was dropped");
             return Ok(Freed::default());
         }
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let pool = store.pool(id).await?;
             store.with_reserve(|| store.delete_pool_row(id)).await?;
             let digests = pool.files.into_iter().map(|file| file.digest).collect();

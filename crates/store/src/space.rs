@@ -66,7 +66,7 @@ impl Store {
     /// [`StoreError`] of folder and database.
     pub async fn gc(&self) -> Result<Freed, StoreError> {
         self.inner.database.writer()?;
-        self.to_the_end(|store| async move {
+        self.run_to_completion(|store| async move {
             let _gate = store.inner.blob_gate.write().await;
             let referenced = referenced_blobs(&store.inner.database).await?;
             let blobs = store.inner.blobs.clone();

@@ -2,7 +2,7 @@
 //! Made here, not stored, so that every defect can be read in the code that makes it.
 
 use crate::project;
-use model::adapter::{Candidate, FileLimits, NamedFile, import, read_zip};
+use model::adapter::{BackboneCandidate, FileLimits, NamedFile, import, read_zip};
 use model::tensor::Tensor;
 use model::tensor_file::{self, TensorFile};
 use safetensors::Dtype;
@@ -29,7 +29,7 @@ pub struct BrokenAdapter {
 
 impl BrokenAdapter {
     /// Why it is refused, all sentences together; `None` if it was taken.
-    pub fn refusal(&self, candidates: &[Candidate]) -> Option<String> {
+    pub fn refusal(&self, candidates: &[BackboneCandidate]) -> Option<String> {
         let files = match &self.source {
             BrokenSource::Files(files) => files.clone(),
             BrokenSource::Zip(bytes) => match read_zip(bytes, &FileLimits::default()) {

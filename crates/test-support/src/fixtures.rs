@@ -2,7 +2,9 @@
 
 use crate::project;
 use crate::reference::Reference;
-use model::adapter::{Adapter, Candidate, FileLimits, Head, HeadInput, import, read_folder};
+use model::adapter::{
+    Adapter, BackboneCandidate, FileLimits, Head, HeadInput, import, read_folder,
+};
 use model::backbone::{Backbone, load_folder};
 
 pub const MODELS: [&str; 3] = ["vit-tiny", "dinov2-tiny", "clip-tiny"];
@@ -15,7 +17,7 @@ pub fn backbone(model: &str) -> Backbone {
 pub fn adapter(model: &str) -> Adapter {
     let path = project("tests/golden").join(model).join("adapter-peft-v4");
     let files = read_folder(&path, &FileLimits::default()).unwrap();
-    let candidate = Candidate::of(model, &backbone(model));
+    let candidate = BackboneCandidate::of(model, &backbone(model));
     let mut adapter = import(&files, &[candidate]).unwrap().adapter;
     // PEFT has no place for a head on CLIP's features.
     adapter.head.get_or_insert_with(|| Head {

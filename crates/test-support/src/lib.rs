@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// A path inside the project.
 pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    project.expect("a crate of the project").join(path)
 }

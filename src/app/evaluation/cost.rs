@@ -1,8 +1,8 @@
 //! How long an evaluation will take, from one pass over a few of its pictures.
 
-use super::merging::{FACTORS, merged};
+use super::merging::{SCALES, merged};
 use super::tuning::tune_recipe;
-use super::{CHUNK, Evaluation, EvaluationError, Method, MethodKind, Pass};
+use super::{CHUNK, EncodingPass, Evaluation, EvaluationError, Method, MethodKind};
 use crate::app::App;
 use engine::session::SessionOptions;
 use model::adapter::MergeMethod;
@@ -16,7 +16,7 @@ use std::time::Instant;
 const TIMED_STEPS: u64 = 3;
 
 impl App {
-    /// Seconds of the evaluation on `images`, where factors are chosen on as many `synthetic_images`. Every pass counts as one with the
+    /// Seconds of the evaluation on `images`, where scales are chosen on as many `synthetic_images`. Every pass counts as one with the
     /// sum of the pool, which is the largest change.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl App {
         };
         let levels = (images.all_levels(), images.image_size());
         let taken = [few];
-        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), Pass::UNTOLD);
+        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), EncodingPass::SILENT);
         // The first warms up.
         pass().await?;
         let start = Instant::now();
@@ -47,8 +47,8 @@ impl App {
         let an_image = start.elapsed().as_secs_f64() / taken[0].len() as f64;
 
         let methods = request.methods();
-        let choices = methods.iter().filter(|own| recipe.chooses_factor(**own));
-        let is_chosen_sum = |own: &Method| own.kind == MethodKind::Sum && own.factor.is_none();
+        let choices = methods.iter().filter(|own| recipe.chooses_scale(**own));
+        let is_chosen_sum = |own: &Method| own.kind == MethodKind::SUM && own.scale.is_none();
         let sums_anew = recipe.leave_one_out && !methods.iter().any(is_chosen_sum);
         let choices = choices.count() + usize::from(sums_anew);
         let has_bare = methods.iter().any(|own| own.kind == MethodKind::Bare);
@@ -64,7 +64,7 @@ impl App {
             false => 0,
         };
         let passes = (lines.sum::<usize>() + left_out) * images.len();
-        let tried = choices * FACTORS.len() * synthetic_images;
+        let tried = choices * SCALES.len() * synthetic_images;
         let mut seconds = (passes + tried) as f64 * an_image;
         if methods.iter().any(|own| own.kind == MethodKind::Tune) {
             seconds += self.tuning_seconds(images, &positions, request)?;

@@ -1,9 +1,10 @@
 //! What each adapter adds to the merge of all: the accuracy on validation pictures with and without it.
 
 use super::merging::{merged, times};
-use super::report::{Difference, LeaveOneOut, LeftOut, Run};
+use super::report::{Difference, LeaveOneOutReport, LeftOut, MethodRun};
 use super::{
-    Entry, Evaluation, EvaluationError, Method, MethodKind, Passes, Progress, Sources, Tasks,
+    Evaluation, EvaluationError, EvaluationProgress, EvaluationTasks, Method, MethodEntry,
+    MethodKind, Passes, Sources,
 };
 use crate::app::App;
 use model::adapter::MergeMethod;
@@ -13,7 +14,7 @@ use recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 
 impl App {
-    /// Leaves each adapter of the pool out of their sum, whose factor stays as `factor` says or as it is chosen for all, on tasks
+    /// Leaves each adapter of the pool out of their sum, whose scale stays as `scale` says or as it is chosen for all, on tasks
     /// drawn from `images`.
     ///
     /// # Errors
@@ -22,9 +23,9 @@ impl App {
         &self,
         images: &LabelledImages,
         request: &Evaluation,
-        factor: Option<f64>,
-        progress: &dyn Progress,
-    ) -> Result<LeaveOneOut, EvaluationError> {
+        scale: Option<f64>,
+        progress: &dyn EvaluationProgress,
+    ) -> Result<LeaveOneOutReport, EvaluationError> {
         if request.pool.len() < 2 {
             return Err(EvaluationError::Request(
                 "leaving one adapter out needs at least two; name more pools".into(),
@@ -34,18 +35,18 @@ impl App {
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let recipe = &request.recipe;
         let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
-        let tasks = Tasks {
+        let tasks = EvaluationTasks {
             images,
             positions: &positions,
             episodes: &episodes,
-            known: None,
+            cache: None,
         };
         let method = Method {
-            kind: MethodKind::Sum,
-            factor,
+            kind: MethodKind::SUM,
+            scale,
         };
-        let sources = self.pool_of(request, recipe.chooses_factor(method)).await?;
-        let sum = Entry {
+        let sources = self.pool_of(request, recipe.chooses_scale(method)).await?;
+        let sum = MethodEntry {
             method,
             adapter: None,
         };
@@ -60,12 +61,12 @@ impl App {
     /// As [`Self::leave_one_out`], where the `sum` of all has run.
     pub(super) async fn left_out(
         &self,
-        tasks: &Tasks<'_>,
+        tasks: &EvaluationTasks<'_>,
         request: &Evaluation,
         sources: &Sources,
-        sum: &Run,
-        progress: &dyn Progress,
-    ) -> Result<LeaveOneOut, EvaluationError> {
+        sum: &MethodRun,
+        progress: &dyn EvaluationProgress,
+    ) -> Result<LeaveOneOutReport, EvaluationError> {
         let recipe = &request.recipe;
         let merge = sum.merge.clone().ok_or_else(|| {
             EvaluationError::Request("leaving one adapter out needs a merge of all".into())
@@ -76,7 +77,7 @@ impl App {
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
             let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
-            let sum = Arc::new(times(&sum, merge.factor));
+            let sum = Arc::new(times(&sum, merge.scale));
             let without = self
                 .by_prototypes(tasks, recipe.distance, &sum, passes.next())
                 .await?;
@@ -88,7 +89,7 @@ impl App {
             });
         }
         let Accuracy { mean, ci95 } = accuracy(with);
-        Ok(LeaveOneOut {
+        Ok(LeaveOneOutReport {
             accuracy: mean,
             ci95,
             tasks: tasks.episodes.len(),

@@ -1,8 +1,8 @@
-//! Merges of a pool's adapters for an evaluation, and the choice of their factor without real data.
+//! Merges of a pool's adapters for an evaluation, and the choice of their scale without real data.
 
-use super::progress::told;
-use super::report::{FactorSource, MergeReport, TriedFactor};
-use super::{Evaluation, EvaluationError, Method, Pass, Progress, Sources};
+use super::progress::report_progress;
+use super::report::{MergeReport, ScaleSource, TriedScale};
+use super::{EncodingPass, Evaluation, EvaluationError, EvaluationProgress, Method, Sources};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
 use model::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
@@ -11,13 +11,13 @@ use recycle::evaluate::{accuracy, task_accuracies};
 use recycle::labelled_images::LabelledImages;
 use std::sync::Arc;
 
-/// Factors that are tried.
-pub(super) const FACTORS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
+/// Scales that are tried.
+pub(super) const SCALES: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.33, 0.45, 0.6, 0.8, 1.0];
 
 /// Tasks of each adapter's synthetic images.
 const SYNTHETIC_TASKS: usize = 50;
 
-/// Merges `adapters` with the factor 1.
+/// Merges `adapters` with the scale 1.
 pub(super) fn merged(
     adapters: &[&ServedAdapter],
     method: MergeMethod,
@@ -34,8 +34,8 @@ pub(super) fn merged(
             weight,
         })
         .collect();
-    // The average is exact whatever rank the others are given.
-    let rank = rank.filter(|_| method != MergeMethod::Cat);
+    // What has no rank of its own choice stays as it is whatever rank the others are given.
+    let rank = rank.filter(|_| method.facts().takes_rank);
     let options = MergeOptions {
         rank,
         ..MergeOptions::new(method)
@@ -45,16 +45,16 @@ pub(super) fn merged(
     Ok(adapter)
 }
 
-pub(super) fn times(adapter: &Adapter, factor: f64) -> Adapter {
+pub(super) fn times(adapter: &Adapter, scale: f64) -> Adapter {
     let mut scaled = adapter.clone();
-    for factors in scaled.factors.values_mut() {
-        factors.scale *= factor as f32;
+    for pair in scaled.pairs.values_mut() {
+        pair.scale *= scale as f32;
     }
     scaled
 }
 
 impl Sources {
-    /// The merge of the whole pool with the factor 1, made once.
+    /// The merge of the whole pool with the scale 1, made once.
     fn merge(
         &self,
         method: MergeMethod,
@@ -71,33 +71,33 @@ impl Sources {
 }
 
 impl App {
-    /// The merge of the pool by `method`, with the factor that is given, defined, or the best on synthetic tasks.
+    /// The merge of the pool by `method`, with the scale that is given, defined, or the best on synthetic tasks.
     pub(super) async fn merged_pool(
         &self,
         request: &Evaluation,
         sources: &Sources,
         method: Method,
         definition: MergeMethod,
-        progress: &dyn Progress,
+        progress: &dyn EvaluationProgress,
     ) -> Result<(Adapter, MergeReport), EvaluationError> {
         let mut tried = Vec::new();
-        let (factor, factor_from) = match method.factor {
-            Some(factor) => (factor, FactorSource::Given),
-            None if request.recipe.chooses_factor(method) => {
+        let (scale, scale_from) = match method.scale {
+            Some(scale) => (scale, ScaleSource::Given),
+            None if request.recipe.chooses_scale(method) => {
                 tried = self
-                    .try_factors(request, sources, definition, progress)
+                    .try_scales(request, sources, definition, progress)
                     .await?;
-                (best_factor(&tried), FactorSource::SyntheticTasks)
+                (best_scale(&tried), ScaleSource::SyntheticTasks)
             }
-            None => (1.0, FactorSource::Definition),
+            None => (1.0, ScaleSource::Definition),
         };
         let adapter = times(
             &*sources.merge(definition, request.recipe.merge_rank)?,
-            factor,
+            scale,
         );
         let report = MergeReport {
-            factor,
-            factor_from,
+            scale,
+            scale_from,
             tried,
             rank: adapter.largest_rank(),
         };
@@ -106,15 +106,15 @@ impl App {
 
     /// Mean accuracy over adapters, each on tasks from its own synthetic images with the merge of all others: these images show
     /// classes that the merge has not been tuned on, as the pictures it is for.
-    async fn try_factors(
+    async fn try_scales(
         &self,
         request: &Evaluation,
         sources: &Sources,
         method: MergeMethod,
-        progress: &dyn Progress,
-    ) -> Result<Vec<TriedFactor>, EvaluationError> {
+        progress: &dyn EvaluationProgress,
+    ) -> Result<Vec<TriedScale>, EvaluationError> {
         let synthetic = &sources.synthetic;
-        let mut accuracies = vec![Vec::new(); FACTORS.len()];
+        let mut accuracies = vec![Vec::new(); SCALES.len()];
         for (left_out, images) in synthetic.iter().enumerate() {
             let others = sources.all_but(left_out);
             let merged = merged(&others, method, request.recipe.merge_rank)?;
@@ -123,21 +123,21 @@ impl App {
             let shape = synthetic_shape(request.recipe.shape(), &sizes);
             let levels = (images.all_levels(), images.image_size());
             let episodes = draw_episodes(&sizes, shape, SYNTHETIC_TASKS, request.recipe.seed)?;
-            for (place, &factor) in FACTORS.iter().enumerate() {
-                let (done, total) = (left_out * FACTORS.len(), synthetic.len() * FACTORS.len());
-                told(progress, "choosing a factor", done + place, total)?;
-                let adapter = Arc::new(times(&merged, factor));
+            for (place, &scale) in SCALES.iter().enumerate() {
+                let (done, total) = (left_out * SCALES.len(), synthetic.len() * SCALES.len());
+                report_progress(progress, "choosing a scale", done + place, total)?;
+                let adapter = Arc::new(times(&merged, scale));
                 let features = self
-                    .features_by_class(levels, &positions, Some(&adapter), Pass::UNTOLD)
+                    .features_by_class(levels, &positions, Some(&adapter), EncodingPass::SILENT)
                     .await?;
                 let tasks = task_accuracies(&features, &episodes, request.recipe.distance);
                 accuracies[place].push(accuracy(&tasks).mean);
             }
         }
-        let tried = FACTORS.iter().zip(accuracies);
+        let tried = SCALES.iter().zip(accuracies);
         Ok(tried
-            .map(|(&factor, of_adapters)| TriedFactor {
-                factor,
+            .map(|(&scale, of_adapters)| TriedScale {
+                scale,
                 accuracy: of_adapters.iter().sum::<f64>() / of_adapters.len() as f64,
             })
             .collect())
@@ -153,7 +153,7 @@ impl App {
     ) -> Result<Vec<LabelledImages>, EvaluationError> {
         if pool.len() < 2 {
             return Err(EvaluationError::Request(
-                "a factor is chosen by leaving one adapter out, but there is one alone; give the factor, such as sum:0.33".into(),
+                "a scale is chosen by leaving one adapter out, but there is one alone; give the scale, such as sum:0.33".into(),
             ));
         }
         let mut images = Vec::with_capacity(pool.len());
@@ -167,7 +167,7 @@ impl App {
         let registry = self.registry().map_err(crate::app::AppError::from)?;
         let missing = || {
             EvaluationError::Request(format!(
-                "{} has no synthetic images to choose a factor on; make some with `lora-recycle invert {}`, or give the factor, such as sum:0.33",
+                "{} has no synthetic images to choose a scale on; make some with `lora-recycle invert {}`, or give the scale, such as sum:0.33",
                 own.record.label(),
                 own.record.label()
             ))
@@ -206,13 +206,13 @@ fn synthetic_shape(wanted: EpisodeShape, sizes: &[usize]) -> EpisodeShape {
     }
 }
 
-/// The factor with the highest accuracy, the smallest of equals.
-fn best_factor(tried: &[TriedFactor]) -> f64 {
+/// The scale with the highest accuracy, the smallest of equals.
+fn best_scale(tried: &[TriedScale]) -> f64 {
     let best = tried
         .iter()
         .rev()
         .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
-    best.map_or(1.0, |best| best.factor)
+    best.map_or(1.0, |best| best.scale)
 }
 
 #[cfg(test)]
@@ -233,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_factors_the_smallest_is_chosen() {
+    fn of_equal_scales_the_smallest_is_chosen() {
         let tried = [(0.1, 0.5), (0.2, 0.7), (0.3, 0.7), (0.4, 0.6)]
-            .map(|(factor, accuracy)| TriedFactor { factor, accuracy });
-        assert_eq!(best_factor(&tried), 0.2);
+            .map(|(scale, accuracy)| TriedScale { scale, accuracy });
+        assert_eq!(best_scale(&tried), 0.2);
     }
 }

@@ -2,86 +2,101 @@
 
 use model::adapter::MergeMethod;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A way to classify the pictures of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MethodKind {
-    /// Nearest prototype on the features of an adapter.
-    Adapter,
-    /// Nearest prototype on the features of the bare backbone.
-    Bare,
-    /// Nearest prototype on the features of a merge of several adapters.
-    Average,
-    Sum,
-    Ties,
-    Knots,
-    Tsv,
-    Core,
-    Ctm,
-    /// A linear classifier on features of the bare backbone, tuned for each task.
-    Linear,
-    /// A LoRA and a head, tuned for each task.
-    Tune,
-    /// Nearest prototype on the pictures' levels.
-    Pixels,
+/// The kinds that do not merge; those before and after the merges, as they are shown.
+macro_rules! method_kinds {
+    ({ $($(#[$first_doc:meta])* $first:ident = $first_name:literal, $first_title:literal;)+ } merges
+     { $($(#[$last_doc:meta])* $last:ident = $last_name:literal, $last_title:literal;)+ }) => {
+        /// A way to classify the pictures of a task.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "&'static str")]
+        pub enum MethodKind {
+            $($(#[$first_doc])* $first,)+
+            /// Nearest prototype on the features of a merge of several adapters.
+            Merge(MergeMethod),
+            $($(#[$last_doc])* $last,)+
+        }
+
+        impl MethodKind {
+            /// All of them, in the order in which they are shown.
+            pub fn all() -> impl Iterator<Item = Self> {
+                let merges = MergeMethod::ALL.iter().copied().map(Self::Merge);
+                [$(Self::$first),+].into_iter().chain(merges).chain([$(Self::$last),+])
+            }
+
+            /// As people and programs write it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$first => $first_name,)+
+                    Self::Merge(method) => method.name(),
+                    $(Self::$last => $last_name,)+
+                }
+            }
+
+            /// What people read in place of the name.
+            pub fn title(self) -> Cow<'static, str> {
+                match self {
+                    $(Self::$first => $first_title.into(),)+
+                    Self::Merge(method) => format!("Merge: {}", method.facts().title).into(),
+                    $(Self::$last => $last_title.into(),)+
+                }
+            }
+        }
+    };
+}
+
+method_kinds! {
+    {
+        /// Nearest prototype on the features of an adapter.
+        Adapter = "adapter", "Adapter";
+        /// Nearest prototype on the features of the bare backbone.
+        Bare = "bare", "Bare model";
+    }
+    merges
+    {
+        /// A linear classifier on features of the bare backbone, tuned for each task.
+        Linear = "linear", "Classifier tuned for each task";
+        /// A LoRA and a head, tuned for each task.
+        Tune = "tune", "Adapter tuned for each task";
+        /// Nearest prototype on the pictures' levels.
+        Pixels = "pixels", "Pictures alone";
+    }
 }
 
 impl MethodKind {
-    const ALL: [Self; 12] = [
-        Self::Adapter,
-        Self::Bare,
-        Self::Average,
-        Self::Sum,
-        Self::Ties,
-        Self::Knots,
-        Self::Tsv,
-        Self::Core,
-        Self::Ctm,
-        Self::Linear,
-        Self::Tune,
-        Self::Pixels,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Adapter => "adapter",
-            Self::Bare => "bare",
-            Self::Average => "average",
-            Self::Sum => "sum",
-            Self::Ties => "ties",
-            Self::Knots => "knots",
-            Self::Tsv => "tsv",
-            Self::Core => "core",
-            Self::Ctm => "ctm",
-            Self::Linear => "linear",
-            Self::Tune => "tune",
-            Self::Pixels => "pixels",
-        }
-    }
+    pub const AVERAGE: Self = Self::Merge(MergeMethod::Average);
+    pub const SUM: Self = Self::Merge(MergeMethod::Sum);
 
     /// How it merges the adapters of the pool, where it does.
     pub fn merge(self) -> Option<MergeMethod> {
         match self {
-            Self::Average => Some(MergeMethod::Cat),
-            Self::Sum => Some(MergeMethod::Sum),
-            Self::Ties => Some(MergeMethod::TiesChanges),
-            Self::Knots => Some(MergeMethod::Knots),
-            Self::Tsv => Some(MergeMethod::Tsv),
-            Self::Core => Some(MergeMethod::CoreSpace),
-            Self::Ctm => Some(MergeMethod::CompressThenMerge),
+            Self::Merge(method) => Some(method),
             Self::Adapter | Self::Bare | Self::Linear | Self::Tune | Self::Pixels => None,
         }
     }
 
-    /// Whether its merge has a factor to choose.
-    pub fn takes_factor(self) -> bool {
-        self.merge().is_some() && self != Self::Average
+    /// Whether its merge has a scale to choose.
+    pub fn takes_scale(self) -> bool {
+        self.merge()
+            .is_some_and(|method| method.facts().takes_scale)
+    }
+
+    /// [`Self::title`] by name. Stored results of earlier versions have the old names.
+    pub fn titles() -> BTreeMap<&'static str, Cow<'static, str>> {
+        let old = MergeMethod::ALL.iter().flat_map(|&method| {
+            let names = method.facts().old_names.iter();
+            names.map(move |name| (*name, Self::Merge(method).title()))
+        });
+        // A new name goes before an old one: linear.
+        old.chain(Self::all().map(|kind| (kind.name(), kind.title())))
+            .collect()
     }
 }
 
@@ -89,30 +104,61 @@ impl FromStr for MethodKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        known.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("there is no method \"{text}\"; there are {names}")
-        })
+        let known = Self::all().find(|kind| kind.name() == text);
+        known
+            .or_else(|| text.parse().map(Self::Merge).ok())
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::all().map(Self::name).collect();
+                let names = names.join(", ");
+                format!("there is no method \"{text}\"; there are {names}")
+            })
     }
 }
 
-/// A method, and the factor of its merge where that is given: `tsv`, `sum:0.33`.
+impl TryFrom<String> for MethodKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<MethodKind> for &'static str {
+    fn from(kind: MethodKind) -> Self {
+        kind.name()
+    }
+}
+
+/// A method, and the scale of its merge where that is given: `tsv`, `sum:0.33`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
     pub kind: MethodKind,
-    pub factor: Option<f64>,
+    pub scale: Option<f64>,
 }
+
+/// In JSON it is its name.
+impl PartialSchema for MethodKind {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A way to classify the pictures of a task."))
+            .enum_values(Some(Self::all().map(Self::name)))
+            .into()
+    }
+}
+
+impl ToSchema for MethodKind {}
 
 /// In JSON it is a text.
 impl PartialSchema for Method {
     fn schema() -> RefOr<Schema> {
-        let names = MethodKind::ALL.map(MethodKind::name).join(", ");
+        let names: Vec<&str> = MethodKind::all().map(MethodKind::name).collect();
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(format!(
-                "One of {names}; of a merge besides average perhaps with its factor, such as `sum:0.33`."
+                "One of {}; of most merges perhaps with its scale, such as `sum:0.33`.",
+                names.join(", ")
             )))
             .examples(["adapter", "sum:0.33"])
             .into()
@@ -123,14 +169,14 @@ impl ToSchema for Method {}
 
 impl From<MethodKind> for Method {
     fn from(kind: MethodKind) -> Self {
-        Self { kind, factor: None }
+        Self { kind, scale: None }
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.factor {
-            Some(factor) => write!(formatter, "{}:{factor}", self.kind.name()),
+        match self.scale {
+            Some(scale) => write!(formatter, "{}:{scale}", self.kind.name()),
             None => formatter.write_str(self.kind.name()),
         }
     }
@@ -154,21 +200,19 @@ impl FromStr for Method {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((name, factor)) = text.split_once(':') else {
+        let Some((name, scale)) = text.split_once(':') else {
             return text.parse().map(MethodKind::into);
         };
         let kind: MethodKind = name.parse()?;
-        if !kind.takes_factor() {
-            return Err(format!("{name} has no factor"));
+        if !kind.takes_scale() {
+            return Err(format!("{name} has no scale"));
         }
-        match factor.parse::<f64>() {
-            Ok(factor) if factor.is_finite() => Ok(Self {
+        match scale.parse::<f64>() {
+            Ok(scale) if scale.is_finite() => Ok(Self {
                 kind,
-                factor: Some(factor),
+                scale: Some(scale),
             }),
-            _ => Err(format!(
-                "\"{factor}\" is no factor for {name}, such as 0.33"
-            )),
+            _ => Err(format!("\"{scale}\" is no scale for {name}, such as 0.33")),
         }
     }
 }
@@ -178,20 +222,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_read_with_its_factor_and_refused_with_what_there_is() {
+    fn a_method_is_read_with_its_scale_and_refused_with_what_there_is() {
         let sum = Method {
-            kind: MethodKind::Sum,
-            factor: Some(0.25),
+            kind: MethodKind::SUM,
+            scale: Some(0.25),
         };
         assert_eq!("sum:0.25".parse(), Ok(sum));
         assert_eq!(sum.to_string(), "sum:0.25");
         assert_eq!("pixels".parse(), Ok(Method::from(MethodKind::Pixels)));
         assert_eq!(
             "bare:1".parse::<Method>(),
-            Err("bare has no factor".to_owned())
+            Err("bare has no scale".to_owned())
         );
         assert!("sum:x".parse::<Method>().unwrap_err().contains("0.33"));
         let error = "mean".parse::<Method>().unwrap_err();
         assert!(error.contains("adapter, bare, average, sum"), "{error}");
+    }
+
+    #[test]
+    fn names_of_earlier_versions_are_read_and_the_new_ones_are_written() {
+        for (old, new) in [
+            ("core", "core-space"),
+            ("ctm:1.4", "compress-then-merge:1.4"),
+            ("ties", "ties"),
+            // Never a merge in a comparison.
+            ("linear", "linear"),
+        ] {
+            let method: Method = old.parse().unwrap();
+            assert_eq!(method.to_string(), new);
+            let read: Method = serde_json::from_value(old.into()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), new);
+        }
+        assert_eq!("linear".parse(), Ok(MethodKind::Linear));
+        let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap();
+        assert_eq!(kind, MethodKind::Merge(MergeMethod::CompressThenMerge));
+        let titles = MethodKind::titles();
+        assert_eq!(titles["core"], titles["core-space"]);
+        assert_eq!(titles["linear"], "Classifier tuned for each task");
     }
 }

@@ -1,8 +1,8 @@
 //! Methods compared on the same few-shot tasks: adapters, merges of adapters, and what one would do without them. Features of every
 //! picture are computed once for each method.
 
+mod cache;
 mod cost;
-mod known;
 mod leave_out;
 mod merging;
 mod method;
@@ -12,21 +12,22 @@ mod report;
 mod request;
 mod tuning;
 
-pub use known::Known;
+pub use cache::EvaluationCache;
 pub use method::{Method, MethodKind};
-pub(super) use progress::Pass;
-pub use progress::Progress;
+pub(super) use progress::EncodingPass;
+pub use progress::EvaluationProgress;
 pub use recipe::EvaluationRecipe;
 pub use report::{
-    Difference, EvaluationReport, FactorSource, LeaveOneOut, LeftOut, MergeReport, MethodReport,
-    Run, TriedFactor, TuningReport,
+    Difference, EvaluationReport, LeaveOneOutReport, LeftOut, MergeReport, MethodReport, MethodRun,
+    ScaleSource, TriedScale, TuningReport,
 };
 
 use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
 use crate::inference::{EncodeRow, Outputs};
+use cache::{ByClass, CachedMerges};
+use engine::distance::Distance;
 use engine::operation::OperationError;
-use known::{ByClass, KnownMerges};
 use model::adapter::{Adapter, MergeError};
 use model::tensor::Tensor;
 use progress::Passes;
@@ -35,7 +36,6 @@ use recycle::evaluate::{
     TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
 };
 use recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
-use recycle::prototype::Distance;
 use report::pairwise;
 use std::sync::Arc;
 use thiserror::Error;
@@ -47,22 +47,22 @@ pub struct Evaluation {
     /// References of the adapters that the method `adapter` stands for, each on its own.
     pub adapters: Vec<String>,
     /// Further adapters that `adapter` stands for, which are not in the registry yet.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<UnregisteredAdapter>,
     /// References of the adapters that are merged.
     pub pool: Vec<String>,
     /// Pictures of other classes than those that are compared on: `tune` takes the best learning rate on them.
     pub validation: Option<LabelledImages>,
     /// Of `tune`.
     pub threads: usize,
-    /// What an interrupted run of the same evaluation has [kept](Progress::keep).
-    pub finished: Vec<Run>,
+    /// What an interrupted run of the same evaluation has [kept](EvaluationProgress::keep).
+    pub finished: Vec<MethodRun>,
     /// Of an earlier evaluation of the same pictures and pool; this one leaves its own here, too. For a single one, none.
-    pub known: Option<Known>,
+    pub cache: Option<EvaluationCache>,
 }
 
 /// An adapter that is not in the registry.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct UnregisteredAdapter {
     /// What the report calls it.
     pub label: String,
     pub adapter: Arc<Adapter>,
@@ -100,10 +100,10 @@ impl From<RegistryError> for EvaluationError {
 /// The adapters of a request, found.
 struct Sources {
     pool: Vec<ServedAdapter>,
-    /// Of each adapter of the pool, to choose factors on; empty where none is chosen.
+    /// Of each adapter of the pool, to choose scales on; empty where none is chosen.
     synthetic: Vec<LabelledImages>,
     /// Those of the whole pool that have been made.
-    merges: KnownMerges,
+    merges: CachedMerges,
 }
 
 impl Sources {
@@ -116,7 +116,7 @@ impl Sources {
 }
 
 /// One line of the report, to be computed.
-struct Entry {
+struct MethodEntry {
     method: Method,
     /// Label and adapter, of the method `adapter`.
     adapter: Option<(String, Arc<Adapter>)>,
@@ -131,23 +131,23 @@ impl App {
         &self,
         images: &LabelledImages,
         request: &Evaluation,
-        progress: &dyn Progress,
+        progress: &dyn EvaluationProgress,
     ) -> Result<EvaluationReport, EvaluationError> {
         request.check()?;
         let recipe = &request.recipe;
         let positions = images.by_class();
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let episodes = draw_episodes(&sizes, recipe.shape(), recipe.tasks, recipe.seed)?;
-        let chooses = |&method: &Method| recipe.chooses_factor(method);
+        let chooses = |&method: &Method| recipe.chooses_scale(method);
         let methods = request.methods();
-        let chooses_factor = methods.iter().any(chooses) || recipe.leave_one_out;
-        let sources = self.pool_of(request, chooses_factor).await?;
+        let chooses_scale = methods.iter().any(chooses) || recipe.leave_one_out;
+        let sources = self.pool_of(request, chooses_scale).await?;
         let entries = self.entries(request, &methods).await?;
-        let tasks = Tasks {
+        let tasks = EvaluationTasks {
             images,
             positions: &positions,
             episodes: &episodes,
-            known: request.known.as_ref(),
+            cache: request.cache.as_ref(),
         };
         let mut runs = request.finished.clone();
         runs.truncate(entries.len());
@@ -161,16 +161,14 @@ impl App {
         }
         let leave_one_out = match recipe.leave_one_out {
             true => {
-                // Choosing the factor takes longest, so it is not done again where the sum is compared.
-                Some(
-                    match runs.iter().find(|run| run.is_sum_of_chosen_factor()) {
-                        Some(sum) => {
-                            self.left_out(&tasks, request, &sources, sum, progress)
-                                .await?
-                        }
-                        None => self.leave_one_out(images, request, None, progress).await?,
-                    },
-                )
+                // Choosing the scale takes longest, so it is not done again where the sum is compared.
+                Some(match runs.iter().find(|run| run.is_sum_of_chosen_scale()) {
+                    Some(sum) => {
+                        self.left_out(&tasks, request, &sources, sum, progress)
+                            .await?
+                    }
+                    None => self.leave_one_out(images, request, None, progress).await?,
+                })
             }
             false => None,
         };
@@ -201,7 +199,7 @@ impl App {
         &self,
         request: &Evaluation,
         methods: &[Method],
-    ) -> Result<Vec<Entry>, EvaluationError> {
+    ) -> Result<Vec<MethodEntry>, EvaluationError> {
         let found = self.found(&request.adapters).await?;
         let found = found
             .into_iter()
@@ -211,7 +209,7 @@ impl App {
         let adapters: Vec<_> = candidates.chain(found).collect();
         let mut entries = Vec::new();
         for &method in methods {
-            let entry = |adapter| Entry { method, adapter };
+            let entry = |adapter| MethodEntry { method, adapter };
             if method.kind == MethodKind::Adapter {
                 entries.extend(adapters.iter().cloned().map(|own| entry(Some(own))));
             } else {
@@ -224,16 +222,16 @@ impl App {
     /// `bare` holds the bare backbone's features once they are known.
     async fn run(
         &self,
-        entry: &Entry,
-        tasks: &Tasks<'_>,
+        entry: &MethodEntry,
+        tasks: &EvaluationTasks<'_>,
         request: &Evaluation,
         sources: &Sources,
         bare: &mut Option<Arc<ByClass>>,
         passes: &mut Passes<'_>,
-    ) -> Result<Run, EvaluationError> {
-        let Entry { method, adapter } = entry;
+    ) -> Result<MethodRun, EvaluationError> {
+        let MethodEntry { method, adapter } = entry;
         let distance = request.recipe.distance;
-        let mut run = Run::of(method.kind);
+        let mut run = MethodRun::of(method.kind);
         run.accuracies = match (method.kind, method.kind.merge(), adapter) {
             (_, Some(definition), _) => {
                 let merged =
@@ -272,19 +270,19 @@ impl App {
         Ok(run)
     }
 
-    /// The adapters of the pool, with their synthetic images where a factor is chosen on them: what is missing is said before
+    /// The adapters of the pool, with their synthetic images where a scale is chosen on them: what is missing is said before
     /// anything is computed.
     async fn pool_of(
         &self,
         request: &Evaluation,
-        chooses_factor: bool,
+        chooses_scale: bool,
     ) -> Result<Sources, EvaluationError> {
         let pool = self.found(&request.pool).await?;
-        let synthetic = match chooses_factor {
+        let synthetic = match chooses_scale {
             true => self.synthetic_images(&pool).await?,
             false => Vec::new(),
         };
-        let merges = request.known.as_ref().map(|own| own.merges.clone());
+        let merges = request.cache.as_ref().map(|cache| cache.merges.clone());
         Ok(Sources {
             pool,
             synthetic,
@@ -309,10 +307,10 @@ impl App {
 
     async fn by_prototypes(
         &self,
-        tasks: &Tasks<'_>,
+        tasks: &EvaluationTasks<'_>,
         distance: Distance,
         adapter: &Arc<Adapter>,
-        pass: Pass<'_>,
+        pass: EncodingPass<'_>,
     ) -> Result<Vec<f64>, EvaluationError> {
         let features = self.features_of(tasks, Some(adapter), pass).await?;
         Ok(task_accuracies(&features, tasks.episodes, distance))
@@ -320,13 +318,13 @@ impl App {
 
     async fn features_of(
         &self,
-        tasks: &Tasks<'_>,
+        tasks: &EvaluationTasks<'_>,
         adapter: Option<&Arc<Adapter>>,
-        pass: Pass<'_>,
+        pass: EncodingPass<'_>,
     ) -> Result<Arc<ByClass>, AppError> {
-        let known = tasks.known;
-        if let Some(features) = known.and_then(|own| own.features(adapter.map(Arc::as_ref))) {
-            pass.told(tasks.images.len(), tasks.images.len())?;
+        let cache = tasks.cache;
+        if let Some(features) = cache.and_then(|cache| cache.features(adapter.map(Arc::as_ref))) {
+            pass.report_progress(tasks.images.len(), tasks.images.len())?;
             return Ok(features);
         }
         let levels = (tasks.images.all_levels(), tasks.images.image_size());
@@ -334,8 +332,8 @@ impl App {
             .features_by_class(levels, tasks.positions, adapter, pass)
             .await?;
         let features = Arc::new(features);
-        if let Some(known) = known {
-            known.add_features(adapter.map(Arc::as_ref), features.clone());
+        if let Some(cache) = cache {
+            cache.add_features(adapter.map(Arc::as_ref), features.clone());
         }
         Ok(features)
     }
@@ -346,14 +344,14 @@ impl App {
         (levels, side): (&[u8], usize),
         positions: &[Vec<usize>],
         adapter: Option<&Arc<Adapter>>,
-        pass: Pass<'_>,
+        pass: EncodingPass<'_>,
     ) -> Result<ByClass, AppError> {
         let order: Vec<usize> = positions.iter().flatten().copied().collect();
         let table = self.backbone.preprocess.normalised_levels();
         let length = 3 * side * side;
         let mut features = Vec::with_capacity(order.len());
         for chunk in order.chunks(CHUNK) {
-            pass.told(features.len(), order.len())?;
+            pass.report_progress(features.len(), order.len())?;
             let rows = chunk.iter().map(|index| {
                 let mut pixels = Tensor::zeros([3, side, side]);
                 let own = &levels[index * length..(index + 1) * length];
@@ -375,9 +373,9 @@ impl App {
 
 /// Pictures and the tasks drawn from them.
 #[derive(Clone, Copy)]
-struct Tasks<'a> {
+struct EvaluationTasks<'a> {
     images: &'a LabelledImages,
     positions: &'a [Vec<usize>],
     episodes: &'a [Episode],
-    known: Option<&'a Known>,
+    cache: Option<&'a EvaluationCache>,
 }

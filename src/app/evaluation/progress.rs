@@ -1,35 +1,35 @@
 //! Who is told how far an evaluation is, and what it has finished.
 
-use super::{Entry, MethodKind, Run};
+use super::{MethodEntry, MethodKind, MethodRun};
 use crate::app::AppError;
 use crate::inference::EncodeError;
 use std::ops::ControlFlow;
 
 /// Told what is done, how much of it, and of how much; says whether to go on. A closure of these is one that keeps nothing.
-pub trait Progress: Sync {
-    fn tell(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()>;
+pub trait EvaluationProgress: Sync {
+    fn report(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()>;
 
     /// All lines of the report that are finished, for [`Evaluation::finished`](super::Evaluation::finished) of a later run.
-    fn keep(&self, _finished: &[Run]) {}
+    fn keep(&self, _finished: &[MethodRun]) {}
 }
 
-impl<F> Progress for F
+impl<F> EvaluationProgress for F
 where
     F: Fn(&'static str, usize, usize) -> ControlFlow<()> + Sync,
 {
-    fn tell(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()> {
+    fn report(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()> {
         self(phase, done, total)
     }
 }
 
 /// Tells `progress`, and ends where it says so.
-pub(super) fn told(
-    progress: &dyn Progress,
+pub(super) fn report_progress(
+    progress: &dyn EvaluationProgress,
     phase: &'static str,
     done: usize,
     total: usize,
 ) -> Result<(), AppError> {
-    match progress.tell(phase, done, total) {
+    match progress.report(phase, done, total) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(EncodeError::Stopped.into()),
     }
@@ -37,14 +37,14 @@ pub(super) fn told(
 
 /// Passes of all pictures through the backbone, counted together so that the time left is that of all.
 pub(super) struct Passes<'a> {
-    pub progress: &'a dyn Progress,
-    begun: usize,
+    pub progress: &'a dyn EvaluationProgress,
+    started: usize,
     all: usize,
 }
 
 impl<'a> Passes<'a> {
     /// Those that `entries` need.
-    pub fn new(entries: &[Entry], progress: &'a dyn Progress) -> Self {
+    pub fn new(entries: &[MethodEntry], progress: &'a dyn EvaluationProgress) -> Self {
         let kinds = entries.iter().map(|entry| entry.method.kind);
         let is_bare = |kind| matches!(kind, MethodKind::Bare | MethodKind::Linear);
         let own = kinds.clone();
@@ -55,19 +55,19 @@ impl<'a> Passes<'a> {
         )
     }
 
-    pub fn of(all: usize, progress: &'a dyn Progress) -> Self {
+    pub fn of(all: usize, progress: &'a dyn EvaluationProgress) -> Self {
         Self {
             progress,
-            begun: 0,
+            started: 0,
             all,
         }
     }
 
-    pub fn next(&mut self) -> Pass<'a> {
-        self.begun += 1;
-        Pass {
+    pub fn next(&mut self) -> EncodingPass<'a> {
+        self.started += 1;
+        EncodingPass {
             progress: self.progress,
-            before: self.begun - 1,
+            before: self.started - 1,
             all: self.all,
         }
     }
@@ -75,22 +75,22 @@ impl<'a> Passes<'a> {
 
 /// One of several passes.
 #[derive(Clone, Copy)]
-pub(in crate::app) struct Pass<'a> {
-    progress: &'a dyn Progress,
+pub(in crate::app) struct EncodingPass<'a> {
+    progress: &'a dyn EvaluationProgress,
     before: usize,
     all: usize,
 }
 
-impl Pass<'_> {
+impl EncodingPass<'_> {
     /// A pass that nobody is told of.
-    pub const UNTOLD: Pass<'static> = Pass {
+    pub const SILENT: EncodingPass<'static> = EncodingPass {
         progress: &|_: &'static str, _: usize, _: usize| ControlFlow::Continue(()),
         before: 0,
         all: 1,
     };
 
-    pub fn told(self, done: usize, of: usize) -> Result<(), AppError> {
+    pub fn report_progress(self, done: usize, of: usize) -> Result<(), AppError> {
         let (done, total) = (self.before * of + done, self.all * of);
-        told(self.progress, "encoding pictures", done, total)
+        report_progress(self.progress, "encoding pictures", done, total)
     }
 }

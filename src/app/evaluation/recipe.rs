@@ -1,8 +1,8 @@
 //! What somebody chooses of an evaluation; what is not chosen has a default.
 
 use super::{Method, MethodKind};
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,8 +32,9 @@ pub struct EvaluationRecipe {
     pub distance: Distance,
     /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
-    /// Chooses the factors of all merges on synthetic tasks, not the sum's alone.
-    pub choose_factors: bool,
+    /// Chooses the scales of all merges on synthetic tasks, not the sum's alone.
+    #[serde(alias = "choose_factors")]
+    pub choose_scales: bool,
     /// The method that differences are taken to; `bare` where it is compared, else the first.
     pub against: Option<MethodKind>,
     /// Says besides what each adapter of the pool adds to the sum of all.
@@ -57,7 +58,7 @@ impl Default for EvaluationRecipe {
             seed: 0,
             distance: Distance::default(),
             merge_rank: None,
-            choose_factors: false,
+            choose_scales: false,
             against: None,
             leave_one_out: false,
             tune_tasks: 20,
@@ -76,9 +77,26 @@ impl EvaluationRecipe {
         }
     }
 
-    /// Whether the factor of this merge is chosen on synthetic tasks.
-    pub(super) fn chooses_factor(&self, method: Method) -> bool {
-        let is_meant = method.kind == MethodKind::Sum || self.choose_factors;
-        is_meant && method.kind.takes_factor() && method.factor.is_none()
+    /// Whether the scale of this merge is chosen on synthetic tasks.
+    pub(super) fn chooses_scale(&self, method: Method) -> bool {
+        let applies = method.kind == MethodKind::SUM || self.choose_scales;
+        applies && method.kind.takes_scale() && method.scale.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_recipe_of_an_earlier_version_is_read() {
+        let then =
+            json!({"methods": ["core:1.4", "linear"], "choose_factors": true, "against": "ctm"});
+        let recipe: EvaluationRecipe = serde_json::from_value(then).expect("a recipe");
+        assert!(recipe.choose_scales);
+        let today = json!(recipe);
+        assert_eq!(today["methods"], json!(["core-space:1.4", "linear"]));
+        assert_eq!(today["against"], "compress-then-merge");
     }
 }

@@ -1,9 +1,9 @@
 //! What an evaluation answers, as it stands in JSON too.
 
 use super::method::MethodKind;
+use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
-use recycle::prototype::Distance;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,7 +28,7 @@ pub struct EvaluationReport {
     pub pairwise: Vec<Vec<Option<Difference>>>,
     /// What each adapter of the pool adds, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leave_one_out: Option<LeaveOneOut>,
+    pub leave_one_out: Option<LeaveOneOutReport>,
 }
 
 /// One method.
@@ -62,7 +62,7 @@ pub struct Difference {
 
 /// The sum of all adapters, and of all but one.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct LeaveOneOut {
+pub struct LeaveOneOutReport {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
     pub ci95: f64,
@@ -85,19 +85,21 @@ pub struct LeftOut {
 /// How adapters were merged.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MergeReport {
-    pub factor: f64,
-    pub factor_from: FactorSource,
-    /// Mean accuracy on synthetic tasks by factor, where it was chosen there.
+    #[serde(alias = "factor")]
+    pub scale: f64,
+    #[serde(alias = "factor_from")]
+    pub scale_from: ScaleSource,
+    /// Mean accuracy on synthetic tasks by scale, where it was chosen there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tried: Vec<TriedFactor>,
+    pub tried: Vec<TriedScale>,
     /// Largest rank of the result.
     pub rank: usize,
 }
 
-/// Where a factor comes from.
+/// Where a scale comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum FactorSource {
+pub enum ScaleSource {
     Given,
     /// 1, as the method is defined.
     Definition,
@@ -105,10 +107,11 @@ pub enum FactorSource {
     SyntheticTasks,
 }
 
-/// A factor, and the accuracy on synthetic tasks with it.
+/// A scale, and the accuracy on synthetic tasks with it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-pub struct TriedFactor {
-    pub factor: f64,
+pub struct TriedScale {
+    #[serde(alias = "factor")]
+    pub scale: f64,
     pub accuracy: f64,
 }
 
@@ -124,7 +127,7 @@ pub struct TuningReport {
 
 /// A method that has run: its accuracy on each task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
+pub struct MethodRun {
     pub(super) kind: MethodKind,
     pub(super) adapter: Option<String>,
     pub(super) accuracies: Vec<f64>,
@@ -132,7 +135,7 @@ pub struct Run {
     pub(super) tuning: Option<TuningReport>,
 }
 
-impl Run {
+impl MethodRun {
     /// One that has still to run.
     pub(super) fn of(kind: MethodKind) -> Self {
         Self {
@@ -145,9 +148,9 @@ impl Run {
     }
 
     /// Whether the sum is what `leave_one_out` takes the others from.
-    pub(super) fn is_sum_of_chosen_factor(&self) -> bool {
-        let merge = self.merge.as_ref().filter(|_| self.kind == MethodKind::Sum);
-        merge.is_some_and(|merge| merge.factor_from == FactorSource::SyntheticTasks)
+    pub(super) fn is_sum_of_chosen_scale(&self) -> bool {
+        let merge = self.merge.as_ref().filter(|_| self.kind == MethodKind::SUM);
+        merge.is_some_and(|merge| merge.scale_from == ScaleSource::SyntheticTasks)
     }
 
     pub(super) fn report(&self, against: &Self) -> MethodReport {
@@ -175,7 +178,37 @@ impl Run {
 }
 
 /// Differences of all `runs` to each other.
-pub(super) fn pairwise(runs: &[Run]) -> Vec<Vec<Option<Difference>>> {
-    let row = |own: &Run| runs.iter().map(|other| own.minus(other)).collect();
+pub(super) fn pairwise(runs: &[MethodRun]) -> Vec<Vec<Option<Difference>>> {
+    let row = |own: &MethodRun| runs.iter().map(|other| own.minus(other)).collect();
     runs.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::adapter::MergeMethod;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_of_an_earlier_version_is_read_and_written_with_the_names_of_today() {
+        let then = json!({
+            "kind": "ctm", "adapter": null, "accuracies": [0.5, 0.75], "tuning": null,
+            "merge": {
+                "factor": 1.4, "factor_from": "synthetic_tasks", "rank": 4,
+                "tried": [{"factor": 1.4, "accuracy": 0.5}],
+            },
+        });
+        let run: MethodRun = serde_json::from_value(then).expect("a line");
+        let kind = MethodKind::Merge(MergeMethod::CompressThenMerge);
+        assert_eq!(run.kind, kind);
+        let today = json!(run);
+        assert_eq!(today["kind"], "compress-then-merge");
+        assert_eq!(
+            today["merge"],
+            json!({
+                "scale": 1.4, "scale_from": "synthetic_tasks", "rank": 4,
+                "tried": [{"scale": 1.4, "accuracy": 0.5}],
+            })
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! What is asked of an evaluation, checked before anything is computed.
 
 use super::{Evaluation, EvaluationError, Method, MethodKind};
+use model::adapter::MergeMethod;
 
 impl Evaluation {
     /// Those of the recipe; without any the adapters and the average of the pool where they are named, and the bare backbone.
@@ -11,9 +12,9 @@ impl Evaluation {
         let kinds = [
             (MethodKind::Adapter, self.names_adapters()),
             (MethodKind::Bare, true),
-            (MethodKind::Average, !self.pool.is_empty()),
+            (MethodKind::AVERAGE, !self.pool.is_empty()),
         ];
-        let kinds = kinds.into_iter().filter(|(_, is_meant)| *is_meant);
+        let kinds = kinds.into_iter().filter(|(_, applies)| *applies);
         kinds.map(|(kind, _)| Method::from(kind)).collect()
     }
 
@@ -43,6 +44,11 @@ impl Evaluation {
             if method.kind.merge().is_some() && self.pool.is_empty() {
                 return refuse(format!(
                     "{name} merges adapters; name them with --pool A B C, or pool in a request"
+                ));
+            }
+            if method.kind.merge().is_some_and(MergeMethod::needs_density) {
+                return refuse(format!(
+                    "{name} needs a density, which a comparison does not set; leave it out"
                 ));
             }
             if method.kind == MethodKind::Tune && (recipe.tune_tasks == 0 || recipe.tune_steps == 0)

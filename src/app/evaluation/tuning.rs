@@ -1,8 +1,8 @@
 //! A LoRA tuned for each task, as somebody would who has no meta-LoRA.
 
-use super::progress::told;
+use super::progress::report_progress;
 use super::report::TuningReport;
-use super::{Evaluation, EvaluationError, EvaluationRecipe, Progress, Tasks};
+use super::{Evaluation, EvaluationError, EvaluationProgress, EvaluationRecipe, EvaluationTasks};
 use crate::app::App;
 use engine::session::SessionOptions;
 use recycle::episode::draw_episodes;
@@ -31,20 +31,20 @@ pub(super) fn tune_recipe(
 impl App {
     pub(super) fn tuned(
         &self,
-        tasks: &Tasks<'_>,
+        tasks: &EvaluationTasks<'_>,
         request: &Evaluation,
-        progress: &dyn Progress,
+        progress: &dyn EvaluationProgress,
     ) -> Result<(Vec<f64>, TuningReport), EvaluationError> {
         let wanted = &request.recipe;
         let options = SessionOptions {
             threads: request.threads,
             ..SessionOptions::default()
         };
-        let run = |phase: &'static str, tasks: &Tasks<'_>, learning_rate: f64| {
+        let run = |phase: &'static str, tasks: &EvaluationTasks<'_>, learning_rate: f64| {
             let recipe = tune_recipe(wanted, wanted.tune_steps, Some(learning_rate));
             let accuracies = tasks.episodes.iter().enumerate().map(|(done, episode)| {
-                told(progress, phase, done, tasks.episodes.len())?;
-                let Tasks {
+                report_progress(progress, phase, done, tasks.episodes.len())?;
+                let EvaluationTasks {
                     images, positions, ..
                 } = tasks;
                 Ok(tuned_accuracy(
@@ -67,11 +67,11 @@ impl App {
                     let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
                     let episodes =
                         draw_episodes(&sizes, wanted.shape(), VALIDATION_TASKS, wanted.seed)?;
-                    let tasks = Tasks {
+                    let tasks = EvaluationTasks {
                         images,
                         positions: &positions,
                         episodes: &episodes,
-                        known: None,
+                        cache: None,
                     };
                     let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);
                     for learning_rate in LEARNING_RATES {
@@ -85,7 +85,7 @@ impl App {
                 }
             };
         let first = wanted.tune_tasks.min(tasks.episodes.len());
-        let tasks = Tasks {
+        let tasks = EvaluationTasks {
             episodes: &tasks.episodes[..first],
             ..*tasks
         };

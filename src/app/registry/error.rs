@@ -49,7 +49,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Merge(#[from] MergeError),
     #[error(transparent)]
-    Onnx(#[from] onnx::ExportError),
+    Onnx(#[from] onnx::OnnxError),
     /// A name that means something else where an adapter is named.
     #[error("the name \"{0}\" is reserved; choose another name for the adapter")]
     ReservedName(Name),
@@ -57,6 +57,9 @@ pub enum RegistryError {
     Damaged(String),
     #[error("there is no registry here")]
     Absent,
+    /// A command that imagines a new data folder found no place for one.
+    #[error("there is no room for temporary files: {0}")]
+    Temporary(#[source] std::io::Error),
     #[error("the work stopped: {0}")]
     Stopped(#[from] tokio::task::JoinError),
 }

@@ -3,7 +3,7 @@
 use super::{Registry, RegistryError, load_backbone};
 use clap::ValueEnum;
 use model::adapter::{
-    Adapter, Candidate, ExportOptions, ImportReport, NameStyle, NamedFile, export_bundle,
+    Adapter, BackboneCandidate, ExportOptions, ImportReport, NameStyle, NamedFile, export_bundle,
     export_peft, export_published,
 };
 use model::backbone::Backbone;
@@ -68,7 +68,7 @@ struct Work {
     name: String,
     adapter: Adapter,
     backbone: BackboneRecord,
-    candidate: Candidate,
+    candidate: BackboneCandidate,
     report: Option<ImportReport>,
     names: NameStyle,
 }

@@ -3,11 +3,11 @@
 use super::serve::BARE;
 use super::{Registry, RegistryError, candidate};
 use model::adapter::{
-    Adapter, Candidate, ExportOptions, FileLimits, ImportReport, NameStyle, NamedFile, Package,
-    Target, Unpacked, export_peft,
+    Adapter, BackboneCandidate, ExportOptions, FileLimits, ImportReport, NameStyle, NamedFile,
+    Package, Target, Unpacked, export_peft,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use store::{AdapterRecord, Digest, FileRole, HeadSummary, Lineage, Name, NewAdapter, NewFile};
+use store::{AdapterHead, AdapterRecord, Digest, FileRole, Lineage, Name, NewAdapter, NewFile};
 use uuid::Uuid;
 
 /// Names that mean something else: the bare backbone, and the address `/api/v1/adapters/merge`.
@@ -24,24 +24,9 @@ pub struct ImportOptions {
 
 /// A stored adapter and what its import found.
 #[derive(Debug, Clone)]
-pub struct Stored {
+pub struct StoredAdapter {
     pub record: AdapterRecord,
     pub report: ImportReport,
-}
-
-/// Looks at `package` without storing anything. The report has errors where the adapter would be refused.
-///
-/// # Errors
-/// [`RegistryError::Stopped`]
-pub async fn check(
-    package: Package,
-    candidates: Vec<Candidate>,
-) -> Result<ImportReport, RegistryError> {
-    let unpack = move || package.unpack(&candidates, &FileLimits::default());
-    Ok(match tokio::task::spawn_blocking(unpack).await? {
-        Ok(unpacked) => unpacked.imported.report,
-        Err(report) => *report,
-    })
 }
 
 impl Registry {
@@ -54,7 +39,12 @@ impl Registry {
         package: Package,
         backbone: Option<&Name>,
     ) -> Result<ImportReport, RegistryError> {
-        check(package, self.candidates_named(backbone).await?).await
+        let candidates = self.candidates_named(backbone).await?;
+        let unpack = move || package.unpack(&candidates, &FileLimits::default());
+        Ok(match tokio::task::spawn_blocking(unpack).await? {
+            Ok(unpacked) => unpacked.imported.report,
+            Err(report) => *report,
+        })
     }
 
     /// Stores the adapter in `package` as the next version of `name`.
@@ -66,7 +56,7 @@ impl Registry {
         package: Package,
         name: Name,
         options: ImportOptions,
-    ) -> Result<Stored, RegistryError> {
+    ) -> Result<StoredAdapter, RegistryError> {
         let candidates = self.candidates_named(options.backbone.as_ref()).await?;
         self.store_package(package, name, options, candidates, Lineage::default())
             .await
@@ -80,7 +70,7 @@ impl Registry {
         &self,
         adapter: Adapter,
         name: Name,
-        backbone: Candidate,
+        backbone: BackboneCandidate,
         lineage: Lineage,
     ) -> Result<AdapterRecord, RegistryError> {
         let (title, for_export) = (name.to_string(), backbone.clone());
@@ -107,9 +97,9 @@ impl Registry {
         package: Package,
         name: Name,
         options: ImportOptions,
-        candidates: Vec<Candidate>,
+        candidates: Vec<BackboneCandidate>,
         lineage: Lineage,
-    ) -> Result<Stored, RegistryError> {
+    ) -> Result<StoredAdapter, RegistryError> {
         check_name(&name)?;
         let unpack = move || package.unpack(&candidates, &FileLimits::default());
         let unpacked = tokio::task::spawn_blocking(unpack)
@@ -118,13 +108,13 @@ impl Registry {
         let report = unpacked.imported.report.clone();
         let new = new_adapter(unpacked, name, options, lineage)?;
         let record = self.store().import_adapter(new).await?;
-        Ok(Stored { record, report })
+        Ok(StoredAdapter { record, report })
     }
 
     async fn candidates_named(
         &self,
         backbone: Option<&Name>,
-    ) -> Result<Vec<Candidate>, RegistryError> {
+    ) -> Result<Vec<BackboneCandidate>, RegistryError> {
         match backbone {
             Some(name) => Ok(vec![candidate(&self.store().backbone(name).await?)?]),
             None => self.candidates().await,
@@ -160,7 +150,7 @@ fn new_adapter(
         rank: u32::try_from(imported.adapter.largest_rank())
             .map_err(|error| damaged(error.to_string()))?,
         targets: targets(&imported.adapter),
-        head: imported.adapter.head.as_ref().map(|head| HeadSummary {
+        head: imported.adapter.head.as_ref().map(|head| AdapterHead {
             classes: u32::try_from(head.weight.shape()[0]).unwrap_or(u32::MAX),
             labels: head.labels.clone(),
         }),
@@ -189,7 +179,7 @@ fn new_file(file: NamedFile) -> NewFile {
 /// For people, for example "query, value in 12 layers".
 fn targets(adapter: &Adapter) -> String {
     let mut layers_of: BTreeMap<Target, BTreeSet<usize>> = BTreeMap::new();
-    for site in adapter.factors.keys() {
+    for site in adapter.pairs.keys() {
         layers_of.entry(site.target).or_default().insert(site.layer);
     }
     let mut groups: Vec<(Vec<&str>, &BTreeSet<usize>)> = Vec::new();

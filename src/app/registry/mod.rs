@@ -5,18 +5,20 @@ mod error;
 mod export;
 mod import;
 mod merge;
+mod open;
 mod pool;
 mod serve;
 mod shipped;
 
 pub use error::RegistryError;
 pub use export::ExportFormat;
-pub use import::{ImportOptions, Stored, check, check_name};
+pub use import::{ImportOptions, StoredAdapter, check_name};
 pub use merge::{MergePart, MergedAndStored, check_backbone};
+pub use open::WhenNew;
 pub use serve::{BARE, ServedAdapter};
 pub use shipped::{SHIPPED_NAME, SHIPPED_WORD, Shipped, shipped_package};
 
-use model::adapter::{Adapter, Candidate, NamedFile, import};
+use model::adapter::{Adapter, BackboneCandidate, NamedFile, import};
 use model::backbone::{
     Backbone, BackboneConfig, EMBEDDED_DIGEST, EMBEDDED_NAME, embedded, embedded_config,
     load_folder,
@@ -24,9 +26,8 @@ use model::backbone::{
 use serve::LoadedAdapters;
 use std::path::Path;
 use std::sync::Arc;
-use store::{
-    Access, AdapterRecord, AdapterReference, BackboneRecord, DATABASE_FILE, Digest, Name, Store,
-};
+use store::{Access, AdapterRecord, AdapterReference, BackboneRecord, Digest, Name, Store};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 /// Where the embedded backbone comes from, as its row says.
@@ -37,51 +38,29 @@ pub const EMBEDDED_SOURCE: &str = "embedded";
 pub struct Registry {
     store: Store,
     loaded: Arc<LoadedAdapters>,
+    /// Where it stands in a folder of its own, which goes with it.
+    _temporary: Option<Arc<TempDir>>,
 }
 
 impl Registry {
-    /// Opens the registry in `data_folder`. With exclusive access the embedded backbone is registered if it is not yet.
+    /// Opens the registry in `data_folder`. With exclusive access the embedded backbone is registered if it is not yet, and a new
+    /// folder begins without adapters.
     ///
     /// # Errors
     /// [`RegistryError`]: the folder is in use or unusable.
     pub async fn open(data_folder: &Path, access: Access) -> Result<Self, RegistryError> {
-        let store = Store::open(data_folder, access).await?;
-        if access == Access::Exclusive {
-            let (name, digest) = embedded_identity()?;
-            store.add_backbone(&name, &digest, EMBEDDED_SOURCE).await?;
+        match access {
+            Access::Exclusive => Self::open_or_begin(data_folder, Shipped::None).await,
+            Access::Shared => Ok(Self::over(Store::open(data_folder, access).await?)),
         }
-        Ok(Self {
+    }
+
+    fn over(store: Store) -> Self {
+        Self {
             store,
             loaded: Arc::default(),
-        })
-    }
-
-    /// Opens the registry for changes, alone. Where there was none it begins with the meta-LoRA that comes with the program, as `shipped`
-    /// says.
-    ///
-    /// # Errors
-    /// [`RegistryError`]: the folder is in use or unusable.
-    pub async fn open_or_begin(
-        data_folder: &Path,
-        shipped: Shipped,
-    ) -> Result<Self, RegistryError> {
-        let is_new = !data_folder.join(DATABASE_FILE).is_file();
-        let registry = Self::open(data_folder, Access::Exclusive).await?;
-        if is_new {
-            registry.begin_with(shipped).await?;
+            _temporary: None,
         }
-        Ok(registry)
-    }
-
-    /// Opens the registry for reading where there is one; another process may have it open.
-    ///
-    /// # Errors
-    /// [`RegistryError`]: the folder is unusable.
-    pub async fn open_to_read(data_folder: &Path) -> Result<Option<Self>, RegistryError> {
-        if !data_folder.join(DATABASE_FILE).is_file() {
-            return Ok(None);
-        }
-        Self::open(data_folder, Access::Shared).await.map(Some)
     }
 
     pub fn store(&self) -> &Store {
@@ -92,7 +71,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] of the store.
-    pub async fn candidates(&self) -> Result<Vec<Candidate>, RegistryError> {
+    pub async fn candidates(&self) -> Result<Vec<BackboneCandidate>, RegistryError> {
         let mut candidates = Vec::new();
         for record in self.store.list_backbones().await? {
             match candidate(&record) {
@@ -109,7 +88,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it cannot be read.
-    pub async fn candidate_of(&self, adapter: &AdapterRecord) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of(
+        &self,
+        adapter: &AdapterRecord,
+    ) -> Result<BackboneCandidate, RegistryError> {
         self.candidate_of_backbone(&adapter.backbone_digest).await
     }
 
@@ -117,7 +99,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] where it is unknown or cannot be read.
-    pub async fn candidate_of_backbone(&self, digest: &Digest) -> Result<Candidate, RegistryError> {
+    pub async fn candidate_of_backbone(
+        &self,
+        digest: &Digest,
+    ) -> Result<BackboneCandidate, RegistryError> {
         candidate(&self.store.backbone_by_digest(digest).await?)
     }
 
@@ -200,18 +185,6 @@ impl Registry {
     }
 }
 
-/// The embedded backbone, which is a candidate also where there is no registry.
-///
-/// # Errors
-/// [`RegistryError`] of a damaged program.
-pub fn embedded_candidate() -> Result<Candidate, RegistryError> {
-    Ok(Candidate {
-        name: EMBEDDED_NAME.to_owned(),
-        digest: EMBEDDED_DIGEST.to_owned(),
-        config: config_of_embedded()?,
-    })
-}
-
 fn embedded_identity() -> Result<(Name, Digest), RegistryError> {
     Ok((EMBEDDED_NAME.parse()?, parse_digest(EMBEDDED_DIGEST)?))
 }
@@ -241,13 +214,13 @@ fn load_backbone(record: &BackboneRecord) -> Result<Backbone, RegistryError> {
     Ok(backbone)
 }
 
-fn candidate(record: &BackboneRecord) -> Result<Candidate, RegistryError> {
+fn candidate(record: &BackboneRecord) -> Result<BackboneCandidate, RegistryError> {
     let config = if record.source == EMBEDDED_SOURCE {
         config_of_embedded()?
     } else {
         folder_config(Path::new(&record.source))?
     };
-    Ok(Candidate {
+    Ok(BackboneCandidate {
         name: record.name.to_string(),
         digest: record.digest.to_string(),
         config,

@@ -1,6 +1,6 @@
 //! The meta-LoRA that comes with the program: what a new data folder begins with.
 
-use super::{ImportOptions, Registry, RegistryError, Stored};
+use super::{ImportOptions, Registry, RegistryError, StoredAdapter};
 use clap::ValueEnum;
 use model::adapter::{NamedFile, Package};
 use model::backbone::EMBEDDED_DIGEST;
@@ -60,7 +60,7 @@ impl Registry {
             notes: NOTES.into(),
             ..ImportOptions::default()
         };
-        let Stored { record, .. } = self.import(shipped_package(), name, options).await?;
+        let StoredAdapter { record, .. } = self.import(shipped_package(), name, options).await?;
         if shipped == Shipped::Default {
             let key = AliasKey::BackboneDefault(super::parse_digest(EMBEDDED_DIGEST)?);
             let by = Attribution {

@@ -5,7 +5,7 @@ use crate::app::registry::{Registry, RegistryError};
 use crate::cli::options::{print_json, print_line};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use store::{AliasKey, AliasMove, Name, Pointed};
+use store::{AliasKey, AliasMove, Name, PointedAdapter};
 
 #[derive(Debug, Subcommand)]
 #[command(
@@ -151,9 +151,6 @@ impl Set {
 
 fn list(common: &Common) -> Result<(), CliError> {
     let aliases = read(common, async |registry| {
-        let Some(registry) = registry else {
-            return Ok(Vec::new());
-        };
         let store = registry.store();
         let mut rows = Vec::new();
         for (key, adapter) in store.list_aliases().await.map_err(RegistryError::from)? {
@@ -193,9 +190,6 @@ fn list(common: &Common) -> Result<(), CliError> {
 
 fn history(common: &Common, which: &Which) -> Result<(), CliError> {
     let moves = read(common, async |registry| {
-        let Some(registry) = registry else {
-            return Ok(Vec::new());
-        };
         let key = which.alias.key(registry, common).await?;
         let moves = registry.store().alias_history(&key).await;
         Ok(moves.map_err(RegistryError::from)?)
@@ -215,7 +209,7 @@ fn history(common: &Common, which: &Which) -> Result<(), CliError> {
     })
 }
 
-fn end(pointed: Option<&Pointed>) -> &str {
+fn end(pointed: Option<&PointedAdapter>) -> &str {
     pointed.map_or("nothing", |pointed| pointed.label.as_str())
 }
 

@@ -1,9 +1,7 @@
 //! `adapter import`: adds an adapter, or says why not, tensor by tensor.
 
 use super::{CliError, Common, change, read};
-use crate::app::registry::{
-    ImportOptions, RegistryError, SHIPPED_WORD, check, embedded_candidate, shipped_package,
-};
+use crate::app::registry::{ImportOptions, RegistryError, SHIPPED_WORD, shipped_package};
 use crate::cli::options::{print_json, print_line};
 use clap::Args;
 use model::adapter::{FileLimits, ImportReport, Package, TensorStatus};
@@ -55,12 +53,7 @@ impl Import {
         };
         let Some(name) = name.filter(|_| !self.dry_run) else {
             let report = read(common, async |registry| {
-                Ok(match (registry, &backbone) {
-                    (Some(registry), backbone) => {
-                        registry.check(package, backbone.as_ref()).await?
-                    }
-                    (None, _) => check(package, vec![embedded_candidate()?]).await?,
-                })
+                Ok(registry.check(package, backbone.as_ref()).await?)
             })?;
             print_report(common, &report, None)?;
             return refuse(&report);

@@ -4,17 +4,19 @@ use super::{CliError, Common, change};
 use crate::app::registry::{MergePart, RegistryError};
 use crate::cli::options::{print_json, print_line};
 use clap::{Args, ValueEnum};
-use model::adapter::{MajoritySign, MergeMethod, MergeOptions};
+use model::adapter::{
+    DefaultWeight, Density, MajoritySign, MergeMethod, MergeMethodFacts, MergeOptions,
+};
 use serde_json::json;
 use store::Name;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lora-recycle adapter merge pets birds --method cat --name animals
-  lora-recycle adapter merge pets:1 birds@best --method svd --rank 8 --weights 0.7,0.3 --name animals
-  lora-recycle adapter merge a b c --method ties --density 0.5 --name abc
-  lora-recycle adapter merge a b c --method sum --factor 0.33 --rank 16 --name abc
-  lora-recycle adapter merge a b c --method tsv --factor 0.6 --name abc")]
+  lora-recycle adapter merge pets birds --method average --name animals
+  lora-recycle adapter merge pets:1 birds@best --method peft-svd --rank 8 --weights 0.7,0.3 --name animals
+  lora-recycle adapter merge a b c --method peft-ties --density 0.5 --name abc
+  lora-recycle adapter merge a b c --method sum --scale 0.33 --rank 16 --name abc
+  lora-recycle adapter merge a b c --method tsv --scale 0.6 --name abc")]
 pub struct Merge {
     /// name, name:version, name@alias or id
     #[arg(required = true, value_name = "REF")]
@@ -25,28 +27,28 @@ pub struct Merge {
     /// Name of the result; it becomes the next version
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// What each adapter's change is multiplied with, in order [default: 1/n for each of n adapters; 1 from sum on]
+    /// What each adapter's change is multiplied with, in order
     #[arg(
         long,
+        help = weights_help(),
         value_name = "W1,W2",
         value_delimiter = ',',
         allow_negative_numbers = true
     )]
     weights: Vec<f32>,
     /// What the merged change is multiplied with
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    factor: f32,
-    /// Share of values that ties and dare_linear keep, above 0 and at most 1 [default: 0.2 for ties_changes, knots and
-    /// core_space, 1 for compress_then_merge; ties and dare_linear need it]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, alias = "factor", value_name = "X", default_value_t = 1.0)]
+    scale: f32,
+    /// Share of values that is kept
+    #[arg(long, value_name = "SHARE", help = density_help())]
     density: Option<f64>,
-    /// Rank of the result [default: the largest rank of the adapters for svd and compress_then_merge, else what is exact]
+    /// Rank of the result [default: the largest rank of the adapters for peft-svd and compress-then-merge, else what is exact]
     #[arg(long, value_name = "N")]
     rank: Option<usize>,
     /// How ties elects the sign of a value
     #[arg(long, value_enum, default_value = "total")]
     majority_sign: Sign,
-    /// Seed of dare_linear's choice
+    /// Seed of peft-dare-linear's choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
@@ -57,6 +59,43 @@ enum Sign {
     Total,
     /// The sign that more adapters have
     Frequency,
+}
+
+/// Names of the methods for which something holds.
+fn names(holds: impl Fn(&MergeMethodFacts) -> bool) -> String {
+    let all = MergeMethod::ALL.iter().map(|method| method.facts());
+    let names: Vec<&str> = all.filter(|own| holds(own)).map(|own| own.name).collect();
+    names.join(", ")
+}
+
+fn weights_help() -> String {
+    format!(
+        "What each adapter's change is multiplied with, in order [default: 1/n for each of n adapters with {}; 1 with the others]",
+        names(|own| own.default_weight == DefaultWeight::Mean)
+    )
+}
+
+fn density_help() -> String {
+    let mut shares: Vec<f64> = Vec::new();
+    for method in MergeMethod::ALL {
+        if let Density::Default(share) = method.facts().density
+            && !shares.contains(&share)
+        {
+            shares.push(share);
+        }
+    }
+    let defaults: Vec<String> = shares
+        .into_iter()
+        .map(|share| {
+            let names = names(|own| own.density == Density::Default(share));
+            format!("{share} for {names}")
+        })
+        .collect();
+    format!(
+        "Share of values that is kept, above 0 and at most 1 [default: {}; {} need it]",
+        defaults.join("; "),
+        names(|own| own.density == Density::Required)
+    )
 }
 
 impl Merge {
@@ -80,7 +119,7 @@ impl Merge {
             })
             .collect();
         let options = MergeOptions {
-            factor: self.factor,
+            scale: self.scale,
             rank: self.rank,
             density: self.density,
             majority_sign: match self.majority_sign {

@@ -7,14 +7,14 @@ mod show;
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
-use crate::app::registry::{ExportFormat, Registry, RegistryError};
+use crate::app::registry::{ExportFormat, Registry, RegistryError, WhenNew};
 use clap::{Args, Subcommand, ValueEnum};
 use model::adapter::NameStyle;
 use serde_json::json;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use store::{Attribution, StoreError};
+use store::Attribution;
 
 #[derive(Debug, Subcommand)]
 #[command(
@@ -23,7 +23,7 @@ use store::{Attribution, StoreError};
 Examples:
   lora-recycle adapter import my-lora/ --name pets
   lora-recycle adapter list
-  lora-recycle adapter merge pets birds --method cat --name animals
+  lora-recycle adapter merge pets birds --method average --name animals
   lora-recycle adapter alias set pets@best pets:2
   lora-recycle adapter export pets@best --out pets-lora/"
 )]
@@ -118,29 +118,12 @@ pub fn change<T>(
     })?
 }
 
-/// Runs `work` on the registry, which others may have open; `None` where there is none yet.
+/// Runs `work` on the registry, which others may have open; where there is none yet, on what a new one holds.
 pub fn read<T>(
     common: &Common,
-    work: impl AsyncFnOnce(Option<&Registry>) -> Result<T, CliError>,
-) -> Result<T, CliError> {
-    let folder = common.data_folder()?;
-    block_on(async { work(Registry::open_to_read(&folder).await?.as_ref()).await })?
-}
-
-/// As [`read`], for what needs an adapter.
-fn read_adapter<T>(
-    common: &Common,
-    reference: &str,
     work: impl AsyncFnOnce(&Registry) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    read(common, async |registry| match registry {
-        Some(registry) => work(registry).await,
-        None => Err(RegistryError::from(StoreError::UnknownAdapter {
-            reference: reference.to_owned(),
-            near: Vec::new(),
-        })
-        .into()),
-    })
+    block_on(async { work(&common.read_registry(WhenNew::Imagine).await?).await })?
 }
 
 /// Who changes things on the command line, as histories show it.
@@ -158,7 +141,7 @@ impl Export {
             Names::V4 => NameStyle::V4,
             Names::V5 => NameStyle::V5,
         };
-        let files = read_adapter(common, &self.reference, async |registry| {
+        let files = read(common, async |registry| {
             let record = registry.resolve(&self.reference).await?;
             Ok(registry.export(&record, self.format, names).await?)
         })?;

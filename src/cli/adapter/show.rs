@@ -1,6 +1,6 @@
 //! `adapter list` and `adapter show`.
 
-use super::{CliError, Common, read, read_adapter};
+use super::{CliError, Common, read};
 use crate::app::registry::RegistryError;
 use crate::cli::options::{print_json, print_line};
 use clap::Args;
@@ -40,9 +40,6 @@ impl List {
             .transpose()
             .map_err(RegistryError::from)?;
         let records = read(common, async |registry| {
-            let Some(registry) = registry else {
-                return Ok(Vec::new());
-            };
             let store = registry.store();
             let backbone_digest = match &backbone {
                 Some(name) => {
@@ -93,7 +90,7 @@ fn marks(record: &AdapterRecord) -> String {
 
 impl Show {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let record = read_adapter(common, &self.reference, async |registry| {
+        let record = read(common, async |registry| {
             Ok(registry.resolve(&self.reference).await?)
         })?;
         if common.json {

@@ -1,7 +1,7 @@
 //! Changing the queue from the command line: alone, with the lock on the data folder, or through the server that holds it.
 
 use super::watch::{Display, follow};
-use super::{failed, print_end};
+use super::{advise, failed, print_end};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
 use crate::cli::images::zip_of;
@@ -46,6 +46,7 @@ pub fn submit_and_watch<J: Job>(
         let ids = client.submit::<J>(request).await?;
         let jobs = client.watch(common, &ids).await?;
         jobs.iter().try_for_each(|job| print_end(common, job))?;
+        jobs.iter().for_each(advise);
         failed(&jobs)?;
         Ok(jobs)
     })?
@@ -267,15 +268,15 @@ async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T
         .hint("see its log; it may be stopping")
     };
     let response = request.send().await.map_err(lost)?;
-    let is_fine = response.status().is_success();
+    let is_success = response.status().is_success();
     let body = response.bytes().await.map_err(lost)?;
-    let strange = |error: serde_json::Error| {
+    let unexpected = |error: serde_json::Error| {
         CliError::internal(format!("the server's answer cannot be read: {error}"))
     };
-    if is_fine {
-        return serde_json::from_slice(&body).map_err(strange);
+    if is_success {
+        return serde_json::from_slice(&body).map_err(unexpected);
     }
-    let problem: Problem = serde_json::from_slice(&body).map_err(strange)?;
+    let problem: Problem = serde_json::from_slice(&body).map_err(unexpected)?;
     let error = CliError::user(problem.detail);
     Err(match problem.hint {
         Some(hint) => error.hint(hint),

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use client::{Change, Client};
 use serde_json::Value;
 use std::time::Duration;
-use store::{JobFilter, JobRecord, JobState, Store, StoreError};
+use store::{JobFault, JobFilter, JobRecord, JobState, Store, StoreError};
 use uuid::Uuid;
 use watch::{Display, follow};
 
@@ -37,7 +37,7 @@ pub enum JobsCommand {
     /// Queue a job again that failed or was cancelled; it goes on from its last checkpoint
     Retry(Which),
     /// Run queued jobs here, without a server
-    Run(Run),
+    Run(RunJobs),
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub struct Which {
 }
 
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunJobs {
     /// Jobs to run, with those they wait for; without any, all that are queued
     #[arg(value_name = "ID")]
     ids: Vec<String>,
@@ -145,7 +145,7 @@ impl List {
     }
 }
 
-impl Run {
+impl RunJobs {
     async fn run(&self, common: &Common) -> Result<(), CliError> {
         let client = Client::alone(common, self.runner.options(common)).await?;
         let mut ids = Vec::new();
@@ -163,6 +163,7 @@ impl Run {
         }
         let jobs = client.watch(common, &ids).await?;
         jobs.iter().try_for_each(|job| print_end(common, job))?;
+        jobs.iter().for_each(advise);
         failed(&jobs)
     }
 }
@@ -198,9 +199,8 @@ fn read_if_there<T>(
     common: &Common,
     work: impl AsyncFnOnce(Option<&Store>) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let folder = common.data_folder()?;
     block_on(async {
-        let registry = Registry::open_to_read(&folder).await?;
+        let registry = common.read_registry_if_there().await?;
         work(registry.as_ref().map(Registry::store)).await
     })?
 }
@@ -231,7 +231,7 @@ fn change(common: &Common, which: &Which, change: Change) -> Result<(), CliError
 }
 
 async fn watch(common: &Common, which: &Which) -> Result<(), CliError> {
-    let registry = Registry::open_to_read(&common.data_folder()?).await?;
+    let registry = common.read_registry_if_there().await?;
     let Some(registry) = registry else {
         let folder = common.data_folder()?;
         return Err(StoreError::NoDatabase { folder }.into());
@@ -251,6 +251,7 @@ async fn watch(common: &Common, which: &Which) -> Result<(), CliError> {
     let mut display = Display::new(common);
     let job = follow(store, job.id, &mut display).await?;
     print_end(common, &job)?;
+    advise(&job);
     failed(std::slice::from_ref(&job))
 }
 
@@ -266,6 +267,13 @@ fn show(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     if !note.is_empty() {
         print_line(&format!("note\t{note}"))?;
     }
+    if let Some(begun_ms) = job.started_ms {
+        print_line(&format!("begun\t{}", utc(begun_ms)))?;
+        print_line(&format!("worked\t{}", minutes(job.worked_ms)))?;
+    }
+    if let Some(ended_ms) = job.finished_ms {
+        print_line(&format!("ended\t{}", utc(ended_ms)))?;
+    }
     if job.attempts > 1 {
         print_line(&format!(
             "attempts\t{} of {}",
@@ -275,14 +283,43 @@ fn show(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     for id in &job.waits_for {
         print_line(&format!("waits for\t{id}"))?;
     }
-    if let Some(hint) = job.error.as_ref().and_then(|error| error.hint.as_ref()) {
+    let fault = job.error.clone().or_else(|| failure(job));
+    if let Some(hint) = fault.and_then(|fault| fault.hint) {
         print_line(&format!("hint\t{hint}"))?;
     }
     print_line(&format!("recipe\t{}", job.recipe))
 }
 
+/// What is wrong with what a job made, though it did all its work.
+fn failure(job: &JobRecord) -> Option<JobFault> {
+    serde_json::from_value(job.result.as_ref()?.get("failure")?.clone()).ok()
+}
+
+/// `1:05 min`
+fn minutes(milliseconds: i64) -> String {
+    let seconds = milliseconds.max(0) / 1000;
+    format!("{}:{:02} min", seconds / 60, seconds % 60)
+}
+
+/// A time as `2026-03-01 12:05:09 UTC`.
+fn utc(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since the first of March of the year 0, in periods of 400 years, which are all alike.
+    let days = days + 719_468;
+    let (period, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = period * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 /// A result without its lists and objects, which `jobs show` has.
-fn in_short(result: &Value) -> String {
+fn summarise(result: &Value) -> String {
     let fields = result.as_object().into_iter().flatten();
     let scalars = fields
         .filter(|(_, value)| !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null));
@@ -298,9 +335,11 @@ fn in_short(result: &Value) -> String {
 fn note(job: &JobRecord) -> String {
     match (job.state, &job.progress, &job.error, &job.result) {
         (JobState::Running, ..) if job.cancel_requested => "stopping".to_owned(),
-        (JobState::Running, Some(progress), ..) => watch::in_words(progress),
+        (JobState::Running, Some(progress), ..) => watch::describe(progress),
         (JobState::Failed | JobState::Queued, _, Some(error), _) => error.message.clone(),
-        (JobState::Succeeded, .., Some(result)) => in_short(result),
+        (JobState::Succeeded, .., Some(result)) => {
+            failure(job).map_or_else(|| summarise(result), |fault| fault.message)
+        }
         (
             JobState::Queued
             | JobState::Running
@@ -326,6 +365,13 @@ fn print_end(common: &Common, job: &JobRecord) -> Result<(), CliError> {
     ))
 }
 
+/// Says on stderr what to do where something is wrong with what a job made; what it is stands in its log and its last line.
+fn advise(job: &JobRecord) {
+    if let Some(hint) = failure(job).and_then(|fault| fault.hint) {
+        eprintln!("hint: {hint}");
+    }
+}
+
 /// An error where one of `jobs` has not succeeded.
 fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
     let Some(lost) = jobs.iter().find(|job| job.state != JobState::Succeeded) else {
@@ -346,4 +392,23 @@ fn failed(jobs: &[JobRecord]) -> Result<(), CliError> {
         }
     };
     Err(error.hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_calendar_of_utc() {
+        for (milliseconds, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199_999, "2024-02-29 23:59:59 UTC"),
+            (1_735_689_600_000, "2025-01-01 00:00:00 UTC"),
+            (4_107_542_400_000, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(milliseconds), expected);
+        }
+        assert_eq!(minutes(65_999), "1:05 min");
+    }
 }

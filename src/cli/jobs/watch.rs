@@ -88,7 +88,7 @@ impl Display {
         if is_new_phase || is_due || progress.step >= progress.total {
             self.phase.clone_from(&progress.phase);
             self.last_line = Some(Instant::now());
-            eprintln!("{}", in_words(progress));
+            eprintln!("{}", describe(progress));
         }
     }
 }
@@ -110,7 +110,7 @@ fn bar() -> ProgressBar {
 }
 
 /// As in `inverting 120/2000, 0:12 left, cross_entropy 0.031`.
-pub fn in_words(progress: &Progress) -> String {
+pub fn describe(progress: &Progress) -> String {
     let Progress {
         phase, step, total, ..
     } = progress;

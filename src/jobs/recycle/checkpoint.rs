@@ -1,7 +1,7 @@
 //! What a run that is interrupted behind meta-training keeps: the end of meta-training, and the lines of its evaluation that are finished.
 //! Before, a checkpoint is the state of meta-training alone.
 
-use crate::app::evaluation::Run;
+use crate::app::evaluation::MethodRun;
 use crate::jobs::JobError;
 
 /// What begins a checkpoint of an evaluation; a state of meta-training begins otherwise.
@@ -13,7 +13,7 @@ const LENGTH_BYTES: usize = size_of::<u64>();
 pub struct Checkpoint {
     /// Of meta-training.
     pub state: Vec<u8>,
-    pub finished: Vec<Run>,
+    pub finished: Vec<MethodRun>,
 }
 
 impl Checkpoint {
@@ -40,7 +40,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`JobError`] where the lines cannot be written down.
-    pub fn to_store(state: &[u8], finished: &[Run]) -> Result<Vec<u8>, JobError> {
+    pub fn to_store(state: &[u8], finished: &[MethodRun]) -> Result<Vec<u8>, JobError> {
         let finished = serde_json::to_vec(finished)
             .map_err(|error| JobError::failure("checkpoint", error.to_string()))?;
         let length = (state.len() as u64).to_le_bytes();
@@ -58,7 +58,7 @@ mod tests {
         let alone = Checkpoint::of(vec![1, 2, 3]);
         assert_eq!((alone.state, alone.finished.len()), (vec![1, 2, 3], 0));
         let line = json!({"kind": "bare", "adapter": null, "accuracies": [0.5, 0.1], "merge": null, "tuning": null});
-        let runs: Vec<Run> = serde_json::from_value(json!([line])).unwrap();
+        let runs: Vec<MethodRun> = serde_json::from_value(json!([line])).unwrap();
         let stored = Checkpoint::to_store(&[7; 40], &runs).unwrap();
         let both = Checkpoint::of(stored.clone());
         assert_eq!(both.state, [7; 40]);

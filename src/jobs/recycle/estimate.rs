@@ -10,7 +10,7 @@ use model::adapter::Adapter;
 use model::backbone::Backbone;
 use model::tensor::Tensor;
 use recycle::inversion::{ClassQuality, Inversion, InversionOutcome, InversionRecipe, Quality};
-use recycle::meta_train::{FactorRecipe, Member, MetaTrainRecipe, MetaTraining};
+use recycle::meta_train::{Member, MergeCoefficientRecipe, MetaTrainRecipe, MetaTraining};
 use recycle::pool::{Pool, Provenance};
 use recycle::steps::{StepReport, Steps};
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ pub(super) fn estimate(job: &Recycle, context: &JobContext) -> Result<RecycleEst
         grown as u64 + (inverted + learned_from) as u64
     });
     // Images and their previews, which noise fills as well; twice a checkpoint; the adapter, perhaps in two states.
-    let disk = missing_images * 2 * image_bytes + 12 * training.factor_bytes;
+    let disk = missing_images * 2 * image_bytes + 12 * training.pair_bytes;
     Ok(RecycleEstimate {
         dry_run: true,
         threads: context.threads(),
@@ -213,8 +213,8 @@ struct Training {
     seconds: f64,
     /// Outputs of the frozen layers, plain and mirrored.
     prefix_bytes_per_image: usize,
-    /// All factors as `f32`.
-    factor_bytes: usize,
+    /// All LoRA matrices of the student as `f32`.
+    pair_bytes: usize,
 }
 
 fn training(
@@ -233,14 +233,14 @@ fn training(
             Ok(Member {
                 label: recycled.adapter.clone(),
                 adapter: adapter.clone(),
-                pool: stand_in(job, backbone, recycled, adapter)?,
+                pool: placeholder_pool(job, backbone, recycled, adapter)?,
             })
         })
         .collect::<Result<Vec<_>, JobError>>()?;
     let trial = MetaTrainRecipe {
-        factors: recipe.factors.map(|factors| FactorRecipe {
+        merge_coefficients: recipe.merge_coefficients.map(|own| MergeCoefficientRecipe {
             steps: TIMED_STEPS,
-            ..factors
+            ..own
         }),
         episodes: TIMED_STEPS + 1,
         validate_every: Some(TIMED_STEPS + 1),
@@ -251,7 +251,7 @@ fn training(
     if job.validation.is_some() {
         training = training.validated_on(read_pictures(context, VALIDATION)?)?;
     }
-    let (prefix_values, factor_values) = training.sizes();
+    let (prefix_values, pair_values) = training.sizes();
     let times = Times::of(context, training)?;
     let is_validated = recipe.held_out > 0.0 || job.validation.is_some();
     let more = counts.iter().sum::<usize>() as f64 / counts[..tried].iter().sum::<usize>() as f64;
@@ -272,17 +272,17 @@ fn training(
     let validations = 1 + recipe.episodes / recipe.validate_every();
     // Their passes carry the changes of all adapters.
     let ranks = |adapters: &[Adapter]| adapters.iter().map(Adapter::largest_rank).sum::<usize>();
-    let factor_step = times.middle("learning the factors", 1..TIMED_STEPS as usize);
-    let factor_step =
-        factor_step * ranks(adapters) as f64 / ranks(&adapters[..tried]).max(1) as f64;
-    let factor_steps = recipe.factors.map_or(0, |factors| factors.steps);
+    let coefficient_step = times.middle("learning merge coefficients", 1..TIMED_STEPS as usize);
+    let coefficient_step =
+        coefficient_step * ranks(adapters) as f64 / ranks(&adapters[..tried]).max(1) as f64;
+    let coefficient_steps = recipe.merge_coefficients.map_or(0, |own| own.steps);
     Ok(Training {
         seconds: more * prepared
-            + factor_steps as f64 * factor_step
+            + coefficient_steps as f64 * coefficient_step
             + recipe.episodes as f64 * episode
             + validations as f64 * validation,
         prefix_bytes_per_image: 4 * prefix_values,
-        factor_bytes: 4 * factor_values,
+        pair_bytes: 4 * pair_values,
     })
 }
 
@@ -300,7 +300,7 @@ fn evaluation(job: &Recycle, context: &JobContext, images: usize) -> Result<f64,
 }
 
 /// A pool like the one that the inversion of `adapter` will make, with nothing to see in it.
-fn stand_in(
+fn placeholder_pool(
     job: &Recycle,
     backbone: &Backbone,
     recycled: &Recycled,

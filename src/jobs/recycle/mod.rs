@@ -12,11 +12,13 @@ pub use outcome::{Made, RecycleEstimate, RecycleFigures, RecycleOutcome, Recycle
 pub use recipe_file::{Ingredient, Named, RecipeFile};
 pub use request::{MetaTrainRecipeRequest, RecycleRequest};
 
-use super::evaluation::{self, going_on_behind};
+use super::evaluation::{self, resuming_after};
 use super::made::made_before;
 use super::pictures::{PICTURES, VALIDATION, read_pictures};
-use super::{Job, JobContext, JobError, Planned, RequestError, Services};
-use crate::app::evaluation::{Candidate, Evaluation, EvaluationRecipe, EvaluationReport, Run};
+use super::{FailedInversion, Job, JobContext, JobError, Planned, RequestError, Services};
+use crate::app::evaluation::{
+    Evaluation, EvaluationRecipe, EvaluationReport, MethodRun, UnregisteredAdapter,
+};
 use checkpoint::Checkpoint;
 use engine::session::SessionOptions;
 use model::adapter::Adapter;
@@ -64,6 +66,9 @@ pub struct Recycle {
     /// What a recipe file says that should come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// Whether it learns also from images that did not come out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub use_failed_images: bool,
     /// Only measures what it would cost. A new id each time: the machine may have more to do than before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Uuid>,
@@ -84,7 +89,7 @@ pub struct Recycled {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ExpectedMetaLora)]
 pub struct Expected {
-    /// Over the factors.
+    /// Over the LoRA matrices.
     pub digest: String,
     pub threads: usize,
 }
@@ -124,6 +129,7 @@ impl Job for Recycle {
             return made(&record);
         }
         let pools = self.pools(context)?;
+        self.check_images(context, &pools)?;
         let (outcome, behind) = self.train(context, &pools)?;
         let report = self.evaluate(context, &outcome, behind)?;
         let record = self.store(context, &pools, &outcome, report)?;
@@ -145,6 +151,25 @@ impl Recycle {
             })
         };
         self.adapters.iter().map(find).collect()
+    }
+
+    /// Refuses images that did not come out, or says in the log that they are used.
+    fn check_images(&self, context: &JobContext, pools: &[PoolRecord]) -> Result<(), JobError> {
+        let failed: Vec<FailedInversion> = pools.iter().filter_map(FailedInversion::of).collect();
+        match FailedInversion::refusal(&failed) {
+            // What is made again from a recipe file was made from such images.
+            Some(_) if self.use_failed_images || self.expected.is_some() => {
+                let log = |own: &FailedInversion| {
+                    context.log(
+                        LogLevel::Warning,
+                        &format!("{own}; they are used all the same"),
+                    )
+                };
+                failed.iter().try_for_each(log)
+            }
+            Some(fault) => Err(JobError::Abort(fault)),
+            None => Ok(()),
+        }
     }
 
     fn members(&self, context: &JobContext, pools: &[PoolRecord]) -> Result<Vec<Member>, JobError> {
@@ -230,12 +255,13 @@ impl Recycle {
         };
         let Checkpoint { state, finished } = behind;
         if !finished.is_empty() {
-            context.log(LogLevel::Info, &going_on_behind(&finished))?;
+            context.log(LogLevel::Info, &resuming_after(&finished))?;
         }
         request.finished = finished;
         let images = read_pictures(context, PICTURES)?;
-        let keep =
-            |finished: &[Run]| context.save_checkpoint(&Checkpoint::to_store(&state, finished)?);
+        let keep = |finished: &[MethodRun]| {
+            context.save_checkpoint(&Checkpoint::to_store(&state, finished)?)
+        };
         keep(&request.finished)?;
         evaluation::evaluate(context, &self.backbone_digest, &images, &request, keep).map(Some)
     }
@@ -245,7 +271,7 @@ impl Recycle {
         let pool = self.adapters.iter();
         self.evaluation.as_ref().map(|recipe| Evaluation {
             recipe: recipe.clone(),
-            candidates: vec![Candidate {
+            candidates: vec![UnregisteredAdapter {
                 label: self.name.to_string(),
                 adapter: Arc::new(adapter),
             }],

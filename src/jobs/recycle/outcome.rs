@@ -65,7 +65,8 @@ pub struct RecycleFigures {
     pub kept_episode: u64,
     pub validations: Vec<Validation>,
     /// Of the sum that it began with, by adapter and then by layer; empty where none were learned.
-    pub factors: Vec<Vec<f32>>,
+    #[serde(alias = "factors")]
+    pub merge_coefficients: Vec<Vec<f32>>,
     /// The comparison with the bare backbone and merges, where there were pictures for it.
     pub evaluation: Option<EvaluationReport>,
 }
@@ -130,7 +131,7 @@ impl RecycleFigures {
             last_loss: mean(&curve[curve.len().saturating_sub(tenth)..]),
             kept_episode: best.map_or(curve.len() as u64, |best| best.episode),
             validations: outcome.validations.clone(),
-            factors: outcome.factors.clone(),
+            merge_coefficients: outcome.merge_coefficients.clone(),
             evaluation,
         }
     }

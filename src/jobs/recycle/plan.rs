@@ -10,8 +10,8 @@ use crate::jobs::labelled::all_pictures;
 use crate::jobs::pictures::VALIDATION;
 use crate::jobs::request::resolve_once;
 use crate::jobs::{
-    ARCHIVE_LIMITS, Invert, InvertRequest, Job, LabelledImage, Planned, RequestError, Services,
-    labelled_images,
+    ARCHIVE_LIMITS, FailedInversion, Invert, InvertRequest, Job, LabelledImage, Planned,
+    RequestError, Services, labelled_images,
 };
 use recycle::inversion::InversionRecipe;
 use recycle::meta_train::MetaTrainRecipe;
@@ -33,6 +33,7 @@ pub(super) async fn plan(
     services: &Services,
 ) -> Result<Vec<Planned<Recycle>>, RequestError> {
     let (retention, dry_run) = (request.retention, request.dry_run);
+    let use_failed_images = request.use_failed_images;
     let evaluation = request.evaluation.take();
     let validation = request.validation.take();
     let images = std::mem::take(&mut request.pictures);
@@ -82,6 +83,10 @@ pub(super) async fn plan(
     )
     .await
     .map_err(told_of_inversion)?;
+    // What is made again from a recipe file was made from such images.
+    if !use_failed_images && wish.expected.is_none() {
+        refuse_failed(&inversions, services).await?;
+    }
     let recycled = records
         .iter()
         .zip(&inversions)
@@ -109,6 +114,7 @@ pub(super) async fn plan(
             .flat_map(|own| own.left_out.iter().cloned())
             .collect(),
         expected: wish.expected,
+        use_failed_images,
         dry_run: dry_run.then(Uuid::new_v4),
     };
     let mut planned = Planned {
@@ -183,10 +189,10 @@ async fn measured(
     }
     let mut recipe = recipe.unwrap_or_default();
     if recipe.methods.is_empty() {
-        let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::Average];
-        // Its factor is chosen by leaving one out.
+        let mut kinds = vec![MethodKind::Adapter, MethodKind::Bare, MethodKind::AVERAGE];
+        // Its scale is chosen by leaving one out.
         if adapters > 1 {
-            kinds.push(MethodKind::Sum);
+            kinds.push(MethodKind::SUM);
         }
         recipe.methods = kinds.into_iter().map(Method::from).collect();
     }
@@ -261,6 +267,19 @@ fn told_of_inversion(error: RequestError) -> RequestError {
         }
         _ => error,
     }
+}
+
+/// Refuses where images that are there did not come out.
+async fn refuse_failed(
+    inversions: &[Planned<Invert>],
+    services: &Services,
+) -> Result<(), RequestError> {
+    let mut failed = Vec::new();
+    for planned in inversions {
+        let pool = services.store().find_pool(&planned.job.pool_key()).await?;
+        failed.extend(pool.as_ref().and_then(FailedInversion::of));
+    }
+    FailedInversion::refusal(&failed).map_or(Ok(()), |fault| Err(RequestError::FailedImages(fault)))
 }
 
 /// Queues the inversions whose images are not there, and gives the ids of their jobs.

@@ -30,7 +30,7 @@ pub struct RecipeFile {
     /// Of the pictures that the best state was chosen on: they are not in the file, and who rebuilds needs them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Digest>,
-    /// SHA-256 over the factors of the meta-LoRA: what a rebuilt one is compared with.
+    /// SHA-256 over the LoRA matrices of the meta-LoRA: what a rebuilt one is compared with.
     pub digest: String,
 }
 
@@ -130,4 +130,22 @@ pub(super) fn pool_digest(pool: &PoolRecord) -> Digest {
         .collect();
     lines.sort();
     Digest::of(lines.concat().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recycle::meta_train::Start;
+
+    #[test]
+    fn a_recipe_file_of_an_earlier_version_is_read_and_one_of_another_format_is_refused() {
+        let text = include_str!("../../../assets/signs-and-shapes/recipe.json");
+        assert!(text.contains("\"factors\": null"), "of an earlier version");
+        let mut file: RecipeFile = serde_json::from_str(text).expect("a recipe file");
+        assert!(file.check().is_ok());
+        assert_eq!(file.meta_training.start, Start::Merge { scale: None });
+        assert_eq!(file.meta_training.merge_coefficients, None);
+        file.version += 1;
+        assert!(file.check().is_err());
+    }
 }

@@ -3,6 +3,7 @@
 use super::jobs::JobProblems;
 use super::schemas::Binary;
 use crate::app::App;
+use crate::jobs::FailedInversion;
 use crate::jobs::pool::{IMAGES_FILE, PoolFileError, PoolSummary, pool_image, pool_kept_patches};
 use crate::web::ApiError;
 use crate::web::api::parameters::Path;
@@ -12,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
-use store::{Digest, PoolRecord, Retention};
+use store::{Digest, JobFault, PoolRecord, Retention};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub struct Pool {
     created_ms: i64,
     #[serde(flatten)]
     summary: PoolSummary,
+    /// Why the images should not be learned from; null where they came out.
+    failure: Option<JobFault>,
     #[schema(value_type = Object)]
     recipe: serde_json::Value,
 }
@@ -56,6 +59,7 @@ pub struct Deleted {
 }
 
 fn described(record: PoolRecord) -> Result<Pool, ApiError> {
+    let failed = FailedInversion::of(&record);
     let summary = serde_json::from_value(record.summary).map_err(|error| {
         ApiError::Internal(format!("the summary of pool {}: {error}", record.id))
     })?;
@@ -68,6 +72,7 @@ fn described(record: PoolRecord) -> Result<Pool, ApiError> {
         retention: record.retention,
         created_ms: record.created_ms,
         summary,
+        failure: failed.map(|failed| failed.fault()),
         recipe: record.recipe,
     })
 }

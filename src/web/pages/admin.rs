@@ -2,6 +2,7 @@
 //! the page calls like every other client.
 
 use super::document;
+use crate::app::evaluation::MethodKind;
 use crate::web::WebState;
 use crate::web::api::MOST_REAL_PICTURES;
 use crate::web::limits::Gate;
@@ -10,6 +11,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
 use minijinja::{Value, context};
+use model::adapter::MergeMethod;
+use serde_json::json;
 
 /// The page of this template. The frame of one thing is the same for all of its kind: its script reads from the address which one it is.
 pub fn page(template: &'static str) -> MethodRouter<WebState> {
@@ -20,9 +23,18 @@ pub fn page(template: &'static str) -> MethodRouter<WebState> {
     )
 }
 
-/// What the pages are told: the most bytes that the server takes at once, and the most pictures that a pool is compared with.
+/// What the pages are told: the most bytes that the server takes at once, the most pictures that a pool is compared with, the ways to
+/// merge that are offered, and as JSON for scripts what people read in place of the names of methods.
 fn values(max_upload_bytes: usize) -> Value {
-    context! { max_upload_bytes, most_real_pictures => MOST_REAL_PICTURES }
+    let all = MergeMethod::ALL.iter().map(|method| method.facts());
+    let merges: Vec<Value> = all
+        .filter_map(|own| {
+            own.choice
+                .map(|choice| context! { name => own.name, choice })
+        })
+        .collect();
+    let method_titles = json!(MethodKind::titles()).to_string();
+    context! { max_upload_bytes, most_real_pictures => MOST_REAL_PICTURES, merges, method_titles }
 }
 
 #[cfg(test)]
@@ -47,11 +59,22 @@ mod tests {
             ("admin/recycle.html", &["recycle", "runs", "confirm"]),
             (
                 "admin/compare.html",
-                &["compare", "compare_form", "runs", "confirm"],
+                &[
+                    "compare",
+                    "compare_form",
+                    "compare_report",
+                    "runs",
+                    "confirm",
+                ],
             ),
             (
                 "admin/comparison.html",
-                &["compare_result", "compare_publish", "confirm"],
+                &[
+                    "compare_result",
+                    "compare_report",
+                    "compare_publish",
+                    "confirm",
+                ],
             ),
             ("admin/pools.html", &["pools"]),
             (
@@ -72,6 +95,16 @@ mod tests {
     fn the_pages_ask_no_other_host_and_have_no_inline_script_or_style() {
         for (html, _) in pages() {
             assert_strict(&html);
+        }
+    }
+
+    #[test]
+    fn every_merge_with_words_for_it_is_offered_once_and_the_others_are_not() {
+        let html = templates::render("admin/compare.html", values(1)).expect("a page");
+        for method in MergeMethod::ALL.iter().map(|method| method.facts()) {
+            let tick = format!("name=\"merge\" id=\"compare-{}\"", method.name);
+            let offered = usize::from(method.choice.is_some());
+            assert_eq!(html.matches(&tick).count(), offered, "{method:?}");
         }
     }
 

@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 /// # Errors
 /// A template that is missing or faulty, or names a value that is not there.
 pub fn render(name: &str, values: Value) -> Result<String, Error> {
-    let values = context! { assets => files::base_path(), ..values };
+    // Its slashes need no escaping inside an attribute.
+    let assets = Value::from_safe_string(files::base_path());
+    let values = context! { assets, ..values };
     #[cfg(embedded_pages)]
     {
         static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);

@@ -3,7 +3,7 @@
 import { byId, plural, setText } from "../dom.js";
 import * as api from "./api.js";
 import { confirm } from "./confirm.js";
-import { attempt, badge, bytes, invertPage, link, make, shortDigest, showFacts, speak, when } from "./elements.js";
+import { attempt, badge, bytes, invertPage, link, make, shortDigest, showFacts, announce, when } from "./elements.js";
 import { pointNewAlias, showPointers } from "./pointers.js";
 import { reportElement } from "./report.js";
 
@@ -125,7 +125,7 @@ byId("words").addEventListener("submit", async (event) => {
     await api.describe(adapter.label, { tags: byId("tags").value, notes: byId("notes").value });
     await refresh();
   });
-  if (saved) speak("Tags and notes were saved.");
+  if (saved) announce("Tags and notes were saved.");
 });
 byId("new-alias").addEventListener("submit", async (event) => {
   event.preventDefault();

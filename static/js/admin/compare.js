@@ -3,12 +3,12 @@
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
 import { offerComparison } from "./compare_form.js";
-import { nameOf, placeOf, ranked, reportOf, shareWords } from "./compare_report.js";
+import { nameOf, placeOf, ranked, reportOf, shareText } from "./compare_report.js";
 import { comparisonPage, when } from "./elements.js";
 import { comparisonOf } from "./job_actions.js";
 import { showJob } from "./job_row.js";
 import { keepShowing, tellStarted } from "./runs.js";
-import { duration, progressWords } from "./words.js";
+import { progressText, tookText } from "./words.js";
 
 const MOST_RUNS = 50;
 
@@ -19,11 +19,12 @@ async function find() {
 }
 
 function facts(job) {
-  const { kind, state, progress, created_ms: created, started_ms: started, finished_ms: finished } = job;
-  if (state === "running" && progress) return progressWords(progress);
+  const { kind, state, progress, created_ms: created } = job;
+  const took = kind === "evaluate" ? tookText(job) : null;
+  if (state === "running" && progress) return progressText(progress);
   return [
     `asked for ${when(created)}`,
-    kind === "evaluate" && started && finished ? `took ${duration((finished - started) / 1000)}` : null,
+    took && `took ${took}`,
     best(reportOf(job)),
   ].filter(Boolean).join(" · ");
 }
@@ -33,7 +34,7 @@ function best(report) {
   const { methods } = report;
   const [first] = ranked(report);
   const bare = placeOf(report, "bare");
-  return [`best: ${nameOf(methods[first])} with ${shareWords(methods[first].accuracy)}`, bare >= 0 && bare !== first ? `bare model ${shareWords(methods[bare].accuracy)}` : null].filter(Boolean).join(", ");
+  return [`best: ${nameOf(methods[first])} with ${shareText(methods[first].accuracy)}`, bare >= 0 && bare !== first ? `bare model ${shareText(methods[bare].accuracy)}` : null].filter(Boolean).join(", ");
 }
 
 const load = keepShowing({ find, showRow: (row, job) => showJob(row, job, facts(job), comparisonOf(job)), one: "comparison", several: "comparisons" });

@@ -13,7 +13,7 @@ const merged = new AdapterBoxes(byId("compare-pool"));
 // Calls `started` with the jobs that were made. `wanted`: the labels of adapters that are chosen from the start.
 export async function offerComparison(wanted, started) {
   const pictures = new PictureFolder("compare", byId("compare"));
-  showWhere("compare-sum", "compare-sum-factor");
+  showWhere("compare-sum", "compare-sum-scale");
   for (const [list, boxes, all] of [["compare-adapters", compared, "compare-all"], ["compare-pool", merged, "compare-pool-all"]]) {
     byId(list).addEventListener("change", fit);
     byId(all).addEventListener("click", () => {
@@ -48,8 +48,8 @@ function fit() {
 }
 
 function methods() {
-  const factor = numberOf("compare-factor");
-  const merges = choicesOf("merge").map((name) => (name === "sum" && factor !== null ? `sum:${factor}` : name));
+  const scale = numberOf("compare-scale");
+  const merges = choicesOf("merge").map((name) => (name === "sum" && scale !== null ? `sum:${scale}` : name));
   return [...(compared.chosen.length > 0 ? ["adapter"] : []), ...choicesOf("baseline"), ...merges];
 }
 

@@ -2,7 +2,7 @@
 
 import { byId, setText } from "../dom.js";
 import * as api from "./api.js";
-import { differenceWords, isBetter, minus, placeOf } from "./compare_report.js";
+import { differenceText, isBetter, minus, placeOf } from "./compare_report.js";
 import { confirm } from "./confirm.js";
 import { attempt, link } from "./elements.js";
 import { choiceOf } from "./fields.js";
@@ -25,19 +25,19 @@ export async function publish(report, index) {
   const place = await askWhere(adapter, served);
   if (!place) return;
   await attempt(byId("publish-failure"), async () => {
-    const current = (await api.aliases()).find(place.isMeant)?.adapter ?? null;
+    const current = (await api.aliases()).find(place.isTarget)?.adapter ?? null;
     if (current?.id === adapter.id) {
-      tell(`Nothing to do: ${place.words} points at `, link(adapter.label), " already.");
+      showNotice(`Nothing to do: ${place.words} points at `, link(adapter.label), " already.");
       return;
     }
     const consent = await ask(adapter.label, place, current?.label ?? null, standing(report, index, current?.label ?? null));
     if (!consent) return;
     await place.moves.move(adapter.label, consent.reason);
-    tell(`Now ${place.words} points at `, link(adapter.label), ".");
+    showNotice(`Now ${place.words} points at `, link(adapter.label), ".");
   });
 }
 
-function tell(...words) {
+function showNotice(...words) {
   byId("published").hidden = false;
   byId("published").replaceChildren(...words);
 }
@@ -67,9 +67,9 @@ function showChoice() {
 
 // The alias of the adapter's name; the default of its backbone, where `alias` is empty.
 function whereTo({ name, backbone }, alias) {
-  if (alias === "") return { words: `the default of ${backbone.name}`, moves: api.defaultOf(backbone.name), isMeant: (each) => each.backbone?.digest === backbone.digest, isDefault: true };
+  if (alias === "") return { words: `the default of ${backbone.name}`, moves: api.defaultOf(backbone.name), isTarget: (each) => each.backbone?.digest === backbone.digest, isDefault: true };
   const words = `${name}@${alias}`;
-  return { words, moves: api.aliasOf(name, alias), isMeant: (each) => !each.backbone && each.alias === words, isDefault: false };
+  return { words, moves: api.aliasOf(name, alias), isTarget: (each) => !each.backbone && each.alias === words, isDefault: false };
 }
 
 // --- whether it is better
@@ -81,7 +81,7 @@ function standing(report, index, current) {
   const difference = other < 0 ? null : minus(report, index, other);
   if (!difference) return { better: false, words: `${current ?? "The bare model"} was not among what was compared, so nothing is known of which is better.` };
   const better = isBetter(difference);
-  return { better, words: `On these tasks it is ${better ? "" : "not "}better than ${rival}: ${differenceWords(difference)}.` };
+  return { better, words: `On these tasks it is ${better ? "" : "not "}better than ${rival}: ${differenceText(difference)}.` };
 }
 
 // Asks once where it is better, else twice.

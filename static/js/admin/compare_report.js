@@ -1,35 +1,44 @@
-// What a comparison found: where it stands in a job, its methods and figures in words, and as a table for other programs. Knows no document.
+// What a comparison found: where it stands in a job, its methods and figures in words, and as a table for other programs. Of the document
+// it knows the titles of methods, which the server has written there.
 
-const METHODS = {
-  adapter: "Adapter",
-  bare: "Bare model",
-  average: "Merge: average",
-  sum: "Merge: scaled sum",
-  ties: "Merge: TIES",
-  knots: "Merge: KnOTS",
-  tsv: "Merge: TSV",
-  core: "Merge: Core Space",
-  ctm: "Merge: Compress-then-Merge",
-  linear: "Classifier tuned for each task",
-  tune: "Adapter tuned for each task",
-  pixels: "Pictures alone",
-};
-const FACTOR_SOURCES = { given: "given", definition: "as the method has it", synthetic_tasks: "the best on synthetic images" };
+import { byId } from "../dom.js";
+
+let titles = null;
+
+function titleOf(name) {
+  titles ??= JSON.parse(byId("method-titles").value);
+  return titles[name] ?? name;
+}
+
+const SCALE_SOURCES = { given: "given", definition: "as the method has it", synthetic_tasks: "the best on synthetic images" };
 
 // The report of a job that has compared, or null. A run of recycling compares its adapter before that has a version.
 export function reportOf({ result }) {
-  const report = result?.evaluation ?? result?.figures?.evaluation ?? null;
+  const stored = result?.evaluation ?? result?.figures?.evaluation ?? null;
+  const report = stored && withNamesOfToday(stored);
   if (!report || !result.adapter) return report;
   const methods = report.methods.map((method) => (method.adapter && !method.adapter.includes(":") ? { ...method, adapter: result.adapter } : method));
   return { ...report, methods };
 }
 
+// Reports of an earlier version have a factor where those of today have a scale.
+function withNamesOfToday(report) {
+  const { methods, leave_one_out: sum } = report;
+  const withScale = (own) => (own.merge ? { ...own, merge: scaleOf(own.merge) } : own);
+  return { ...report, methods: methods.map(withScale), ...(sum ? { leave_one_out: withScale(sum) } : {}) };
+}
+
+function scaleOf({ factor, factor_from: from, tried, ...merge }) {
+  const scales = tried?.map(({ factor: old, ...own }) => ({ scale: old, ...own }));
+  return { scale: factor, scale_from: from, ...merge, ...(scales ? { tried: scales } : {}) };
+}
+
 const number = (value) => String(Number(value.toPrecision(3)));
 
-// What a person calls a method; a factor that was given tells two of a kind apart.
+// What a person calls a method; a scale that was given tells two of a kind apart.
 export function nameOf({ name, adapter, merge }) {
   if (adapter) return adapter;
-  return `${METHODS[name] ?? name}${merge?.factor_from === "given" ? ` × ${number(merge.factor)}` : ""}`;
+  return `${titleOf(name)}${merge?.scale_from === "given" ? ` × ${number(merge.scale)}` : ""}`;
 }
 
 // The places of the methods in the report, most accurate first.
@@ -52,11 +61,11 @@ export function verdict(difference) {
 
 const hundred = (share) => (Math.abs(share) * 100).toFixed(1);
 // A share between 0 and 1.
-export const shareWords = (share) => (Number.isFinite(share) ? `${hundred(share)} %` : "–");
-export const accuracyWords = ({ accuracy, ci95 }) => `${hundred(accuracy)} ± ${hundred(ci95)} %`;
+export const shareText = (share) => (Number.isFinite(share) ? `${hundred(share)} %` : "–");
+export const accuracyText = ({ accuracy, ci95 }) => `${hundred(accuracy)} ± ${hundred(ci95)} %`;
 
 // `+2.3 ± 1.1 points`, without its unit where `unit` is empty.
-export function differenceWords({ mean, ci95 }, unit = " points") {
+export function differenceText({ mean, ci95 }, unit = " points") {
   const size = hundred(mean);
   const sign = size === "0.0" ? "" : mean < 0 ? "−" : "+";
   return `${sign}${size} ± ${hundred(ci95)}${unit}`;
@@ -65,23 +74,23 @@ export function differenceWords({ mean, ci95 }, unit = " points") {
 // What else is worth knowing of a method.
 export function remarks({ tasks, merge, tuning }, all) {
   return [
-    merge && `factor ${number(merge.factor)}, ${FACTOR_SOURCES[merge.factor_from] ?? merge.factor_from}`,
+    merge && `scale ${number(merge.scale)}, ${SCALE_SOURCES[merge.scale_from] ?? merge.scale_from}`,
     merge && `rank ${merge.rank}`,
     tuning && `${tuning.steps} steps, rank ${tuning.rank}, learning rate ${number(tuning.learning_rate)}`,
     tasks < all && `the first ${tasks} tasks only`,
   ].filter(Boolean).join("; ");
 }
 
-export const triedWords = ({ factor, accuracy }) => `× ${number(factor)}: ${shareWords(accuracy)}`;
+export const triedText = ({ scale, accuracy }) => `× ${number(scale)}: ${shareText(accuracy)}`;
 
-const COLUMNS = ["method", "adapter", "accuracy", "ci95", "tasks", "compared_with", "difference", "difference_ci95", "factor", "factor_from", "rank"];
+const COLUMNS = ["method", "adapter", "accuracy", "ci95", "tasks", "compared_with", "difference", "difference_ci95", "scale", "scale_from", "rank"];
 
 // Comma-separated values with a line for each method, most accurate first; differences are to the method at `reference`.
 export function csvOf(report, reference) {
   const lines = ranked(report).map((index) => {
     const { name, adapter, accuracy, ci95, tasks, merge } = report.methods[index];
     const difference = minus(report, index, reference);
-    return [name, adapter, accuracy, ci95, tasks, nameOf(report.methods[reference]), difference?.mean, difference?.ci95, merge?.factor, merge?.factor_from, merge?.rank];
+    return [name, adapter, accuracy, ci95, tasks, nameOf(report.methods[reference]), difference?.mean, difference?.ci95, merge?.scale, merge?.scale_from, merge?.rank];
   });
   return [COLUMNS, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
 }

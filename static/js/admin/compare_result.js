@@ -4,9 +4,9 @@ import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js"
 import * as api from "./api.js";
 import { BarChart } from "./compare_chart.js";
 import { publish } from "./compare_publish.js";
-import { accuracyWords, csvOf, differenceWords, minus, nameOf, placeOf, ranked, remarks, reportOf, shareWords, triedWords, verdict } from "./compare_report.js";
-import { attempt, jobPage, link, make, showFacts, speak, when } from "./elements.js";
-import { duration, isOver, progressWords, stateWords } from "./words.js";
+import { accuracyText, csvOf, differenceText, minus, nameOf, placeOf, ranked, remarks, reportOf, shareText, triedText, verdict } from "./compare_report.js";
+import { attempt, jobPage, link, make, showFacts, announce, when } from "./elements.js";
+import { isOver, progressText, stateText, tookText } from "./words.js";
 
 const LOOK_AGAIN_MS = 2_000;
 const NOT_FOUND = 404;
@@ -43,8 +43,8 @@ function showJob(next) {
   document.title = `${job.title} – LoRA Recycle`;
   setText(byId("title"), job.title);
   byId("state").dataset.state = job.state;
-  setText(byId("state"), stateWords(job));
-  if (before && stateWords(before) !== stateWords(job)) speak(stateWords(job));
+  setText(byId("state"), stateText(job));
+  if (before && stateText(before) !== stateText(job)) announce(stateText(job));
   byId("job-link").href = jobPage(id);
   report = reportOf(job);
   byId("waiting").hidden = Boolean(report);
@@ -59,7 +59,7 @@ function showWaiting() {
   if (progress) {
     byId("bar").max = Math.max(progress.total, 1);
     byId("bar").value = progress.step;
-    setText(byId("progress-words"), progressWords(progress));
+    setText(byId("progress-words"), progressText(progress));
   }
   const words = {
     queued: "It has not begun yet.",
@@ -77,7 +77,7 @@ function showWaiting() {
 
 function showReport() {
   const { way, shot, queries, tasks, methods } = report;
-  setText(byId("what"), `In each of ${plural(tasks, "task", "tasks")}, new pictures were sorted into ${plural(way, "class", "classes")}, from ${plural(shot, "example", "examples")} of each: ${plural(queries, "picture", "pictures")} a class. Guessing is right in ${shareWords(1 / way)}.`);
+  setText(byId("what"), `In each of ${plural(tasks, "task", "tasks")}, new pictures were sorted into ${plural(way, "class", "classes")}, from ${plural(shot, "example", "examples")} of each: ${plural(queries, "picture", "pictures")} a class. Guessing is right in ${shareText(1 / way)}.`);
   showChart();
   byId("reference").replaceChildren(...ranked(report).map((index) => new Option(nameOf(methods[index]), index)));
   byId("reference").value = Math.max(0, placeOf(report, report.against));
@@ -91,7 +91,7 @@ function showReport() {
     ["Distance", String(report.distance).replaceAll("_", " ")],
     ["Seed", String(report.seed)],
     ["Compared", when(job.finished_ms ?? job.created_ms)],
-    ["Took", job.kind === "evaluate" && job.started_ms && job.finished_ms ? duration((job.finished_ms - job.started_ms) / 1000) : null],
+    ["Took", job.kind === "evaluate" ? tookText(job) : null],
   ]);
 }
 
@@ -100,17 +100,17 @@ function showChart() {
   const rows = ranked(report).map((index) => {
     const method = methods[index];
     const { accuracy, ci95, name } = method;
-    return { name: nameOf(method), words: accuracyWords(method), value: accuracy, low: accuracy - ci95, high: accuracy + ci95, strong: name === "adapter" };
+    return { name: nameOf(method), words: accuracyText(method), value: accuracy, low: accuracy - ci95, high: accuracy + ci95, strong: name === "adapter" };
   });
-  chart.show(rows, { value: 1 / way, words: `guessing: ${shareWords(1 / way)}` });
-  byId("chart").setAttribute("aria-label", `Share of pictures sorted right, best first: ${rows.map(({ name, words }) => `${name} ${words}`).join(", ")}. Guessing: ${shareWords(1 / way)}.`);
+  chart.show(rows, { value: 1 / way, words: `guessing: ${shareText(1 / way)}` });
+  byId("chart").setAttribute("aria-label", `Share of pictures sorted right, best first: ${rows.map(({ name, words }) => `${name} ${words}`).join(", ")}. Guessing: ${shareText(1 / way)}.`);
 }
 
 function showFigures() {
   const reference = Number(byId("reference").value);
   showItems(byId("methods"), ranked(report).map((index) => ({ id: index })), makeRow, (row, { id: index }) => {
     const difference = minus(report, index, reference);
-    setText(part(row, "difference"), difference ? differenceWords(difference) : "–");
+    setText(part(row, "difference"), difference ? differenceText(difference) : "–");
     setText(part(row, "verdict"), index === reference ? "the one compared with" : difference ? verdict(difference) : "not known");
     row.dataset.verdict = difference ? verdict(difference) : "";
   });
@@ -123,10 +123,10 @@ function makeRow({ id: index }) {
   const row = fromTemplate("method-row");
   const { adapter } = method;
   part(row, "name").append(adapter ? link(adapter) : nameOf(method));
-  setText(part(row, "accuracy"), accuracyWords(method));
+  setText(part(row, "accuracy"), accuracyText(method));
   part(row, "remarks").append(remarks(method, report.tasks));
   const tried = method.merge?.tried ?? [];
-  if (tried.length > 0) part(row, "remarks").append(make("details", {}, make("summary", {}, "Factors that were tried"), make("ul", {}, ...tried.map((each) => make("li", {}, triedWords(each))))));
+  if (tried.length > 0) part(row, "remarks").append(make("details", {}, make("summary", {}, "Scales that were tried"), make("ul", {}, ...tried.map((each) => make("li", {}, triedText(each))))));
   const button = part(row, "publish");
   button.hidden = method.name !== "adapter" || !adapter;
   button.setAttribute("aria-label", `Publish ${adapter}…`);
@@ -139,12 +139,12 @@ function showLeftOut() {
   const { leave_one_out: sum } = report;
   byId("left-out-panel").hidden = !sum;
   if (!sum) return;
-  setText(byId("left-out-words"), `The scaled sum of all (× ${sum.merge.factor}) sorts ${accuracyWords(sum)} right.`);
+  setText(byId("left-out-words"), `The scaled sum of all (× ${sum.merge.scale}) sorts ${accuracyText(sum)} right.`);
   const most = sum.adapters.toSorted((left, right) => right.effect.mean - left.effect.mean);
   byId("left-out").replaceChildren(...most.map(({ adapter, accuracy_without: without, effect }) => make("tr", {},
     make("th", { scope: "row" }, link(adapter)),
-    make("td", {}, shareWords(without)),
-    make("td", {}, differenceWords(effect)),
+    make("td", {}, shareText(without)),
+    make("td", {}, differenceText(effect)),
     make("td", {}, { better: "it helps", worse: "it harms" }[verdict(effect)] ?? verdict(effect)))));
 }
 
@@ -156,7 +156,7 @@ function offerFile(place, text, ending, type) {
 
 byId("reference").addEventListener("change", () => {
   showFigures();
-  speak(`The differences are to ${byId("reference").selectedOptions[0].text} now.`);
+  announce(`The differences are to ${byId("reference").selectedOptions[0].text} now.`);
 });
 document.addEventListener("visibilitychange", lookAgain);
 await load();

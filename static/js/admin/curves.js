@@ -2,13 +2,20 @@
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
 import { fromTemplate, part, setText } from "../dom.js";
-import { figure, figureName, sentenceCase } from "./words.js";
+import { figure, figureName, isShare, sentenceCase } from "./words.js";
 
 const HEIGHT_PX = 150;
 const AXIS_WIDTH_PX = 56;
 const DESCRIBE_MS = 2_000;
 
 const colour = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// What the axis of a figure spans, with some room around its values; of shares nothing below 0 or above 100 %.
+function valueRange(name, low, high) {
+  if (low === null || (isShare(name) && low === high)) return [0, 1];
+  const [from, to] = uPlot.rangeNum(low, high, 0.1, true);
+  return isShare(name) ? [Math.max(from, 0), Math.min(to, 1)] : [from, to];
+}
 
 export class Curves {
   #list;
@@ -61,7 +68,7 @@ export class Curves {
         height: HEIGHT_PX,
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false } },
-        scales: { x: { time: false } },
+        scales: { x: { time: false }, y: { range: (_, low, high) => valueRange(name, low, high) } },
         axes: [{ ...axis, size: 28, space: 60 }, { ...axis, size: AXIS_WIDTH_PX, space: 32, values: (_, marks) => marks.map((mark) => figure(name, mark)) }],
         series: [{}, { stroke: colour("--accent"), width: 2, spanGaps: true, points: { show: (plot) => plot.data[0].length < 3 } }],
         hooks: { setCursor: [({ cursor }) => this.#point(curve, cursor.idx)] },
@@ -79,17 +86,17 @@ export class Curves {
     this.#asked = false;
     for (const curve of this.#curves.values()) {
       curve.plot.setData([curve.steps, curve.values]);
-      this.#tell(curve);
+      this.#describe(curve);
     }
   }
 
   #point(curve, index) {
     curve.pointed = index ?? null;
-    this.#tell(curve);
+    this.#describe(curve);
   }
 
   // The value under the pointer, else the newest.
-  #tell(curve) {
+  #describe(curve) {
     const { item, phase, name, steps, values, pointed } = curve;
     if (steps.length === 0) return;
     const index = pointed ?? steps.length - 1;

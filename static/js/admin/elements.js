@@ -67,6 +67,6 @@ export async function attempt(place, action) {
   }
 }
 
-export function speak(text) {
+export function announce(text) {
   byId("spoken").textContent = text;
 }

@@ -3,7 +3,7 @@
 import { byId, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer, ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
-import { attempt, bytes, link, showFailure, speak } from "./elements.js";
+import { attempt, bytes, link, showFailure, announce } from "./elements.js";
 import { fitName } from "./fields.js";
 import { reportElement } from "./report.js";
 
@@ -79,7 +79,7 @@ async function store(stored) {
   const done = byId("import-done");
   done.replaceChildren(link(answer.adapter.label), " is in the registry.");
   done.hidden = false;
-  speak(done.textContent);
+  announce(done.textContent);
   await stored();
   done.firstElementChild.focus();
 }
@@ -117,7 +117,7 @@ function showReport(report) {
   offerBackbones(fits, report.backbone);
   const verdict = refused ? "This adapter cannot be used" : `Fits ${report.backbone ?? fits.join(", ")}: ready to import`;
   setText(byId("import-verdict"), verdict);
-  speak(verdict);
+  announce(verdict);
   byId("import-report").replaceChildren(reportElement(report));
   // Another backbone may be the way out of a refusal.
   byId("import-form").hidden = refused && fits.length < 2;

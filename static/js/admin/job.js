@@ -3,13 +3,13 @@
 import { byId, setText } from "../dom.js";
 import * as api from "./api.js";
 import { Curves } from "./curves.js";
-import { attempt, jobPage, make, showFailure, showFacts, speak, when } from "./elements.js";
+import { attempt, jobPage, make, showFailure, showFacts, announce, when } from "./elements.js";
 import { ImageGrid } from "./image_grid.js";
-import { canCancel, canRetry, cancel, cancelWords, comparisonOf, resultOf, retry } from "./job_actions.js";
+import { canCancel, canRetry, cancel, cancelText, comparisonOf, resultOf, retry } from "./job_actions.js";
 import { JobEvents } from "./job_events.js";
 import { showLink } from "./job_row.js";
 import { showLearnedFrom } from "./learned_from.js";
-import { KINDS, duration, figure, figureName, isOver, progressWords, recipeFacts, stateWords, timeOfDay } from "./words.js";
+import { KINDS, duration, faultOf, figure, figureName, isOver, progressText, recipeFacts, shownState, stateText, timeOfDay, tookText } from "./words.js";
 
 const PREVIEWS_EVERY_MS = 1_000;
 const MOST_LINES = 2_000;
@@ -24,31 +24,33 @@ let job = null;
 function showState(next) {
   const before = job;
   job = next;
-  document.title = `${stateWords(job)}: ${job.title} – LoRA Recycle`;
+  document.title = `${stateText(job)}: ${job.title} – LoRA Recycle`;
   setText(byId("title"), job.title);
   const state = byId("state");
-  state.dataset.state = job.state;
-  setText(state, stateWords(job));
-  if (before && stateWords(before) !== stateWords(job)) speak(stateWords(job));
+  state.dataset.state = shownState(job);
+  setText(state, stateText(job));
+  if (before && stateText(before) !== stateText(job)) announce(stateText(job));
   if (job.progress && !isOver(job)) showProgress(job.progress);
   byId("progress").hidden = job.state !== "running";
   setText(byId("state-words"), sentence());
-  byId("error").hidden = !job.error;
-  setText(byId("error-message"), api.sentence(job.error?.message ?? ""));
-  setText(byId("error-hint"), job.error?.hint ? api.sentence(job.error.hint) : "");
+  const fault = faultOf(job);
+  byId("error").hidden = !fault;
+  setText(byId("error-message"), api.sentence(fault?.message ?? ""));
+  setText(byId("error-hint"), fault?.hint ? api.sentence(fault.hint) : "");
   showLink(byId("result"), resultOf(job));
   showLink(byId("comparison"), job.kind === "recycle" ? comparisonOf(job) : null);
   showRecipeFile(job.result?.recipe_file);
   showLearnedFrom(job);
   byId("cancel").hidden = !canCancel(job);
-  setText(byId("cancel"), `${cancelWords(job)}…`);
+  setText(byId("cancel"), `${cancelText(job)}…`);
   byId("retry").hidden = !canRetry(job);
   showFacts(byId("facts"), [
     ["Kind", KINDS[job.kind] ?? job.kind],
     ["Asked for", when(job.created_ms)],
     ["Begun", job.started_ms && when(job.started_ms)],
     ["Ended", job.finished_ms && when(job.finished_ms)],
-    ["Took", job.started_ms && job.finished_ms && duration((job.finished_ms - job.started_ms) / 1000)],
+    ["Took", tookText(job)],
+    ["Worked so far", !isOver(job) && job.worked_ms > 0 ? duration(job.worked_ms / 1000) : null],
     ["Attempts", job.attempts > 1 ? `${job.attempts} of at most ${job.most_attempts}` : null],
     ["Waits for", job.state === "queued" && job.waits_for.length > 0 ? waits() : null],
     ...Object.entries(job.result ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [figureName(name), figure(name, value)]),
@@ -84,7 +86,7 @@ function showProgress(progress) {
   const bar = byId("bar");
   bar.max = Math.max(progress.total, 1);
   bar.value = progress.step;
-  setText(byId("progress-words"), progressWords(progress));
+  setText(byId("progress-words"), progressText(progress));
   byId("progress").hidden = job?.state !== "running";
 }
 

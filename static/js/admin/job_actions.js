@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { reportOf } from "./compare_report.js";
 import { confirm } from "./confirm.js";
-import { attempt, comparisonPage, pageOf, poolPage, speak } from "./elements.js";
+import { attempt, comparisonPage, pageOf, poolPage, announce } from "./elements.js";
 import { isOver } from "./words.js";
 
 // Both return {href, words}, or null where there is none.
@@ -22,7 +22,7 @@ export const comparisonOf = (job) => (reportOf(job) ? { href: comparisonPage(job
 
 // A failed job keeps the pictures that were sent for it, to be tried again; to cancel it is to give that up.
 export const canCancel = (job) => job.state === "failed" || (!isOver(job) && !job.cancel_requested);
-export const cancelWords = ({ state }) => (state === "failed" ? "Give up" : "Cancel");
+export const cancelText = ({ state }) => (state === "failed" ? "Give up" : "Cancel");
 export const canRetry = ({ state }) => state === "failed" || state === "cancelled";
 
 // Both return the job as it is now; null where nothing was done.
@@ -50,7 +50,7 @@ async function carryOut(action, done, failurePlace) {
   let job = null;
   await attempt(failurePlace, async () => {
     job = await action();
-    speak(done);
+    announce(done);
   });
   return job;
 }

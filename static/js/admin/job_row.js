@@ -4,17 +4,18 @@ import { part, setText } from "../dom.js";
 import { sentence } from "./api.js";
 import { jobPage } from "./elements.js";
 import { comparisonOf, resultOf } from "./job_actions.js";
-import { stateWords } from "./words.js";
+import { faultOf, shownState, stateText } from "./words.js";
 
 export function showJob(row, job, facts, result = resultOf(job)) {
   const link = part(row, "link");
   link.href = jobPage(job.id);
   setText(link, job.title);
   const state = part(row, "state");
-  state.dataset.state = job.state;
-  setText(state, stateWords(job));
-  part(row, "error").hidden = !job.error;
-  setText(part(row, "error"), [job.error?.message, job.error?.hint].filter(Boolean).map(sentence).join(" "));
+  state.dataset.state = shownState(job);
+  setText(state, stateText(job));
+  const fault = faultOf(job);
+  part(row, "error").hidden = !fault;
+  setText(part(row, "error"), [fault?.message, fault?.hint].filter(Boolean).map(sentence).join(" "));
   setText(part(row, "facts"), facts);
   showLink(part(row, "result"), result);
   const comparison = part(row, "comparison");

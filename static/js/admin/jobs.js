@@ -3,12 +3,12 @@
 import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js";
 import { ignoreStrayDrops } from "../drops.js";
 import * as api from "./api.js";
-import { attempt, jobPage, make, showFailure, speak, when } from "./elements.js";
-import { canCancel, canRetry, cancel, cancelWords, retry } from "./job_actions.js";
+import { attempt, jobPage, make, showFailure, announce, when } from "./elements.js";
+import { canCancel, canRetry, cancel, cancelText, retry } from "./job_actions.js";
 import { showJob } from "./job_row.js";
 import { offerInversion, refreshChoices } from "./start_invert.js";
 import { offerTuning } from "./start_tune.js";
-import { KINDS, attemptWords, duration, isOver, progressWords, stateWords } from "./words.js";
+import { KINDS, attemptText, isOver, progressText, tookText } from "./words.js";
 
 const AT_ONCE = 20;
 const MOST_AT_ONCE = 100;
@@ -88,7 +88,7 @@ function updateRow(row, job) {
   const waits = part(row, "waits");
   waits.hidden = job.state !== "queued" || job.waits_for.length === 0;
   if (!waits.hidden) waits.replaceChildren("Waits for ", ...job.waits_for.flatMap((id, index) => [index > 0 ? ", " : "", make("a", { href: jobPage(id) }, jobs.get(id)?.title ?? `job ${id.slice(-6)}`)]));
-  for (const [name, offered, words] of [["cancel", canCancel(job), cancelWords(job)], ["retry", canRetry(job), "Try again"]]) {
+  for (const [name, offered, words] of [["cancel", canCancel(job), cancelText(job)], ["retry", canRetry(job), "Try again"]]) {
     const button = part(row, name);
     button.hidden = !offered;
     setText(button, name === "cancel" ? `${words}…` : words);
@@ -107,16 +107,17 @@ function showProgress(row, { state, progress, title }) {
   } else {
     bar.removeAttribute("value");
   }
-  setText(part(row, "progress-words"), progress ? progressWords(progress) : "Getting ready");
+  setText(part(row, "progress-words"), progress ? progressText(progress) : "Getting ready");
 }
 
 function facts(job) {
-  const { kind, created_ms: created, started_ms: started, finished_ms: finished, state } = job;
+  const { kind, created_ms: created, state } = job;
+  const took = tookText(job);
   return [
     KINDS[kind] ?? kind,
     `asked for ${when(created)}`,
-    finished && started ? `took ${duration((finished - started) / 1000)}` : null,
-    state !== "succeeded" ? attemptWords(job) : null,
+    took && `took ${took}`,
+    state !== "succeeded" ? attemptText(job) : null,
   ].filter(Boolean).join(" · ");
 }
 
@@ -127,7 +128,7 @@ function begun(made) {
   const words = made.length === 1 ? alone[made[0].state] : ` and ${plural(made.length - 1, "more job is", "more jobs are")} in the list.`;
   place.replaceChildren(make("a", { href: jobPage(made[0].id) }, made[0].title), words);
   place.hidden = false;
-  speak(place.textContent);
+  announce(place.textContent);
   place.focus();
   for (const id of ["state", "kind"]) byId(id).value = "";
   load();

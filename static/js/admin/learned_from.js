@@ -30,10 +30,10 @@ async function poolOrNull(id) {
   }
 }
 
-const row = ({ id, adapter, images, teacher_accuracy: accuracy, bare_cross_entropy: bare }) => make("tr", {},
+const row = ({ id, adapter, images, teacher_accuracy: accuracy, bare_cross_entropy: bare, failure }) => make("tr", { className: failure ? "is-problem" : "" },
   make("th", { scope: "row" }, link(adapter)),
   make("td", {}, String(images)),
-  make("td", {}, percent(accuracy)),
+  make("td", {}, failure ? `${percent(accuracy)}: did not come out` : percent(accuracy)),
   make("td", {}, figure("cross_entropy", bare)),
   make("td", {}, make("a", { href: poolPage(id), ariaLabel: `Measure the images of ${adapter}` }, "Measure")));
 

@@ -2,14 +2,14 @@
 
 import { byId, plural, setText } from "../dom.js";
 import { acceptDrops, filesOfInput, filesOfTransfer } from "../drops.js";
-import { attempt, bytes, showFailure, speak } from "./elements.js";
+import { isReadByServer } from "../picture_names.js";
+import { attempt, bytes, showFailure, announce } from "./elements.js";
 import { MOST_BYTES, MOST_FILES, zipOf } from "./zip.js";
 
-const PICTURE_NAME = /\.(jpe?g|png|webp|gif|bmp|tiff?)$/i;
 // Of a file's two headers, with room for the form around the zip.
 const ZIP_ENTRY_BYTES = 100;
 const CHOSEN_NOTHING = { message: "No pictures are chosen yet.", hint: "Choose a folder with one sub-folder for each class, or a zip of it." };
-const NOTHING_WORDS = "Or drop one here.";
+const NOTHING_TEXT = "Or drop one here.";
 
 export class PictureFolder {
   #prefix;
@@ -49,7 +49,7 @@ export class PictureFolder {
   }
 
   clear() {
-    this.#choose(null, NOTHING_WORDS);
+    this.#choose(null, NOTHING_TEXT);
   }
 
   // Calls `post` with the zip, with a function that takes the share that has gone, and with a signal that stops it.
@@ -96,12 +96,12 @@ export class PictureFolder {
       ? `${files[0].path} (${bytes(found.archive.size)}) is chosen.`
       : `${found.name}: ${plural(found.files.length, "picture", "pictures")} of ${plural(found.classes.length, "class", "classes")} (${some(found.classes)}).`;
     this.#choose(found, words);
-    speak(words);
+    announce(words);
   }
 
   // The folder that all others lie in is passed over; the folders below it are the classes. Loose pictures belong to none.
   #folderOf(files) {
-    const pictures = files.filter(({ file, path }) => PICTURE_NAME.test(path) && !file.name.startsWith("."));
+    const pictures = files.filter(({ file, path }) => isReadByServer(path) && !file.name.startsWith("."));
     const [root] = pictures[0]?.path.split("/") ?? [];
     const inRoot = pictures.length > 0 && pictures.every(({ path }) => path.startsWith(`${root}/`)) && pictures.some(({ path }) => path.split("/").length > 2);
     const below = inRoot ? pictures.map(({ file, path }) => ({ file, path: path.slice(root.length + 1) })) : pictures;

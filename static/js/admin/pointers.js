@@ -4,7 +4,7 @@
 import { byId, fromTemplate, part } from "../dom.js";
 import * as api from "./api.js";
 import { confirm } from "./confirm.js";
-import { attempt, link, make, speak, when } from "./elements.js";
+import { attempt, link, make, announce, when } from "./elements.js";
 
 const failurePlace = byId("use-failure");
 
@@ -87,7 +87,7 @@ async function rollBack({ words, moves }, undone, changed) {
 async function carryOut(action, done, changed) {
   if (!(await attempt(failurePlace, action))) return;
   await changed();
-  speak(done);
+  announce(done);
 }
 
 async function toggleHistory(item, each, changed) {

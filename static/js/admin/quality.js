@@ -2,7 +2,7 @@
 
 import { byId, setText } from "../dom.js";
 import * as api from "./api.js";
-import { attempt, link, make, showFacts, speak } from "./elements.js";
+import { attempt, link, make, showFacts, announce } from "./elements.js";
 import { figure } from "./words.js";
 
 const number = (value) => figure("diversity", value);
@@ -34,6 +34,6 @@ export function offerQuality(id) {
     setText(button, done ? "Measure again" : "Measure");
     if (!done) return;
     byId("quality").hidden = false;
-    speak("The images are measured.");
+    announce("The images are measured.");
   });
 }

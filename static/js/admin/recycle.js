@@ -9,7 +9,7 @@ import { choiceOf, given, layersOf, numberOf } from "./fields.js";
 import { showJob } from "./job_row.js";
 import { PictureFolder } from "./picture_folder.js";
 import { keepShowing, tellStarted } from "./runs.js";
-import { duration, isOver, percent, progressWords } from "./words.js";
+import { duration, isOver, percent, progressText, tookText } from "./words.js";
 
 const LOOK_AGAIN_MS = 1_000;
 const MOST_RUNS = 50;
@@ -51,6 +51,7 @@ function parameters() {
     name: byId("recycle-name").value.trim(),
     adapters: boxes.chosen.map(({ label }) => label),
     retention: choiceOf("retention"),
+    use_failed_images: byId("recycle-use-failed").checked,
     recipe: {
       preset: choiceOf("way"),
       ...given({
@@ -97,7 +98,7 @@ async function estimate() {
       if (job.state === "queued") setText(place, "Other jobs are before it; some steps are timed after them…");
     }
     if (job.state !== "succeeded") throw new api.Failure(api.sentence(job.error?.message ?? "The estimate was stopped"), { hint: job.error?.hint });
-    setText(place, costWords(job.result));
+    setText(place, costText(job.result));
   });
   place.hidden = !known || place.textContent === "";
   byId("recycle-cost").disabled = false;
@@ -110,7 +111,7 @@ function startEstimate() {
   return pictures.send((archive, progress, signal) => api.startWithPictures("recycle", { ...wanted, ...evaluation() }, archive, progress, signal));
 }
 
-function costWords({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, evaluation_seconds: measuring, memory_bytes: memory, disk_bytes: disk }) {
+function costText({ threads, inversions, images, seconds, inversion_seconds: imaging, meta_training_seconds: training, evaluation_seconds: measuring, memory_bytes: memory, disk_bytes: disk }) {
   const sets = inversions > 0 ? `${duration(imaging)} for ${plural(images, "image", "images")} of ${plural(inversions, "adapter", "adapters")}` : "the images are there already";
   return `About ${duration(seconds)} on ${plural(threads, "thread", "threads")} (${sets}; ${duration(training)} of training${measuring > 0 ? `, ${duration(measuring)} to see what it is worth` : ""}), ${bytes(memory)} of memory, ${bytes(disk)} on the disk.`;
 }
@@ -145,13 +146,15 @@ async function find() {
 
 const load = keepShowing({ find, showRow: (row, job) => showJob(row, job, facts(job)), one: "run", several: "runs" });
 
-function facts({ state, progress, created_ms: created, started_ms: started, finished_ms: finished, result }) {
-  if (state === "running" && progress) return progressWords(progress);
+function facts(job) {
+  const { state, progress, created_ms: created, result } = job;
+  const took = tookText(job);
+  if (state === "running" && progress) return progressText(progress);
   const validations = result?.figures?.validations ?? [];
   const best = Math.max(...validations.map(({ accuracy }) => accuracy));
   return [
     `asked for ${when(created)}`,
-    started && finished ? `took ${duration((finished - started) / 1000)}` : null,
+    took && `took ${took}`,
     validations.length > 0 ? `${percent(best)} on held-out synthetic tasks, ${percent(validations[0].accuracy)} before the first step` : null,
   ].filter(Boolean).join(" · ");
 }

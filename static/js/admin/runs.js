@@ -1,7 +1,7 @@
 // A list of runs that looks again by itself, and what is said of one that was just asked for.
 
 import { byId, fromTemplate, plural, setText, showItems } from "../dom.js";
-import { attempt, make, speak } from "./elements.js";
+import { attempt, make, announce } from "./elements.js";
 import { isOver } from "./words.js";
 
 const LOOK_AGAIN_MS = 2_000;
@@ -35,6 +35,6 @@ export function tellStarted(job, href) {
   const words = job.state === "succeeded" ? " was done before; here it is." : " has begun.";
   place.replaceChildren(make("a", { href }, job.title), words);
   place.hidden = false;
-  speak(place.textContent);
+  announce(place.textContent);
   place.focus();
 }

@@ -8,7 +8,14 @@ export const isOver = ({ state }) => state === "succeeded" || state === "failed"
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const timeOfDay = (milliseconds) => clock.format(new Date(milliseconds));
 
-export function stateWords({ state, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+// What went wrong with a job, or with what it made: {message, hint}; null where nothing did.
+export const faultOf = ({ error, result }) => error ?? result?.failure ?? null;
+
+// The state for the eye: "doubtful" is done with a result that should not be used.
+export const shownState = ({ state, result }) => (state === "succeeded" && result?.failure ? "doubtful" : state);
+
+export function stateText({ state, result, cancel_requested: stopping, retry_at_ms: retryAt, waits_for: waitsFor }) {
+  if (shownState({ state, result }) === "doubtful") return "Done: did not come out";
   if (stopping && state === "running") return "Stopping";
   if (state === "queued" && waitsFor.length > 0) return "Waiting for another job";
   if (state === "queued" && retryAt > Date.now()) return `Tries again at ${timeOfDay(retryAt)}`;
@@ -31,18 +38,26 @@ export function duration(seconds) {
   return words.join(" ");
 }
 
+// How long a job has worked; beside it the time from beginning to end, where much of that was no work. Null before it is over.
+export function tookText({ started_ms: started, finished_ms: finished, worked_ms: worked }) {
+  if (!started || !finished) return null;
+  const whole = finished - started;
+  const words = duration(worked / 1000);
+  return whole - worked > Math.max(5_000, worked / 10) ? `${words} of work within ${duration(whole / 1000)}` : words;
+}
+
 function rate(perSecond) {
   if (!(perSecond > 0)) return null;
   if (perSecond >= 1) return `${perSecond >= 10 ? Math.round(perSecond) : perSecond.toFixed(1)} steps a second`;
   return `${(1 / perSecond).toFixed(1)} s a step`;
 }
 
-export function progressWords({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
+export function progressText({ phase, step, total, rate_per_second: perSecond, eta_seconds: eta }) {
   const left = typeof eta === "number" ? `${eta < 1 ? "" : "about "}${duration(eta)} left` : null;
   return [sentenceCase(phase), `step ${step} of ${total}`, rate(perSecond), left].filter(Boolean).join(" · ");
 }
 
-export function attemptWords({ attempts, most_attempts: most }) {
+export function attemptText({ attempts, most_attempts: most }) {
   return attempts > 1 ? `attempt ${attempts} of ${most}` : null;
 }
 
@@ -69,11 +84,12 @@ const FIGURES = {
 export const figureName = (name) => FIGURES[name] ?? named(name);
 
 const SHARES = /(accuracy|confidence|share|ratio)$/;
+export const isShare = (name) => SHARES.test(name);
 
 // A figure with three digits; shares in percent.
 export function figure(name, value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";
-  if (SHARES.test(name)) return percent(value);
+  if (isShare(name)) return percent(value);
   if (value !== 0 && (Math.abs(value) < 0.001 || Math.abs(value) >= 100_000)) return value.toExponential(2);
   return String(Number(value.toPrecision(3)));
 }
@@ -97,11 +113,11 @@ function recipeValue(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (!Array.isArray(value)) return typeof value === "object" ? "none" : String(value);
   if (value.length === 0) return "none";
-  return value.map((each) => (each !== null && typeof each === "object" ? objectWords(each) : recipeValue(each))).join(", ");
+  return value.map((each) => (each !== null && typeof each === "object" ? objectText(each) : recipeValue(each))).join(", ");
 }
 
 // Digests and keys of adapters stand in the recipe file.
-const objectWords = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
+const objectText = (object) => object.adapter ?? recipeFacts(object).map((pair) => pair.join(": ")).join(", ");
 
 export const RETENTIONS = {
   keep: "They are kept until somebody deletes them.",
@@ -111,11 +127,12 @@ export const RETENTIONS = {
 export const PRIVACY = "Synthetic images can show what the adapter has seen, so they need the same care as its pictures.";
 
 // What a person should know about a pool, worst first: [{words, bad}].
-export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare }) {
+export function verdicts({ teacher_accuracy: accuracy, bare_cross_entropy: bare, failure, recipe }) {
   const found = [];
   if (typeof accuracy === "number") {
     const share = `its own adapter recognises ${percent(accuracy)} of the images`;
-    if (accuracy < 0.9) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
+    if (recipe?.real) found.push({ bad: false, words: `Real pictures stand in for synthetic ones: ${share}.` });
+    else if (failure) found.push({ bad: true, words: `The inversion failed: ${share}. What it shows is not what the adapter has learned. Make them again with more steps.` });
     else if (accuracy < 0.99) found.push({ bad: true, words: `Not all images came out: ${share}.` });
     else found.push({ bad: false, words: `The images came out: ${share}.` });
   }

@@ -2,9 +2,9 @@
 
 use super::accessibility;
 use super::session::Session;
-use fantoccini::Locator;
 use model::adapter::{
-    Adapter, Candidate, ExportOptions, Factors, NameStyle, NamedFile, Site, Target, export_peft,
+    Adapter, BackboneCandidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target,
+    export_peft,
 };
 use model::backbone::{EMBEDDED_NAME, embedded};
 use model::tensor::Tensor;
@@ -23,18 +23,18 @@ fn peft_folder(parent: &Path) -> PathBuf {
         layer: 0,
         target: Target::Query,
     };
-    let factors = Factors {
+    let pair = LowRankPair {
         a: Tensor::zeros([2, width]),
         b: Tensor::zeros([width, 2]),
         scale: 1.0,
     };
     let adapter = Adapter {
-        factors: [(site, factors)].into(),
+        pairs: [(site, pair)].into(),
         head: None,
     };
     let options = ExportOptions {
         title: "Roses",
-        backbone: &Candidate::of(EMBEDDED_NAME, &backbone),
+        backbone: &BackboneCandidate::of(EMBEDDED_NAME, &backbone),
         base_model: None,
         names: NameStyle::V4,
     };
@@ -91,7 +91,7 @@ async fn an_adapter_is_imported_given_an_alias_and_deleted() {
             .starts_with("2 tensors")
     );
 
-    let name = page.client.find(Locator::Css("#alias-name")).await.unwrap();
+    let name = page.client.find("#alias-name").await.unwrap();
     name.send_keys("production").await.unwrap();
     page.click("#alias-set").await;
     let question = page.text("#confirm").await;

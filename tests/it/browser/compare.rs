@@ -6,7 +6,6 @@ use super::jobs_live::wait_long;
 use super::session::Session;
 use crate::making_cli::Home;
 use crate::recycle_cli::two_adapters;
-use fantoccini::Locator;
 use serde_json::{Value, json};
 use store::Finish;
 use tempfile::TempDir;
@@ -34,8 +33,8 @@ fn report(count: usize) -> Value {
         });
         if name == "sum" {
             method["merge"] = json!({
-                "factor": 0.33, "factor_from": "synthetic_tasks", "rank": 8,
-                "tried": [{"factor": 0.1, "accuracy": 0.4}, {"factor": 0.33, "accuracy": 0.5}],
+                "scale": 0.33, "scale_from": "synthetic_tasks", "rank": 8,
+                "tried": [{"scale": 0.1, "accuracy": 0.4}, {"scale": 0.33, "accuracy": 0.5}],
             });
         }
         method
@@ -51,7 +50,7 @@ fn report(count: usize) -> Value {
         "against": METHODS[count - 1].0,
         "methods": methods.collect::<Vec<_>>(), "pairwise": pairwise.collect::<Vec<_>>(),
         "leave_one_out": {
-            "accuracy": 0.58, "ci95": 0.015, "tasks": 200, "merge": {"factor": 0.33, "factor_from": "synthetic_tasks", "rank": 8},
+            "accuracy": 0.58, "ci95": 0.015, "tasks": 200, "merge": {"scale": 0.33, "scale_from": "synthetic_tasks", "rank": 8},
             "adapters": [
                 {"adapter": "first:1", "accuracy_without": 0.6, "effect": {"mean": -0.02, "ci95": 0.01}},
                 {"adapter": "second:1", "accuracy_without": 0.5, "effect": {"mean": 0.08, "ci95": 0.01}},
@@ -142,7 +141,7 @@ async fn a_comparison_shows_the_best_first_and_differences_to_what_is_chosen() {
         .text("#methods tr:nth-child(2) [data-part=remarks]")
         .await;
     assert!(
-        notes.starts_with("factor 0.33, the best on synthetic images; rank 8"),
+        notes.starts_with("scale 0.33, the best on synthetic images; rank 8"),
         "{notes}"
     );
     choose(&page, "reference", "0").await;
@@ -185,6 +184,33 @@ async fn a_comparison_shows_the_best_first_and_differences_to_what_is_chosen() {
 
     open(&page, &format!("/admin/jobs/{id}")).await;
     assert_eq!(page.text("#result").await, "See the comparison");
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_of_an_earlier_version_is_shown_with_the_names_of_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut then = report(4);
+    let merge = json!({
+        "factor": 1.4, "factor_from": "given", "rank": 8, "tried": [{"factor": 1.4, "accuracy": 0.5}],
+    });
+    then["methods"][2]["name"] = "ctm".into();
+    then["methods"][2]["merge"] = merge.clone();
+    then["leave_one_out"]["merge"] = merge;
+    let id = compared(&folder, then).await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, &format!("/admin/compare/{id}")).await;
+    page.wait_for(&count("#methods tr", 4)).await;
+    assert_eq!(table(&page).await[1][0], "Merge: Compress-then-Merge × 1.4");
+    let notes = page
+        .text("#methods tr:nth-child(2) [data-part=remarks]")
+        .await;
+    assert!(notes.starts_with("scale 1.4, given; rank 8"), "{notes}");
+    let words = page.text("#left-out-words").await;
+    assert!(words.contains("× 1.4"), "{words}");
     assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }
@@ -361,8 +387,7 @@ async fn a_recycled_adapter_is_measured_on_pictures_that_are_sent_along() {
     let pictures = page.folder.path().join("pictures");
     page.pick("#recycle-folder", &[pictures]).await;
     page.click("#recycle-all").await;
-    let name = Locator::Css("#recycle-name");
-    let name = page.client.find(name).await.unwrap();
+    let name = page.client.find("#recycle-name").await.unwrap();
     name.send_keys("both").await.unwrap();
     for (field, value) in [
         ("episodes", "12"),

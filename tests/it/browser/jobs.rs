@@ -5,7 +5,6 @@ use super::jobs_live::wait_long;
 use super::session::{Server, Session};
 use crate::making_cli::Home;
 use crate::recycle_cli::two_adapters;
-use fantoccini::Locator;
 use recycle::pool::{preview, preview_file};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
@@ -314,6 +313,84 @@ async fn a_finished_job_shows_its_curves_its_log_its_recipe_and_its_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_inversion_that_failed_says_so_in_the_list_and_on_its_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let job = history.job("invert", "Images of letters", &[]).await;
+    history.claim(job.id).await;
+    let failure = json!({
+        "code": "inversion_failed", "message": "the inversion of letters:1 failed", "hint": "make them again",
+    });
+    let result = json!({"pool": Uuid::nil(), "adapter": "letters:1", "failure": failure});
+    history.finish(job.id, Finish::Succeeded(result)).await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    let words = "The inversion of letters:1 failed. Make them again.";
+    open(&page, "/admin/jobs").await;
+    page.wait_for(&count(".job-row", 1)).await;
+    let state = "Done: did not come out";
+    assert_eq!(rows(&page).await, json!([["Images of letters", state]]));
+    assert_eq!(page.text(".job-row .job-error").await, words);
+    open(&page, &format!("/admin/jobs/{}", job.id)).await;
+    page.wait_for(&says("state", state)).await;
+    assert_eq!(page.text("#error").await, words);
+    assert_eq!(page.text("#result").await, "See the images");
+    page.close().await;
+}
+
+/// Texts that the curves draw from now on, beside their axes.
+async fn drawn_texts(page: &Session) -> Vec<String> {
+    page.value(
+        "(() => { window.drawn = []; const draw = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...place) { window.drawn.push(text); return draw.call(this, text, ...place); };
+          document.querySelector('.curve').parentElement.style.width = '70%'; return true; })()",
+    )
+    .await;
+    page.wait_for("window.drawn.some((text) => text.endsWith('%'))")
+        .await;
+    serde_json::from_value(page.value("window.drawn").await).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_axis_of_a_share_ends_at_a_hundred_percent() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = History::begin(&folder).await;
+    let job = history.job("tune", "Tune letters", &[]).await;
+    history.claim(job.id).await;
+    for step in 1..=3 {
+        let progress = Progress {
+            phase: "tuning".into(),
+            step,
+            total: 3,
+            rate_per_second: None,
+            eta_seconds: None,
+            figures: [("accuracy".to_owned(), 1.0)].into(),
+        };
+        let told = history.store.add_job_progress(job.id, &progress).await;
+        told.unwrap();
+    }
+    let result = json!({"adapter": "letters:1"});
+    history.finish(job.id, Finish::Succeeded(result)).await;
+    history.end().await;
+    let Some(page) = Session::start_with(folder).await else {
+        return;
+    };
+    open(&page, &format!("/admin/jobs/{}", job.id)).await;
+    page.wait_for(&count(".curve canvas", 1)).await;
+    let texts = drawn_texts(&page).await;
+    let shares: Vec<f64> = texts
+        .iter()
+        .filter_map(|text| text.strip_suffix(" %")?.parse().ok())
+        .collect();
+    assert!(shares.contains(&100.0), "{texts:?}");
+    let is_share = |share: &f64| (0.0..=100.0).contains(share);
+    assert!(shares.iter().all(is_share), "{texts:?}");
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_cancelled_after_a_question_and_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let history = History::begin(&folder).await;
@@ -516,11 +593,7 @@ async fn adapters_that_fit_are_chosen_costed_and_recycled_on_one_page() {
         true
     );
     page.click("#recycle-start").await;
-    let name = page
-        .client
-        .find(Locator::Css("#recycle-name"))
-        .await
-        .unwrap();
+    let name = page.client.find("#recycle-name").await.unwrap();
     name.send_keys("both").await.unwrap();
     page.click("#recycle-start").await;
     page.wait_for(&says("recycle-failure", "No adapter is chosen yet"))

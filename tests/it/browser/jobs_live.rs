@@ -3,18 +3,13 @@
 use super::jobs::{READY, count, open, says};
 use super::session::{Server, Session, example};
 use super::{FISH, MILLS};
-use fantoccini::Locator;
 use model::adapter::NamedFile;
 use serde_json::json;
 use std::fs;
 use test_support::broken_adapters::zip_of;
 
 async fn fill(page: &Session, id: &str, value: &str) {
-    let field = page
-        .client
-        .find(Locator::Css(&format!("#{id}")))
-        .await
-        .unwrap();
+    let field = page.client.find(&format!("#{id}")).await.unwrap();
     field.clear().await.unwrap();
     field.send_keys(value).await.unwrap();
 }

@@ -1,9 +1,6 @@
 //! A running server and a browser that has its page open. Both end with the test.
 
-use fantoccini::actions::{InputSource, KeyAction, KeyActions};
-use fantoccini::key::Key;
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
+use super::webdriver::{Client, Key};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -70,8 +67,6 @@ pub struct Session {
     pub server: Option<Server>,
     pub origin: String,
     pub folder: TempDir,
-    driver: String,
-    http: reqwest::Client,
     _driver_process: Process,
 }
 
@@ -105,18 +100,12 @@ impl Session {
             ]},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         });
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities.as_object().cloned().unwrap())
-            .connect(&driver)
-            .await
-            .unwrap();
+        let client = Client::connect(&driver, capabilities).await.unwrap();
         let session = Self {
             client,
             origin: server.origin.clone(),
             server: Some(server),
             folder,
-            driver,
-            http: reqwest::Client::new(),
             _driver_process: driver_process,
         };
         session.open("/").await;
@@ -163,12 +152,12 @@ impl Session {
     }
 
     pub async fn text(&self, selector: &str) -> String {
-        let element = self.client.find(Locator::Css(selector)).await.unwrap();
+        let element = self.client.find(selector).await.unwrap();
         element.text().await.unwrap()
     }
 
     pub async fn click(&self, selector: &str) {
-        let element = self.client.find(Locator::Css(selector)).await.unwrap();
+        let element = self.client.find(selector).await.unwrap();
         element.click().await.unwrap();
     }
 
@@ -191,7 +180,7 @@ impl Session {
 
     /// Picks `files` in a file input, as the file dialog would.
     pub async fn pick(&self, selector: &str, files: &[PathBuf]) {
-        let element = self.client.find(Locator::Css(selector)).await.unwrap();
+        let element = self.client.find(selector).await.unwrap();
         let paths = files
             .iter()
             .map(|path| path.to_str().unwrap())
@@ -201,11 +190,7 @@ impl Session {
 
     /// Presses a key, wherever the focus is.
     pub async fn press(&self, key: Key) {
-        let value = char::from(key);
-        let strokes = KeyActions::new("keyboard".into())
-            .then(KeyAction::Down { value })
-            .then(KeyAction::Up { value });
-        self.client.perform_actions(strokes).await.unwrap();
+        self.client.press(key).await.unwrap();
     }
 
     /// A command of the DevTools protocol.
@@ -245,19 +230,11 @@ impl Session {
 
     /// Ends the browser and the server.
     pub async fn close(self) {
-        self.client.clone().close().await.unwrap();
+        self.client.close().await.unwrap();
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        let id = self.client.session_id().await.unwrap().unwrap();
-        let response = self
-            .http
-            .post(format!("{}/session/{id}/{path}", self.driver))
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
-        response.json::<Value>().await.unwrap()["value"].clone()
+        self.client.post(path, body).await.unwrap()
     }
 }
 

@@ -52,16 +52,16 @@ impl ColourLimits {
 }
 
 impl Colour {
-    /// `(factor, constant)` with which a normalised value of `channel` becomes `factor·value + constant`.
+    /// `(gain, constant)` with which a normalised value of `channel` becomes `gain·value + constant`.
     fn line(&self, channel: usize, mean: f32, standard_deviation: f32) -> (f32, f32) {
-        let factor = if self.invert {
+        let gain = if self.invert {
             -self.gain[channel]
         } else {
             self.gain[channel]
         };
         let grey = (0.5 - mean) / standard_deviation;
         let offset = self.offset[channel] / standard_deviation;
-        (factor, grey * (1.0 - factor) + offset)
+        (gain, grey * (1.0 - gain) + offset)
     }
 }
 
@@ -83,10 +83,10 @@ pub fn recolour(
         checks.positive("the standard deviation", deviation)?;
     }
     for_each_plane(shape, |index, image, channel| {
-        let (factor, constant) =
+        let (gain, constant) =
             changes[image].line(channel, mean[channel], standard_deviation[channel]);
         let pairs = target[index.clone()].iter_mut().zip(&source[index]);
-        pairs.for_each(|(to, from)| *to = factor * from + constant);
+        pairs.for_each(|(to, from)| *to = gain * from + constant);
     });
     Ok(())
 }
@@ -109,9 +109,9 @@ pub fn recolour_adjoint(
         dsource,
     )?;
     for_each_plane(shape, |index, image, channel| {
-        let (factor, _) = changes[image].line(channel, 0.0, 1.0);
+        let (gain, _) = changes[image].line(channel, 0.0, 1.0);
         let pairs = dsource[index.clone()].iter_mut().zip(&dtarget[index]);
-        pairs.for_each(|(to, from)| *to = factor * from);
+        pairs.for_each(|(to, from)| *to = gain * from);
     });
     Ok(())
 }

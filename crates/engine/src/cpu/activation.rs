@@ -142,19 +142,9 @@ multiversion! {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// Φ by Simpson's rule in f64.
-    pub fn exact_distribution(x: f64) -> f64 {
-        let steps = 2000;
-        let width = x / f64::from(steps);
-        let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
-        let inner: f64 = (1..steps)
-            .map(|i| density(f64::from(i) * width) * if i % 2 == 1 { 4.0 } else { 2.0 })
-            .sum();
-        0.5 + width / 3.0 * (density(0.0) + inner + density(x))
-    }
+    use crate::twins::exact_distribution;
 
     #[test]
     fn gelu_and_its_slope_are_good_to_f32() {

@@ -7,7 +7,7 @@ use super::simd::{LANES, Lanes, exp, load, map, multiversion, store, sum};
 use crate::backend::AttentionShape;
 
 /// What one attention reads, as [`crate::backend::AttentionInput`] says.
-pub struct Input<'a> {
+pub struct AttentionViews<'a> {
     pub shape: AttentionShape,
     pub query: View<'a>,
     pub key_value: View<'a>,
@@ -16,15 +16,15 @@ pub struct Input<'a> {
 }
 
 /// Keys and values of one head of one image.
-struct Head<'a> {
+struct HeadView<'a> {
     key: Operand<'a>,
     key_transposed: Operand<'a>,
     value: Operand<'a>,
     value_transposed: Operand<'a>,
 }
 
-impl Input<'_> {
-    fn head(&self, image: usize, head: usize) -> Head<'_> {
+impl AttentionViews<'_> {
+    fn head(&self, image: usize, head: usize) -> HeadView<'_> {
         let AttentionShape {
             tokens,
             heads,
@@ -35,7 +35,7 @@ impl Input<'_> {
         let start = image * tokens * stride + head * head_width;
         let key = &self.key_value.values[start..];
         let value = &self.key_value.values[start + heads * head_width..];
-        Head {
+        HeadView {
             key: Operand::rows(key, stride),
             key_transposed: Operand::transposed(key, stride),
             value: Operand::rows(value, stride),
@@ -74,7 +74,7 @@ fn cut(scratch: &mut [f32], shape: AttentionShape) -> [&mut [f32]; 4] {
 
 /// Writes `context` and `log_sum`.
 pub fn forward(
-    input: &Input<'_>,
+    input: &AttentionViews<'_>,
     context: &mut ViewMut<'_>,
     log_sum: &mut ViewMut<'_>,
     scratch: &mut [f32],
@@ -121,7 +121,7 @@ pub fn forward(
 
 /// Writes `dquery` and `dkey_value`.
 pub fn backward(
-    input: &Input<'_>,
+    input: &AttentionViews<'_>,
     log_sum: View<'_>,
     dcontext: View<'_>,
     dquery: &mut ViewMut<'_>,
@@ -273,7 +273,11 @@ multiversion! {
 }
 
 /// Attention of the class token over the patches, mean over heads; `query` has one row an image.
-pub fn class_attention(input: &Input<'_>, attention: &mut ViewMut<'_>, scratch: &mut [f32]) {
+pub fn class_attention(
+    input: &AttentionViews<'_>,
+    attention: &mut ViewMut<'_>,
+    scratch: &mut [f32],
+) {
     let AttentionShape {
         images,
         tokens,

@@ -1,26 +1,26 @@
-//! Products with the thin factors of a LoRA: memory-bound, so each is one pass over the wide operand.
+//! Products with the thin matrices of a LoRA: memory-bound, so each is one pass over the wide operand.
 
 use super::buffer::{View, ViewMut};
 use super::simd::{LANES, Lanes, load, multiversion, store, sum};
 
-/// Factor rows that are worked on together.
+/// Rows of such a matrix that are worked on together.
 const GROUP: usize = 4;
 
 multiversion! {
-    /// `u = scale·x·factorᵀ`
-    pub fn down(x: View<'_>, factor: &[f32], scale: f32, u: &mut ViewMut<'_>) {
+    /// `u = scale·x·matrixᵀ`
+    pub fn down(x: View<'_>, matrix: &[f32], scale: f32, u: &mut ViewMut<'_>) {
         let width = x.columns;
         for row in 0..x.rows {
             let (x, u) = (x.row(row), u.row(row));
-            for (u, factors) in u.chunks_mut(GROUP).zip(factor.chunks(GROUP * width)) {
+            for (u, rows) in u.chunks_mut(GROUP).zip(matrix.chunks(GROUP * width)) {
                 let mut sums: [Lanes; GROUP] = [[0.0; LANES]; GROUP];
-                let factors = rows_of(factors, width);
+                let rows = rows_of(rows, width);
                 for at in (0..width).step_by(LANES) {
                     let x = load(x, at);
-                    for (sum, factor) in sums.iter_mut().zip(factors) {
-                        let factor = load(factor, at);
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        let row = load(row, at);
                         for lane in 0..LANES {
-                            sum[lane] = x[lane].mul_add(factor[lane], sum[lane]);
+                            sum[lane] = x[lane].mul_add(row[lane], sum[lane]);
                         }
                     }
                 }
@@ -34,30 +34,30 @@ multiversion! {
 
 /// The rows of a group; where there are fewer, empty rows, which [`load`] reads as zeros.
 #[inline(always)]
-fn rows_of(factors: &[f32], width: usize) -> [&[f32]; GROUP] {
+fn rows_of(matrix: &[f32], width: usize) -> [&[f32]; GROUP] {
     std::array::from_fn(|row| {
-        factors
+        matrix
             .get(row * width..(row + 1) * width)
             .unwrap_or_default()
     })
 }
 
 multiversion! {
-    /// Adds `u·factor` to `y`.
-    pub fn up(u: View<'_>, factor: &[f32], y: &mut ViewMut<'_>) {
+    /// Adds `u·matrix` to `y`.
+    pub fn up(u: View<'_>, matrix: &[f32], y: &mut ViewMut<'_>) {
         let width = y.columns;
         for row in 0..y.rows {
             let (u, y) = (u.row(row), y.row(row));
-            for (u, factors) in u.chunks(GROUP).zip(factor.chunks(GROUP * width)) {
-                let factors = rows_of(factors, width);
+            for (u, rows) in u.chunks(GROUP).zip(matrix.chunks(GROUP * width)) {
+                let rows = rows_of(rows, width);
                 let mut weights = [0.0; GROUP];
                 weights[..u.len()].copy_from_slice(u);
                 for at in (0..width).step_by(LANES) {
                     let mut out = load(y, at);
-                    for (weight, factor) in weights.iter().zip(factors) {
-                        let factor = load(factor, at);
+                    for (weight, row) in weights.iter().zip(rows) {
+                        let row = load(row, at);
                         for lane in 0..LANES {
-                            out[lane] = weight.mul_add(factor[lane], out[lane]);
+                            out[lane] = weight.mul_add(row[lane], out[lane]);
                         }
                     }
                     store(y, at, out);
@@ -68,8 +68,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds `uᵀ·x` to `dfactor`.
-    pub fn gradient(u: View<'_>, x: View<'_>, dfactor: &mut ViewMut<'_>) {
+    /// Adds `uᵀ·x` to `dmatrix`.
+    pub fn gradient(u: View<'_>, x: View<'_>, dmatrix: &mut ViewMut<'_>) {
         let width = x.columns;
         let rank = u.columns;
         for first in (0..rank).step_by(GROUP) {
@@ -86,7 +86,7 @@ multiversion! {
                     }
                 }
                 for (offset, sum) in sums.iter().enumerate().take(group) {
-                    let d = dfactor.row(first + offset);
+                    let d = dmatrix.row(first + offset);
                     let mut total = load(d, at);
                     for lane in 0..LANES {
                         total[lane] += sum[lane];

@@ -16,8 +16,6 @@ mod operand;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
-#[cfg(test)]
-mod plain;
 mod product;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -55,8 +53,8 @@ pub enum Weight {
     Rows { values: Vec<f32>, inputs: usize },
 }
 
-fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::Affine<'a> {
-    norm::Affine {
+fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::NormParameters<'a> {
+    norm::NormParameters {
         weight: norm.weight,
         bias: norm.bias,
         epsilon: norm.epsilon,
@@ -168,7 +166,7 @@ impl Backend for Cpu {
         position_embedding: &Vec<f32>,
     ) {
         let ([mut tokens], ([], positions)) = views_with_optional(memory, [tokens], [], positions);
-        let embedding = tokens::Embedding {
+        let embedding = tokens::TokenEmbedding {
             bias: bias.map(Vec::as_slice),
             class_token,
             position: position_embedding,
@@ -223,23 +221,23 @@ impl Backend for Cpu {
         &self,
         memory: &mut Memory<'_, Buffer>,
         x: Matrix,
-        factor: &Vec<f32>,
+        matrix: &Vec<f32>,
         scale: f32,
         u: Matrix,
     ) {
         let ([mut u], [x]) = views(memory, [u], [x]);
-        low_rank::down(x, factor, scale, &mut u);
+        low_rank::down(x, matrix, scale, &mut u);
     }
 
     fn low_rank_up(
         &self,
         memory: &mut Memory<'_, Buffer>,
         u: Matrix,
-        factor: &Vec<f32>,
+        matrix: &Vec<f32>,
         y: Matrix,
     ) {
         let ([mut y], [u]) = views(memory, [y], [u]);
-        low_rank::up(u, factor, &mut y);
+        low_rank::up(u, matrix, &mut y);
     }
 
     fn low_rank_gradient(
@@ -247,10 +245,10 @@ impl Backend for Cpu {
         memory: &mut Memory<'_, Buffer>,
         u: Matrix,
         x: Matrix,
-        dfactor: Matrix,
+        dmatrix: Matrix,
     ) {
-        let ([mut dfactor], [u, x]) = views(memory, [dfactor], [u, x]);
-        low_rank::gradient(u, x, &mut dfactor);
+        let ([mut dmatrix], [u, x]) = views(memory, [dmatrix], [u, x]);
+        low_rank::gradient(u, x, &mut dmatrix);
     }
 
     fn norm(
@@ -368,7 +366,7 @@ impl Backend for Cpu {
         let outs = [context, input.log_sum, input.scratch];
         let ([mut context, mut log_sum, scratch], [query, key_value]) =
             views(memory, outs, [input.query, input.key_value]);
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape,
             query,
             key_value,
@@ -392,7 +390,7 @@ impl Backend for Cpu {
             [dquery, dkey_value, input.scratch],
             [input.query, input.key_value, input.log_sum, dcontext],
         );
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape,
             query,
             key_value,
@@ -421,7 +419,7 @@ impl Backend for Cpu {
     ) {
         let ([mut attention, scratch], [query, key_value]) =
             views(memory, [attention, scratch], [class_query, key_value]);
-        let input = attention::Input {
+        let input = attention::AttentionViews {
             shape: AttentionShape {
                 queries: 1,
                 ..shape
@@ -492,5 +490,36 @@ impl Backend for Cpu {
     ) {
         let ([mut dtokens], [dpooled]) = views(memory, [dtokens], [dpooled]);
         tokens::pool_backward(dpooled, pooling, &mut dtokens);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Region;
+
+    #[test]
+    #[should_panic(expected = "overlaps")]
+    fn an_output_that_overlaps_an_input_is_refused() {
+        let mut buffers: [Buffer; 3] = Default::default();
+        buffers[0].reserve(64);
+        let [kept, scratch, gradients] = &mut buffers;
+        let mut memory = Memory {
+            kept,
+            scratch,
+            gradients,
+        };
+        let x = Matrix {
+            region: Region::Kept,
+            start: 0,
+            rows: 4,
+            columns: 4,
+            stride: 7,
+        };
+        let y = Matrix {
+            start: x.start + 2,
+            ..x
+        };
+        Cpu::default().scale_columns(&mut memory, x, &vec![1.0; 4], y);
     }
 }

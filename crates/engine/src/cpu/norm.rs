@@ -5,7 +5,7 @@ use super::simd::{LANES, Lanes, load, multiversion, store, sum};
 
 /// LayerNorm's parameters as slices.
 #[derive(Clone, Copy)]
-pub struct Affine<'a> {
+pub struct NormParameters<'a> {
     pub weight: &'a [f32],
     pub bias: &'a [f32],
     pub epsilon: f32,
@@ -42,7 +42,7 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn normalise(x: &[f32], affine: Affine<'_>, y: &mut [f32], statistics: &mut [f32]) {
+fn normalise(x: &[f32], affine: NormParameters<'_>, y: &mut [f32], statistics: &mut [f32]) {
     let (mean, scale) = moments(x, affine.epsilon);
     statistics[0] = mean;
     statistics[1] = scale;
@@ -57,7 +57,7 @@ fn normalise(x: &[f32], affine: Affine<'_>, y: &mut [f32], statistics: &mut [f32
 }
 
 multiversion! {
-    pub fn norm(x: View<'_>, affine: Affine<'_>, y: &mut ViewMut<'_>, statistics: &mut ViewMut<'_>) {
+    pub fn norm(x: View<'_>, affine: NormParameters<'_>, y: &mut ViewMut<'_>, statistics: &mut ViewMut<'_>) {
         for row in 0..x.rows {
             normalise(x.row(row), affine, y.row(row), statistics.row(row));
         }
@@ -102,7 +102,7 @@ pub struct NormedOut<'m, 'v> {
 
 multiversion! {
     /// [`residual_rows`], then LayerNorm while the row is in the cache.
-    pub fn residual_norm_rows(x: View<'_>, rows: Option<View<'_>>, branch: View<'_>, bias: &[f32], scale: Option<&[f32]>, affine: Affine<'_>, out: NormedOut<'_, '_>) {
+    pub fn residual_norm_rows(x: View<'_>, rows: Option<View<'_>>, branch: View<'_>, bias: &[f32], scale: Option<&[f32]>, affine: NormParameters<'_>, out: NormedOut<'_, '_>) {
         for row in 0..out.sum.rows {
             let source = rows.map_or(row, |rows| rows.index(row));
             let y = out.sum.row(row);

@@ -12,7 +12,7 @@ const DEPTH: usize = 128;
 
 /// Where a product writes; rows are `stride` apart.
 #[derive(Clone, Copy)]
-struct Target {
+struct PackedOutput {
     values: *mut f32,
     stride: usize,
 }
@@ -28,7 +28,7 @@ pub unsafe fn product(
     out: &mut [f32],
     out_stride: usize,
 ) -> bool {
-    let out = Target {
+    let out = PackedOutput {
         values: out.as_mut_ptr(),
         stride: out_stride,
     };
@@ -44,13 +44,23 @@ pub unsafe fn product(
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn product_avx512(sizes: [usize; 3], left: Operand<'_>, right: Operand<'_>, out: Target) {
+unsafe fn product_avx512(
+    sizes: [usize; 3],
+    left: Operand<'_>,
+    right: Operand<'_>,
+    out: PackedOutput,
+) {
     // SAFETY: the caller's promise.
     unsafe { product_with::<__m512>(sizes, left, right, out) }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn product_avx2(sizes: [usize; 3], left: Operand<'_>, right: Operand<'_>, out: Target) {
+unsafe fn product_avx2(
+    sizes: [usize; 3],
+    left: Operand<'_>,
+    right: Operand<'_>,
+    out: PackedOutput,
+) {
     // SAFETY: the caller's promise.
     unsafe { product_with::<__m256>(sizes, left, right, out) }
 }
@@ -62,7 +72,7 @@ unsafe fn product_with<V: Register>(
     [m, n, k]: [usize; 3],
     left: Operand<'_>,
     right: Operand<'_>,
-    out: Target,
+    out: PackedOutput,
 ) {
     let width = 2 * V::LANES;
     let mut panel = [MaybeUninit::<f32>::uninit(); DEPTH * WIDEST];

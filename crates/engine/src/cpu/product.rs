@@ -66,7 +66,7 @@ pub fn spread_product(
     if m == 0 || n == 0 {
         return;
     }
-    let target = Target(out.as_mut_ptr());
+    let target = SharedOutput(out.as_mut_ptr());
     let part = |first: usize, columns: usize| {
         let target = &target;
         // SAFETY: the strides stay inside the slices, as has just been checked; `out` is borrowed uniquely, and each
@@ -106,7 +106,7 @@ pub fn spread_product(
 }
 
 /// Where parts of a product write side by side.
-struct Target(*mut f32);
+struct SharedOutput(*mut f32);
 
 // SAFETY: only used for disjoint columns, see `spread_product`.
-unsafe impl Sync for Target {}
+unsafe impl Sync for SharedOutput {}

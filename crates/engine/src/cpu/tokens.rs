@@ -66,7 +66,7 @@ pub fn patchify_backward(
 }
 
 /// What [`embed`] adds to the products of the patches.
-pub struct Embedding<'a> {
+pub struct TokenEmbedding<'a> {
     pub bias: Option<&'a [f32]>,
     pub class_token: &'a [f32],
     pub position: &'a [f32],
@@ -76,7 +76,7 @@ pub fn embed(
     tokens: &mut ViewMut<'_>,
     grid: PatchGrid,
     positions: Option<View<'_>>,
-    embedding: &Embedding<'_>,
+    embedding: &TokenEmbedding<'_>,
 ) {
     let width = tokens.columns;
     for row in 0..tokens.rows {

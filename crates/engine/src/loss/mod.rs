@@ -16,7 +16,7 @@ pub use classification::{cross_entropy, distillation};
 pub use leave_one_out::LeaveOneOut;
 pub use linear_head::{LinearHeadGradients, linear_head, linear_head_backward};
 pub use pixels::{mean_norm, total_variation};
-pub use prototype::{Metric, PrototypeScores, Scoring};
+pub use prototype::{PrototypeScores, Scoring};
 pub use statistics::{Moments, StatisticsTerm};
 pub use token_statistics::{
     SiteStatistics, TokenStatistics, TokenStatisticsCollector, TokenStatisticsError,

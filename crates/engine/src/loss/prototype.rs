@@ -1,25 +1,14 @@
 //! Scores of queries against class prototypes, the means of labelled support features.
 
+use crate::distance::Distance;
 use crate::operation::{Checks, OperationError};
 use serde::{Deserialize, Serialize};
-
-/// How near a query is to a prototype; larger is nearer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// Minus the squared Euclidean distance.
-    SquaredEuclidean,
-    /// Minus the Euclidean distance.
-    Euclidean,
-    /// The cosine of the angle; zero where either is the zero vector.
-    Cosine,
-}
 
 /// How features become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
-    pub metric: Metric,
+    /// A score is minus the distance; for [`Distance::Cosine`] it is the cosine of the angle, zero where either is the zero vector.
+    pub distance: Distance,
     /// Scores are divided by it.
     pub temperature: f32,
     /// Scales every feature to length one before the means are taken; a zero vector stays as it is.
@@ -29,7 +18,7 @@ pub struct Scoring {
 impl Default for Scoring {
     fn default() -> Self {
         Self {
-            metric: Metric::SquaredEuclidean,
+            distance: Distance::SquaredEuclidean,
             temperature: 1.0,
             unit_features: false,
         }
@@ -160,10 +149,10 @@ impl PrototypeScores {
 impl Scoring {
     /// The score of a query at a prototype, both `[width]`.
     pub(super) fn score(&self, query: &[f64], prototype: &[f64]) -> f64 {
-        let score = match self.metric {
-            Metric::SquaredEuclidean => -squared_distance(query, prototype),
-            Metric::Euclidean => -squared_distance(query, prototype).sqrt(),
-            Metric::Cosine => {
+        let score = match self.distance {
+            Distance::SquaredEuclidean => -squared_distance(query, prototype),
+            Distance::Euclidean => -squared_distance(query, prototype).sqrt(),
+            Distance::Cosine => {
                 let lengths = (dot(query, query) * dot(prototype, prototype)).sqrt();
                 if lengths > 0.0 {
                     dot(query, prototype) / lengths
@@ -175,7 +164,7 @@ impl Scoring {
         score / f64::from(self.temperature)
     }
 
-    /// Adds the gradients of [`Self::score`] × `dscore`; where a metric has no slope (distance or length zero) nothing.
+    /// Adds the gradients of [`Self::score`] × `dscore`; nothing where there is no slope (distance or length zero).
     pub(super) fn score_backward(
         &self,
         query: &[f64],
@@ -185,9 +174,9 @@ impl Scoring {
         dprototype: &mut [f64],
     ) {
         let slope = dscore / f64::from(self.temperature);
-        let pull = match self.metric {
-            Metric::SquaredEuclidean => 2.0 * slope,
-            Metric::Euclidean => {
+        let pull = match self.distance {
+            Distance::SquaredEuclidean => 2.0 * slope,
+            Distance::Euclidean => {
                 let distance = squared_distance(query, prototype).sqrt();
                 if distance > 0.0 {
                     slope / distance
@@ -195,7 +184,7 @@ impl Scoring {
                     0.0
                 }
             }
-            Metric::Cosine => {
+            Distance::Cosine => {
                 let query_square = dot(query, query);
                 let prototype_square = dot(prototype, prototype);
                 let lengths = (query_square * prototype_square).sqrt();
@@ -303,9 +292,9 @@ pub(super) fn count_classes(
     }
 }
 
-pub(super) fn add_scaled(out: &mut [f64], factor: f64, values: &[f64]) {
+pub(super) fn add_scaled(out: &mut [f64], scale: f64, values: &[f64]) {
     for (slot, value) in out.iter_mut().zip(values) {
-        *slot += factor * value;
+        *slot += scale * value;
     }
 }
 
@@ -324,14 +313,14 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     pub fn any_scoring() -> impl Strategy<Value = Scoring> {
-        let metric = prop_oneof![
-            Just(Metric::SquaredEuclidean),
-            Just(Metric::Euclidean),
-            Just(Metric::Cosine)
+        let distance = prop_oneof![
+            Just(Distance::SquaredEuclidean),
+            Just(Distance::Euclidean),
+            Just(Distance::Cosine)
         ];
-        (metric, 0.2f32..3.0, any::<bool>()).prop_map(|(metric, temperature, unit_features)| {
+        (distance, 0.2f32..3.0, any::<bool>()).prop_map(|(distance, temperature, unit_features)| {
             Scoring {
-                metric,
+                distance,
                 temperature,
                 unit_features,
             }
@@ -348,13 +337,13 @@ pub(super) mod tests {
     }
 
     pub fn plain_score(scoring: Scoring, q: &[f64], p: &[f64]) -> f64 {
-        let distance = q.iter().zip(p).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let square = q.iter().zip(p).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
         let length = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
         let product = q.iter().zip(p).map(|(a, b)| a * b).sum::<f64>();
-        let score = match scoring.metric {
-            Metric::SquaredEuclidean => -distance,
-            Metric::Euclidean => -distance.sqrt(),
-            Metric::Cosine => product / (length(q) * length(p)),
+        let score = match scoring.distance {
+            Distance::SquaredEuclidean => -square,
+            Distance::Euclidean => -square.sqrt(),
+            Distance::Cosine => product / (length(q) * length(p)),
         };
         score / f64::from(scoring.temperature)
     }
@@ -424,10 +413,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_query_on_its_prototype_and_a_zero_feature_have_finite_gradients() {
-        for metric in [Metric::SquaredEuclidean, Metric::Euclidean, Metric::Cosine] {
+        for distance in [
+            Distance::SquaredEuclidean,
+            Distance::Euclidean,
+            Distance::Cosine,
+        ] {
             for unit_features in [false, true] {
                 let mut scorer = PrototypeScores::new(Scoring {
-                    metric,
+                    distance,
                     temperature: 1.0,
                     unit_features,
                 });
@@ -442,7 +435,10 @@ pub(super) mod tests {
                     .backward(&[1.0; 4], &mut dsupports, &mut dqueries)
                     .unwrap();
                 let all = scores.iter().chain(&dsupports).chain(&dqueries);
-                assert!(all.into_iter().all(|value| value.is_finite()), "{metric:?}");
+                assert!(
+                    all.into_iter().all(|value| value.is_finite()),
+                    "{distance:?}"
+                );
             }
         }
     }

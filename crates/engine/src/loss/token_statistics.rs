@@ -55,7 +55,7 @@ impl TokenStatistics {
                 None
             }
         };
-        let mut strangers = Vec::new();
+        let mut unknown = Vec::new();
         for name in file.names() {
             if let Some(site) = name.strip_suffix(".mean") {
                 let mean = read(name);
@@ -69,14 +69,14 @@ impl TokenStatistics {
                     .map(|site| format!("{site}.mean"));
                 match mean {
                     Some(mean) if file.shape(&mean).is_none() => {
-                        strangers.push(format!("{mean}: missing"))
+                        unknown.push(format!("{mean}: missing"))
                     }
                     Some(_) => {}
-                    None => strangers.push(format!("{name}: neither a mean nor a variance")),
+                    None => unknown.push(format!("{name}: neither a mean nor a variance")),
                 }
             }
         }
-        problems.append(&mut strangers);
+        problems.append(&mut unknown);
         for (site, statistics) in &sites {
             if let Some(value) = statistics.variance.iter().find(|value| **value < 0.0) {
                 problems.push(format!("{site}.variance: {value} is below zero"));

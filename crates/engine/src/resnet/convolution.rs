@@ -14,17 +14,17 @@ pub(super) struct Convolution {
 }
 
 /// Height and width of planes.
-pub(super) type Size = [usize; 2];
+pub(super) type PlaneSize = [usize; 2];
 
 impl Convolution {
     /// Size of the output planes.
-    pub fn output_size(&self, input: Size) -> Size {
+    pub fn output_size(&self, input: PlaneSize) -> PlaneSize {
         // With padding kernel / 2 and an odd kernel the output starts at every `stride`-th pixel.
         input.map(|side| side.div_ceil(self.stride))
     }
 
     /// Values that [`Self::forward`] and [`Self::backward`] need for patches: none for a 1×1 kernel with stride 1.
-    pub fn patch_values(&self, input: Size) -> usize {
+    pub fn patch_values(&self, input: PlaneSize) -> usize {
         if self.is_pointwise() {
             return 0;
         }
@@ -32,7 +32,7 @@ impl Convolution {
     }
 
     /// Overwrites `output` `[output_channels, …]` from `input` `[input_channels, height, width]`.
-    pub fn forward(&self, input: &[f32], size: Size, patches: &mut [f32], output: &mut [f32]) {
+    pub fn forward(&self, input: &[f32], size: PlaneSize, patches: &mut [f32], output: &mut [f32]) {
         let positions = self.output_size(size).iter().product();
         output.fill(0.0);
         let unfolded = if self.is_pointwise() {
@@ -51,7 +51,13 @@ impl Convolution {
     }
 
     /// Adds the gradient at the input to `dinput` `[input_channels, height, width]`.
-    pub fn backward(&self, doutput: &[f32], size: Size, patches: &mut [f32], dinput: &mut [f32]) {
+    pub fn backward(
+        &self,
+        doutput: &[f32],
+        size: PlaneSize,
+        patches: &mut [f32],
+        dinput: &mut [f32],
+    ) {
         let positions = self.output_size(size).iter().product();
         let sizes = [self.depth(), positions, self.output_channels];
         let weight = (self.weight.as_slice(), Layout::Transposed);
@@ -75,7 +81,7 @@ impl Convolution {
     }
 
     /// Copies patches into `[input_channels · kernel · kernel, output positions]`, zero outside the image.
-    fn unfold(&self, input: &[f32], size: Size, patches: &mut [f32]) {
+    fn unfold(&self, input: &[f32], size: PlaneSize, patches: &mut [f32]) {
         patches.fill(0.0);
         self.for_each_row(size, |from, to, count| {
             let source = input[from..].iter().step_by(self.stride);
@@ -86,7 +92,7 @@ impl Convolution {
     }
 
     /// The adjoint of [`Self::unfold`]: adds patches into the image.
-    fn fold(&self, dpatches: &[f32], size: Size, dinput: &mut [f32]) {
+    fn fold(&self, dpatches: &[f32], size: PlaneSize, dinput: &mut [f32]) {
         self.for_each_row(size, |from, to, count| {
             let target = dinput[from..].iter_mut().step_by(self.stride);
             for (slot, value) in target.zip(&dpatches[to..to + count]) {
@@ -97,7 +103,7 @@ impl Convolution {
 
     /// Calls `visit(first index in the image, first index in the patches, count)` for every run of output positions in a row
     /// whose tap lies inside the image; the image index advances by the stride.
-    fn for_each_row(&self, [height, width]: Size, mut visit: impl FnMut(usize, usize, usize)) {
+    fn for_each_row(&self, [height, width]: PlaneSize, mut visit: impl FnMut(usize, usize, usize)) {
         let [output_height, output_width] = self.output_size([height, width]);
         let padding = self.kernel / 2;
         // Output positions from `first` on read inside the axis, `count` of them.
@@ -134,7 +140,7 @@ mod tests {
     use crate::gradient_check::{assert_near, noise};
     use proptest::prelude::*;
 
-    fn plain(convolution: &Convolution, input: &[f32], [height, width]: Size) -> Vec<f64> {
+    fn plain(convolution: &Convolution, input: &[f32], [height, width]: PlaneSize) -> Vec<f64> {
         let [rows, columns] = convolution.output_size([height, width]);
         let (kernel, padding) = (convolution.kernel, (convolution.kernel / 2) as isize);
         let mut output = vec![0.0; convolution.output_channels * rows * columns];

@@ -1,14 +1,14 @@
 //! One image through the ResNet and back. Images do not meet here: what couples them are the statistics, see `prior`.
 
-use super::convolution::Size;
+use super::convolution::PlaneSize;
 use super::weights::{ResNet, Unit};
 use crate::loss::{Moments, StatisticsTerm};
 use std::ops::Range;
 
 /// Where everything lies in an image's memory, for one image size.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub size: Size,
+pub(super) struct ResNetPlan {
+    pub size: PlaneSize,
     /// One for each unit, in the order of [`ResNet::units`].
     units: Vec<Place>,
     /// Output of the pooled stem, then of each block.
@@ -23,7 +23,7 @@ pub(super) struct Plan {
 /// Input size of a unit's convolution, and where its output (the BatchNorm's input) is kept.
 #[derive(Debug, Clone)]
 struct Place {
-    input: Size,
+    input: PlaneSize,
     kept: Range<usize>,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Scratch {
     c: Vec<f32>,
 }
 
-impl Plan {
-    pub fn new(network: &ResNet, size: Size) -> Self {
+impl ResNetPlan {
+    pub fn new(network: &ResNet, size: PlaneSize) -> Self {
         let mut plan = Self {
             size,
             units: Vec::new(),
@@ -76,7 +76,7 @@ impl Plan {
         }
     }
 
-    fn place(&mut self, unit: &Unit, input: Size) -> Size {
+    fn place(&mut self, unit: &Unit, input: PlaneSize) -> PlaneSize {
         let output = unit.convolution.output_size(input);
         let kept = self.keep(unit.convolution.output_channels * output[0] * output[1]);
         self.patch_values = self.patch_values.max(unit.convolution.patch_values(input));
@@ -84,7 +84,7 @@ impl Plan {
         output
     }
 
-    fn output(&mut self, channels: usize, size: Size) {
+    fn output(&mut self, channels: usize, size: PlaneSize) {
         let range = self.keep(channels * size[0] * size[1]);
         self.outputs.push(range);
     }
@@ -294,12 +294,12 @@ fn mask_normalised(unit: &Unit, values: &[f32], gradient: &mut [f32]) {
 }
 
 /// Size behind the 3×3 maximum with stride 2 and padding 1.
-fn pooled_size(size: Size) -> Size {
+fn pooled_size(size: PlaneSize) -> PlaneSize {
     size.map(|side| side.div_ceil(2))
 }
 
 /// Calls `visit(output index, index of the window's first largest value)`.
-fn for_each_window(values: &[f32], size: Size, mut visit: impl FnMut(usize, usize)) {
+fn for_each_window(values: &[f32], size: PlaneSize, mut visit: impl FnMut(usize, usize)) {
     let [height, width] = size;
     let [rows, columns] = pooled_size(size);
     for plane in 0..values.len() / (height * width) {
@@ -323,11 +323,11 @@ fn for_each_window(values: &[f32], size: Size, mut visit: impl FnMut(usize, usiz
     }
 }
 
-fn pool(values: &[f32], size: Size, output: &mut [f32]) {
+fn pool(values: &[f32], size: PlaneSize, output: &mut [f32]) {
     for_each_window(values, size, |to, from| output[to] = values[from]);
 }
 
 /// Adds to `dvalues`.
-fn pool_backward(values: &[f32], size: Size, doutput: &[f32], dvalues: &mut [f32]) {
+fn pool_backward(values: &[f32], size: PlaneSize, doutput: &[f32], dvalues: &mut [f32]) {
     for_each_window(values, size, |to, from| dvalues[from] += doutput[to]);
 }

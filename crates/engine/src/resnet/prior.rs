@@ -1,6 +1,6 @@
 //! The BatchNorm prior: how far a batch's statistics at every BatchNorm are from the running ones.
 
-use super::pass::{Plan, Scratch};
+use super::pass::{ResNetPlan, Scratch};
 use super::weights::ResNet;
 use crate::loss::{Moments, StatisticsTerm, linear_head};
 use crate::operation::{Checks, OperationError};
@@ -19,7 +19,7 @@ pub struct BatchNormPrior {
 
 #[derive(Debug)]
 struct Buffers {
-    plan: Plan,
+    plan: ResNetPlan,
     images: Vec<ImageBuffers>,
     /// One for each group of images that a worker runs.
     scratch: Vec<Scratch>,
@@ -197,7 +197,7 @@ fn group_size(batch: usize) -> usize {
 
 impl Buffers {
     fn new(network: &ResNet, batch: usize, size: [usize; 2], group: usize) -> Self {
-        let plan = Plan::new(network, size);
+        let plan = ResNetPlan::new(network, size);
         let moments = || -> Vec<Moments> {
             let units = network.units();
             units

@@ -17,7 +17,7 @@ pub enum ResNetError {
 
 /// BatchNorm in eval mode, each `[channels]`.
 #[derive(Debug)]
-pub(super) struct Norm {
+pub(super) struct BatchNorm {
     /// torchvision's name, such as `layer1.0.bn1`.
     pub name: String,
     pub running_mean: Vec<f32>,
@@ -31,7 +31,7 @@ pub(super) struct Norm {
 #[derive(Debug)]
 pub(super) struct Unit {
     pub convolution: Convolution,
-    pub norm: Norm,
+    pub norm: BatchNorm,
 }
 
 /// A residual block: `relu(units(x) + (downsample(x) or x))`, with a ReLU between units.
@@ -43,7 +43,7 @@ pub(super) struct Block {
 
 /// The classifier behind the mean over positions.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ClassifierHead {
     /// `[classes, channels]`
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
@@ -54,7 +54,7 @@ pub(super) struct Head {
 pub struct ResNet {
     pub(super) stem: Unit,
     pub(super) blocks: Vec<Block>,
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<ClassifierHead>,
 }
 
 /// Tensors of a BatchNorm.
@@ -77,12 +77,12 @@ impl ResNet {
             used: BTreeSet::new(),
         };
         let network = reader.network();
-        let strangers = file
+        let unknown = file
             .names()
             .filter(|name| !reader.used.contains(*name) && !name.ends_with(".num_batches_tracked"))
             .map(|name| format!("{name}: not a tensor of this architecture"))
             .collect::<Vec<_>>();
-        reader.problems.extend(strangers);
+        reader.problems.extend(unknown);
         match network {
             Some(network) if reader.problems.is_empty() => Ok(network),
             _ => Err(ResNetError::Problems(reader.problems)),
@@ -218,7 +218,7 @@ impl Reader<'_> {
         shape.first().copied().filter(|channels| *channels > 0)
     }
 
-    fn norm(&mut self, name: &str, channels: usize) -> Option<Norm> {
+    fn norm(&mut self, name: &str, channels: usize) -> Option<BatchNorm> {
         let parts = NORM_PARTS.map(|part| self.values(&format!("{name}.{part}"), &[channels]));
         let [
             Some(weight),
@@ -237,7 +237,7 @@ impl Reader<'_> {
         let factor =
             |c: usize| f64::from(weight[c]) / (f64::from(running_variance[c]) + EPSILON).sqrt();
         let shift = |c: usize| f64::from(bias[c]) - f64::from(running_mean[c]) * factor(c);
-        Some(Norm {
+        Some(BatchNorm {
             name: name.to_owned(),
             scale: (0..channels).map(|c| factor(c) as f32).collect(),
             shift: (0..channels).map(|c| shift(c) as f32).collect(),
@@ -246,7 +246,7 @@ impl Reader<'_> {
         })
     }
 
-    fn head(&mut self, channels: usize) -> Option<Head> {
+    fn head(&mut self, channels: usize) -> Option<ClassifierHead> {
         let classes = self
             .file
             .shape("fc.weight")
@@ -261,7 +261,7 @@ impl Reader<'_> {
         };
         let weight = self.values("fc.weight", &[classes, channels]);
         let bias = self.values("fc.bias", &[classes]);
-        Some(Head {
+        Some(ClassifierHead {
             weight: weight?,
             bias: bias?,
         })

@@ -2,7 +2,7 @@
 
 use super::{Entry, Input};
 use crate::operation::{Checks, OperationError};
-use crate::vit::{Differentiate, NormInputGradients, Source, Start};
+use crate::vit::{Differentiate, NormInputGradients, PassInput, PassStart};
 use model::adapter::{Adapter, HeadInput, Target};
 use model::backbone::{Backbone, BackboneConfig, Pooling};
 use model::tensor::{ShapeError, Tensor};
@@ -14,10 +14,10 @@ const BACKWARD: Checks = Checks("backward");
 /// A batch that has passed.
 pub struct Checked {
     pub batch: usize,
-    pub start: Start,
+    pub start: PassStart,
     pub tokens: usize,
     pub sparse: bool,
-    pub tokens_behind: Vec<usize>,
+    pub tokens_after: Vec<usize>,
     pub class_only_end: bool,
     pub pooled_width: usize,
     pub feature_width: usize,
@@ -25,7 +25,7 @@ pub struct Checked {
     pub read: HeadInput,
     pub has_adapter: bool,
     /// Empty but for [`super::Session::published_residual`].
-    pub residual_behind_norm: Vec<usize>,
+    pub residual_after_norm: Vec<usize>,
     /// Side of the images, 0 behind a cached prefix.
     pub side: usize,
 }
@@ -33,8 +33,8 @@ pub struct Checked {
 impl Checked {
     pub fn first_layer(&self) -> usize {
         match self.start {
-            Start::Pixels { .. } => 0,
-            Start::Hidden { layer } => layer,
+            PassStart::Pixels { .. } => 0,
+            PassStart::Hidden { layer } => layer,
         }
     }
 
@@ -43,7 +43,7 @@ impl Checked {
         if layer <= self.first_layer() {
             self.tokens
         } else {
-            self.tokens_behind[layer - 1]
+            self.tokens_after[layer - 1]
         }
     }
 
@@ -52,14 +52,14 @@ impl Checked {
         &self,
         input: &Input<'a>,
         images: &Range<usize>,
-    ) -> (Source<'a>, Option<&'a [u32]>) {
+    ) -> (PassInput<'a>, Option<&'a [u32]>) {
         let rows = |tensor: &'a Tensor| {
             let length = tensor.data().len() / self.batch;
             &tensor.data()[images.start * length..images.end * length]
         };
         let source = match input.entry {
-            Entry::Pixels(pixels) => Source::Pixels(rows(pixels)),
-            Entry::Hidden { values, .. } => Source::Hidden(rows(values)),
+            Entry::Pixels(pixels) => PassInput::Pixels(rows(pixels)),
+            Entry::Hidden { values, .. } => PassInput::Hidden(rows(values)),
         };
         let positions = input
             .tokens
@@ -102,8 +102,8 @@ pub fn input(
     }
     let (batch, start, all_tokens, side) = entry(config, input)?;
     let first = match start {
-        Start::Pixels { .. } => 0,
-        Start::Hidden { layer } => layer,
+        PassStart::Pixels { .. } => 0,
+        PassStart::Hidden { layer } => layer,
     };
     if first > end {
         return Err(mismatch("first layer", &[first], "end layer", &[end]));
@@ -132,9 +132,9 @@ pub fn input(
             ));
         }
     }
-    let mut tokens_behind = vec![tokens; config.layers];
+    let mut tokens_after = vec![tokens; config.layers];
     let mut current = tokens;
-    for (layer, behind) in tokens_behind.iter_mut().enumerate().skip(first) {
+    for (layer, behind) in tokens_after.iter_mut().enumerate().skip(first) {
         for pruning in input.pruning.iter().filter(|p| p.layer == layer) {
             // As Python's int() cuts.
             current -= ((current - 1) as f64 * pruning.ratio) as usize;
@@ -156,11 +156,11 @@ pub fn input(
     }
     let last_prunes = end == config.layers
         && end > first
-        && tokens_behind[end - 1]
+        && tokens_after[end - 1]
             != if end - 1 == first {
                 tokens
             } else {
-                tokens_behind[end - 2]
+                tokens_after[end - 2]
             };
     let pooled_width = match pooling {
         Pooling::Cls | Pooling::Mean => config.width,
@@ -176,7 +176,7 @@ pub fn input(
             && end_layer.is_none()
             && !last_prunes
             && current > 1,
-        tokens_behind,
+        tokens_after,
         pooled_width,
         feature_width: match input.read {
             HeadInput::Feature => config.projection_width.unwrap_or(pooled_width),
@@ -186,8 +186,8 @@ pub fn input(
         read: input.read,
         has_adapter: input
             .adapter
-            .is_some_and(|adapter| !adapter.factors.is_empty()),
-        residual_behind_norm: Vec::new(),
+            .is_some_and(|adapter| !adapter.pairs.is_empty()),
+        residual_after_norm: Vec::new(),
         side,
     })
 }
@@ -196,7 +196,7 @@ pub fn input(
 fn entry(
     config: &BackboneConfig,
     input: &Input<'_>,
-) -> Result<(usize, Start, usize, usize), OperationError> {
+) -> Result<(usize, PassStart, usize, usize), OperationError> {
     match input.entry {
         Entry::Pixels(pixels) => {
             let shape = pixels.shape();
@@ -206,7 +206,7 @@ fn entry(
             };
             match config.grid(side) {
                 Some(grid) if height == side => {
-                    Ok((batch, Start::Pixels { grid }, 1 + grid * grid, side))
+                    Ok((batch, PassStart::Pixels { grid }, 1 + grid * grid, side))
                 }
                 _ => {
                     let patch = [config.patch_size, config.patch_size];
@@ -227,7 +227,7 @@ fn entry(
                             &[config.layers],
                         ));
                     }
-                    Ok((batch, Start::Hidden { layer }, tokens, 0))
+                    Ok((batch, PassStart::Hidden { layer }, tokens, 0))
                 }
                 _ => Err(mismatch("hidden states", shape, "token", &[config.width])),
             }
@@ -270,13 +270,13 @@ fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usiz
 }
 
 fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), OperationError> {
-    for (site, factors) in &adapter.factors {
+    for (site, pair) in &adapter.pairs {
         let (inputs, outputs) = match site.target {
             Target::MlpIn => (config.width, config.mlp_width),
             Target::MlpOut => (config.mlp_width, config.width),
             _ => (config.width, config.width),
         };
-        let (a, b) = (factors.a.shape(), factors.b.shape());
+        let (a, b) = (pair.a.shape(), pair.b.shape());
         if site.layer >= config.layers {
             return Err(mismatch(
                 "layer of an adapter",
@@ -285,18 +285,18 @@ fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), Opera
                 &[config.layers],
             ));
         }
-        FORWARD.finite("lora A", factors.a.data(), a)?;
-        FORWARD.finite("lora B", factors.b.data(), b)?;
+        FORWARD.finite("lora A", pair.a.data(), a)?;
+        FORWARD.finite("lora B", pair.b.data(), b)?;
         if a.len() != 2 || a[1] != inputs {
             return Err(mismatch("lora A", a, "its linear map", &[outputs, inputs]));
         }
         if *b != [outputs, a[0]] {
             return Err(mismatch("lora B", b, "lora A", a));
         }
-        let finite = factors.scale.is_finite();
+        let finite = pair.scale.is_finite();
         FORWARD.setting(
             "scale of an adapter",
-            factors.scale,
+            pair.scale,
             finite,
             "it must be a finite number",
         )?;
@@ -316,19 +316,19 @@ pub fn differentiate(
             reason: "the pass starts from hidden states",
         });
     }
-    if differentiate.factors {
+    if differentiate.pairs {
         if !checked.has_adapter {
             return Err(OperationError::NoGradient {
-                wanted: "factors",
+                wanted: "low-rank pairs",
                 reason: "the pass has no adapter",
             });
         }
         let first = input
             .adapter
-            .and_then(|adapter| adapter.factors.keys().next());
+            .and_then(|adapter| adapter.pairs.keys().next());
         if first.is_some_and(|site| site.layer < checked.first_layer()) {
             return Err(OperationError::NoGradient {
-                wanted: "factors",
+                wanted: "low-rank pairs",
                 reason: "some of them lie before the layer that the pass starts from",
             });
         }

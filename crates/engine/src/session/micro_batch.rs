@@ -3,7 +3,7 @@
 use super::Session;
 use super::checks::Checked;
 use crate::backend::Backend;
-use crate::vit::{Differentiate, PassShape, Plan, Start};
+use crate::vit::{Differentiate, PassShape, PassStart, Plan};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl<B: Backend> Session<B> {
             .next_multiple_of(threads)
             .min(checked.batch);
         let bound = |part: usize| part * checked.batch / parts;
-        if let Start::Pixels { grid } = checked.start {
+        if let PassStart::Pixels { grid } = checked.start {
             self.network.prepare_grid(&self.backend, grid);
         }
         let mut micro_batches: Vec<MicroBatch> = Vec::with_capacity(parts);
@@ -72,14 +72,14 @@ impl<B: Backend> Session<B> {
             start: checked.start,
             tokens: checked.tokens,
             sparse: checked.sparse,
-            tokens_behind: checked.tokens_behind.clone(),
+            tokens_after: checked.tokens_after.clone(),
             class_only_end: checked.class_only_end,
             pooled_width: checked.pooled_width,
             feature_width: checked.feature_width,
             differentiate,
             ranks,
             end_layer: checked.end_layer,
-            residual_behind_norm: checked.residual_behind_norm.clone(),
+            residual_after_norm: checked.residual_after_norm.clone(),
         };
         if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
             return plan.clone();

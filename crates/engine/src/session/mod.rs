@@ -7,7 +7,7 @@ mod micro_batch;
 mod results;
 mod worker;
 
-pub use results::{FactorGradients, Gradients, Output};
+pub use results::{Gradients, Output, PairGradients};
 
 use super::backend::{Backend, Memory};
 use super::cpu::Cpu;
@@ -177,7 +177,7 @@ impl<B: Backend> Session<B> {
         let mut checked = checks::input(&self.network.config, input, end_layer)?;
         if self.published_residual {
             let layers = input.pruning.iter().map(|pruning| pruning.layer);
-            checked.residual_behind_norm = layers.collect();
+            checked.residual_after_norm = layers.collect();
         }
         Ok(checked)
     }
@@ -371,7 +371,7 @@ impl<B: Backend> Session<B> {
                 }
             });
         });
-        self.join_factors(&mut gradients, differentiate);
+        self.join_pairs(&mut gradients, differentiate);
         self.gradients = gradients;
         Ok(&self.gradients)
     }
@@ -450,7 +450,7 @@ impl<B: Backend> Session<B> {
         });
         self.output = output;
         gradients.dfeatures = dfeatures;
-        self.join_factors(&mut gradients, differentiate);
+        self.join_pairs(&mut gradients, differentiate);
         self.gradients = gradients;
         let mut total = 0.0;
         for part in losses {
@@ -459,9 +459,9 @@ impl<B: Backend> Session<B> {
         Ok((total, &self.gradients))
     }
 
-    /// Sums the workers' gradients of the factors, in their order.
-    fn join_factors(&mut self, gradients: &mut Gradients, differentiate: Differentiate) {
-        let (true, Some(low_rank)) = (differentiate.factors, &self.low_rank) else {
+    /// Sums the workers' gradients of the low-rank pairs, in their order.
+    fn join_pairs(&mut self, gradients: &mut Gradients, differentiate: Differentiate) {
+        let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) else {
             return;
         };
         let backend = &self.backend;

@@ -89,7 +89,7 @@ impl Output {
                     let tokens = match (norm / 2, norm % 2) {
                         (layer, _) if layer < first => 0,
                         (layer, 0) => checked.tokens_at(layer),
-                        (layer, _) => checked.tokens_behind[layer],
+                        (layer, _) => checked.tokens_after[layer],
                     };
                     batch * tokens
                 }));
@@ -186,9 +186,9 @@ fn chosen_length(micro_batch: &MicroBatch) -> usize {
         .sum()
 }
 
-/// Gradients of one pair of factors, shaped like them.
+/// Gradients of one low-rank pair, shaped like it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FactorGradients {
+pub struct PairGradients {
     /// `[rank, in]`
     pub da: Tensor,
     /// `[out, rank]`
@@ -201,7 +201,7 @@ pub struct Gradients {
     /// `[batch, 3, side, side]`; zero where no token stands for a patch
     pub pixels: Option<Tensor>,
     /// By site, as [`model::adapter::Adapter`] has them.
-    pub factors: BTreeMap<Site, FactorGradients>,
+    pub pairs: BTreeMap<Site, PairGradients>,
     pub(super) dfeatures: Vec<f32>,
     staging: Vec<f32>,
 }
@@ -216,23 +216,23 @@ impl Gradients {
         let shape = [checked.batch, 3, checked.side, checked.side];
         reshape_wanted(&mut self.pixels, differentiate.pixels, &shape);
         let ranks = match low_rank {
-            Some(low_rank) if differentiate.factors => low_rank.ranks(),
+            Some(low_rank) if differentiate.pairs => low_rank.ranks(),
             _ => BTreeMap::new(),
         };
-        let fits = self.factors.len() == ranks.len()
+        let fits = self.pairs.len() == ranks.len()
             && ranks.iter().all(|(site, &rank)| {
-                let own = self.factors.get(site);
+                let own = self.pairs.get(site);
                 own.is_some_and(|own| own.da.shape()[0] == rank)
             });
         if !fits {
-            self.factors.clear();
+            self.pairs.clear();
         }
         if let Some(low_rank) = low_rank {
             for &site in ranks.keys() {
-                if let Some(factors) = low_rank.layers[site.layer].get(site.target) {
-                    let own = self.factors.entry(site).or_insert_with(|| FactorGradients {
-                        da: Tensor::zeros([factors.rank, factors.da.columns]),
-                        db: Tensor::zeros([factors.db_transposed.columns, factors.rank]),
+                if let Some(pair) = low_rank.layers[site.layer].get(site.target) {
+                    let own = self.pairs.entry(site).or_insert_with(|| PairGradients {
+                        da: Tensor::zeros([pair.rank, pair.da.columns]),
+                        db: Tensor::zeros([pair.db_transposed.columns, pair.rank]),
                     });
                     own.da.data_mut().fill(0.0);
                     own.db.data_mut().fill(0.0);
@@ -257,26 +257,26 @@ impl Gradients {
             .collect()
     }
 
-    /// Adds one worker's gradients of the factors.
+    /// Adds one worker's gradients of the low-rank pairs.
     pub(super) fn add<B: Backend>(
         &mut self,
         backend: &B,
         memory: &MemoryOf<'_, B>,
         low_rank: &LowRank<B>,
     ) {
-        for (site, own) in &mut self.factors {
-            let Some(factors) = low_rank.layers[site.layer].get(site.target) else {
+        for (site, own) in &mut self.pairs {
+            let Some(pair) = low_rank.layers[site.layer].get(site.target) else {
                 continue;
             };
-            let rank = factors.rank;
-            self.staging.resize(rank * factors.da.columns, 0.0);
-            backend.download(memory, factors.da, &mut self.staging);
+            let rank = pair.rank;
+            self.staging.resize(rank * pair.da.columns, 0.0);
+            backend.download(memory, pair.da, &mut self.staging);
             for (total, value) in own.da.data_mut().iter_mut().zip(&self.staging) {
                 *total += value;
             }
-            let columns = factors.db_transposed.columns;
+            let columns = pair.db_transposed.columns;
             self.staging.resize(rank * columns, 0.0);
-            backend.download(memory, factors.db_transposed, &mut self.staging);
+            backend.download(memory, pair.db_transposed, &mut self.staging);
             for (row, totals) in own.db.data_mut().chunks_exact_mut(rank).enumerate() {
                 for (r, total) in totals.iter_mut().enumerate() {
                     *total += self.staging[r * columns + row];

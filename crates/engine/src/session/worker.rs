@@ -32,7 +32,7 @@ impl<B: Backend> Worker<B> {
         differentiate: Differentiate,
         low_rank: Option<&LowRank<B>>,
     ) {
-        if !differentiate.factors {
+        if !differentiate.pairs {
             return;
         }
         if self.kept.is_empty() {
@@ -45,9 +45,9 @@ impl<B: Backend> Worker<B> {
                 scratch: &mut self.scratch,
                 gradients: &mut self.gradients,
             };
-            for factors in low_rank.all() {
-                backend.fill_zero(&mut memory, factors.da);
-                backend.fill_zero(&mut memory, factors.db_transposed);
+            for pair in low_rank.all() {
+                backend.fill_zero(&mut memory, pair.da);
+                backend.fill_zero(&mut memory, pair.db_transposed);
             }
         }
     }

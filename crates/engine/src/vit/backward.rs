@@ -1,4 +1,4 @@
-//! The backward pass of one micro-batch, from the gradient of the features to the pixels and the adapter's factors.
+//! The backward pass of one micro-batch, from the gradient of the features to the pixels and the adapter's low-rank pairs.
 
 use super::Pass;
 use super::forward::{attention_input, pooling_of};
@@ -15,7 +15,7 @@ pub struct NormInputGradients<'a> {
 }
 
 impl<B: Backend> Pass<'_, '_, B> {
-    /// Adds the gradients of the adapter's factors to theirs, and overwrites `dpixels` where it is given.
+    /// Adds the gradients of the adapter's low-rank pairs to theirs, and overwrites `dpixels` where it is given.
     pub fn backward(
         &mut self,
         dfeatures: &[f32],
@@ -92,7 +92,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         );
     }
 
-    /// Turns `dx` behind a layer into the gradient before it. A layer that `stops` gives only its factors' gradients.
+    /// Turns `dx` behind a layer into the gradient before it. A layer that `stops` gives only the gradients of its low-rank pairs.
     fn layer_backward(
         &mut self,
         layer: usize,
@@ -171,7 +171,7 @@ impl<B: Backend> Pass<'_, '_, B> {
             .trains(layer, &[Target::MlpIn])
             .then(|| self.remake_norm(plan.sum, weights.norm2.get(), scratch));
         self.low_rank_backward(layer, Target::MlpIn, dhidden, normed, dnormed);
-        if self.plan.shape.residual_behind_norm.contains(&layer) {
+        if self.plan.shape.residual_after_norm.contains(&layer) {
             let (zeros, ones) = (vec![0.0; width], vec![1.0; width]);
             backend.add_affine(&mut self.memory, dx, &zeros, &ones, dnormed);
             backend.fill_zero(&mut self.memory, dx);
@@ -257,12 +257,12 @@ impl<B: Backend> Pass<'_, '_, B> {
         scaled
     }
 
-    /// Whether gradients of any of these factors are asked for.
+    /// Whether gradients of any of these low-rank pairs are asked for.
     fn trains(&self, layer: usize, targets: &[Target]) -> bool {
-        self.plan.shape.differentiate.factors
+        self.plan.shape.differentiate.pairs
             && targets
                 .iter()
-                .any(|&target| self.factors(layer, target).is_some())
+                .any(|&target| self.pair(layer, target).is_some())
     }
 
     /// A LayerNorm's output, which forward has not kept.
@@ -280,7 +280,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         out.normed
     }
 
-    /// Backward of `y += scale·B(A x)`: adds to `dx`, and with `x` to the factors' gradients.
+    /// Backward of `y += scale·B(A x)`: adds to `dx`, and with `x` to the pair's gradients.
     fn low_rank_backward(
         &mut self,
         layer: usize,
@@ -293,18 +293,18 @@ impl<B: Backend> Pass<'_, '_, B> {
             return;
         };
         let u = self.plan.layer(layer).u[target as usize];
-        let (Some(factors), Some(u)) = (low_rank.layers[layer].get(target), u) else {
+        let (Some(pair), Some(u)) = (low_rank.layers[layer].get(target), u) else {
             return;
         };
         let backend = self.backend;
         let memory = &mut self.memory;
-        let du = cut(scratch.du, dy.rows, factors.rank);
-        let (b, scale) = (&factors.b_transposed, factors.scale);
+        let du = cut(scratch.du, dy.rows, pair.rank);
+        let (b, scale) = (&pair.b_transposed, pair.scale);
         backend.low_rank_down(memory, dy, b, scale, du);
         if let Some(x) = x {
-            backend.low_rank_gradient(memory, u, dy, factors.db_transposed);
-            backend.low_rank_gradient(memory, du, x, factors.da);
+            backend.low_rank_gradient(memory, u, dy, pair.db_transposed);
+            backend.low_rank_gradient(memory, du, x, pair.da);
         }
-        backend.low_rank_up(memory, du, &factors.a, dx);
+        backend.low_rank_up(memory, du, &pair.a, dx);
     }
 }

@@ -9,7 +9,7 @@ use model::backbone::Pooling;
 
 /// What enters a pass, as values of the host.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
+pub enum PassInput<'a> {
     /// `[images, 3, side, side]`
     Pixels(&'a [f32]),
     /// `[images, tokens, width]`, the residual stream before the plan's first layer
@@ -62,7 +62,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
     /// Computes what `output` asks for; `positions` are the tokens that enter, where they are a choice.
     pub fn forward(
         &mut self,
-        source: Source<'_>,
+        source: PassInput<'_>,
         positions: Option<&[u32]>,
         read: HeadInput,
         output: &mut ForwardOutput<'_>,
@@ -108,15 +108,15 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         }
     }
 
-    fn enter(&mut self, source: Source<'_>, positions: Option<&[u32]>) {
+    fn enter(&mut self, source: PassInput<'_>, positions: Option<&[u32]>) {
         let (network, plan, backend) = (self.network, self.plan, self.backend);
         if let (Some(target), Some(positions)) = (plan.positions, positions) {
             backend.upload_indices(&mut self.memory, positions, target);
         }
         let stream = plan.stream[plan.first_layer];
         let pixels = match source {
-            Source::Pixels(pixels) => pixels,
-            Source::Hidden(values) => return backend.upload(&mut self.memory, values, stream),
+            PassInput::Pixels(pixels) => pixels,
+            PassInput::Hidden(values) => return backend.upload(&mut self.memory, values, stream),
         };
         let (grid, positions) = (plan.grid, plan.positions);
         let tokens = match network.pre_norm {
@@ -164,7 +164,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
                 let query = self.plan.class_query;
                 let class = normed.every(tokens);
                 backend.linear(&mut self.memory, class, &weights.query, query);
-                let rank = self.factors(layer, Target::Query).map_or(0, |own| own.rank);
+                let rank = self.pair(layer, Target::Query).map_or(0, |own| own.rank);
                 let class_u = self.plan.class_u;
                 let class_u = cut(class_u, class_u.rows, rank);
                 self.add_low_rank(layer, Target::Query, class, Some(class_u), query);
@@ -251,17 +251,17 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         } else {
             self.end_norm()
         };
-        let behind_norm = self.plan.shape.residual_behind_norm.contains(&layer);
+        let after_norm = self.plan.shape.residual_after_norm.contains(&layer);
         let stream = self.plan.stream[layer + 1];
         // The next LayerNorm writes where this one's output lies.
-        let (at_once, later) = if behind_norm {
+        let (at_once, later) = if after_norm {
             (None, next)
         } else {
             (next, None)
         };
         backend.residual_norm(
             &mut self.memory,
-            if behind_norm { normed } else { plan.sum },
+            if after_norm { normed } else { plan.sum },
             None,
             plan.branch,
             &weights.mlp_out_bias,

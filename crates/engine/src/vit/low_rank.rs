@@ -1,11 +1,11 @@
-//! An adapter's factors in a backend's memory, and where their gradients lie.
+//! An adapter's low-rank pairs in a backend's memory, and where their gradients lie.
 
 use crate::backend::{Backend, Matrix, Region};
-use model::adapter::{Adapter, Factors, Site, Target};
+use model::adapter::{Adapter, LowRankPair, Site, Target};
 use std::collections::BTreeMap;
 
-/// One pair of factors. `B` is kept transposed, so that every product runs along rows.
-pub struct FactorVectors<B: Backend> {
+/// One low-rank pair. `B` is kept transposed, so that every product runs along rows.
+pub struct PairVectors<B: Backend> {
     pub rank: usize,
     /// `[rank, in]`
     pub a: B::Vector,
@@ -18,19 +18,19 @@ pub struct FactorVectors<B: Backend> {
     pub db_transposed: Matrix,
 }
 
-/// The factors of one layer by target.
-pub struct LayerFactors<B: Backend>([Option<FactorVectors<B>>; 6]);
+/// The low-rank pairs of one layer by target.
+pub struct LayerPairs<B: Backend>([Option<PairVectors<B>>; 6]);
 
-impl<B: Backend> LayerFactors<B> {
-    pub fn get(&self, target: Target) -> Option<&FactorVectors<B>> {
+impl<B: Backend> LayerPairs<B> {
+    pub fn get(&self, target: Target) -> Option<&PairVectors<B>> {
         self.0[target as usize].as_ref()
     }
 }
 
-/// All factors of an adapter.
+/// All low-rank pairs of an adapter.
 pub struct LowRank<B: Backend> {
-    pub layers: Vec<LayerFactors<B>>,
-    /// Values that the gradients of all factors take.
+    pub layers: Vec<LayerPairs<B>>,
+    /// Values that the gradients of all pairs take.
     pub gradient_length: usize,
     transposed: Vec<f32>,
 }
@@ -49,20 +49,20 @@ impl<B: Backend> LowRank<B> {
                 stride: columns,
             }
         };
-        let mut by_layer: Vec<LayerFactors<B>> = (0..layers)
-            .map(|_| LayerFactors(std::array::from_fn(|_| None)))
+        let mut by_layer: Vec<LayerPairs<B>> = (0..layers)
+            .map(|_| LayerPairs(std::array::from_fn(|_| None)))
             .collect();
         let mut transposed = Vec::new();
-        for (site, factors) in &adapter.factors {
-            let rank = factors.rank();
-            transpose(factors, &mut transposed);
-            by_layer[site.layer].0[site.target as usize] = Some(FactorVectors {
+        for (site, pair) in &adapter.pairs {
+            let rank = pair.rank();
+            transpose(pair, &mut transposed);
+            by_layer[site.layer].0[site.target as usize] = Some(PairVectors {
                 rank,
-                a: backend.vector(factors.a.data()),
+                a: backend.vector(pair.a.data()),
                 b_transposed: backend.vector(&transposed),
-                scale: factors.scale,
-                da: place(rank, factors.a.shape()[1]),
-                db_transposed: place(rank, factors.b.shape()[0]),
+                scale: pair.scale,
+                da: place(rank, pair.a.shape()[1]),
+                db_transposed: place(rank, pair.b.shape()[0]),
             });
         }
         Self {
@@ -72,7 +72,7 @@ impl<B: Backend> LowRank<B> {
         }
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &FactorVectors<B>> {
+    pub fn all(&self) -> impl Iterator<Item = &PairVectors<B>> {
         self.layers
             .iter()
             .flat_map(|layer| layer.0.iter().flatten())
@@ -80,22 +80,22 @@ impl<B: Backend> LowRank<B> {
 
     /// Whether `adapter` has the sites and ranks that memory was laid out for.
     pub fn fits(&self, adapter: &Adapter) -> bool {
-        self.all().count() == adapter.factors.len()
-            && adapter.factors.iter().all(|(site, factors)| {
+        self.all().count() == adapter.pairs.len()
+            && adapter.pairs.iter().all(|(site, pair)| {
                 self.layers[site.layer]
                     .get(site.target)
-                    .is_some_and(|own| own.rank == factors.rank())
+                    .is_some_and(|own| own.rank == pair.rank())
             })
     }
 
     /// Takes over the values of an adapter that [`Self::fits`].
     pub fn write(&mut self, backend: &B, adapter: &Adapter) {
-        for (site, factors) in &adapter.factors {
+        for (site, pair) in &adapter.pairs {
             if let Some(own) = &mut self.layers[site.layer].0[site.target as usize] {
-                transpose(factors, &mut self.transposed);
-                backend.write_vector(&mut own.a, factors.a.data());
+                transpose(pair, &mut self.transposed);
+                backend.write_vector(&mut own.a, pair.a.data());
                 backend.write_vector(&mut own.b_transposed, &self.transposed);
-                own.scale = factors.scale;
+                own.scale = pair.scale;
             }
         }
     }
@@ -103,10 +103,10 @@ impl<B: Backend> LowRank<B> {
     /// Rank by site, in order: what a plan depends on.
     pub fn ranks(&self) -> BTreeMap<Site, usize> {
         let mut ranks = BTreeMap::new();
-        for (layer, factors) in self.layers.iter().enumerate() {
+        for (layer, pairs) in self.layers.iter().enumerate() {
             for target in Target::ALL {
-                if let Some(factors) = factors.get(target) {
-                    ranks.insert(Site { layer, target }, factors.rank);
+                if let Some(pair) = pairs.get(target) {
+                    ranks.insert(Site { layer, target }, pair.rank);
                 }
             }
         }
@@ -114,11 +114,11 @@ impl<B: Backend> LowRank<B> {
     }
 }
 
-fn transpose(factors: &Factors, out: &mut Vec<f32>) {
-    let (outputs, rank) = (factors.b.shape()[0], factors.b.shape()[1]);
+fn transpose(pair: &LowRankPair, out: &mut Vec<f32>) {
+    let (outputs, rank) = (pair.b.shape()[0], pair.b.shape()[1]);
     out.clear();
     out.resize(outputs * rank, 0.0);
-    for (row, values) in factors.b.data().chunks_exact(rank).enumerate() {
+    for (row, values) in pair.b.data().chunks_exact(rank).enumerate() {
         for (column, &value) in values.iter().enumerate() {
             out[column * outputs + row] = value;
         }

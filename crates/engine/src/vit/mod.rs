@@ -8,9 +8,9 @@ mod plan;
 mod weights;
 
 pub use backward::NormInputGradients;
-pub use forward::{ForwardOutput, Source};
-pub use low_rank::{FactorVectors, LayerFactors, LowRank};
-pub use plan::{Differentiate, PassShape, Plan, Start};
+pub use forward::{ForwardOutput, PassInput};
+pub use low_rank::{LayerPairs, LowRank, PairVectors};
+pub use plan::{Differentiate, PassShape, PassStart, Plan};
 pub use weights::Network;
 
 use super::backend::{Backend, Matrix, MemoryOf};
@@ -19,14 +19,14 @@ use super::backend::{Backend, Matrix, MemoryOf};
 pub struct Pass<'a, 'm, B: Backend> {
     pub backend: &'a B,
     pub network: &'a Network<B>,
-    /// The adapter's factors, if there is one.
+    /// The adapter's low-rank pairs, if there is one.
     pub low_rank: Option<&'a LowRank<B>>,
     pub plan: &'a Plan,
     pub memory: MemoryOf<'m, B>,
 }
 
 impl<B: Backend> Pass<'_, '_, B> {
-    fn factors(&self, layer: usize, target: model::adapter::Target) -> Option<&FactorVectors<B>> {
+    fn pair(&self, layer: usize, target: model::adapter::Target) -> Option<&PairVectors<B>> {
         self.low_rank?.layers[layer].get(target)
     }
 
@@ -42,11 +42,11 @@ impl<B: Backend> Pass<'_, '_, B> {
         let (Some(low_rank), Some(u)) = (self.low_rank, u) else {
             return;
         };
-        if let Some(factors) = low_rank.layers[layer].get(target) {
+        if let Some(pair) = low_rank.layers[layer].get(target) {
             self.backend
-                .low_rank_down(&mut self.memory, x, &factors.a, factors.scale, u);
+                .low_rank_down(&mut self.memory, x, &pair.a, pair.scale, u);
             self.backend
-                .low_rank_up(&mut self.memory, u, &factors.b_transposed, y);
+                .low_rank_up(&mut self.memory, u, &pair.b_transposed, y);
         }
     }
 }

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Differentiate {
     pub pixels: bool,
-    /// The adapter's factors.
-    pub factors: bool,
+    /// The adapter's low-rank pairs.
+    pub pairs: bool,
 }
 
 /// Where a pass begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum PassStart {
     /// Square images of this many patches a side.
     Pixels { grid: usize },
     /// The residual stream before a layer.
@@ -27,24 +27,24 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassShape {
     pub images: usize,
-    pub start: Start,
+    pub start: PassStart,
     /// Tokens an image at the start, class token included.
     pub tokens: usize,
     /// Whether the tokens at the start are a choice.
     pub sparse: bool,
     /// Tokens behind each layer.
-    pub tokens_behind: Vec<usize>,
+    pub tokens_after: Vec<usize>,
     /// Behind the last layer's attention only the class token goes on, since nothing else is read.
     pub class_only_end: bool,
     pub pooled_width: usize,
     pub feature_width: usize,
     pub differentiate: Differentiate,
-    /// Rank of the adapter's factors by site.
+    /// Rank of the adapter's low-rank pairs by site.
     pub ranks: BTreeMap<Site, usize>,
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
     /// Layers whose residual is taken behind the second LayerNorm, see [`crate::session::Session::published_residual`].
-    pub residual_behind_norm: Vec<usize>,
+    pub residual_after_norm: Vec<usize>,
 }
 
 /// Where one layer's activations lie.
@@ -153,13 +153,13 @@ impl Plan {
     /// Lays out a pass; `shape` has been checked.
     pub fn new(shape: PassShape, config: &BackboneConfig) -> Self {
         let first_layer = match shape.start {
-            Start::Pixels { .. } => 0,
-            Start::Hidden { layer } => layer,
+            PassStart::Pixels { .. } => 0,
+            PassStart::Hidden { layer } => layer,
         };
         let end = shape.end_layer;
         let first_kept = if shape.differentiate.pixels {
             0
-        } else if shape.differentiate.factors {
+        } else if shape.differentiate.pairs {
             let first = shape.ranks.keys().next().map_or(end, |site| site.layer);
             first.max(first_layer)
         } else {
@@ -169,8 +169,8 @@ impl Plan {
         let pre_norm = config.architecture == Architecture::Clip;
         let (width, heads) = (config.width, config.heads);
         let grid = match shape.start {
-            Start::Pixels { grid } => grid,
-            Start::Hidden { .. } => 0,
+            PassStart::Pixels { grid } => grid,
+            PassStart::Hidden { .. } => 0,
         };
         let mut kept = Bump {
             region: Region::Kept,
@@ -186,7 +186,7 @@ impl Plan {
                 * match layer.checked_sub(first_layer + 1) {
                     None => shape.tokens,
                     Some(_) if layer == config.layers && shape.class_only_end => 1,
-                    Some(_) => shape.tokens_behind[layer - 1],
+                    Some(_) => shape.tokens_after[layer - 1],
                 }
         };
         let most_rows = images * shape.tokens;
@@ -250,9 +250,9 @@ impl Plan {
             let keep = differentiated && layer >= first_kept;
             let (rows_in, rows_out) = (rows_before(layer), rows_before(layer + 1));
             let trained = |target: Target| {
-                shape.differentiate.factors && shape.ranks.contains_key(&Site { layer, target })
+                shape.differentiate.pairs && shape.ranks.contains_key(&Site { layer, target })
             };
-            let prunes = shape.tokens_behind[layer] * images != rows_in;
+            let prunes = shape.tokens_after[layer] * images != rows_in;
             let norm1 = NormOutput {
                 normed: cut(normed, rows_in, width),
                 statistics: place(&mut kept, keep, statistics[0], rows_in, 2),
@@ -336,7 +336,7 @@ impl Plan {
                 next: 0,
             };
             let trains = |target: Target| {
-                shape.differentiate.factors && shape.ranks.keys().any(|site| site.target == target)
+                shape.differentiate.pairs && shape.ranks.keys().any(|site| site.target == target)
             };
             let chooses = layers.iter().any(|layer| layer.rows.is_some());
             let when = |needed: bool| if needed { most_rows } else { 0 };

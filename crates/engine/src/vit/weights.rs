@@ -1,7 +1,9 @@
 //! A backbone's weights in a backend's memory.
 
 use crate::backend::{Backend, Norm};
-use model::backbone::{Affine, Backbone, BackboneConfig, Linear, interpolate_position_embedding};
+use model::backbone::{
+    Backbone, BackboneConfig, LayerNorm, Linear, interpolate_position_embedding,
+};
 use model::tensor::Tensor;
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ pub struct NormVectors<B: Backend> {
 }
 
 impl<B: Backend> NormVectors<B> {
-    fn new(backend: &B, affine: &Affine, epsilon: f32) -> Self {
+    fn new(backend: &B, affine: &LayerNorm, epsilon: f32) -> Self {
         Self {
             weight: backend.vector(affine.weight.data()),
             bias: backend.vector(affine.bias.data()),
@@ -75,7 +77,7 @@ impl<B: Backend> Network<B> {
         let weight = |linear: &Linear| {
             backend.weight(&[linear.weight.data()], linear.weight.shape()[1], true)
         };
-        let norm = |affine: &Affine| NormVectors::new(backend, affine, epsilon);
+        let norm = |affine: &LayerNorm| NormVectors::new(backend, affine, epsilon);
         let layers = weights.layers.iter().map(|layer| Layer {
             norm1: norm(&layer.norm1),
             query: weight(&layer.query),

@@ -16,7 +16,7 @@ const LABELS: [usize; 10] = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4];
 struct Step {
     losses: Vec<f32>,
     dpixels: Vec<f32>,
-    dfactors: Vec<f32>,
+    dpairs: Vec<f32>,
 }
 
 /// Statistics of the tokens that entered each LayerNorm against stored ones; the gradients are those at these tokens.
@@ -94,11 +94,11 @@ fn step(model: &str, options: SessionOptions) -> Step {
         slope: &slope,
     };
     let gradients = session.backward(&dfeatures, Some(norm_inputs)).unwrap();
-    let factors = gradients.factors.values();
+    let pairs = gradients.pairs.values();
     Step {
         losses: vec![episode, left_out, statistics],
         dpixels: gradients.pixels.as_ref().unwrap().data().to_vec(),
-        dfactors: factors
+        dpairs: pairs
             .flat_map(|own| own.da.data().iter().chain(own.db.data()).copied())
             .collect(),
     }
@@ -129,7 +129,7 @@ fn losses_that_couple_images_are_exact_however_the_batch_is_split_and_repeat_bit
                 // Sums over other numbers of rows and in another order: some units of the last place.
                 assert_close("losses", &split.losses, &whole.losses, 1e-6);
                 assert_close("dpixels", &split.dpixels, &whole.dpixels, 1e-5);
-                assert_close("dfactors", &split.dfactors, &whole.dfactors, 1e-5);
+                assert_close("dpairs", &split.dpairs, &whole.dpairs, 1e-5);
                 assert_eq!(split, step(model, options), "{options:?}");
             }
         }
@@ -158,7 +158,7 @@ fn a_step_in_one_go_repeats_bit_for_bit_with_any_number_of_threads() {
             });
             let (loss, gradients) = step.unwrap();
             let pixels = gradients.pixels.clone().unwrap();
-            (loss.to_bits(), pixels, gradients.factors.clone())
+            (loss.to_bits(), pixels, gradients.pairs.clone())
         };
         let first = run();
         for _ in 0..3 {

@@ -3,7 +3,7 @@
 use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::tolerance::GRADIENT;
 use engine::vit::{Differentiate, NormInputGradients};
-use model::adapter::{Adapter, Factors, HeadInput, Site, Target};
+use model::adapter::{Adapter, HeadInput, LowRankPair, Site, Target};
 use model::backbone::Backbone;
 use model::tensor::Tensor;
 use test_support::fixtures::{MODELS, adapter, backbone};
@@ -11,7 +11,7 @@ use test_support::reference::{Reference, assert_close};
 
 pub const BOTH: Differentiate = Differentiate {
     pixels: true,
-    factors: true,
+    pairs: true,
 };
 
 fn session(backbone: &Backbone, images_per_micro_batch: usize) -> Session {
@@ -33,7 +33,7 @@ pub fn noise(seed: usize, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Factors of odd rank on all six maps of some layers.
+/// Low-rank pairs of odd rank on all six maps of some layers.
 pub fn wide_adapter(backbone: &Backbone, layers: &[usize], rank: usize) -> Adapter {
     let (width, mlp) = (backbone.config.width, backbone.config.mlp_width);
     let mut adapter = Adapter::default();
@@ -45,12 +45,12 @@ pub fn wide_adapter(backbone: &Backbone, layers: &[usize], rank: usize) -> Adapt
                 _ => (width, width),
             };
             let seed = layer * 10 + target as usize;
-            let factors = Factors {
+            let pair = LowRankPair {
                 a: Tensor::new([rank, inputs], noise(seed, rank * inputs)).unwrap(),
                 b: Tensor::new([outputs, rank], noise(seed + 500, rank * outputs)).unwrap(),
                 scale: 0.05,
             };
-            adapter.factors.insert(Site { layer, target }, factors);
+            adapter.pairs.insert(Site { layer, target }, pair);
         }
     }
     adapter
@@ -74,9 +74,9 @@ fn pass(
     let gradients = session.backward(&noise(1, features.len()), None).unwrap();
     let pixels = gradients.pixels.as_ref();
     let pixels = pixels.map_or(vec![], |pixels| pixels.data().to_vec());
-    let factors = gradients.factors.values();
-    let factors = factors.flat_map(|own| own.da.data().iter().chain(own.db.data()).copied());
-    (features, pixels, factors.collect())
+    let pairs = gradients.pairs.values();
+    let values = pairs.flat_map(|own| own.da.data().iter().chain(own.db.data()).copied());
+    (features, pixels, values.collect())
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn an_adapter_whose_b_is_zero_equals_the_bare_backbone_bit_for_bit() {
         let backbone = backbone(model);
         let mut session = session(&backbone, 4);
         let mut adapter = wide_adapter(&backbone, &[0, 2, 3], 3);
-        for factors in adapter.factors.values_mut() {
-            factors.b.data_mut().fill(0.0);
+        for pair in adapter.pairs.values_mut() {
+            pair.b.data_mut().fill(0.0);
         }
         let bare = Input::pixels(&pixels);
         let adapted = Input {
@@ -193,7 +193,7 @@ fn the_split_into_micro_batches_changes_the_last_bits_at_most() {
             assert_close("features", &split.0, &whole.0, 2e-6);
             assert_close("pixels", &split.1, &whole.1, GRADIENT);
             // Sums over images come in another order.
-            assert_close("factors", &split.2, &whole.2, GRADIENT);
+            assert_close("low-rank pairs", &split.2, &whole.2, GRADIENT);
         }
     }
 }
@@ -208,7 +208,7 @@ fn a_step_in_one_go_equals_forward_and_backward_apart() {
         ..Input::pixels(&pixels)
     };
     let mut session = session(&backbone, 2);
-    let (_, dpixels, dfactors) = pass(&mut session, &input, BOTH);
+    let (_, dpixels, dpairs) = pass(&mut session, &input, BOTH);
     let width = backbone.feature_width();
     let given = noise(1, 10 * width);
     let (loss, gradients) = session
@@ -219,9 +219,9 @@ fn a_step_in_one_go_equals_forward_and_backward_apart() {
         .unwrap();
     assert!(loss != 0.0);
     assert_eq!(gradients.pixels.as_ref().unwrap().data(), dpixels);
-    let factors = gradients.factors.values();
-    let factors = factors.flat_map(|own| own.da.data().iter().chain(own.db.data()).copied());
-    assert_eq!(factors.collect::<Vec<_>>(), dfactors);
+    let pairs = gradients.pairs.values();
+    let values = pairs.flat_map(|own| own.da.data().iter().chain(own.db.data()).copied());
+    assert_eq!(values.collect::<Vec<_>>(), dpairs);
 }
 
 /// A directional derivative by central differences of the engine's own forward, summed in f64.
@@ -273,7 +273,7 @@ fn along(gradient: &Tensor, direction: &[f32]) -> f64 {
 }
 
 #[test]
-fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pass() {
+fn gradients_of_every_lora_matrix_and_of_the_pixels_are_the_slopes_of_the_forward_pass() {
     let pixels = pixels();
     let reads = [HeadInput::Feature, HeadInput::ClsMean, HeadInput::Feature];
     for (model, read) in MODELS.into_iter().zip(reads) {
@@ -298,8 +298,8 @@ fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pas
             let dfeatures = noise(1, output.features.data().len());
             let gradients = session.backward(&dfeatures, None).unwrap();
             let dpixels = gradients.pixels.clone().unwrap();
-            let dfactors = gradients.factors.clone();
-            assert_eq!(dfactors.len(), 18);
+            let dpairs = gradients.pairs.clone();
+            assert_eq!(dpairs.len(), 18);
             let mut checked = 0;
             // Where a step changes which patches stay there is no slope to compare with.
             let mut compare =
@@ -324,15 +324,15 @@ fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pas
                 };
                 probe(&mut session, &input)
             });
-            for (site, own) in &dfactors {
+            for (site, own) in &dpairs {
                 let direction = noise(99, own.da.data().len().max(own.db.data().len()));
                 compare(
                     &format!("{site:?} A"),
                     along(&own.da, &direction),
                     &mut |step| {
                         let mut other = adapter.clone();
-                        let factors = other.factors.get_mut(site).unwrap();
-                        factors.a = moved(&factors.a, &direction, step);
+                        let pair = other.pairs.get_mut(site).unwrap();
+                        pair.a = moved(&pair.a, &direction, step);
                         let input = Input {
                             adapter: Some(&other),
                             ..input
@@ -345,8 +345,8 @@ fn gradients_of_every_factor_and_of_the_pixels_are_the_slopes_of_the_forward_pas
                     along(&own.db, &direction),
                     &mut |step| {
                         let mut other = adapter.clone();
-                        let factors = other.factors.get_mut(site).unwrap();
-                        factors.b = moved(&factors.b, &direction, step);
+                        let pair = other.pairs.get_mut(site).unwrap();
+                        pair.b = moved(&pair.b, &direction, step);
                         let input = Input {
                             adapter: Some(&other),
                             ..input
@@ -372,11 +372,11 @@ fn a_pass_from_cached_hidden_states_equals_the_whole_pass() {
             adapter: Some(&adapter),
             ..Input::pixels(&pixels)
         };
-        let factors = Differentiate {
+        let pairs_only = Differentiate {
             pixels: false,
-            factors: true,
+            pairs: true,
         };
-        let expected = pass(&mut session, &whole, factors);
+        let expected = pass(&mut session, &whole, pairs_only);
         let hidden = session.hidden_states(&Input::pixels(&pixels), 2).unwrap();
         let cached = Input {
             entry: Entry::Hidden {
@@ -385,7 +385,7 @@ fn a_pass_from_cached_hidden_states_equals_the_whole_pass() {
             },
             ..whole
         };
-        assert_eq!(pass(&mut session, &cached, factors), expected);
+        assert_eq!(pass(&mut session, &cached, pairs_only), expected);
     }
 }
 
@@ -414,7 +414,7 @@ fn sums_over_layer_norm_inputs_and_their_gradient_reach_the_pixels() {
     };
     let differentiate = Differentiate {
         pixels: true,
-        factors: false,
+        pairs: false,
     };
     let output = session.forward_for(&input, wanted, differentiate).unwrap();
     assert_eq!(output.norm_input_counts, vec![170; 8]);

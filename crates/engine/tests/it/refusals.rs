@@ -10,7 +10,7 @@ use engine::loss::{
 use engine::operation::OperationError;
 use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
-use model::adapter::{Adapter, Factors, Site, Target};
+use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -38,14 +38,14 @@ fn assert_refused(session: &mut Session, input: Input<'_>, parts: &[&str]) {
     }
 }
 
-/// Factors of the query of layer 0.
+/// The low-rank pair of the query of layer 0.
 fn query(a: Tensor, b: Tensor, scale: f32) -> Adapter {
     let site = Site {
         layer: 0,
         target: Target::Query,
     };
     Adapter {
-        factors: [(site, Factors { a, b, scale })].into(),
+        pairs: [(site, LowRankPair { a, b, scale })].into(),
         head: None,
     }
 }
@@ -146,8 +146,8 @@ fn an_adapter_of_other_shapes_or_with_broken_values_is_refused() {
     let endless = query(zeros([4, 32]), zeros([32, 4]), f32::INFINITY);
     refuse(&mut session, endless, &["scale", "inf"]);
     let mut broken = query(zeros([4, 32]), zeros([32, 4]), 1.0);
-    for factors in broken.factors.values_mut() {
-        factors.b.data_mut()[7] = f32::NAN;
+    for pair in broken.pairs.values_mut() {
+        pair.b.data_mut()[7] = f32::NAN;
     }
     refuse(&mut session, broken, &["value 7 of lora B", "[32, 4]"]);
     let deep = wide_adapter(&backbone("vit-tiny"), &[4], 2);
@@ -227,8 +227,8 @@ fn gradients_that_a_pass_cannot_have_are_refused() {
     let pixels = pixels();
     let hidden = session.hidden_states(&Input::pixels(&pixels), 2).unwrap();
     let bare = Input::pixels(&pixels);
-    let mut refuse = |input: &Input<'_>, pixels: bool, factors: bool| {
-        let differentiate = Differentiate { pixels, factors };
+    let mut refuse = |input: &Input<'_>, pixels: bool, pairs: bool| {
+        let differentiate = Differentiate { pixels, pairs };
         let error = session
             .forward_for(input, Wanted::default(), differentiate)
             .unwrap_err();
@@ -240,7 +240,7 @@ fn gradients_that_a_pass_cannot_have_are_refused() {
     };
     assert_eq!(
         refuse(&bare, false, true),
-        "gradient of factors: the pass has no adapter"
+        "gradient of low-rank pairs: the pass has no adapter"
     );
     let adapter = wide_adapter(&backbone("vit-tiny"), &[1, 3], 2);
     let cached = Input {
@@ -252,7 +252,7 @@ fn gradients_that_a_pass_cannot_have_are_refused() {
         ..bare
     };
     assert!(refuse(&cached, true, false).starts_with("gradient of pixels: "));
-    assert!(refuse(&cached, false, true).starts_with("gradient of factors: "));
+    assert!(refuse(&cached, false, true).starts_with("gradient of low-rank pairs: "));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_loss_that_refuses_fails_its_step_and_the_session_goes_on() {
     let input = Input::pixels(&pixels);
     let differentiate = Differentiate {
         pixels: true,
-        factors: false,
+        pairs: false,
     };
     let mut run = |refuse: bool| {
         let step = session.step(&input, differentiate, |images, features, dfeatures| {

@@ -1,6 +1,6 @@
 //! What an adapter does to a backbone's weights: the change of one linear map, and a copy of the weights with all changes added.
 
-use super::{Adapter, Factors, Site, Target};
+use super::{Adapter, LowRankPair, Site, Target};
 use crate::backbone::{BackboneConfig, LayerWeights, Linear, Weights};
 use crate::tensor::Tensor;
 use thiserror::Error;
@@ -13,7 +13,7 @@ pub enum ShapeMismatch {
     #[error(
         "the adapter's change of {site} is [{outputs}, {inputs}], the backbone's weight is [{expected_outputs}, {expected_inputs}]"
     )]
-    Factors {
+    Pair {
         site: Site,
         outputs: usize,
         inputs: usize,
@@ -24,7 +24,7 @@ pub enum ShapeMismatch {
     Head { found: usize, expected: usize },
 }
 
-impl Factors {
+impl LowRankPair {
     pub fn inputs(&self) -> usize {
         self.a.shape()[1]
     }
@@ -53,17 +53,17 @@ impl Factors {
 }
 
 impl Adapter {
-    /// The change `scale·B·A` of the weight at `site`, `[out, in]`, or `None` where the adapter has no factors.
+    /// The change `scale·B·A` of the weight at `site`, `[out, in]`, or `None` where the adapter has no low-rank pair there.
     pub fn delta(&self, site: Site) -> Option<Tensor> {
-        self.factors.get(&site).map(Factors::delta)
+        self.pairs.get(&site).map(LowRankPair::delta)
     }
 
-    /// Whether all factors and the head have the shapes of a backbone with this `config`.
+    /// Whether all low-rank pairs and the head have the shapes of a backbone with this `config`.
     ///
     /// # Errors
     /// The first [`ShapeMismatch`].
     pub fn check_shapes(&self, config: &BackboneConfig) -> Result<(), ShapeMismatch> {
-        for (&site, factors) in &self.factors {
+        for (&site, pair) in &self.pairs {
             if site.layer >= config.layers {
                 return Err(ShapeMismatch::NoLayer {
                     site,
@@ -71,9 +71,9 @@ impl Adapter {
                 });
             }
             let (expected_outputs, expected_inputs) = site.target.widths(config);
-            let (outputs, inputs) = (factors.outputs(), factors.inputs());
+            let (outputs, inputs) = (pair.outputs(), pair.inputs());
             if (outputs, inputs) != (expected_outputs, expected_inputs) {
-                return Err(ShapeMismatch::Factors {
+                return Err(ShapeMismatch::Pair {
                     site,
                     outputs,
                     inputs,
@@ -102,8 +102,8 @@ impl Adapter {
     ) -> Result<Weights, ShapeMismatch> {
         self.check_shapes(config)?;
         let mut merged = weights.clone();
-        for (site, factors) in &self.factors {
-            let delta = factors.delta();
+        for (site, pair) in &self.pairs {
+            let delta = pair.delta();
             let linear = linear_mut(&mut merged.layers[site.layer], site.target);
             for (weight, change) in linear.weight.data_mut().iter_mut().zip(delta.data()) {
                 *weight += change;

@@ -6,7 +6,7 @@ use super::export::{ExportError, export_peft};
 use super::export_options::ExportOptions;
 use super::files::{FileLimits, FilesError, NamedFile, read_zip};
 use super::import::{Imported, import};
-use super::report::{Candidate, ImportReport};
+use super::report::{BackboneCandidate, ImportReport};
 use crate::digest::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -150,7 +150,7 @@ fn sha256(bytes: &[u8]) -> String {
 /// [`BundleError`]
 pub fn import_bundle(
     bytes: &[u8],
-    candidates: &[Candidate],
+    candidates: &[BackboneCandidate],
     limits: &FileLimits,
 ) -> Result<Bundle, BundleError> {
     let files = read_zip(bytes, limits)?;
@@ -174,7 +174,7 @@ pub fn import_bundle(
         });
     }
     check_sums(&files, &named(CHECKSUMS)?.bytes)?;
-    let backbone: Vec<Candidate> = candidates
+    let backbone: Vec<BackboneCandidate> = candidates
         .iter()
         .filter(|candidate| candidate.digest == manifest.backbone_digest)
         .take(1)

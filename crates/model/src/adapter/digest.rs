@@ -1,4 +1,4 @@
-//! The identity of an adapter: the same factors and head have the same digest, however they were named and stored.
+//! The identity of an adapter: the same low-rank pairs and head have the same digest, however they were named and stored.
 
 use super::{Adapter, Head};
 use crate::digest::hex;
@@ -6,15 +6,15 @@ use crate::tensor::Tensor;
 use sha2::{Digest, Sha256};
 
 impl Adapter {
-    /// Lower-case hexadecimal SHA-256 over factors, scales, head and labels in one fixed order; values as little-endian `f32`.
+    /// Lower-case hexadecimal SHA-256 over LoRA matrices, scales, head and labels in one fixed order; values as little-endian `f32`.
     pub fn digest(&self) -> String {
         let mut hasher = Sha256::new();
-        for (site, factors) in &self.factors {
+        for (site, pair) in &self.pairs {
             hasher.update((site.layer as u64).to_le_bytes());
             text(&mut hasher, site.target.name());
-            tensor(&mut hasher, &factors.a);
-            tensor(&mut hasher, &factors.b);
-            hasher.update(factors.scale.to_le_bytes());
+            tensor(&mut hasher, &pair.a);
+            tensor(&mut hasher, &pair.b);
+            hasher.update(pair.scale.to_le_bytes());
         }
         if let Some(head) = &self.head {
             self::head(&mut hasher, head);

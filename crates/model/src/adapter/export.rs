@@ -9,8 +9,8 @@ use super::import::{
 };
 use super::layer_names::module_path;
 use super::model_card;
-use super::report::Candidate;
-use super::{Adapter, Factors, Head, HeadInput, ShapeMismatch, Site};
+use super::report::BackboneCandidate;
+use super::{Adapter, Head, HeadInput, LowRankPair, ShapeMismatch, Site};
 use crate::backbone::{Architecture, BackboneConfig, Pooling};
 use crate::tensor::Tensor;
 use crate::tensor_file;
@@ -23,7 +23,7 @@ use thiserror::Error;
 pub enum ExportError {
     #[error("{0}; choose the backbone that the adapter was made for")]
     Shape(#[from] ShapeMismatch),
-    #[error("an adapter without factors cannot be exported")]
+    #[error("an adapter without low-rank pairs cannot be exported")]
     Empty,
     #[error("the published layout cannot hold this adapter: {0}; export a PEFT folder instead")]
     NotRepresentable(String),
@@ -41,16 +41,16 @@ pub fn export_peft(
 ) -> Result<Vec<NamedFile>, ExportError> {
     let model = &options.backbone.config;
     adapter.check_shapes(model)?;
-    if adapter.factors.is_empty() {
+    if adapter.pairs.is_empty() {
         return Err(ExportError::Empty);
     }
     let class = ModelClass::of(adapter, model);
     let path = |site| module_path(model.architecture, options.names, class.prefix, site);
     let mut tensors = BTreeMap::new();
-    for (&site, factors) in &adapter.factors {
+    for (&site, pair) in &adapter.pairs {
         let module = format!("base_model.model.{}", path(site));
-        tensors.insert(format!("{module}.lora_A.weight"), factors.a.clone());
-        tensors.insert(format!("{module}.lora_B.weight"), factors.b.clone());
+        tensors.insert(format!("{module}.lora_A.weight"), pair.a.clone());
+        tensors.insert(format!("{module}.lora_B.weight"), pair.b.clone());
     }
     let mut metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
@@ -149,9 +149,9 @@ fn head_metadata(head: &Head) -> BTreeMap<String, String> {
     metadata
 }
 
-/// `lora_alpha` that gives back `scale` when PEFT divides it by the rank; exact, since both factors are short.
-fn alpha(factors: &Factors) -> f64 {
-    f64::from(factors.scale) * factors.rank() as f64
+/// `lora_alpha` that gives back `scale` when PEFT divides it by the rank; exact, since both numbers are short.
+fn alpha(pair: &LowRankPair) -> f64 {
+    f64::from(pair.scale) * pair.rank() as f64
 }
 
 fn config(
@@ -160,21 +160,21 @@ fn config(
     class: &ModelClass,
     path: impl Fn(Site) -> String,
 ) -> Map<String, Value> {
-    let rank = most_common(adapter.factors.values().map(Factors::rank)).unwrap_or(1);
-    let usual_alpha = most_common(adapter.factors.values().map(|f| alpha(f).to_bits()))
-        .map_or(1.0, f64::from_bits);
+    let rank = most_common(adapter.pairs.values().map(LowRankPair::rank)).unwrap_or(1);
+    let usual_alpha =
+        most_common(adapter.pairs.values().map(|f| alpha(f).to_bits())).map_or(1.0, f64::from_bits);
     let mut rank_pattern = Map::new();
     let mut alpha_pattern = Map::new();
-    for (&site, factors) in &adapter.factors {
-        if factors.rank() != rank {
-            rank_pattern.insert(path(site), json!(factors.rank()));
+    for (&site, pair) in &adapter.pairs {
+        if pair.rank() != rank {
+            rank_pattern.insert(path(site), json!(pair.rank()));
         }
-        if alpha(factors) != usual_alpha {
-            alpha_pattern.insert(path(site), number(alpha(factors)));
+        if alpha(pair) != usual_alpha {
+            alpha_pattern.insert(path(site), number(alpha(pair)));
         }
     }
     // Whole paths, so that the rule means these maps and no others in every version, also in CLIP's text model.
-    let targets: Vec<String> = adapter.factors.keys().map(|&site| path(site)).collect();
+    let targets: Vec<String> = adapter.pairs.keys().map(|&site| path(site)).collect();
     let module = format!("transformers.models.{0}.modeling_{0}", class.module);
     let document = json!({
         "alpha_pattern": alpha_pattern,
@@ -228,18 +228,21 @@ fn most_common<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 ///
 /// # Errors
 /// [`ExportError::NotRepresentable`] says what the layout has no place for.
-pub fn export_published(adapter: &Adapter, backbone: &Candidate) -> Result<NamedFile, ExportError> {
+pub fn export_published(
+    adapter: &Adapter,
+    backbone: &BackboneCandidate,
+) -> Result<NamedFile, ExportError> {
     adapter.check_shapes(&backbone.config)?;
     if let Some(obstacle) = published_obstacle(adapter, &backbone.config) {
         return Err(ExportError::NotRepresentable(obstacle));
     }
     let mut tensors = BTreeMap::new();
-    for (index, factors) in adapter.factors.values().enumerate() {
+    for (index, pair) in adapter.pairs.values().enumerate() {
         // The layout has no scale; it goes into B.
-        let scaled = factors.b.data().iter().map(|v| v * factors.scale).collect();
-        let b = Tensor::new(factors.b.shape(), scaled)
+        let scaled = pair.b.data().iter().map(|v| v * pair.scale).collect();
+        let b = Tensor::new(pair.b.shape(), scaled)
             .map_err(|error| ExportError::Write(error.to_string()))?;
-        tensors.insert(format!("w_a_{index:03}"), factors.a.clone());
+        tensors.insert(format!("w_a_{index:03}"), pair.a.clone());
         tensors.insert(format!("w_b_{index:03}"), b);
     }
     let mut metadata = BTreeMap::from([(BACKBONE_DIGEST_KEY.to_owned(), backbone.digest.clone())]);
@@ -259,15 +262,11 @@ pub fn export_published(adapter: &Adapter, backbone: &Candidate) -> Result<Named
 /// What the published layout has no place for, if anything.
 pub fn published_obstacle(adapter: &Adapter, model: &BackboneConfig) -> Option<String> {
     let sites: Vec<Site> = (0..2 * model.layers).map(published_site).collect();
-    if !adapter.factors.keys().eq(sites.iter()) {
+    if !adapter.pairs.keys().eq(sites.iter()) {
         return Some("it holds query and value of every layer, no more and no less".into());
     }
     let rank = adapter.largest_rank();
-    if adapter
-        .factors
-        .values()
-        .any(|factors| factors.rank() != rank)
-    {
+    if adapter.pairs.values().any(|pair| pair.rank() != rank) {
         return Some("it holds one rank".into());
     }
     let head = adapter.head.as_ref()?;

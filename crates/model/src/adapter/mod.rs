@@ -1,4 +1,4 @@
-//! What a LoRA adapter is: low-rank factors on a backbone's linear maps, with or without a classification head.
+//! What a LoRA adapter is: low-rank pairs on a backbone's linear maps, with or without a classification head.
 //! Knows the shapes of a backbone, nothing of how a pass is computed, of SQL or of HTTP. Works on bytes in memory and on folders;
 //! where adapters are kept is for others to say.
 
@@ -22,13 +22,16 @@ pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};
 pub use export::{ExportError, export_peft, export_published, published_obstacle};
 pub use export_options::ExportOptions;
 pub use files::{FileLimits, FilesError, NamedFile, read_folder, read_zip, split_adapters};
-pub use import::{Imported, Side, import, peft_factor};
+pub use import::{Imported, Side, import, peft_lora_matrix};
 pub use layer_names::NameStyle;
-pub use merge::{MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, Merged, merge};
+pub use merge::{
+    DefaultWeight, Density, MajoritySign, MergeError, MergeInput, MergeMethod, MergeMethodFacts,
+    MergeOptions, Merged, UnknownMergeMethod, merge,
+};
 pub use package::{Package, Unpacked};
 pub use report::{
-    BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, SiteSummary,
-    SourceFormat, TensorEntry, TensorStatus,
+    BackboneCandidate, BackboneFit, ConfigSummary, FileEntry, HeadSummary, ImportReport,
+    SiteSummary, SourceFormat, TensorEntry, TensorStatus,
 };
 
 pub use crate::backbone::Target;
@@ -39,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Where a pair of factors sits; ordered by layer, then target.
+/// Where a low-rank pair sits; ordered by layer, then target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Site {
@@ -56,7 +59,7 @@ impl fmt::Display for Site {
 
 /// The change of one linear map: `W x + scale·B(A x)`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Factors {
+pub struct LowRankPair {
     /// `A`, `[rank, in]`
     pub a: Tensor,
     /// `B`, `[out, rank]`
@@ -65,7 +68,7 @@ pub struct Factors {
     pub scale: f32,
 }
 
-impl Factors {
+impl LowRankPair {
     pub fn rank(&self) -> usize {
         self.a.shape()[0]
     }
@@ -107,16 +110,20 @@ impl HeadInput {
     }
 }
 
-/// A LoRA adapter: factors by site, and the head that was tuned with them if there is one.
+/// A LoRA adapter: low-rank pairs by site, and the head that was tuned with them if there is one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Adapter {
-    pub factors: BTreeMap<Site, Factors>,
+    pub pairs: BTreeMap<Site, LowRankPair>,
     pub head: Option<Head>,
 }
 
 impl Adapter {
-    /// The largest rank over all sites, 0 for an adapter without factors.
+    /// The largest rank over all sites, 0 for an adapter without any.
     pub fn largest_rank(&self) -> usize {
-        self.factors.values().map(Factors::rank).max().unwrap_or(0)
+        self.pairs
+            .values()
+            .map(LowRankPair::rank)
+            .max()
+            .unwrap_or(0)
     }
 }

@@ -57,7 +57,7 @@ fn changes(card: &mut String, adapter: &Adapter) {
     card.push_str("| map | layers | rank | scale |\n|---|---|---|---|\n");
     for target in Target::ALL {
         let here: Vec<_> = adapter
-            .factors
+            .pairs
             .iter()
             .filter(|(site, _)| site.target == target)
             .collect();
@@ -68,10 +68,10 @@ fn changes(card: &mut String, adapter: &Adapter) {
             .iter()
             .map(|(site, _)| site.layer.to_string())
             .collect();
-        let mut ranks: Vec<usize> = here.iter().map(|(_, factors)| factors.rank()).collect();
+        let mut ranks: Vec<usize> = here.iter().map(|(_, pair)| pair.rank()).collect();
         ranks.sort_unstable();
         ranks.dedup();
-        let mut scales: Vec<f32> = here.iter().map(|(_, factors)| factors.scale).collect();
+        let mut scales: Vec<f32> = here.iter().map(|(_, pair)| pair.scale).collect();
         scales.sort_unstable_by(f32::total_cmp);
         scales.dedup();
         let _ = writeln!(

@@ -6,7 +6,7 @@ use super::files::{
     FileLimits, FilesError, NamedFile, read_folder, read_limited, read_zip, split_adapters,
 };
 use super::import::{CONFIG_FILE, HEAD_FILE, Imported, WEIGHTS_FILE, import};
-use super::report::{Candidate, ImportReport};
+use super::report::{BackboneCandidate, ImportReport};
 use std::path::Path;
 
 /// Files of one adapter, not yet looked at.
@@ -60,7 +60,7 @@ impl Package {
     /// The report, with at least one sentence in `errors`.
     pub fn unpack(
         &self,
-        candidates: &[Candidate],
+        candidates: &[BackboneCandidate],
         limits: &FileLimits,
     ) -> Result<Unpacked, Box<ImportReport>> {
         let unpacked;

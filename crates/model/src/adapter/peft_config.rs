@@ -15,8 +15,8 @@ pub(super) struct PeftConfig {
     pub rank_stabilised: bool,
     rank_pattern: Vec<(Regex, f64)>,
     alpha_pattern: Vec<(Regex, f64)>,
-    targets: Selector,
-    excluded: Option<Selector>,
+    targets: ModuleSelector,
+    excluded: Option<ModuleSelector>,
     layers: Option<Vec<u64>>,
     layer_patterns: Vec<Regex>,
     pub modules_to_save: Vec<String>,
@@ -30,7 +30,7 @@ pub(super) struct PeftConfig {
 
 /// A choice of modules by name.
 #[derive(Debug)]
-enum Selector {
+enum ModuleSelector {
     AllLinear,
     Names(Vec<String>),
     Pattern(Regex),
@@ -38,7 +38,7 @@ enum Selector {
     Unchecked,
 }
 
-impl Selector {
+impl ModuleSelector {
     /// `None` where it cannot be said.
     fn selects(&self, path: &str) -> Option<bool> {
         match self {
@@ -89,7 +89,7 @@ pub(super) fn read(bytes: &[u8]) -> ReadConfig {
 }
 
 impl PeftConfig {
-    /// Rank of the factors on the module `path`.
+    /// Rank of the low-rank pair on the module `path`.
     pub fn rank_at(&self, path: &str) -> usize {
         first_match(&self.rank_pattern, path).map_or(self.rank, |rank| rank as usize)
     }
@@ -99,7 +99,7 @@ impl PeftConfig {
         first_match(&self.alpha_pattern, path).unwrap_or(self.alpha)
     }
 
-    /// The factor in front of `B·A` on the module `path`.
+    /// The scale in front of `B·A` on the module `path`.
     pub fn scale_at(&self, path: &str) -> f32 {
         let (alpha, rank) = (self.alpha_at(path), self.rank_at(path) as f64);
         let divisor = if self.rank_stabilised {
@@ -110,7 +110,7 @@ impl PeftConfig {
         (alpha / divisor) as f32
     }
 
-    /// Whether PEFT would put factors on the linear map `path`; `None` where its rule cannot be run here.
+    /// Whether PEFT would adapt the linear map `path`; `None` where its rule cannot be run here.
     pub fn targets(&self, path: &str) -> Option<bool> {
         if let Some(excluded) = &self.excluded
             && excluded.selects(path)?
@@ -296,17 +296,22 @@ impl Reader {
             Some(targets) => targets,
             None => {
                 self.error("adapter_config.json names no target_modules");
-                Selector::Unchecked
+                ModuleSelector::Unchecked
             }
         };
-        if matches!(targets, Selector::Unchecked) && self.set("target_modules").is_some() {
+        if matches!(targets, ModuleSelector::Unchecked) && self.set("target_modules").is_some() {
             self.warnings.push(
                 "target_modules is a pattern that cannot be run here; the tensors themselves say which maps are changed".into(),
             );
         }
         let excluded = self.selector("exclude_modules");
         let layers = self.layers();
-        if layers.is_some() && matches!(targets, Selector::Pattern(_) | Selector::Unchecked) {
+        if layers.is_some()
+            && matches!(
+                targets,
+                ModuleSelector::Pattern(_) | ModuleSelector::Unchecked
+            )
+        {
             self.error("layers_to_transform does not go with target_modules as a pattern");
         }
         PeftConfig {
@@ -401,19 +406,20 @@ impl Reader {
         patterns
     }
 
-    fn selector(&mut self, key: &str) -> Option<Selector> {
+    fn selector(&mut self, key: &str) -> Option<ModuleSelector> {
         match self.set(key)?.clone() {
             Value::String(text) if text.eq_ignore_ascii_case("all-linear") => {
-                Some(Selector::AllLinear)
+                Some(ModuleSelector::AllLinear)
             }
             Value::String(text) => Some(
-                Regex::new(&format!("^(?:{text})$")).map_or(Selector::Unchecked, Selector::Pattern),
+                Regex::new(&format!("^(?:{text})$"))
+                    .map_or(ModuleSelector::Unchecked, ModuleSelector::Pattern),
             ),
             value => match names(&value) {
-                Some(names) => Some(Selector::Names(names)),
+                Some(names) => Some(ModuleSelector::Names(names)),
                 None => {
                     self.error(format!("{key} is no text and no list of texts"));
-                    Some(Selector::Unchecked)
+                    Some(ModuleSelector::Unchecked)
                 }
             },
         }

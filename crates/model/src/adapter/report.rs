@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 /// A backbone that an adapter may be for.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct BackboneCandidate {
     pub name: String,
     pub digest: String,
     pub config: BackboneConfig,
 }
 
-impl Candidate {
+impl BackboneCandidate {
     pub fn of(name: &str, backbone: &Backbone) -> Self {
         Self {
             name: name.to_owned(),
@@ -109,7 +109,7 @@ pub struct ConfigSummary {
 pub struct SiteSummary {
     pub site: Site,
     pub rank: usize,
-    /// The factor in front of `B·A`.
+    /// The scale in front of `B·A`.
     pub scale: f32,
 }
 

@@ -1,6 +1,6 @@
-//! How alike two adapters are, from their factors alone.
+//! How alike two adapters are, from their low-rank pairs alone.
 
-use super::{Adapter, Factors};
+use super::{Adapter, LowRankPair};
 
 impl Adapter {
     /// Cosine of the angle between the changes of two adapters, all linear maps together: 1 for the same change up to its size, 0 for
@@ -12,14 +12,14 @@ impl Adapter {
     }
 }
 
-/// `Σ tr(ΔWᵀ·ΔW')` over the maps that both change, from the factors: `tr((BᵀB')·(A'Aᵀ))`. Maps of different widths have none.
+/// `Σ tr(ΔWᵀ·ΔW')` over the maps that both change, from the low-rank pairs: `tr((BᵀB')·(A'Aᵀ))`. Maps of different widths have none.
 fn inner_product(one: &Adapter, other: &Adapter) -> f64 {
-    let pairs = one.factors.iter();
-    let pairs = pairs.filter_map(|(site, own)| Some((own, other.factors.get(site)?)));
-    pairs.map(|(own, other)| of_factors(own, other)).sum()
+    let pairs = one.pairs.iter();
+    let pairs = pairs.filter_map(|(site, own)| Some((own, other.pairs.get(site)?)));
+    pairs.map(|(own, other)| of_pairs(own, other)).sum()
 }
 
-fn of_factors(one: &Factors, other: &Factors) -> f64 {
+fn of_pairs(one: &LowRankPair, other: &LowRankPair) -> f64 {
     if (one.inputs(), one.outputs()) != (other.inputs(), other.outputs()) {
         return 0.0;
     }
@@ -55,13 +55,13 @@ mod tests {
             layer,
             target: Target::Value,
         };
-        let factors = Factors {
+        let pair = LowRankPair {
             a: Tensor::new([2, 3], a.to_vec()).unwrap(),
             b: Tensor::new([2, 2], b.to_vec()).unwrap(),
             scale,
         };
         Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         }
     }
@@ -80,7 +80,7 @@ mod tests {
             [1.0, 0.0, 0.5, 1.0],
             2.0,
         );
-        let site = *first.factors.keys().next().unwrap();
+        let site = *first.pairs.keys().next().unwrap();
         let (a, b) = (first.delta(site).unwrap(), second.delta(site).unwrap());
         let dot = |a: &Tensor, b: &Tensor| -> f64 {
             let pairs = a.data().iter().zip(b.data());
@@ -90,7 +90,7 @@ mod tests {
         let found = first.change_cosine(&second).unwrap();
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         let mut louder = first.clone();
-        louder.factors.get_mut(&site).unwrap().scale = 40.0;
+        louder.pairs.get_mut(&site).unwrap().scale = 40.0;
         assert!((first.change_cosine(&louder).unwrap() - 1.0).abs() < 1e-12);
     }
 

@@ -3,7 +3,7 @@
 use super::Backbone;
 use super::config::{Architecture, BackboneConfig, Pooling};
 use super::preprocess::Preprocess;
-use super::weights::{Affine, LayerWeights, Linear, Weights};
+use super::weights::{LayerNorm, LayerWeights, Linear, Weights};
 use crate::tensor::Tensor;
 use crate::tensor_file::{TensorError, TensorFile, TensorFileError};
 use serde_json::Value;
@@ -98,7 +98,7 @@ pub fn load_parts(
             })?,
         );
     }
-    let mut source = Source::new(&files, config.architecture);
+    let mut source = ShardReader::new(&files, config.architecture);
     let weights = source.weights(&mut config);
     source.report_unused();
     if let Some(size) = preprocess.image_size()
@@ -180,7 +180,7 @@ fn read_shards(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, BackboneError> {
 }
 
 /// Takes tensors by name out of all shards, keeping account of what was wrong and what was left over.
-struct Source<'f, 'a> {
+struct ShardReader<'f, 'a> {
     files: &'f [TensorFile<'a>],
     owner: BTreeMap<&'f str, usize>,
     used: BTreeSet<String>,
@@ -189,7 +189,7 @@ struct Source<'f, 'a> {
     problems: Vec<String>,
 }
 
-impl<'f, 'a> Source<'f, 'a> {
+impl<'f, 'a> ShardReader<'f, 'a> {
     fn new(files: &'f [TensorFile<'a>], architecture: Architecture) -> Self {
         let mut owner = BTreeMap::new();
         let mut problems = Vec::new();
@@ -317,8 +317,8 @@ impl<'f, 'a> Source<'f, 'a> {
         }
     }
 
-    fn affine(&mut self, name: &str, width: usize) -> Affine {
-        Affine {
+    fn affine(&mut self, name: &str, width: usize) -> LayerNorm {
+        LayerNorm {
             weight: self.take(&format!("{name}.weight"), &[width]),
             bias: self.take(&format!("{name}.bias"), &[width]),
         }

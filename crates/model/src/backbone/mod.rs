@@ -18,7 +18,7 @@ pub use embedded::{
 pub use position::interpolate_position_embedding;
 pub use preprocess::{Preprocess, Resample, ResizeTarget};
 pub use target::Target;
-pub use weights::{Affine, LayerWeights, Linear, Weights};
+pub use weights::{LayerNorm, LayerWeights, Linear, Weights};
 
 use crate::digest::hex;
 use sha2::{Digest, Sha256};

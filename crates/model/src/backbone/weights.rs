@@ -11,7 +11,7 @@ pub struct Linear {
 
 /// LayerNorm's scale and shift, each `[width]`.
 #[derive(Debug, Clone)]
-pub struct Affine {
+pub struct LayerNorm {
     pub weight: Tensor,
     pub bias: Tensor,
 }
@@ -19,14 +19,14 @@ pub struct Affine {
 /// One transformer layer: `h = x + s1·attention(norm1(x))`, `y = h + s2·mlp(norm2(h))`.
 #[derive(Debug, Clone)]
 pub struct LayerWeights {
-    pub norm1: Affine,
+    pub norm1: LayerNorm,
     pub query: Linear,
     pub key: Linear,
     pub value: Linear,
     pub output: Linear,
     /// LayerScale `s1` behind attention, `[width]` (DINOv2).
     pub scale1: Option<Tensor>,
-    pub norm2: Affine,
+    pub norm2: LayerNorm,
     /// `[mlp_width, width]`
     pub mlp_in: Linear,
     /// `[width, mlp_width]`
@@ -48,10 +48,10 @@ pub struct Weights {
     /// `[1 + grid², width]`, row 0 for the class token, at the native grid.
     pub position: Tensor,
     /// LayerNorm before the layers (CLIP).
-    pub pre_norm: Option<Affine>,
+    pub pre_norm: Option<LayerNorm>,
     pub layers: Vec<LayerWeights>,
     /// LayerNorm behind the layers; CLIP applies it to the pooled token only, which is the same for one token.
-    pub final_norm: Affine,
+    pub final_norm: LayerNorm,
     /// `[projection_width, pooled_width]` (CLIP).
     pub projection: Option<Tensor>,
 }
@@ -107,7 +107,7 @@ fn linear(name: &str, linear: &Linear, visit: Visitor<'_>) {
     }
 }
 
-fn affine(name: &str, affine: &Affine, visit: Visitor<'_>) {
+fn affine(name: &str, affine: &LayerNorm, visit: Visitor<'_>) {
     tensor(&format!("{name}.weight"), &affine.weight, visit);
     tensor(&format!("{name}.bias"), &affine.bias, visit);
 }

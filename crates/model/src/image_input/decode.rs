@@ -1,13 +1,13 @@
 //! Encoded bytes to an upright 8-bit RGB image.
 
-use super::{ImageError, ImageLimits, RgbImage, colour, format, header};
+use super::{ImageError, ImageFormat, ImageLimits, RgbImage, colour, format, header};
 use image::error::ImageError as CrateError;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Decodes the first picture of a JPEG, PNG, WebP, GIF, BMP or TIFF file, turned upright as its metadata asks, with alpha
+/// Decodes the first picture of a file in one of the formats of [`ImageFormat`], turned upright as its metadata asks, with alpha
 /// laid over white. The format is told by content.
 ///
 /// # Errors
@@ -25,7 +25,7 @@ fn without_panic<T>(
 ) -> Result<T, ImageError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(ImageError::DecoderFailed {
-            format: format::name(format),
+            format: format.name(),
         })
     })
 }
@@ -39,7 +39,7 @@ fn decode_as(
     let header = header::read(format, bytes)?;
     let pixels = limits.check_pixels(header.width, header.height)?;
     let spare_bytes = limits.check_memory(header.working_bytes + 3 * pixels)?;
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
     reader.limits(allocation_limit(spare_bytes));
     let mut decoder = reader.into_decoder().map_err(refuse)?;
 
@@ -50,7 +50,11 @@ fn decode_as(
     let working_bytes = match format {
         // Decoded aside and copied; CMYK has four channels there and three in the copy.
         ImageFormat::Tiff => sample_bytes / 3 * 4,
-        _ => header.working_bytes,
+        ImageFormat::Jpeg
+        | ImageFormat::Png
+        | ImageFormat::WebP
+        | ImageFormat::Gif
+        | ImageFormat::Bmp => header.working_bytes,
     };
     let output_bytes = sample_bytes + pixels * colour::conversion_bytes(colour);
     limits.check_memory(output_bytes + working_bytes)?;
@@ -66,7 +70,7 @@ fn decode_as(
     let rgb =
         RgbImage::from_raw(width, height, colour::to_rgb(samples, colour)).ok_or_else(|| {
             ImageError::Damaged {
-                format: format::name(format),
+                format: format.name(),
                 detail: "fewer samples than pixels".into(),
             }
         })?;
@@ -89,7 +93,7 @@ fn refusal(
 ) -> ImageError {
     // The GIF decoder reports a cut file as a format error; a whole one ends with a trailer.
     let lacks_trailer = format == ImageFormat::Gif && !bytes.ends_with(b";");
-    let format = format::name(format);
+    let format = format.name();
     match error {
         CrateError::Limits(_) => ImageError::TooMuchMemory {
             needed_bytes: limits.max_decode_bytes.saturating_add(1),

@@ -1,19 +1,106 @@
-//! Tells the format by content, never by file name, and names what an unreadable file looks like.
+//! The formats that are read; tells them by content, never by file name, and names what an unreadable file looks like.
 
 use super::ImageError;
-use image::ImageFormat;
 
-/// Magic numbers of the formats that are read.
-const SIGNATURES: [(&[u8], ImageFormat); 8] = [
-    (b"\xff\xd8\xff", ImageFormat::Jpeg),
-    (b"\x89PNG\r\n\x1a\n", ImageFormat::Png),
-    (b"RIFF", ImageFormat::WebP),
-    (b"GIF87a", ImageFormat::Gif),
-    (b"GIF89a", ImageFormat::Gif),
-    (b"BM", ImageFormat::Bmp),
-    (b"II\x2a\x00", ImageFormat::Tiff),
-    (b"MM\x00\x2a", ImageFormat::Tiff),
-];
+/// A format that is read. The facts about it stand in [`Self::facts`], its decoding in `header` and `decode`, and nowhere else: the
+/// pages take theirs from here too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFormat {
+    Jpeg,
+    Png,
+    WebP,
+    Gif,
+    Bmp,
+    Tiff,
+}
+
+/// What is known of a format.
+struct Facts {
+    name: &'static str,
+    media_type: &'static str,
+    /// In lower case, without the dot; the usual one first.
+    extensions: &'static [&'static str],
+    /// What a file begins with, one of these.
+    magic: &'static [&'static [u8]],
+    decoder: image::ImageFormat,
+}
+
+impl ImageFormat {
+    pub const ALL: [Self; 6] = [
+        Self::Jpeg,
+        Self::Png,
+        Self::WebP,
+        Self::Gif,
+        Self::Bmp,
+        Self::Tiff,
+    ];
+
+    const fn facts(self) -> &'static Facts {
+        match self {
+            Self::Jpeg => &Facts {
+                name: "JPEG",
+                media_type: "image/jpeg",
+                extensions: &["jpg", "jpeg"],
+                magic: &[b"\xff\xd8\xff"],
+                decoder: image::ImageFormat::Jpeg,
+            },
+            Self::Png => &Facts {
+                name: "PNG",
+                media_type: "image/png",
+                extensions: &["png"],
+                magic: &[b"\x89PNG\r\n\x1a\n"],
+                decoder: image::ImageFormat::Png,
+            },
+            // A RIFF container, whose kind follows its length: `identify` looks there too.
+            Self::WebP => &Facts {
+                name: "WebP",
+                media_type: "image/webp",
+                extensions: &["webp"],
+                magic: &[b"RIFF"],
+                decoder: image::ImageFormat::WebP,
+            },
+            Self::Gif => &Facts {
+                name: "GIF",
+                media_type: "image/gif",
+                extensions: &["gif"],
+                magic: &[b"GIF87a", b"GIF89a"],
+                decoder: image::ImageFormat::Gif,
+            },
+            Self::Bmp => &Facts {
+                name: "BMP",
+                media_type: "image/bmp",
+                extensions: &["bmp"],
+                magic: &[b"BM"],
+                decoder: image::ImageFormat::Bmp,
+            },
+            Self::Tiff => &Facts {
+                name: "TIFF",
+                media_type: "image/tiff",
+                extensions: &["tiff", "tif"],
+                magic: &[b"II\x2a\x00", b"MM\x00\x2a"],
+                decoder: image::ImageFormat::Tiff,
+            },
+        }
+    }
+
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    pub const fn media_type(self) -> &'static str {
+        self.facts().media_type
+    }
+
+    /// In lower case, without the dot; the usual one first.
+    pub const fn extensions(self) -> &'static [&'static str] {
+        self.facts().extensions
+    }
+
+    pub(super) const fn decoder(self) -> image::ImageFormat {
+        self.facts().decoder
+    }
+}
 
 const ADVICE: &str = "send a JPEG, PNG, WebP, GIF, BMP or TIFF file";
 const EXPORT_AS_JPEG: &str = "export the picture as JPEG first";
@@ -62,45 +149,40 @@ const FOREIGN: [(&[u8], &str, &str); 15] = [
     (b"MZ", "a program", ADVICE),
 ];
 
-/// Name of a format for messages.
-pub(super) fn name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Jpeg => "JPEG",
-        ImageFormat::Png => "PNG",
-        ImageFormat::WebP => "WebP",
-        ImageFormat::Gif => "GIF",
-        ImageFormat::Bmp => "BMP",
-        ImageFormat::Tiff => "TIFF",
-        _ => "image",
-    }
-}
-
 /// The format that the content shows.
 pub(super) fn identify(bytes: &[u8]) -> Result<ImageFormat, ImageError> {
-    for (signature, format) in SIGNATURES {
-        // A file cut inside its signature; one or two bytes are too few to tell.
-        if bytes.len() > 2 && bytes.len() < signature.len() && signature.starts_with(bytes) {
-            return Err(ImageError::Truncated {
-                format: name(format),
-            });
-        }
-        if !bytes.starts_with(signature) {
-            continue;
-        }
-        if format != ImageFormat::WebP {
-            return Ok(format);
-        }
-        match bytes.get(8..12) {
-            Some(b"WEBP") => return Ok(format),
-            Some(_) => return Err(unsupported("a sound or video file", ADVICE)),
-            None => {
+    for format in ImageFormat::ALL {
+        for &magic in format.facts().magic {
+            // A file cut inside its magic number; one or two bytes are too few to tell.
+            if bytes.len() > 2 && bytes.len() < magic.len() && magic.starts_with(bytes) {
                 return Err(ImageError::Truncated {
-                    format: name(format),
+                    format: format.name(),
                 });
+            }
+            if bytes.starts_with(magic) {
+                return match format {
+                    ImageFormat::WebP => kind_of_riff(bytes).map(|()| format),
+                    ImageFormat::Jpeg
+                    | ImageFormat::Png
+                    | ImageFormat::Gif
+                    | ImageFormat::Bmp
+                    | ImageFormat::Tiff => Ok(format),
+                };
             }
         }
     }
     Err(foreign(bytes))
+}
+
+/// Whether a RIFF container holds a picture.
+fn kind_of_riff(bytes: &[u8]) -> Result<(), ImageError> {
+    match bytes.get(8..12) {
+        Some(b"WEBP") => Ok(()),
+        Some(_) => Err(unsupported("a sound or video file", ADVICE)),
+        None => Err(ImageError::Truncated {
+            format: ImageFormat::WebP.name(),
+        }),
+    }
 }
 
 fn unsupported(looks_like: &'static str, advice: &'static str) -> ImageError {
@@ -169,4 +251,31 @@ fn text(bytes: &[u8]) -> ImageError {
         return unsupported("plain text", ADVICE);
     }
     unsupported("an unknown kind of file", ADVICE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_advice_names_every_format() {
+        for format in ImageFormat::ALL {
+            assert!(ADVICE.contains(format.name()), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_formats_share_a_name_a_media_type_an_extension_or_a_start() {
+        let mut seen = BTreeSet::new();
+        for format in ImageFormat::ALL {
+            let facts = format.facts();
+            let texts = [facts.name, facts.media_type];
+            let texts = texts.iter().chain(facts.extensions);
+            let starts = facts.magic.iter().copied();
+            for start in texts.map(|text| text.as_bytes()).chain(starts) {
+                assert!(seen.insert(start), "{start:?} of {format:?} stands twice");
+            }
+        }
+    }
 }

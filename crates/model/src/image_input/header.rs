@@ -1,9 +1,7 @@
 //! What a header promises, read without decoding: the size in pixels, the decoder's own memory, and whether the file is whole.
 //! Looks at a few bytes only, because the decoders allocate before all of their own checks.
 
-use super::ImageError;
-use super::format::name;
-use image::ImageFormat;
+use super::{ImageError, ImageFormat};
 
 /// Size of the picture and memory that its decoder takes beside the decoded samples (for TIFF that follows from the samples).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +30,10 @@ pub(super) fn read(format: ImageFormat, bytes: &[u8]) -> Result<Header, ImageErr
             ..header
         }),
         ImageFormat::Bmp => bmp(bytes),
-        _ => tiff(bytes),
+        ImageFormat::Tiff => tiff(bytes),
     };
     header.ok_or(ImageError::Truncated {
-        format: name(format),
+        format: format.name(),
     })
 }
 
@@ -95,7 +93,7 @@ fn tiff(bytes: &[u8]) -> Option<Header> {
 
 /// Walks the segments up to the end-of-image marker: the decoder fills what a cut file lacks with grey and says nothing.
 fn jpeg(bytes: &[u8]) -> Result<Header, ImageError> {
-    const FORMAT: &str = "JPEG";
+    const FORMAT: &str = ImageFormat::Jpeg.name();
     let truncated = ImageError::Truncated { format: FORMAT };
     let damaged = |detail: &str| ImageError::Damaged {
         format: FORMAT,
@@ -154,7 +152,7 @@ fn jpeg_frame(marker: u8, segment: &[u8]) -> Option<Header> {
 /// The size in the container's header and the sizes of the bitstreams in it: the largest counts, since a decoder trusts
 /// the bitstream before it compares the two.
 fn webp(bytes: &[u8]) -> Result<Header, ImageError> {
-    const FORMAT: &str = "WebP";
+    const FORMAT: &str = ImageFormat::WebP.name();
     let truncated = ImageError::Truncated { format: FORMAT };
     let riff_length = little_endian_u32(bytes, 4).ok_or(truncated.clone())?;
     let end = riff_length as usize + 8;

@@ -1,10 +1,10 @@
 //! Adapters: import of the golden folders, refusals, export and import again, bundles, merges.
 
 use model::adapter::{
-    Adapter, BundleError, Candidate, ExportOptions, Factors, FileLimits, Head, HeadInput, Imported,
-    MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle, NamedFile, Site,
-    Target, TensorStatus, export_bundle, export_peft, export_published, import, import_bundle,
-    merge, read_folder, read_zip,
+    Adapter, BackboneCandidate, BundleError, ExportOptions, FileLimits, Head, HeadInput, Imported,
+    LowRankPair, MajoritySign, MergeError, MergeInput, MergeMethod, MergeOptions, NameStyle,
+    NamedFile, Site, Target, TensorStatus, export_bundle, export_peft, export_published, import,
+    import_bundle, merge, read_folder, read_zip,
 };
 use model::backbone::{Backbone, load_folder};
 use model::tensor::Tensor;
@@ -22,11 +22,11 @@ fn backbone(name: &str) -> Backbone {
     load_folder(&test_support::project("tests/golden").join(name)).unwrap()
 }
 
-fn candidate(name: &str) -> Candidate {
-    Candidate::of(name, &backbone(name))
+fn candidate(name: &str) -> BackboneCandidate {
+    BackboneCandidate::of(name, &backbone(name))
 }
 
-fn taken(files: &[NamedFile], candidates: &[Candidate]) -> Imported {
+fn taken(files: &[NamedFile], candidates: &[BackboneCandidate]) -> Imported {
     import(files, candidates).unwrap_or_else(|report| panic!("{:#?}", report.errors))
 }
 
@@ -38,10 +38,10 @@ fn both_name_styles_of_every_golden_adapter_give_the_same_adapter() {
         let v5 = taken(&golden(model, "adapter-peft-v5"), &candidates);
         assert_eq!(v4.adapter, v5.adapter, "{model}");
         assert_eq!(v4.report.adapter_digest, v5.report.adapter_digest);
-        assert_eq!(v4.adapter.factors.len(), 8);
+        assert_eq!(v4.adapter.pairs.len(), 8);
         assert!(
             v4.adapter
-                .factors
+                .pairs
                 .values()
                 .all(|f| f.scale == 2.0 && f.rank() == 4)
         );
@@ -75,7 +75,7 @@ fn the_head_comes_with_what_it_reads() {
 
 #[test]
 fn each_golden_adapter_finds_its_backbone_among_all() {
-    let candidates: Vec<Candidate> = MODELS.into_iter().map(candidate).collect();
+    let candidates: Vec<BackboneCandidate> = MODELS.into_iter().map(candidate).collect();
     for model in MODELS {
         let imported = taken(&golden(model, "adapter-peft-v4"), &candidates);
         assert_eq!(imported.backbone.name, model);
@@ -136,7 +136,7 @@ fn the_published_file_is_read_in_its_order() {
         .collect();
     let imported = taken(&lora, &[candidate("clip-tiny")]);
     let raw = TensorFile::parse(&lora[0].bytes).unwrap();
-    for (index, (site, factors)) in imported.adapter.factors.iter().enumerate() {
+    for (index, (site, pair)) in imported.adapter.pairs.iter().enumerate() {
         let target = [Target::Query, Target::Value][index % 2];
         assert_eq!(
             *site,
@@ -145,9 +145,9 @@ fn the_published_file_is_read_in_its_order() {
                 target
             }
         );
-        assert_eq!(factors.a, raw.read(&format!("w_a_{index:03}")).unwrap());
-        assert_eq!(factors.b, raw.read(&format!("w_b_{index:03}")).unwrap());
-        assert_eq!(factors.scale, 1.0);
+        assert_eq!(pair.a, raw.read(&format!("w_a_{index:03}")).unwrap());
+        assert_eq!(pair.b, raw.read(&format!("w_b_{index:03}")).unwrap());
+        assert_eq!(pair.scale, 1.0);
     }
     let head = imported.adapter.head.as_ref().unwrap();
     assert_eq!(
@@ -246,7 +246,7 @@ fn merging_into_the_weights_adds_the_change_and_nothing_else() {
     assert!(delta.data().iter().any(|&change| change != 0.0));
 }
 
-fn options(backbone: &Candidate, names: NameStyle) -> ExportOptions<'_> {
+fn options(backbone: &BackboneCandidate, names: NameStyle) -> ExportOptions<'_> {
     ExportOptions {
         title: "a test",
         backbone,
@@ -264,7 +264,7 @@ fn random_tensor(shape: [usize; 2], random: &mut ChaCha8Rng) -> Tensor {
 
 /// An adapter on a random choice of maps with random ranks and scales.
 fn random_adapter(
-    backbone: &Candidate,
+    backbone: &BackboneCandidate,
     seed: u64,
     head: Option<(HeadInput, bool, bool)>,
 ) -> Adapter {
@@ -278,7 +278,7 @@ fn random_adapter(
             }
             let rank = random.random_range(1..9);
             let (outputs, inputs) = target.widths(config);
-            let factors = Factors {
+            let pair = LowRankPair {
                 a: random_tensor([rank, inputs], &mut random),
                 b: random_tensor([outputs, rank], &mut random),
                 scale: if random.random_bool(0.5) {
@@ -287,7 +287,7 @@ fn random_adapter(
                     random.random_range(0.01f32..4.0)
                 },
             };
-            adapter.factors.insert(Site { layer, target }, factors);
+            adapter.pairs.insert(Site { layer, target }, pair);
         }
     }
     adapter.head = head.map(|(input, bias, labels)| Head {
@@ -330,7 +330,7 @@ proptest! {
     fn one_adapter_with_weight_one_comes_back_unchanged_from_every_method(seed in any::<u64>()) {
         let backbone = candidate("vit-tiny");
         let adapter = random_adapter(&backbone, seed, Some((HeadInput::Cls, true, false)));
-        for method in METHODS {
+        for &method in MergeMethod::ALL {
             let merged = merge(&[input("a", &adapter, 1.0)], &all_options(method)).unwrap();
             prop_assert_eq!(&merged.adapter, &adapter);
         }
@@ -345,14 +345,14 @@ proptest! {
         let inputs: Vec<MergeInput> =
             adapters.iter().map(|adapter| input("x", adapter, 1.0 / count as f32)).collect();
         let mean = |site| mean_change(&adapters, site);
-        let cat = merge(&inputs, &MergeOptions::new(MergeMethod::Cat)).unwrap().adapter;
-        let mut full = MergeOptions::new(MergeMethod::Svd);
+        let average = merge(&inputs, &MergeOptions::new(MergeMethod::Average)).unwrap().adapter;
+        let mut full = MergeOptions::new(MergeMethod::PeftSvd);
         full.rank = Some(1000);
         let svd = merge(&inputs, &full).unwrap().adapter;
-        for &site in cat.factors.keys() {
+        for &site in average.pairs.keys() {
             let expected = mean(site);
             // Rank 8, scale 4 and 5 adapters: sums of up to 40 products below 4; f32 keeps 1e-6 of that.
-            prop_assert!(difference(&cat.delta(site).unwrap(), &expected) < 1e-5);
+            prop_assert!(difference(&average.delta(site).unwrap(), &expected) < 1e-5);
             prop_assert!(difference(&svd.delta(site).unwrap(), &expected) < 1e-5);
         }
     }
@@ -379,20 +379,6 @@ fn difference(found: &Tensor, expected: &[f64]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-const METHODS: [MergeMethod; 11] = [
-    MergeMethod::Linear,
-    MergeMethod::Cat,
-    MergeMethod::Svd,
-    MergeMethod::Ties,
-    MergeMethod::DareLinear,
-    MergeMethod::Sum,
-    MergeMethod::TiesChanges,
-    MergeMethod::Knots,
-    MergeMethod::Tsv,
-    MergeMethod::CoreSpace,
-    MergeMethod::CompressThenMerge,
-];
-
 fn all_options(method: MergeMethod) -> MergeOptions {
     let mut options = MergeOptions::new(method);
     options.density = Some(0.5);
@@ -418,13 +404,13 @@ fn every_method_gives_the_change_that_peft_gives() {
     };
     let adapter = |name: &str| {
         let read = |part: &str| file.read(&format!("{name}.{part}")).unwrap();
-        let factors = Factors {
+        let pair = LowRankPair {
             a: read("lora_A"),
             b: read("lora_B"),
             scale: read("scale").data()[0],
         };
         Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         }
     };
@@ -448,44 +434,44 @@ fn every_method_gives_the_change_that_peft_gives() {
         (
             "linear",
             two(0.7, 0.4),
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
         (
             "linear_negative",
             two(1.0, -0.5),
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
         (
             "linear_single",
             vec![input("a", &a, 0.3)],
-            set(MergeMethod::Linear, None, total, None),
+            set(MergeMethod::PeftLinear, None, total, None),
         ),
-        ("cat", three(), set(MergeMethod::Cat, None, total, None)),
-        ("svd", three(), set(MergeMethod::Svd, None, total, None)),
+        ("cat", three(), set(MergeMethod::Average, None, total, None)),
+        ("svd", three(), set(MergeMethod::PeftSvd, None, total, None)),
         (
             "svd_rank_1",
             vec![input("a", &a, 1.0), input("c", &c, 1.0)],
-            set(MergeMethod::Svd, None, total, Some(1)),
+            set(MergeMethod::PeftSvd, None, total, Some(1)),
         ),
         (
             "ties",
             two(0.7, 0.4),
-            set(MergeMethod::Ties, Some(0.5), total, None),
+            set(MergeMethod::PeftTies, Some(0.5), total, None),
         ),
         (
             "ties_dense",
             two(0.7, 0.4),
-            set(MergeMethod::Ties, Some(1.0), total, None),
+            set(MergeMethod::PeftTies, Some(1.0), total, None),
         ),
         (
             "ties_frequency",
             two(0.7, -0.4),
-            set(MergeMethod::Ties, Some(0.8), frequency, None),
+            set(MergeMethod::PeftTies, Some(0.8), frequency, None),
         ),
         (
             "dare_linear",
             two(0.7, 0.4),
-            set(MergeMethod::DareLinear, Some(1.0), total, None),
+            set(MergeMethod::PeftDareLinear, Some(1.0), total, None),
         ),
     ];
     for (case, inputs, options) in cases {
@@ -511,28 +497,28 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
     };
     let make = |seed| {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let factors = Factors {
+        let pair = LowRankPair {
             a: random_tensor([32, backbone.config.width], &mut random),
             b: random_tensor([backbone.config.width, 32], &mut random),
             scale: 1.0,
         };
         Adapter {
-            factors: [(site, factors)].into(),
+            pairs: [(site, pair)].into(),
             head: None,
         }
     };
     let (a, b) = (make(1), make(2));
     let run = |seed| {
-        let mut options = MergeOptions::new(MergeMethod::DareLinear);
+        let mut options = MergeOptions::new(MergeMethod::PeftDareLinear);
         options.density = Some(0.25);
         options.seed = seed;
         let inputs = [input("a", &a, 1.0), input("b", &b, 0.0)];
         merge(&inputs, &options).unwrap().adapter
     };
     let merged = run(7);
-    let original = &a.factors[&site].a;
+    let original = &a.pairs[&site].a;
     let mut kept = 0;
-    for (value, before) in merged.factors[&site].a.data().iter().zip(original.data()) {
+    for (value, before) in merged.pairs[&site].a.data().iter().zip(original.data()) {
         if *value != 0.0 {
             assert_eq!(*value, before / 0.25);
             kept += 1;
@@ -545,20 +531,20 @@ fn dare_keeps_the_share_it_is_told_and_repeats_with_its_seed() {
 }
 
 #[test]
-fn unlike_ranks_are_refused_by_methods_on_factors_and_taken_by_all_others() {
+fn unlike_ranks_are_refused_by_methods_on_lora_matrices_and_taken_by_all_others() {
     let backbone = candidate("vit-tiny");
     let (a, b) = (
         random_adapter(&backbone, 1, None),
         random_adapter(&backbone, 2, None),
     );
     let inputs = [input("a", &a, 1.0), input("b", &b, 1.0)];
-    for method in METHODS {
+    for &method in MergeMethod::ALL {
         let result = merge(&inputs, &all_options(method));
         match method {
-            MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+            MergeMethod::PeftLinear | MergeMethod::PeftTies | MergeMethod::PeftDareLinear => {
                 let error = result.unwrap_err();
                 assert!(matches!(error, MergeError::UnlikeRanks { .. }), "{error}");
-                assert!(error.to_string().contains("use cat or svd"));
+                assert!(error.to_string().contains("use average or peft-svd"));
             }
             _ => assert!(result.is_ok(), "{}", method.name()),
         }
@@ -574,7 +560,7 @@ fn a_merge_says_that_heads_were_left_out() {
         input("birds", &with_head, 0.5),
         input("cars", &without, 0.5),
     ];
-    let merged = merge(&inputs, &MergeOptions::new(MergeMethod::Cat)).unwrap();
+    let merged = merge(&inputs, &MergeOptions::new(MergeMethod::Average)).unwrap();
     assert!(merged.adapter.head.is_none());
     assert!(
         merged.notes[0].contains("the heads of birds were left out"),
@@ -590,30 +576,30 @@ fn settings_that_make_no_sense_are_refused() {
     let inputs = [input("a", &a, 1.0), input("b", &a, 1.0)];
     let refused =
         |inputs: &[MergeInput], options: &MergeOptions| merge(inputs, options).unwrap_err();
-    let ties = MergeOptions::new(MergeMethod::Ties);
+    let ties = MergeOptions::new(MergeMethod::PeftTies);
     assert!(matches!(
         refused(&inputs, &ties),
         MergeError::Density { .. }
     ));
-    let mut dare = MergeOptions::new(MergeMethod::DareLinear);
+    let mut dare = MergeOptions::new(MergeMethod::PeftDareLinear);
     dare.density = Some(f64::NAN);
     assert!(matches!(
         refused(&inputs, &dare),
         MergeError::Density { .. }
     ));
-    let mut cat = MergeOptions::new(MergeMethod::Cat);
-    cat.rank = Some(3);
+    let mut average = MergeOptions::new(MergeMethod::Average);
+    average.rank = Some(3);
     assert!(matches!(
-        refused(&inputs, &cat),
+        refused(&inputs, &average),
         MergeError::RankOfMethod { .. }
     ));
     let mut sum = MergeOptions::new(MergeMethod::Sum);
-    sum.factor = f32::INFINITY;
-    assert!(matches!(refused(&inputs, &sum), MergeError::Factor(_)));
-    cat.rank = None;
-    assert!(matches!(refused(&[], &cat), MergeError::Nothing));
+    sum.scale = f32::INFINITY;
+    assert!(matches!(refused(&inputs, &sum), MergeError::Scale(_)));
+    average.rank = None;
+    assert!(matches!(refused(&[], &average), MergeError::Nothing));
     assert!(matches!(
-        refused(&[input("a", &a, f32::NAN)], &cat),
+        refused(&[input("a", &a, f32::NAN)], &average),
         MergeError::Weight { .. }
     ));
 }
@@ -684,7 +670,13 @@ fn a_bundle_that_was_changed_or_has_no_backbone_here_is_refused() {
     ));
 }
 
-fn write_both_styles(out: &Path, model: &str, case: &str, adapter: &Adapter, backbone: &Candidate) {
+fn write_both_styles(
+    out: &Path,
+    model: &str,
+    case: &str,
+    adapter: &Adapter,
+    backbone: &BackboneCandidate,
+) {
     for (style, names) in [("v4", NameStyle::V4), ("v5", NameStyle::V5)] {
         let folder = out.join(format!("{model}.{case}.{style}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -713,7 +705,7 @@ fn write_folders_for_the_python_check() {
         let weights = self::backbone(model).weights;
         let merged = mixed.merged_into(&weights, &backbone.config).unwrap();
         let changed = mixed
-            .factors
+            .pairs
             .keys()
             .map(|site| {
                 let layer = &merged.layers[site.layer];

@@ -2,7 +2,7 @@
 
 use crate::episode::Episode;
 use crate::head_pass::count_correct;
-use crate::prototype::Distance;
+use engine::distance::Distance;
 use engine::loss::{LinearHeadGradients, cross_entropy, linear_head, linear_head_backward};
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};

@@ -8,7 +8,8 @@ pub use tuning::{TuningProblem, tuned_accuracy};
 
 use super::episode::{Episode, EpisodeClass};
 use super::labelled_images::LabelledImages;
-use super::prototype::{Distance, nearest};
+use super::prototype::nearest;
+use engine::distance::Distance;
 use rayon::prelude::*;
 
 /// A mean over tasks.

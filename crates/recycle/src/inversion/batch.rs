@@ -2,8 +2,8 @@
 
 use super::InversionError;
 use super::augmentation::Draw;
-use super::levels::Levels;
 use super::objective::{BatchLabels, Objective, Terms};
+use super::quantiser::Quantiser;
 use super::recipe::InversionRecipe;
 use crate::random::{Purpose, generator};
 use crate::saved_state::{SavedState, SavedStateError};
@@ -120,7 +120,7 @@ impl Batch {
         Ok(&self.images)
     }
 
-    pub fn quantised(&mut self, levels: &Levels) -> Result<Vec<u8>, OperationError> {
+    pub fn quantised(&mut self, levels: &Quantiser) -> Result<Vec<u8>, OperationError> {
         let plane = self.shape[2] * self.shape[3];
         Ok(levels.quantise(self.pixels()?.data(), plane))
     }
@@ -129,7 +129,7 @@ impl Batch {
     pub fn judge(
         &mut self,
         objective: &mut Objective,
-        levels: &Levels,
+        levels: &Quantiser,
     ) -> Result<Terms, OperationError> {
         let own = self.quantised(levels)?;
         let pixels = levels.pixels(&own, self.shape[2]);

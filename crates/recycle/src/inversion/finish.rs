@@ -1,8 +1,8 @@
 //! The last look at finished images: what the tuned model and the bare backbone make of them, and which tokens are kept. Works on
 //! the images as they are stored.
 
-use super::levels::Levels;
 use super::objective::{Objective, teacher_input};
+use super::quantiser::Quantiser;
 use super::recipe::InversionRecipe;
 use crate::head_pass::{HeadPass, largest};
 use crate::kept_tokens::most_attended;
@@ -35,9 +35,19 @@ pub struct Quality {
     pub bare_cross_entropy: Option<f64>,
 }
 
+/// Share of its images that a tuned model must recognise. Where it recognises fewer, they do not show what it has learned.
+pub const LEAST_TEACHER_ACCURACY: f64 = 0.9;
+
+impl Quality {
+    /// Whether the inversion failed: the tuned model recognises less than [`LEAST_TEACHER_ACCURACY`] of the images.
+    pub fn has_failed(&self) -> bool {
+        self.teacher_accuracy.is_nan() || self.teacher_accuracy < LEAST_TEACHER_ACCURACY
+    }
+}
+
 /// Results by image, in order, as far as the images have been looked at.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct CheckedImages {
     pub images: usize,
     /// `[images, classes of the head]`
     logits: Vec<f32>,
@@ -50,13 +60,13 @@ pub(super) struct Looked {
 /// Images that are looked at together.
 pub(super) const IMAGES_AT_ONCE: usize = 64;
 
-impl Looked {
+impl CheckedImages {
     /// Looks at the next of `levels` `[images, 3, side, side]`.
     pub fn advance(
         &mut self,
         objective: &mut Objective,
         recipe: &InversionRecipe,
-        levels: (&Levels, &[u8]),
+        levels: (&Quantiser, &[u8]),
         side: usize,
     ) -> Result<(), OperationError> {
         let (codec, all) = levels;

@@ -9,13 +9,13 @@
 mod augmentation;
 mod batch;
 mod finish;
-mod levels;
 mod objective;
 mod prior;
+mod quantiser;
 mod recipe;
 
 pub use augmentation::ImageAugmentation;
-pub use finish::{ClassQuality, Quality};
+pub use finish::{ClassQuality, LEAST_TEACHER_ACCURACY, Quality};
 pub use prior::PriorData;
 pub(super) use prior::{moments, site};
 pub use recipe::{HardInversion, InversionEarlyStop, InversionRecipe, PriorWeights, class_label};
@@ -29,13 +29,13 @@ use engine::augment::RollFlip;
 use engine::loss::LeaveOneOut;
 use engine::operation::OperationError;
 use engine::session::{Session, SessionOptions};
-use finish::{IMAGES_AT_ONCE, Looked};
-use levels::Levels;
+use finish::{CheckedImages, IMAGES_AT_ONCE};
 use model::adapter::Adapter;
 use model::backbone::Backbone;
 use model::tensor::Tensor;
 use objective::{Objective, bare_scoring};
 use prior::Priors;
+use quantiser::Quantiser;
 use thiserror::Error;
 
 /// Why inversion cannot start or go on.
@@ -91,7 +91,7 @@ pub struct Inversion {
     classes: Vec<(usize, String)>,
     side: usize,
     normalisation: ([f32; 3], [f32; 3]),
-    levels: Levels,
+    levels: Quantiser,
     objective: Objective,
     /// Images of each class in each part.
     parts: Vec<usize>,
@@ -105,7 +105,7 @@ pub struct Inversion {
     /// Images of the finished parts, `[images, 3, side, side]`, and their labels.
     finished: Vec<u8>,
     labels: Vec<u32>,
-    looked: Looked,
+    checked: CheckedImages,
     given: Vec<RollFlip>,
 }
 
@@ -169,7 +169,7 @@ impl Inversion {
         let first = (parts[0], side);
         Ok(Self {
             batch: Batch::new(&recipe, 0, first, &chosen, normalisation)?,
-            levels: Levels::new(preprocess),
+            levels: Quantiser::new(preprocess),
             recipe,
             classes,
             side,
@@ -183,7 +183,7 @@ impl Inversion {
             settled: Settled::default(),
             finished: Vec::new(),
             labels: Vec::new(),
-            looked: Looked::default(),
+            checked: CheckedImages::default(),
             given: Vec::new(),
         })
     }
@@ -288,13 +288,13 @@ impl Inversion {
             return Ok(None);
         }
         let head_classes = self.objective.head.weight.shape()[0];
-        let quality = self.looked.quality(
+        let quality = self.checked.quality(
             &self.labels,
             &self.classes,
             head_classes,
             &mut self.objective.leave_one_out,
         )?;
-        let logits = self.looked.logits_of(&self.classes, head_classes);
+        let logits = self.checked.logits_of(&self.classes, head_classes);
         let mut teacher_logits = Tensor::zeros([self.labels.len(), self.classes.len()]);
         teacher_logits.data_mut().copy_from_slice(&logits);
         Ok(Some(InversionOutcome {
@@ -303,7 +303,7 @@ impl Inversion {
             images: self.finished.clone(),
             labels: self.labels.clone(),
             teacher_logits,
-            kept_tokens: self.looked.kept_tokens.clone(),
+            kept_tokens: self.checked.kept_tokens.clone(),
             quality,
             steps_done: self.steps_of_all,
             stopped_early: self.stopped_early,
@@ -329,7 +329,7 @@ impl Inversion {
         let terms = self
             .batch
             .step(&mut self.objective, &draw, &pruning, rate)
-            .map_err(astray)?;
+            .map_err(diverged)?;
         self.steps_done += 1;
         self.steps_of_all += 1;
         let images = self.batch.labels.of_head.len() as f64;
@@ -348,7 +348,7 @@ impl Inversion {
             let terms = self
                 .batch
                 .judge(&mut self.objective, &self.levels)
-                .map_err(astray)?;
+                .map_err(diverged)?;
             figures.push(("judged_total", terms.total));
             figures.push(("judged_accuracy", terms.correct as f64 / images));
             settled = self.has_settled(terms.total);
@@ -444,21 +444,21 @@ impl Inversion {
         Ok(())
     }
 
-    fn look(&mut self) -> Result<StepReport, InversionError> {
+    fn check_next(&mut self) -> Result<StepReport, InversionError> {
         let levels = (&self.levels, self.finished.as_slice());
         let (objective, recipe) = (&mut self.objective, &self.recipe);
-        self.looked.advance(objective, recipe, levels, self.side)?;
-        let looks = |images: usize| images.div_ceil(IMAGES_AT_ONCE) as u64;
+        self.checked.advance(objective, recipe, levels, self.side)?;
+        let batches = |images: usize| images.div_ceil(IMAGES_AT_ONCE) as u64;
         Ok(StepReport {
             phase: "checking the images",
-            step: looks(self.looked.images),
-            total: looks(self.labels.len()),
+            step: batches(self.checked.images),
+            total: batches(self.labels.len()),
             figures: vec![],
         })
     }
 }
 
-fn astray(error: OperationError) -> InversionError {
+fn diverged(error: OperationError) -> InversionError {
     match error {
         OperationError::NotFinite { .. } => InversionError::Diverged(error),
         error => InversionError::Operation(error),
@@ -469,12 +469,12 @@ impl Steps for Inversion {
     type Error = InversionError;
 
     fn is_done(&self) -> bool {
-        self.is_optimised() && self.looked.images == self.labels.len()
+        self.is_optimised() && self.checked.images == self.labels.len()
     }
 
     fn step(&mut self) -> Result<StepReport, InversionError> {
         if self.is_optimised() {
-            self.look()
+            self.check_next()
         } else {
             self.optimise()
         }

@@ -3,7 +3,8 @@
 use super::prior::Priors;
 use super::recipe::HardInversion;
 use crate::head_pass::{HeadPass, count_correct};
-use engine::loss::{LeaveOneOut, Metric, Scoring, cross_entropy};
+use engine::distance::Distance;
+use engine::loss::{LeaveOneOut, Scoring, cross_entropy};
 use engine::operation::OperationError;
 use engine::session::{Input, Pruning, Session, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
@@ -46,13 +47,13 @@ pub(super) struct Objective {
 
 const PIXELS: Differentiate = Differentiate {
     pixels: true,
-    factors: false,
+    pairs: false,
 };
 
 /// How the bare backbone's classes are scored.
 pub(super) fn bare_scoring(score_scale: f64) -> Scoring {
     Scoring {
-        metric: Metric::SquaredEuclidean,
+        distance: Distance::SquaredEuclidean,
         temperature: (1.0 / score_scale) as f32,
         unit_features: true,
     }
@@ -199,8 +200,8 @@ impl Objective {
         if loss > hard.cap {
             return Ok(loss);
         }
-        let factor = -hard.weight as f32;
-        dfeatures.iter_mut().for_each(|value| *value *= factor);
+        let scale = -hard.weight as f32;
+        dfeatures.iter_mut().for_each(|value| *value *= scale);
         let gradients = self.session.backward(&dfeatures, None)?;
         if let Some(own) = &gradients.pixels {
             let pairs = dimages.iter_mut().zip(own.data());

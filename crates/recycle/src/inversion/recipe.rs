@@ -2,7 +2,7 @@
 
 use super::augmentation::ImageAugmentation;
 use crate::labelled_images::check_classes;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
 use engine::image_parameters::Parametrisation;
 use engine::session::Pruning;
@@ -41,7 +41,7 @@ pub struct InversionRecipe {
     /// Side in pixels; left out, the backbone's own.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub image_size: Option<usize>,
-    /// Factor on the sum of all priors.
+    /// What the sum of all priors is multiplied with.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub prior_weight: f64,
     pub priors: PriorWeights,
@@ -108,7 +108,7 @@ pub struct HardInversion {
     pub weight: f64,
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub cap: f64,
-    /// Factor on minus the squared distance of features of length one.
+    /// What minus the squared distance of features of length one is multiplied with.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub score_scale: f64,
 }
@@ -164,6 +164,13 @@ impl Default for InversionRecipe {
 }
 
 impl InversionRecipe {
+    /// The first is the default.
+    pub const PRESETS: [Preset<Self>; 3] = [
+        Preset::new("hard", Self::hard),
+        Preset::new("fast", Self::fast),
+        Preset::new("paper", Self::paper),
+    ];
+
     /// The published recipe. Its prior needs a ResNet's file.
     pub fn paper() -> Self {
         Self {
@@ -223,14 +230,7 @@ impl InversionRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        recipe::read(
-            json,
-            &[
-                ("hard", Self::hard),
-                ("fast", Self::fast),
-                ("paper", Self::paper),
-            ],
-        )
+        recipe::read(json, &Self::PRESETS)
     }
 
     /// Checks the recipe against the backbone and the adapter with its head; gives the head's classes that it inverts.

@@ -1,6 +1,6 @@
 //! The images of a task as the session takes them: pixels, or what the frozen first layers have made of them, and their tokens.
 
-use super::member::{Source, Taken};
+use super::member::{Taken, TaskSource};
 use super::recipe::MetaTrainRecipe;
 use super::tasks::{Task, Tasks};
 use crate::random::{Purpose, generator};
@@ -13,7 +13,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 /// Images of one side and number of tokens.
-pub(super) struct Batch {
+pub(super) struct TaskBatch {
     /// `[images, 3, side, side]`, or `[images, kept, width]` before `first_layer`.
     values: Tensor,
     first_layer: Option<usize>,
@@ -22,7 +22,7 @@ pub(super) struct Batch {
 }
 
 /// A task's images, supports first, and what is known of them.
-pub(super) struct Episode {
+pub(super) struct TaskImages {
     pub taken: Vec<Taken>,
     pub supports: Vec<usize>,
     pub queries: Vec<usize>,
@@ -30,9 +30,9 @@ pub(super) struct Episode {
     pub teacher_logits: Option<Vec<f32>>,
 }
 
-impl Episode {
+impl TaskImages {
     /// `task` with each image as it is.
-    pub fn of(task: &Task, tasks: &Tasks, sources: &[Source]) -> Self {
+    pub fn of(task: &Task, tasks: &Tasks, sources: &[TaskSource]) -> Self {
         let mut taken = Vec::new();
         let mut labels = [Vec::new(), Vec::new()];
         for (part, labels) in labels.iter_mut().enumerate() {
@@ -81,11 +81,11 @@ impl Episode {
     }
 }
 
-impl Batch {
+impl TaskBatch {
     /// `taken`, which all have the side and the tokens of the first.
     pub fn of(
         taken: &[Taken],
-        sources: &[Source],
+        sources: &[TaskSource],
         first_layer: Option<usize>,
         table: &[[f32; 256]; 3],
     ) -> Self {

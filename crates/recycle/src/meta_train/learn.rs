@@ -1,11 +1,11 @@
-//! The steps: preparing the images, learning the factors of the adapters' sum, learning the student.
+//! The steps: preparing the images, learning the merge coefficients, learning the student.
 
-use super::batch::{Batch, Episode};
+use super::batch::{TaskBatch, TaskImages};
 use super::loss::{EpisodeLabels, EpisodeLoss, episode_gradients};
 use super::recipe::MetaTrainRecipe;
 use super::tasks::Task;
-use super::{MetaTrainError, MetaTraining, astray, start, validation};
-use crate::fresh_adapter::{factor_values, set_factor_values};
+use super::{MetaTrainError, MetaTraining, diverged, start, validation};
+use crate::fresh_adapter::{pair_values, set_pair_values};
 use crate::steps::StepReport;
 use engine::loss::PrototypeScores;
 use engine::operation::OperationError;
@@ -13,14 +13,17 @@ use engine::session::{Gradients, Session};
 use model::adapter::Adapter;
 use std::collections::BTreeSet;
 
-/// Draws of the tasks that factors are learned on begin here, far behind those of the student's.
-const FACTOR_TASKS: u64 = 1 << 40;
+/// Draws of the tasks that merge coefficients are learned on begin here, far behind those of the student's.
+const COEFFICIENT_TASKS: u64 = 1 << 40;
 
 impl MetaTraining {
-    /// Whether the factors of the sum need no more steps.
-    pub(super) fn has_factors(&self) -> bool {
-        let steps = self.recipe.factors.map_or(0, |recipe| recipe.steps);
-        let learning = self.factors.as_ref();
+    /// Whether the merge coefficients need no more steps.
+    pub(super) fn has_coefficients(&self) -> bool {
+        let steps = self
+            .recipe
+            .merge_coefficients
+            .map_or(0, |recipe| recipe.steps);
+        let learning = self.coefficients.as_ref();
         learning.is_none_or(|learning| learning.steps_done >= steps)
     }
 
@@ -31,9 +34,9 @@ impl MetaTraining {
 
     /// Which draw the newest task was; `None` before the first.
     pub(super) fn newest_position(&self) -> Option<u64> {
-        let of_factors = self.factors.as_ref().map_or(0, |own| own.steps_done);
+        let of_coefficients = self.coefficients.as_ref().map_or(0, |own| own.steps_done);
         let own = self.steps_done.checked_sub(1);
-        own.or_else(|| Some(FACTOR_TASKS + of_factors.checked_sub(1)?))
+        own.or_else(|| Some(COEFFICIENT_TASKS + of_coefficients.checked_sub(1)?))
     }
 
     pub(super) fn prepare(&mut self) -> Result<StepReport, MetaTrainError> {
@@ -58,25 +61,27 @@ impl MetaTraining {
     }
 
     /// Task `position` with its images as they are changed for it.
-    fn draw(&self, position: u64) -> Result<(Task, Episode, Batch), OperationError> {
+    fn draw(&self, position: u64) -> Result<(Task, TaskImages, TaskBatch), OperationError> {
         let task = self.tasks.training(&self.recipe, position);
-        let mut episode = Episode::of(&task, &self.tasks, &self.sources);
+        let mut episode = TaskImages::of(&task, &self.tasks, &self.sources);
         episode.mirror(&self.recipe, position);
-        let mut batch = Batch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
+        let mut batch = TaskBatch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
         if self.recipe.changes_pixels() {
             batch.augment(&self.recipe, position, self.normalisation)?;
         }
         Ok((task, episode, batch))
     }
 
-    pub(super) fn learn_factors(&mut self) -> Result<StepReport, MetaTrainError> {
+    pub(super) fn learn_coefficients(&mut self) -> Result<StepReport, MetaTrainError> {
         let (Some(recipe), Some(steps_done)) = (
-            self.recipe.factors,
-            self.factors.as_ref().map(|own| own.steps_done),
+            self.recipe.merge_coefficients,
+            self.coefficients.as_ref().map(|own| own.steps_done),
         ) else {
             return Ok(self.report(vec![]));
         };
-        let (task, episode, batch) = self.draw(FACTOR_TASKS + steps_done).map_err(astray)?;
+        let (task, episode, batch) = self
+            .draw(COEFFICIENT_TASKS + steps_done)
+            .map_err(diverged)?;
         let mut left_out: Vec<usize> = Vec::new();
         if recipe.leave_one_out {
             let own: BTreeSet<usize> = episode.taken.iter().map(|own| own.source).collect();
@@ -88,7 +93,7 @@ impl MetaTraining {
         let Self {
             session,
             prototypes,
-            factors: Some(learning),
+            coefficients: Some(learning),
             ..
         } = self
         else {
@@ -102,20 +107,25 @@ impl MetaTraining {
             (&task, &episode, &batch),
             student,
         )
-        .map_err(astray)?;
+        .map_err(diverged)?;
         learning
             .step(gradients, &left_out, recipe.learning_rate)
-            .map_err(astray)?;
+            .map_err(diverged)?;
         let step = learning.steps_done;
         if step == recipe.steps {
             let learned = &*learning;
-            let factor = |source, layer| learned.factor(source, layer);
-            start::take_sum(&mut self.student, &self.sources, self.recipe.rank, factor)?;
-            self.values = factor_values(&self.student);
+            let coefficient = |source, layer| learned.coefficient(source, layer);
+            start::take_sum(
+                &mut self.student,
+                &self.sources,
+                self.recipe.rank,
+                coefficient,
+            )?;
+            self.values = pair_values(&self.student);
             self.average = self.average.take().map(|_| self.values.clone());
         }
         Ok(StepReport {
-            phase: "learning the factors",
+            phase: "learning merge coefficients",
             step,
             total: recipe.steps,
             figures: figures(&loss, &task, &episode, recipe.learning_rate),
@@ -124,7 +134,7 @@ impl MetaTraining {
 
     pub(super) fn learn(&mut self) -> Result<StepReport, MetaTrainError> {
         let step = self.steps_done;
-        let (task, episode, batch) = self.draw(step).map_err(astray)?;
+        let (task, episode, batch) = self.draw(step).map_err(diverged)?;
         let (loss, gradients) = task_gradients(
             &mut self.session,
             &mut self.prototypes,
@@ -132,17 +142,17 @@ impl MetaTraining {
             (&task, &episode, &batch),
             &self.student,
         )
-        .map_err(astray)?;
+        .map_err(diverged)?;
         let gradient: Vec<f32> = gradients
-            .factors
+            .pairs
             .values()
             .flat_map(|own| own.da.data().iter().chain(own.db.data()).copied())
             .collect();
         let rate = self.recipe.schedule().learning_rate(step);
         self.adam
             .step(&mut self.values, &gradient, rate)
-            .map_err(astray)?;
-        set_factor_values(&mut self.student, &self.values);
+            .map_err(diverged)?;
+        set_pair_values(&mut self.student, &self.values);
         if let (Some(average), Some(decay)) = (&mut self.average, self.recipe.moving_average) {
             for (average, &value) in average.iter_mut().zip(&self.values) {
                 *average = (f64::from(*average) * decay + f64::from(value) * (1.0 - decay)) as f32;
@@ -161,12 +171,12 @@ impl MetaTraining {
     }
 }
 
-/// Loss of a task, and its gradient at the factors of `student`.
+/// Loss of a task, and its gradient at the low-rank pairs of `student`.
 fn task_gradients<'s>(
     session: &'s mut Session,
     prototypes: &mut PrototypeScores,
     recipe: &MetaTrainRecipe,
-    (task, episode, batch): (&Task, &Episode, &Batch),
+    (task, episode, batch): (&Task, &TaskImages, &TaskBatch),
     student: &Adapter,
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
     let labels = EpisodeLabels {
@@ -181,7 +191,7 @@ fn task_gradients<'s>(
 fn figures(
     loss: &EpisodeLoss,
     task: &Task,
-    episode: &Episode,
+    episode: &TaskImages,
     rate: f64,
 ) -> Vec<(&'static str, f64)> {
     let kind = match task.teacher {

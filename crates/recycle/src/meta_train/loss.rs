@@ -1,4 +1,4 @@
-//! The loss of one task and its gradient at the student's factors: the step of meta-training, and what reference values are
+//! The loss of one task and its gradient at the student's low-rank pairs: the step of meta-training, and what reference values are
 //! compared with.
 
 use crate::head_pass::count_correct;
@@ -87,7 +87,7 @@ pub fn episode_loss(
     })
 }
 
-/// One pass of a task's images, supports first, forward and back to the factors of the input's adapter.
+/// One pass of a task's images, supports first, forward and back to the low-rank pairs of the input's adapter.
 ///
 /// # Errors
 /// As [`episode_loss`], and what the session refuses.
@@ -100,7 +100,7 @@ pub fn episode_gradients<'s>(
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
     let differentiate = Differentiate {
         pixels: false,
-        factors: true,
+        pairs: true,
     };
     let output = session.forward_for(input, Wanted::default(), differentiate)?;
     let features = output.features.data();

@@ -26,7 +26,7 @@ pub struct Member {
 pub(super) const IMAGES_AT_ONCE: usize = 64;
 
 /// A member with what is drawn from.
-pub(super) struct Source {
+pub(super) struct TaskSource {
     pub member: Member,
     /// Patches along a side.
     pub grid: usize,
@@ -46,7 +46,7 @@ pub(super) struct Taken {
     pub is_mirrored: bool,
 }
 
-impl Source {
+impl TaskSource {
     pub fn new(
         member: Member,
         backbone: &Backbone,
@@ -226,9 +226,9 @@ impl Source {
 }
 
 fn check_adapter(member: &Member, config: &BackboneConfig) -> Result<(), MetaTrainError> {
-    for (site, factors) in &member.adapter.factors {
+    for (site, pair) in &member.adapter.pairs {
         let fits = site.layer < config.layers
-            && (factors.outputs(), factors.inputs()) == site.target.widths(config);
+            && (pair.outputs(), pair.inputs()) == site.target.widths(config);
         if !fits {
             return Err(MetaTrainError::OtherShape {
                 label: member.label.clone(),

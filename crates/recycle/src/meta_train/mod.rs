@@ -3,13 +3,13 @@
 //! A step draws a task, either of one adapter's classes, where the student's scores are to follow the adapter's own answers
 //! (`KL(softmax(teacher / T) ‖ softmax(scores / T))`, teacher logits as the pool has them), or mixed over the classes of several
 //! adapters, where the labels are the goal (cross-entropy). Scores are minus the distances of the queries to the class
-//! prototypes (arXiv 2412.02220). Before that, factors of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.
+//! prototypes (arXiv 2412.02220). Before that, merge coefficients of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.
 
 mod batch;
-mod factors;
 mod learn;
 mod loss;
 mod member;
+mod merge_coefficients;
 mod recipe;
 mod start;
 mod tasks;
@@ -17,11 +17,11 @@ mod validation;
 
 pub use loss::{EpisodeLabels, EpisodeLoss, Goal, episode_gradients, episode_loss};
 pub use member::Member;
-pub use recipe::{FactorRecipe, Keep, MetaTrainRecipe, Shots, Sparsity, Start};
+pub use recipe::{Keep, MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
 pub use validation::Validation;
 
 use super::episode::EpisodeError;
-use super::fresh_adapter::{factor_values, set_factor_values};
+use super::fresh_adapter::{pair_values, set_pair_values};
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
 use super::steps::{StepReport, Steps};
@@ -29,8 +29,8 @@ use engine::loss::PrototypeScores;
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
 use engine::session::{Session, SessionOptions};
-use factors::FactorLearning;
-use member::{IMAGES_AT_ONCE, Source};
+use member::{IMAGES_AT_ONCE, TaskSource};
+use merge_coefficients::CoefficientLearning;
 use model::adapter::{Adapter, MergeError, Site};
 use model::backbone::Backbone;
 use tasks::{Task, Tasks};
@@ -99,7 +99,7 @@ pub struct MetaTrainOutcome {
     /// That of the lowest validation loss; absent where there is nothing to validate on.
     pub best: Option<Adapter>,
     /// By adapter, then by layer of the backbone; empty where none were learned.
-    pub factors: Vec<Vec<f32>>,
+    pub merge_coefficients: Vec<Vec<f32>>,
     /// Loss of each episode.
     pub loss_curve: Vec<f64>,
     /// In the order of their episodes, the first before any step.
@@ -129,13 +129,20 @@ pub struct TaskImage<'a> {
 
 const KIND: &str = "meta-training";
 
+/// What parts of a state were called in earlier versions.
+const OLD_PARTS: [(&str, &str); 3] = [
+    ("factors", "merge_coefficients"),
+    ("factors_adam", "merge_coefficients_adam"),
+    ("factor_steps", "merge_coefficient_steps"),
+];
+
 /// Meta-training under way.
 pub struct MetaTraining {
     session: Session,
     recipe: MetaTrainRecipe,
     table: [[f32; 256]; 3],
     normalisation: ([f32; 3], [f32; 3]),
-    sources: Vec<Source>,
+    sources: Vec<TaskSource>,
     tasks: Tasks,
     validation_tasks: Vec<Task>,
     /// In place of those.
@@ -152,7 +159,7 @@ pub struct MetaTraining {
     average: Option<Vec<f32>>,
     adam: Adam,
     /// Comes first where it is there.
-    factors: Option<FactorLearning>,
+    coefficients: Option<CoefficientLearning>,
     prototypes: PrototypeScores,
     steps_done: u64,
     loss_curve: Vec<f64>,
@@ -177,21 +184,21 @@ impl MetaTraining {
         }
         let sources = members
             .into_iter()
-            .map(|member| Source::new(member, backbone, &recipe))
+            .map(|member| TaskSource::new(member, backbone, &recipe))
             .collect::<Result<Vec<_>, _>>()?;
         let tasks = Tasks::new(&sources, &recipe)?;
         let layers = recipe.layers.resolve(backbone.config.layers);
         let layers = layers.map_err(|problem| RecipeError::Problems(vec![problem]))?;
         let mut student = start::fresh_student(&backbone.config, &layers, &recipe);
-        let mut factors = None;
-        if let Some(factor) = start::sum_factor(recipe.start, sources.len()) {
-            let sites = student.factors.keys();
-            let learning = FactorLearning::new(&sources, sites, backbone.config.layers, factor);
+        let mut coefficients = None;
+        if let Some(scale) = start::sum_scale(recipe.start, sources.len()) {
+            let sites = student.pairs.keys();
+            let learning = CoefficientLearning::new(&sources, sites, backbone.config.layers, scale);
             if learning.is_empty() {
                 return Err(MetaTrainError::NothingToSum);
             }
-            start::take_sum(&mut student, &sources, recipe.rank, |_, _| factor)?;
-            factors = recipe.factors.map(|_| learning);
+            start::take_sum(&mut student, &sources, recipe.rank, |_, _| scale)?;
+            coefficients = recipe.merge_coefficients.map(|_| learning);
         }
         let frozen = layers.first().copied().filter(|&first| first > 0);
         let first_layer = frozen.filter(|_| !recipe.changes_pixels());
@@ -202,7 +209,7 @@ impl MetaTraining {
                 .step_by(IMAGES_AT_ONCE)
                 .map(move |first| (index, first))
         });
-        let values = factor_values(&student);
+        let values = pair_values(&student);
         let preprocess = &backbone.preprocess;
         Ok(Self {
             session: Session::new(backbone, options)?,
@@ -214,7 +221,7 @@ impl MetaTraining {
             real_tasks: None,
             average: recipe.moving_average.map(|_| values.clone()),
             adam: Adam::new(AdamSettings::default(), values.len()),
-            factors,
+            coefficients,
             prototypes: PrototypeScores::new(recipe.scoring()),
             sources,
             tasks,
@@ -241,7 +248,7 @@ impl MetaTraining {
         state: &[u8],
     ) -> Result<Self, MetaTrainError> {
         let mut training = Self::new(backbone, members, recipe, options)?;
-        training.read_state(&SavedState::read(state, KIND)?)?;
+        training.read_state(&SavedState::read(state, KIND)?.with_old_names(&OLD_PARTS))?;
         Ok(training)
     }
 
@@ -250,16 +257,16 @@ impl MetaTraining {
         self.is_done().then(|| MetaTrainOutcome {
             last: self.with_values(self.result_values()),
             best: self.best.as_ref().map(|best| self.with_values(best)),
-            factors: self
-                .factors
+            merge_coefficients: self
+                .coefficients
                 .as_ref()
-                .map_or(vec![], FactorLearning::by_adapter),
+                .map_or(vec![], CoefficientLearning::by_adapter),
             loss_curve: self.loss_curve.clone(),
             validations: self.validations.clone(),
         })
     }
 
-    /// How many numbers an image's cached prefix has, plain and mirrored together, and how many the factors have.
+    /// How many numbers an image's cached prefix has, plain and mirrored together, and how many the student's low-rank pairs have.
     pub fn sizes(&self) -> (usize, usize) {
         let largest = self.sources.iter().map(|source| source.kept).max();
         let prefix = 2 * largest.unwrap_or(0) * self.session.config().width;
@@ -309,7 +316,7 @@ impl MetaTraining {
 
     fn with_values(&self, values: &[f32]) -> Adapter {
         let mut adapter = self.student.clone();
-        set_factor_values(&mut adapter, values);
+        set_pair_values(&mut adapter, values);
         adapter
     }
 
@@ -322,9 +329,11 @@ impl MetaTraining {
             *average = state.f32("average", count)?;
         }
         [self.steps_done] = state.u64("counters")?;
-        if let (Some(factors), Some(recipe)) = (&mut self.factors, self.recipe.factors) {
-            factors.read(state)?;
-            if factors.steps_done > recipe.steps {
+        if let (Some(coefficients), Some(recipe)) =
+            (&mut self.coefficients, self.recipe.merge_coefficients)
+        {
+            coefficients.read(state)?;
+            if coefficients.steps_done > recipe.steps {
                 return Err(other());
             }
         }
@@ -339,12 +348,12 @@ impl MetaTraining {
         {
             return Err(other());
         }
-        set_factor_values(&mut self.student, &self.values);
+        set_pair_values(&mut self.student, &self.values);
         Ok(())
     }
 }
 
-fn astray(error: OperationError) -> MetaTrainError {
+fn diverged(error: OperationError) -> MetaTrainError {
     match error {
         OperationError::NotFinite { .. } => MetaTrainError::Diverged(error),
         error => MetaTrainError::Operation(error),
@@ -355,14 +364,14 @@ impl Steps for MetaTraining {
     type Error = MetaTrainError;
 
     fn is_done(&self) -> bool {
-        self.has_factors() && self.has_begun() && self.steps_done == self.recipe.episodes
+        self.has_coefficients() && self.has_begun() && self.steps_done == self.recipe.episodes
     }
 
     fn step(&mut self) -> Result<StepReport, MetaTrainError> {
         if self.prepared < self.preparations.len() {
             self.prepare()
-        } else if !self.has_factors() {
-            self.learn_factors()
+        } else if !self.has_coefficients() {
+            self.learn_coefficients()
         } else if !self.has_begun() {
             let figures = self.validate()?;
             Ok(self.report(figures))
@@ -382,8 +391,8 @@ impl Steps for MetaTraining {
         state.put_u64("counters", &[self.steps_done]);
         state.put_f64("loss_curve", &self.loss_curve);
         state.put_f64("validations", &Validation::flat(&self.validations));
-        if let Some(factors) = &self.factors {
-            factors.save(&mut state);
+        if let Some(coefficients) = &self.coefficients {
+            coefficients.save(&mut state);
         }
         if let Some(best) = &self.best {
             state.put_f32("best", best);

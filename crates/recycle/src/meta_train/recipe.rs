@@ -1,31 +1,34 @@
 //! How one adapter is learned from the synthetic images of many.
 
 use crate::layers::Layers;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
-use engine::loss::{Metric, Scoring};
+use engine::distance::Distance;
+use engine::loss::Scoring;
 use engine::optimise::CyclicSchedule;
 use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `fast` (the default) or `paper`.
+/// How meta-training goes. Every field may be left out; `preset` names what stands in for it: `standard` (the default) or
+/// `paper`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MetaTrainRecipe {
-    /// Rank of each pair of factors.
+    /// Rank of each low-rank pair.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub rank: usize,
     /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
     pub layers: Layers,
-    /// Linear maps of a layer that get factors.
+    /// Linear maps of a layer that are adapted.
     #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub targets: Vec<Target>,
     pub start: Start,
-    /// Learns a factor for each adapter and layer of the sum first; left out, all are that of `start`.
-    pub factors: Option<FactorRecipe>,
-    /// Tasks, one optimiser step each; 0 to learn nothing but `factors`.
+    /// Learns a merge coefficient for each adapter and layer of the sum first; left out, all are the scale of `start`.
+    #[serde(alias = "factors")]
+    pub merge_coefficients: Option<MergeCoefficientRecipe>,
+    /// Tasks, one optimiser step each; 0 to learn nothing but `merge_coefficients`.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 10_000_000))]
     pub episodes: u64,
     /// Share of tasks whose classes come from several adapters, with their labels as the goal. The others take the classes of
@@ -41,7 +44,7 @@ pub struct MetaTrainRecipe {
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1000))]
     pub queries: usize,
     /// How near a query is to a prototype: `squared_euclidean`, `euclidean` or `cosine`.
-    pub distance: Metric,
+    pub distance: Distance,
     /// Scales features to length one first.
     pub unit_features: bool,
     /// Scores are multiplied by it.
@@ -71,7 +74,7 @@ pub struct MetaTrainRecipe {
     /// Share of images that become their negative.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub inversion_probability: f64,
-    /// Decay of a moving average of the factors, which then is the result; left out, there is none.
+    /// Decay of a moving average of the LoRA matrices, which then is the result; left out, there is none.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub moving_average: Option<f64>,
     /// Share of each class's images that is kept apart to validate on.
@@ -87,24 +90,27 @@ pub struct MetaTrainRecipe {
     pub seed: u64,
 }
 
-/// What the factors are before the first step.
+/// What the low-rank pairs are before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Start {
     /// `B` is zero: the bare backbone.
     Zero,
-    /// The sum of the adapters' changes times `factor`, compressed to the rank. Without a factor it is 4 through the number of
+    /// The sum of the adapters' changes times `scale`, compressed to the rank. Without a scale it is 4 through the number of
     /// adapters, at most 1: a third of twelve adapters was best in a study.
-    Merge { factor: Option<f64> },
+    Merge {
+        #[serde(alias = "factor")]
+        scale: Option<f64>,
+    },
 }
 
-/// How the factors of the sum are learned, before it is compressed.
+/// How the merge coefficients of the sum are learned, before it is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
-pub struct FactorRecipe {
+pub struct MergeCoefficientRecipe {
     /// Tasks, one optimiser step each.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: u64,
@@ -114,7 +120,7 @@ pub struct FactorRecipe {
     pub leave_one_out: bool,
 }
 
-impl Default for FactorRecipe {
+impl Default for MergeCoefficientRecipe {
     fn default() -> Self {
         Self {
             steps: 60,
@@ -186,19 +192,29 @@ impl Sparsity {
 
 impl Default for MetaTrainRecipe {
     fn default() -> Self {
-        Self::fast()
+        Self::standard()
     }
 }
 
 impl MetaTrainRecipe {
-    /// Minutes on a processor: from the sum of the pool's changes by learned factors, in the last six layers, half of the tokens, changed
+    /// The first is the default. `recycle --help` shows all their values beside each other.
+    pub const PRESETS: [Preset<Self>; 2] = [
+        Preset {
+            name: "standard",
+            old_names: &["fast"],
+            recipe: Self::standard,
+        },
+        Preset::new("paper", Self::paper),
+    ];
+
+    /// Minutes on a processor: from the sum of the pool's changes by learned merge coefficients, in the last six layers, half of the tokens, changed
     /// and inverted colours, changed places, the best validated state.
-    pub fn fast() -> Self {
+    pub fn standard() -> Self {
         Self {
             rank: 16,
             layers: Layers::LastAtMost(6),
-            start: Start::Merge { factor: None },
-            factors: Some(FactorRecipe::default()),
+            start: Start::Merge { scale: None },
+            merge_coefficients: Some(MergeCoefficientRecipe::default()),
             episodes: 1200,
             unit_features: true,
             score_scale: 5.0,
@@ -229,13 +245,13 @@ impl MetaTrainRecipe {
             layers: Layers::All,
             targets: vec![Target::Query, Target::Value],
             start: Start::Zero,
-            factors: None,
+            merge_coefficients: None,
             episodes: 240_000,
             share_of_mixed_episodes: 0.5,
             way: 5,
             shots: Shots::Fixed(1),
             queries: 15,
-            distance: Metric::SquaredEuclidean,
+            distance: Distance::SquaredEuclidean,
             unit_features: false,
             score_scale: 1.0,
             temperature: 1.0,
@@ -258,14 +274,15 @@ impl MetaTrainRecipe {
     }
 
     /// Reads a recipe from JSON: its fields laid over the preset that it names. A start from zero has no sum, and with it goes the
-    /// preset's learning of its factors.
+    /// preset's learning of its merge coefficients.
     ///
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        let mut own: Self = recipe::read(json, &[("fast", Self::fast), ("paper", Self::paper)])?;
-        if own.start == Start::Zero && json.get("factors").is_none() {
-            own.factors = None;
+        let json = &with_names_of_today(json);
+        let mut own: Self = recipe::read(json, &Self::PRESETS)?;
+        if own.start == Start::Zero && json.get("merge_coefficients").is_none() {
+            own.merge_coefficients = None;
         }
         Ok(own)
     }
@@ -286,11 +303,8 @@ impl MetaTrainRecipe {
         problems.check(!self.targets.is_empty(), || {
             "targets is empty; name at least one, such as query and value".into()
         });
-        if let Start::Merge {
-            factor: Some(factor),
-        } = self.start
-        {
-            problems.within("factor of start", factor, factor.abs() <= 1e3, "up to 1000");
+        if let Start::Merge { scale: Some(scale) } = self.start {
+            problems.within("scale of start", scale, scale.abs() <= 1e3, "up to 1000");
         }
         self.check_tasks(&mut problems);
         self.check_optimiser(&mut problems);
@@ -299,23 +313,26 @@ impl MetaTrainRecipe {
     }
 
     fn check_tasks(&self, problems: &mut Problems) {
-        let least = u64::from(self.factors.is_none());
+        let least = u64::from(self.merge_coefficients.is_none());
         problems.check((least..=MOST_STEPS).contains(&self.episodes), || {
             format!(
                 "episodes is {}; it must lie from {least} to {MOST_STEPS}",
                 self.episodes
             )
         });
-        if let Some(factors) = self.factors {
-            problems.check((1..=MOST_STEPS).contains(&factors.steps), || {
+        if let Some(coefficients) = self.merge_coefficients {
+            problems.check((1..=MOST_STEPS).contains(&coefficients.steps), || {
                 format!(
-                    "steps of factors is {}; it must lie from 1 to {MOST_STEPS}",
-                    factors.steps
+                    "steps of merge_coefficients is {}; it must lie from 1 to {MOST_STEPS}",
+                    coefficients.steps
                 )
             });
-            problems.positive("learning_rate of factors", factors.learning_rate);
+            problems.positive(
+                "learning_rate of merge_coefficients",
+                coefficients.learning_rate,
+            );
             problems.check(self.start != Start::Zero, || {
-                "factors are those of the sum that a start from merge begins with, but start is zero".into()
+                "merge_coefficients are those of the sum that a start from merge begins with, but start is zero".into()
             });
         }
         problems.check((2..=1000).contains(&self.way), || {
@@ -429,7 +446,7 @@ impl MetaTrainRecipe {
 
     pub(super) fn scoring(&self) -> Scoring {
         Scoring {
-            metric: self.distance,
+            distance: self.distance,
             temperature: (1.0 / self.score_scale) as f32,
             unit_features: self.unit_features,
         }
@@ -439,6 +456,18 @@ impl MetaTrainRecipe {
     pub(super) fn changes_pixels(&self) -> bool {
         self.affine || self.colour || self.inversion_probability > 0.0
     }
+}
+
+/// Fields by their names of today, so that they lie over those of a preset. In an earlier version they were called otherwise.
+fn with_names_of_today(json: &serde_json::Value) -> serde_json::Value {
+    let mut json = json.clone();
+    if let Some(fields) = json.as_object_mut()
+        && !fields.contains_key("merge_coefficients")
+        && let Some(coefficients) = fields.remove("factors")
+    {
+        fields.insert("merge_coefficients".into(), coefficients);
+    }
+    json
 }
 
 /// Two to learn from and two to validate on.
@@ -453,16 +482,22 @@ mod tests {
     #[test]
     fn presets_are_read_by_name_and_changed_field_by_field_and_written_back() {
         let read = |json| MetaTrainRecipe::from_json(&json).unwrap();
-        assert_eq!(read(json!({})), MetaTrainRecipe::fast());
+        assert_eq!(read(json!({})), MetaTrainRecipe::standard());
+        for name in ["standard", "fast"] {
+            let own = read(json!({ "preset": name }));
+            assert_eq!(own, MetaTrainRecipe::standard(), "{name}");
+        }
+        let unknown = MetaTrainRecipe::from_json(&json!({"preset": "slow"})).unwrap_err();
+        assert!(unknown.to_string().ends_with("known are standard, paper"));
         let changed = read(json!({
             "preset": "paper", "shots": [1, 5], "sparsity": "stored", "layers": "last-6",
-            "start": {"merge": {"factor": 0.25}},
+            "start": {"merge": {"scale": 0.25}},
         }));
         let expected = MetaTrainRecipe {
             shots: Shots::Between([1, 5]),
             sparsity: Sparsity::STORED,
             layers: Layers::Last(6),
-            start: Start::Merge { factor: Some(0.25) },
+            start: Start::Merge { scale: Some(0.25) },
             ..MetaTrainRecipe::paper()
         };
         assert_eq!(changed, expected);
@@ -473,13 +508,37 @@ mod tests {
         );
         let from_zero = MetaTrainRecipe {
             start: Start::Zero,
-            factors: None,
-            ..MetaTrainRecipe::fast()
+            merge_coefficients: None,
+            ..MetaTrainRecipe::standard()
         };
         assert_eq!(read(json!({"start": "zero"})), from_zero);
-        assert_eq!(read(json!({"factors": null})).factors, None);
+        let without = read(json!({"merge_coefficients": null}));
+        assert_eq!(without.merge_coefficients, None);
         let refused = MetaTrainRecipe::from_json(&json!({"shot": 1})).unwrap_err();
         assert!(refused.to_string().contains("unknown field `shot`"));
+    }
+
+    #[test]
+    fn names_of_earlier_versions_are_read_over_a_preset_and_as_a_whole_recipe() {
+        let steps = MergeCoefficientRecipe {
+            steps: 7,
+            ..MergeCoefficientRecipe::default()
+        };
+        let today = MetaTrainRecipe {
+            start: Start::Merge { scale: Some(0.25) },
+            merge_coefficients: Some(steps),
+            ..MetaTrainRecipe::standard()
+        };
+        let fields = json!({"start": {"merge": {"factor": 0.25}}, "factors": {"steps": 7}});
+        assert_eq!(MetaTrainRecipe::from_json(&fields).unwrap(), today);
+        let mut whole = json!(today);
+        let object = whole.as_object_mut().unwrap();
+        let coefficients = object.remove("merge_coefficients").unwrap();
+        object.insert("factors".into(), coefficients);
+        object.insert("start".into(), fields["start"].clone());
+        assert_eq!(MetaTrainRecipe::deserialize(&whole).unwrap(), today);
+        let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap();
+        assert_eq!(none.merge_coefficients, None);
     }
 
     #[test]
@@ -507,7 +566,7 @@ mod tests {
             learning_rate: 0.0,
             lowest_learning_rate: 0.0,
             held_out: 0.0,
-            ..MetaTrainRecipe::fast()
+            ..MetaTrainRecipe::standard()
         };
         let config = embedded_config().unwrap();
         assert_eq!(
@@ -518,17 +577,18 @@ mod tests {
              sparsity is 1; it must lie from 0 to below 1; learning_rate is 0; it must be above 0; \
              keep is best_validated, but held_out is 0; hold images out, or keep the last state"
         );
-        let fast = MetaTrainRecipe::fast();
-        assert!(fast.validate(&config).is_ok());
-        assert!(fast.check_images_per_class(4).is_ok());
+        let standard = MetaTrainRecipe::standard();
+        assert!(standard.validate(&config).is_ok());
+        assert!(standard.check_images_per_class(4).is_ok());
         assert!(
-            fast.check_images_per_class(3)
+            standard
+                .check_images_per_class(3)
                 .unwrap_err()
                 .to_string()
                 .contains("at least 4")
         );
         assert_eq!(
-            [3, 4, 8, 40].map(|images| fast.held_out_of(images)),
+            [3, 4, 8, 40].map(|images| standard.held_out_of(images)),
             [0, 2, 2, 10]
         );
     }

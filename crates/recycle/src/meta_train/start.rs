@@ -1,19 +1,19 @@
 //! The student before its first step: an adapter that changes nothing, or the compressed sum of the pool's changes.
 
 use super::MetaTrainError;
-use super::member::Source;
+use super::member::TaskSource;
 use super::recipe::{MetaTrainRecipe, Start};
-use crate::fresh_adapter::{FactorShape, fresh_adapter};
-use model::adapter::{Adapter, Factors, MergeInput, MergeMethod, MergeOptions, merge};
+use crate::fresh_adapter::{PairShape, fresh_adapter};
+use model::adapter::{Adapter, LowRankPair, MergeInput, MergeMethod, MergeOptions, merge};
 use model::backbone::BackboneConfig;
 
-/// Factors of `recipe`'s sites and rank, scale 1, which change nothing.
+/// Low-rank pairs of `recipe`'s sites and rank, scale 1, which change nothing.
 pub(super) fn fresh_student(
     config: &BackboneConfig,
     layers: &[usize],
     recipe: &MetaTrainRecipe,
 ) -> Adapter {
-    let shape = FactorShape {
+    let shape = PairShape {
         layers,
         targets: &recipe.targets,
         rank: recipe.rank,
@@ -22,38 +22,38 @@ pub(super) fn fresh_student(
     fresh_adapter(config, shape, recipe.seed)
 }
 
-/// The factor of the sum that a start from `adapters` adapters takes; `None` where it takes no sum.
-pub(super) fn sum_factor(start: Start, adapters: usize) -> Option<f32> {
+/// The scale of the sum that a start from `adapters` adapters takes; `None` where it takes no sum.
+pub(super) fn sum_scale(start: Start, adapters: usize) -> Option<f32> {
     match start {
         Start::Zero => None,
-        Start::Merge { factor } => {
-            let factor = factor.unwrap_or_else(|| (STUDIED_SUM / adapters as f64).min(1.0));
-            Some(factor as f32)
+        Start::Merge { scale } => {
+            let scale = scale.unwrap_or_else(|| (STUDIED_SUM / adapters as f64).min(1.0));
+            Some(scale as f32)
         }
     }
 }
 
-/// The best factor of a study times its number of adapters, 0.33·12.
+/// The best scale of a study times its number of adapters, 0.33·12.
 const STUDIED_SUM: f64 = 4.0;
 
 /// Gives the sites of `student` the nearest change of its rank to the sum of the adapters' changes, each times
-/// `factor(adapter, layer)`.
+/// `coefficient(adapter, layer)`.
 pub(super) fn take_sum(
     student: &mut Adapter,
-    sources: &[Source],
+    sources: &[TaskSource],
     rank: usize,
-    factor: impl Fn(usize, usize) -> f32,
+    coefficient: impl Fn(usize, usize) -> f32,
 ) -> Result<(), MetaTrainError> {
     // A single adapter would be taken as it is, whatever its rank: two halves of it are compressed.
     let halves = if sources.len() == 1 { 2 } else { 1 };
-    let scaled = |index: usize, source: &Source| {
-        let own = student.factors.keys().filter_map(|site| {
-            let mut own = source.member.adapter.factors.get(site)?.clone();
-            own.scale *= factor(index, site.layer);
+    let scaled = |index: usize, source: &TaskSource| {
+        let own = student.pairs.keys().filter_map(|site| {
+            let mut own = source.member.adapter.pairs.get(site)?.clone();
+            own.scale *= coefficient(index, site.layer);
             Some((*site, own))
         });
         Adapter {
-            factors: own.collect(),
+            pairs: own.collect(),
             head: None,
         }
     };
@@ -72,20 +72,20 @@ pub(super) fn take_sum(
         .collect();
     let options = MergeOptions {
         rank: Some(rank),
-        ..MergeOptions::new(MergeMethod::Svd)
+        ..MergeOptions::new(MergeMethod::PeftSvd)
     };
     let sum = merge(&inputs, &options)?.adapter;
-    for (site, own) in &mut student.factors {
-        if let Some(part) = sum.factors.get(site) {
+    for (site, own) in &mut student.pairs {
+        if let Some(part) = sum.pairs.get(site) {
             take_over(own, part);
         }
     }
     Ok(())
 }
 
-/// Puts the pairs of `part` first into `own`, each with both sides of one length, so that steps of one size suit both. Pairs
+/// Puts the rank-one parts of `part` first into `own`, each with both sides of one length, so that steps of one size suit both. Pairs
 /// that `part` does not have change nothing: their column of B stays zero.
-fn take_over(own: &mut Factors, part: &Factors) {
+fn take_over(own: &mut LowRankPair, part: &LowRankPair) {
     let (inputs, rank) = (own.inputs(), own.rank());
     let length = |values: &[f32]| {
         let squares = values.iter().map(|value| f64::from(*value).powi(2));

@@ -1,7 +1,7 @@
 //! Which classes and images a task takes: those of one adapter, or mixed over several (cross-task interpolation).
 
 use super::MetaTrainError;
-use super::member::Source;
+use super::member::TaskSource;
 use super::recipe::MetaTrainRecipe;
 use crate::episode::EpisodeClass;
 use crate::random::{Purpose, generator};
@@ -33,7 +33,7 @@ pub(super) struct Task {
 
 /// Which images tasks are drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum PoolPart {
     Training,
     HeldOut,
 }
@@ -56,10 +56,10 @@ struct Drawable {
 }
 
 impl PooledClass {
-    fn images(&self, part: Part) -> &[usize] {
+    fn images(&self, part: PoolPart) -> &[usize] {
         match part {
-            Part::Training => &self.training,
-            Part::HeldOut => &self.held_out,
+            PoolPart::Training => &self.training,
+            PoolPart::HeldOut => &self.held_out,
         }
     }
 
@@ -73,7 +73,7 @@ impl PooledClass {
 impl Tasks {
     /// # Errors
     /// [`MetaTrainError::TooFewImages`], [`MetaTrainError::NothingMixed`]
-    pub fn new(sources: &[Source], recipe: &MetaTrainRecipe) -> Result<Self, MetaTrainError> {
+    pub fn new(sources: &[TaskSource], recipe: &MetaTrainRecipe) -> Result<Self, MetaTrainError> {
         let mut classes = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             for (class, label) in source.pool().classes().enumerate() {
@@ -95,8 +95,8 @@ impl Tasks {
                 });
             }
         }
-        let training = Drawable::of(&classes, Part::Training);
-        let held_out = Drawable::of(&classes, Part::HeldOut);
+        let training = Drawable::of(&classes, PoolPart::Training);
+        let held_out = Drawable::of(&classes, PoolPart::HeldOut);
         let share = recipe.share_of_mixed_episodes;
         if training.mixed.is_empty() && share >= 1.0 {
             return Err(MetaTrainError::NothingMixed);
@@ -117,7 +117,7 @@ impl Tasks {
     /// The task of step `step`.
     pub fn training(&self, recipe: &MetaTrainRecipe, step: u64) -> Task {
         let mut random = generator(recipe.seed, Purpose::Episodes, step);
-        self.draw(recipe, Part::Training, &mut random)
+        self.draw(recipe, PoolPart::Training, &mut random)
     }
 
     /// The tasks of every validation; none where nothing is held out.
@@ -127,14 +127,14 @@ impl Tasks {
         }
         let mut random = generator(recipe.seed, Purpose::Validation, 0);
         (0..recipe.validation_tasks)
-            .map(|_| self.draw(recipe, Part::HeldOut, &mut random))
+            .map(|_| self.draw(recipe, PoolPart::HeldOut, &mut random))
             .collect()
     }
 
-    fn draw(&self, recipe: &MetaTrainRecipe, part: Part, random: &mut impl Rng) -> Task {
+    fn draw(&self, recipe: &MetaTrainRecipe, part: PoolPart, random: &mut impl Rng) -> Task {
         let drawable = match part {
-            Part::Training => &self.training,
-            Part::HeldOut => &self.held_out,
+            PoolPart::Training => &self.training,
+            PoolPart::HeldOut => &self.held_out,
         };
         let wants_mixed = random.random_bool(recipe.share_of_mixed_episodes);
         let is_mixed = match (drawable.within.is_empty(), drawable.mixed.is_empty()) {
@@ -165,7 +165,7 @@ impl Tasks {
         &self,
         drawable: &[usize],
         way: usize,
-        part: Part,
+        part: PoolPart,
         random: &mut impl Rng,
     ) -> Vec<usize> {
         let first = drawable[random.random_range(0..drawable.len())];
@@ -195,7 +195,7 @@ impl Tasks {
     fn images_of(
         &self,
         class: usize,
-        part: Part,
+        part: PoolPart,
         (shots, queries): (usize, usize),
         random: &mut impl Rng,
     ) -> EpisodeClass {
@@ -215,7 +215,7 @@ impl Tasks {
 }
 
 impl Drawable {
-    fn of(classes: &[PooledClass], part: Part) -> Self {
+    fn of(classes: &[PooledClass], part: PoolPart) -> Self {
         let usable = |class: &&usize| classes[**class].images(part).len() >= 2;
         let all: Vec<usize> = (0..classes.len()).collect();
         let all: Vec<usize> = all.iter().filter(usable).copied().collect();

@@ -1,11 +1,11 @@
 //! How well the student does on tasks of images that it does not learn from, always the same tasks, nothing mirrored: held-out
 //! synthetic images, or real pictures of other classes where there are any.
 
-use super::batch::{Batch, Episode};
+use super::batch::{TaskBatch, TaskImages};
 use super::loss::{EpisodeLabels, EpisodeLoss, Goal, episode_loss};
 use super::member::Taken;
 use super::recipe::{MetaTrainRecipe, Shots};
-use super::{MetaTrainError, MetaTraining, astray};
+use super::{MetaTrainError, MetaTraining, diverged};
 use crate::episode::{self as task, EpisodeError, EpisodeShape, draw_episodes};
 use crate::labelled_images::{LabelledImages, normalise};
 use engine::operation::OperationError;
@@ -47,7 +47,7 @@ impl Validation {
 }
 
 /// What the scores of `episode` should be.
-pub(super) fn goal<'e>(episode: &'e Episode, recipe: &MetaTrainRecipe) -> Goal<'e> {
+pub(super) fn goal<'e>(episode: &'e TaskImages, recipe: &MetaTrainRecipe) -> Goal<'e> {
     match &episode.teacher_logits {
         Some(logits) => Goal::Teacher {
             logits,
@@ -187,7 +187,7 @@ impl MetaTraining {
             }
             None => self.validation_of(&student),
         };
-        let validation = validation.map_err(astray)?;
+        let validation = validation.map_err(diverged)?;
         let best = self.validations.iter().map(|own| own.loss);
         let best = best.fold(f64::INFINITY, f64::min);
         if self.best.is_none() || validation.loss < best {
@@ -239,7 +239,7 @@ impl MetaTraining {
         let features = self.held_out_features(student)?;
         let mut sum = Sum::default();
         for task in &self.validation_tasks {
-            let episode = Episode::of(task, &self.tasks, &self.sources);
+            let episode = TaskImages::of(task, &self.tasks, &self.sources);
             let of_task: Vec<f32> = episode
                 .taken
                 .iter()
@@ -276,7 +276,7 @@ impl MetaTraining {
                 })
                 .collect();
             for part in taken.chunks(IMAGES_AT_ONCE) {
-                let batch = Batch::of(part, &self.sources, self.first_layer, &self.table);
+                let batch = TaskBatch::of(part, &self.sources, self.first_layer, &self.table);
                 let output = self
                     .session
                     .forward(&batch.input(student), Wanted::default())?;

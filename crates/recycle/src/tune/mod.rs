@@ -2,14 +2,14 @@
 //!
 //! A backbone's features may be of any length, and Adam's step is as large for long features as for short ones. So while
 //! it is tuned the head reads `f·20/R`, where R is the mean length of the bare backbone's features on the first batch; the
-//! finished head has this factor in its weight and reads `f` itself.
+//! finished head has this scale in its weight and reads `f` itself.
 
 mod recipe;
 
 pub(super) use recipe::MOST_STEPS;
 pub use recipe::{TuneEarlyStop, TuneRecipe};
 
-use super::fresh_adapter::{FactorShape, factor_values, fresh_adapter, set_factor_values};
+use super::fresh_adapter::{PairShape, fresh_adapter, pair_values, set_pair_values};
 use super::head_pass::{HeadPart, HeadPass, count_correct};
 use super::labelled_images::{LabelledImages, Split};
 use super::random::{Purpose, generator};
@@ -80,11 +80,18 @@ const PICTURES_AT_ONCE: usize = 64;
 
 const KIND: &str = "tuning";
 
-/// The factors and the head as the optimisers see them.
+/// What parts of a state were called in earlier versions.
+const OLD_PARTS: [(&str, &str); 3] = [
+    ("factors", "pairs"),
+    ("factors_adam", "pairs_adam"),
+    ("best_factors", "best_pairs"),
+];
+
+/// The low-rank pairs and the head as the optimisers see them.
 #[derive(Debug, Clone, PartialEq)]
 struct Parameters {
     /// A and B of each site in order.
-    factors: Vec<f32>,
+    pairs: Vec<f32>,
     /// Weight `[classes, width]`, then bias `[classes]`.
     head: Vec<f32>,
 }
@@ -115,13 +122,13 @@ pub struct Tuning {
     /// Shapes, scales and the values of `parameters`.
     adapter: Adapter,
     parameters: Parameters,
-    factors_adam: Adam,
+    pairs_adam: Adam,
     head_adam: Adam,
     /// Known from the first step on.
     feature_scale: f32,
     steps_done: u64,
     stopped_early: bool,
-    looks_without_gain: u64,
+    checks_without_gain: u64,
     best: Option<Best>,
     loss_curve: Vec<f64>,
     /// Of training and held-out pictures.
@@ -155,7 +162,7 @@ impl Tuning {
         let width = config.feature_width();
         let classes = images.classes().len();
         let parameters = Parameters {
-            factors: factor_values(&adapter),
+            pairs: pair_values(&adapter),
             head: vec![0.0; classes * (width + 1)],
         };
         let settings = AdamSettings::default();
@@ -163,7 +170,7 @@ impl Tuning {
             session: Session::new(backbone, options)?,
             table: backbone.preprocess.normalised_levels(),
             total_steps: recipe.total_steps(split.training.len()),
-            factors_adam: Adam::new(settings, parameters.factors.len()),
+            pairs_adam: Adam::new(settings, parameters.pairs.len()),
             head_adam: Adam::new(settings, parameters.head.len()),
             images,
             recipe,
@@ -173,7 +180,7 @@ impl Tuning {
             feature_scale: 0.0,
             steps_done: 0,
             stopped_early: false,
-            looks_without_gain: 0,
+            checks_without_gain: 0,
             best: None,
             loss_curve: Vec::new(),
             tallies: [Tally::default(); 2],
@@ -192,7 +199,7 @@ impl Tuning {
         state: &[u8],
     ) -> Result<Self, TuneError> {
         let mut tuning = Self::new(backbone, images, recipe, options)?;
-        tuning.read_state(&SavedState::read(state, KIND)?)?;
+        tuning.read_state(&SavedState::read(state, KIND)?.with_old_names(&OLD_PARTS))?;
         Ok(tuning)
     }
 
@@ -257,13 +264,13 @@ impl Tuning {
             && (self.steps_done.is_multiple_of(stop.check_every)
                 || self.steps_done == self.total_steps)
         {
-            figures.push(("held_out_cross_entropy", self.look(stop)?));
+            figures.push(("held_out_cross_entropy", self.check_held_out(stop)?));
         }
         if self.is_tuned()
             && let Some(best) = self.best.take()
         {
             self.parameters = best.parameters;
-            set_factor_values(&mut self.adapter, &self.parameters.factors);
+            set_pair_values(&mut self.adapter, &self.parameters.pairs);
         }
         Ok(StepReport {
             phase: "tuning",
@@ -314,7 +321,7 @@ impl Tuning {
         };
         let differentiate = Differentiate {
             pixels: false,
-            factors: true,
+            pairs: true,
         };
         let batch = labels.len();
         let features = Mutex::new(vec![0.0; batch * width]);
@@ -349,23 +356,23 @@ impl Tuning {
             dbias: Some(dbias),
         };
         linear_head_backward(&features, width, head.weight, &dlogits, head_gradients)?;
-        let dfactors: Vec<f32> = gradients
-            .factors
+        let dpairs: Vec<f32> = gradients
+            .pairs
             .values()
             .flat_map(|own| own.da.data().iter().chain(own.db.data()).copied())
             .collect();
         let correct = count_correct(&logits, labels, classes);
-        let Parameters { factors, head } = &mut self.parameters;
-        self.factors_adam
-            .step(factors, &dfactors, self.recipe.learning_rate)?;
+        let Parameters { pairs, head } = &mut self.parameters;
+        self.pairs_adam
+            .step(pairs, &dpairs, self.recipe.learning_rate)?;
         self.head_adam
             .step(head, &dhead, self.recipe.head_learning_rate)?;
-        set_factor_values(&mut self.adapter, factors);
+        set_pair_values(&mut self.adapter, pairs);
         Ok((loss, correct))
     }
 
     /// Looks at the held-out pictures, keeps the best state, and decides whether to stop. Gives their cross-entropy.
-    fn look(&mut self, stop: TuneEarlyStop) -> Result<f64, TuneError> {
+    fn check_held_out(&mut self, stop: TuneEarlyStop) -> Result<f64, TuneError> {
         let indices = self.split.held_out.clone();
         let mut tally = Tally::default();
         for part in indices.chunks(PICTURES_AT_ONCE) {
@@ -374,15 +381,15 @@ impl Tuning {
         let cross_entropy = tally.cross_entropy / tally.pictures as f64;
         let lowest = self.best.as_ref().map(|best| best.cross_entropy);
         if lowest.is_none_or(|lowest| cross_entropy < lowest) {
-            self.looks_without_gain = 0;
+            self.checks_without_gain = 0;
             self.best = Some(Best {
                 cross_entropy,
                 parameters: self.parameters.clone(),
             });
         } else {
-            self.looks_without_gain += 1;
+            self.checks_without_gain += 1;
             let before_the_end = self.steps_done < self.total_steps;
-            self.stopped_early = self.looks_without_gain >= stop.patience && before_the_end;
+            self.stopped_early = self.checks_without_gain >= stop.patience && before_the_end;
         }
         Ok(cross_entropy)
     }
@@ -444,22 +451,22 @@ impl Tuning {
 
     fn read_state(&mut self, state: &SavedState) -> Result<(), SavedStateError> {
         let settings = AdamSettings::default();
-        let (factors, head) = (self.parameters.factors.len(), self.parameters.head.len());
+        let (pairs, head) = (self.parameters.pairs.len(), self.parameters.head.len());
         let parameters = |prefix: &str| -> Result<Parameters, SavedStateError> {
             Ok(Parameters {
-                factors: state.f32(&format!("{prefix}factors"), factors)?,
+                pairs: state.f32(&format!("{prefix}pairs"), pairs)?,
                 head: state.f32(&format!("{prefix}head"), head)?,
             })
         };
         self.parameters = parameters("")?;
-        self.factors_adam = state.adam("factors_adam", settings, factors)?;
+        self.pairs_adam = state.adam("pairs_adam", settings, pairs)?;
         self.head_adam = state.adam("head_adam", settings, head)?;
         self.feature_scale = state.f32("feature_scale", 1)?[0];
         let counters: [u64; 7] = state.u64("counters")?;
         let [steps_done, stopped, without_gain, tallies @ ..] = counters;
         self.steps_done = steps_done;
         self.stopped_early = stopped != 0;
-        self.looks_without_gain = without_gain;
+        self.checks_without_gain = without_gain;
         self.loss_curve = state.f64("loss_curve")?;
         let sums = state.f64("tallies")?;
         let parts = [&self.split.training, &self.split.held_out];
@@ -485,7 +492,7 @@ impl Tuning {
                 parameters: parameters("best_")?,
             });
         }
-        set_factor_values(&mut self.adapter, &self.parameters.factors);
+        set_pair_values(&mut self.adapter, &self.parameters.pairs);
         Ok(())
     }
 }
@@ -507,16 +514,16 @@ impl Steps for Tuning {
 
     fn state(&self) -> Result<Vec<u8>, TuneError> {
         let mut state = SavedState::default();
-        state.put_f32("factors", &self.parameters.factors);
+        state.put_f32("pairs", &self.parameters.pairs);
         state.put_f32("head", &self.parameters.head);
-        state.put_adam("factors_adam", &self.factors_adam);
+        state.put_adam("pairs_adam", &self.pairs_adam);
         state.put_adam("head_adam", &self.head_adam);
         state.put_f32("feature_scale", &[self.feature_scale]);
         let [training, held_out] = self.tallies;
         let counters = [
             self.steps_done,
             u64::from(self.stopped_early),
-            self.looks_without_gain,
+            self.checks_without_gain,
             training.pictures as u64,
             training.correct as u64,
             held_out.pictures as u64,
@@ -527,7 +534,7 @@ impl Steps for Tuning {
         state.put_f64("loss_curve", &self.loss_curve);
         if let Some(best) = &self.best {
             state.put_f64("best_cross_entropy", &[best.cross_entropy]);
-            state.put_f32("best_factors", &best.parameters.factors);
+            state.put_f32("best_pairs", &best.parameters.pairs);
             state.put_f32("best_head", &best.parameters.head);
         }
         Ok(state.write(KIND)?)
@@ -553,7 +560,7 @@ fn first_adapter(
 ) -> Result<Adapter, TuneError> {
     let layers = recipe.layers.resolve(config.layers);
     let layers = layers.map_err(|problem| RecipeError::Problems(vec![problem]))?;
-    let shape = FactorShape {
+    let shape = PairShape {
         layers: &layers,
         targets: &recipe.targets,
         rank: recipe.rank,

@@ -1,7 +1,7 @@
 //! How an adapter is tuned.
 
 use crate::layers::Layers;
-use crate::recipe::{self, Problems, RecipeError};
+use crate::recipe::{self, Preset, Problems, RecipeError};
 use model::adapter::Target;
 use model::backbone::BackboneConfig;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneRecipe {
-    /// Rank of each pair of factors.
+    /// Rank of each low-rank pair.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub rank: usize,
     /// The change is scaled by `alpha / rank`; left out, `alpha` is the rank.
@@ -19,7 +19,7 @@ pub struct TuneRecipe {
     pub alpha: Option<f64>,
     /// `"all"`, `"last-6"`, `"last-6-at-most"` or a list of 0-based numbers.
     pub layers: Layers,
-    /// Linear maps of a layer that get factors.
+    /// Linear maps of a layer that are adapted.
     #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub targets: Vec<Target>,
     /// Optimiser steps; left out, 60, or what `epochs` says.
@@ -34,7 +34,7 @@ pub struct TuneRecipe {
     /// Pictures a step; all of them where there are fewer.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 4096))]
     pub batch_size: usize,
-    /// Of the factors.
+    /// Of the low-rank pairs.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Of the head, which reads features scaled to a mean length of 20 while it is tuned.
@@ -105,7 +105,7 @@ impl TuneRecipe {
     /// # Errors
     /// [`RecipeError`] for an unknown field or a value of another type.
     pub fn from_json(json: &serde_json::Value) -> Result<Self, RecipeError> {
-        recipe::read(json, &[("default", Self::default)])
+        recipe::read(json, &[Preset::new("default", Self::default)])
     }
 
     /// Checks everything that does not depend on the pictures.

@@ -1,6 +1,7 @@
 //! Inversion on tiny backbones: what it reaches, and that an interruption changes no bit.
 
-use engine::loss::{LeaveOneOut, Metric, Scoring, TokenStatisticsCollector, cross_entropy};
+use engine::distance::Distance;
+use engine::loss::{LeaveOneOut, Scoring, TokenStatisticsCollector, cross_entropy};
 use engine::resnet::ResNet;
 use engine::session::{Input, Pruning, Session, Wanted};
 use model::adapter::Adapter;
@@ -99,7 +100,7 @@ fn leave_one_out(model: &str, outcome: &InversionOutcome, adapter: Option<&Adapt
     };
     let output = session.forward(&input, Wanted::default()).unwrap();
     let scoring = Scoring {
-        metric: Metric::SquaredEuclidean,
+        distance: Distance::SquaredEuclidean,
         temperature: 0.05,
         unit_features: true,
     };
@@ -123,8 +124,8 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
         ..quick()
     };
     let mut opponent = teacher(model);
-    let factors = opponent.factors.values_mut();
-    factors.for_each(|factors| factors.scale *= -3.0);
+    let pairs = opponent.pairs.values_mut();
+    pairs.for_each(|pair| pair.scale *= -3.0);
     let (_, against_bare) = invert(model, recipe.clone());
     let (_, against_it) = finish(start(model, recipe).with_opponent(opponent.clone()));
     opponent.head = None;
@@ -477,7 +478,7 @@ fn token_statistics_of_the_images_themselves_make_the_prior_vanish() {
     let backbone = backbone(model);
     let mut session = Session::new(&backbone, OPTIONS).unwrap();
     let bare = Adapter {
-        factors: BTreeMap::new(),
+        pairs: BTreeMap::new(),
         head: teacher(model).head,
     };
     let recipe = InversionRecipe {

@@ -2,5 +2,6 @@
 
 mod inversion;
 mod meta_train;
+mod old_state;
 mod pool;
 mod tune;

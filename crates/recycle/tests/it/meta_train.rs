@@ -1,19 +1,20 @@
 //! Meta-training on tiny backbones: what a step is, what it reaches, and that an interruption changes no bit.
 
+use crate::old_state::written_then;
+use engine::distance::Distance;
 use engine::loss::PrototypeScores;
 use engine::session::{Input, Session, Wanted};
-use model::adapter::{Adapter, Factors, Site, Target};
+use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::tensor::Tensor;
 use recycle::evaluate::task_accuracies;
 use recycle::inversion::InversionRecipe;
 use recycle::labelled_images::{LabelledImages, normalise};
 use recycle::layers::Layers;
 use recycle::meta_train::{
-    EpisodeLabels, FactorRecipe, Goal, Keep, Member, MetaTrainError, MetaTrainOutcome,
+    EpisodeLabels, Goal, Keep, Member, MergeCoefficientRecipe, MetaTrainError, MetaTrainOutcome,
     MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start, episode_gradients, episode_loss,
 };
 use recycle::pool::{Pool, Provenance};
-use recycle::prototype::Distance;
 use recycle::steps::{StepReport, Steps};
 use std::collections::{BTreeMap, BTreeSet};
 use test_support::fixtures::{MODELS, backbone};
@@ -113,13 +114,13 @@ fn a_step_from_zero_b_has_the_scores_of_the_bare_backbone_and_a_gradient_at_b_al
         let mut zero = Adapter::default();
         for layer in 0..backbone.config.layers {
             let a = (0..2 * width).map(|i| ((i * 13 + layer) % 17) as f32 / 100.0);
-            let factors = Factors {
+            let pair = LowRankPair {
                 a: Tensor::new([2, width], a.collect()).unwrap(),
                 b: Tensor::zeros([width, 2]),
                 scale: 1.0,
             };
             let target = Target::Query;
-            zero.factors.insert(Site { layer, target }, factors);
+            zero.pairs.insert(Site { layer, target }, pair);
         }
         let labels = EpisodeLabels {
             classes: 2,
@@ -139,7 +140,7 @@ fn a_step_from_zero_b_has_the_scores_of_the_bare_backbone_and_a_gradient_at_b_al
         let (first, gradients) =
             episode_gradients(&mut session, &input, &mut prototypes, labels, Goal::Labels).unwrap();
         assert_eq!(first, bare, "{model}");
-        for (site, own) in &gradients.factors {
+        for (site, own) in &gradients.pairs {
             assert!(
                 own.da.data().iter().all(|&value| value == 0.0),
                 "{model} {site}"
@@ -161,7 +162,7 @@ fn going_on_after_any_step_gives_the_same_bits() {
         MetaTrainRecipe {
             layers: Layers::Last(2),
             sparsity: Sparsity::Share(0.5),
-            start: Start::Merge { factor: None },
+            start: Start::Merge { scale: None },
             ..recipe()
         },
     ] {
@@ -313,12 +314,12 @@ fn pools_that_differ_in_rank_targets_classes_size_and_tokens_go_together() {
         },
     );
     let width = backbone("vit-tiny").config.width;
-    small.adapter.factors = BTreeMap::from([(
+    small.adapter.pairs = BTreeMap::from([(
         Site {
             layer: 3,
             target: Target::Key,
         },
-        Factors {
+        LowRankPair {
             a: Tensor::new([1, width], vec![0.1; width]).unwrap(),
             b: Tensor::new([width, 1], vec![0.2; width]).unwrap(),
             scale: 2.0,
@@ -330,7 +331,7 @@ fn pools_that_differ_in_rank_targets_classes_size_and_tokens_go_together() {
         let recipe = MetaTrainRecipe {
             sparsity,
             targets: vec![Target::Query, Target::Key, Target::Value],
-            start: Start::Merge { factor: Some(0.5) },
+            start: Start::Merge { scale: Some(0.5) },
             shots: Shots::Between([1, 2]),
             held_out: 0.0,
             keep: Keep::Last,
@@ -342,8 +343,8 @@ fn pools_that_differ_in_rank_targets_classes_size_and_tokens_go_together() {
         };
         let (_, outcome) = finish(start("vit-tiny", members.clone(), recipe));
         assert!(outcome.loss_curve.iter().all(|loss| loss.is_finite()));
-        assert_eq!(outcome.last.factors.len(), 12);
-        assert!(outcome.last.factors.values().all(|own| own.rank() == 2));
+        assert_eq!(outcome.last.pairs.len(), 12);
+        assert!(outcome.last.pairs.values().all(|own| own.rank() == 2));
     }
 }
 
@@ -401,19 +402,19 @@ fn a_cached_prefix_gives_what_the_whole_pass_gives() {
 }
 
 #[test]
-fn the_start_from_one_adapter_with_factor_one_has_its_effect() {
+fn the_start_from_one_adapter_with_scale_one_has_its_effect() {
     let model = "vit-tiny";
     let one = member(model, "one", inversion());
     let recipe = MetaTrainRecipe {
         rank: 4,
-        start: Start::Merge { factor: Some(1.0) },
+        start: Start::Merge { scale: Some(1.0) },
         learning_rate: 1e-30,
         lowest_learning_rate: 0.0,
         ..recipe()
     };
     let (_, outcome) = finish(start(model, vec![one.clone()], recipe));
-    for (site, own) in &one.adapter.factors {
-        let (expected, found) = (own.delta(), outcome.last.factors[site].delta());
+    for (site, own) in &one.adapter.pairs {
+        let (expected, found) = (own.delta(), outcome.last.pairs[site].delta());
         let largest = expected.data().iter().fold(0f32, |m, v| m.max(v.abs()));
         for (a, b) in expected.data().iter().zip(found.data()) {
             assert!((a - b).abs() <= 1e-5 * largest, "{site}: {a} {b}");
@@ -421,45 +422,51 @@ fn the_start_from_one_adapter_with_factor_one_has_its_effect() {
     }
 }
 
-/// The sum of `members`' changes at one site, each times its learned factor.
-fn sum_of(members: &[Member], factors: &[Vec<f32>], site: Site) -> Vec<f32> {
+/// The sum of `members`' changes at one site, each times its merge coefficient.
+fn sum_of(members: &[Member], coefficients: &[Vec<f32>], site: Site) -> Vec<f32> {
     let mut sum = vec![0f32; 0];
-    for (member, factors) in members.iter().zip(factors) {
-        let delta = member.adapter.factors[&site].delta();
+    for (member, coefficients) in members.iter().zip(coefficients) {
+        let delta = member.adapter.pairs[&site].delta();
         sum.resize(delta.data().len(), 0.0);
         for (sum, value) in sum.iter_mut().zip(delta.data()) {
-            *sum += factors[site.layer] * value;
+            *sum += coefficients[site.layer] * value;
         }
     }
     sum
 }
 
 #[test]
-fn learned_factors_give_the_sum_that_they_name_and_going_on_changes_no_bit() {
+fn merge_coefficients_give_the_sum_that_they_name_and_going_on_changes_no_bit() {
     let model = "vit-tiny";
     let backbone = backbone(model);
     let mut members = members(model);
-    // Two different adapters, or factors could be moved from one to the other.
-    for own in members[1].adapter.factors.values_mut() {
+    // Two different adapters, or coefficients could be moved from one to the other.
+    for own in members[1].adapter.pairs.values_mut() {
         own.b.data_mut().reverse();
     }
     let recipe = MetaTrainRecipe {
         rank: 8,
-        start: Start::Merge { factor: Some(0.5) },
-        factors: Some(FactorRecipe {
+        start: Start::Merge { scale: Some(0.5) },
+        merge_coefficients: Some(MergeCoefficientRecipe {
             steps: 5,
             leave_one_out: false,
-            ..FactorRecipe::default()
+            ..MergeCoefficientRecipe::default()
         }),
         episodes: 0,
         ..recipe()
     };
     let (reports, whole) = finish(start(model, members.clone(), recipe.clone()));
-    assert_eq!(reports[0].phase, "learning the factors");
-    assert_eq!(whole.factors.len(), 2);
-    assert!(whole.factors.iter().flatten().all(|&factor| factor != 0.5));
-    for (site, own) in &whole.last.factors {
-        let expected = sum_of(&members, &whole.factors, *site);
+    assert_eq!(reports[0].phase, "learning merge coefficients");
+    assert_eq!(whole.merge_coefficients.len(), 2);
+    assert!(
+        whole
+            .merge_coefficients
+            .iter()
+            .flatten()
+            .all(|&own| own != 0.5)
+    );
+    for (site, own) in &whole.last.pairs {
+        let expected = sum_of(&members, &whole.merge_coefficients, *site);
         let found = own.delta();
         let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
         for (a, b) in expected.iter().zip(found.data()) {
@@ -475,25 +482,33 @@ fn learned_factors_give_the_sum_that_they_name_and_going_on_changes_no_bit() {
     while !training.is_done() {
         training.step().unwrap();
         let state = training.state().unwrap();
-        training =
-            MetaTraining::resume(&backbone, members.clone(), recipe.clone(), OPTIONS, &state)
-                .unwrap();
+        // As an earlier version wrote it.
+        let names = [
+            ("merge_coefficients", "factors"),
+            ("merge_coefficients_adam", "factors_adam"),
+            ("merge_coefficient_steps", "factor_steps"),
+        ];
+        let then = written_then(&state, &names);
+        for stored in [&then, &state] {
+            training =
+                MetaTraining::resume(&backbone, members.clone(), recipe.clone(), OPTIONS, stored)
+                    .unwrap();
+            assert_eq!(training.state().unwrap(), state);
+        }
     }
     assert_eq!(training.outcome().unwrap(), whole);
 }
 
 #[test]
-fn a_factor_moves_against_the_slope_of_the_loss() {
+fn a_merge_coefficient_moves_against_the_slope_of_the_loss() {
     let model = "dinov2-tiny";
     let one = member(model, "one", inversion());
     // Adam's first step is as long as the rate, against the sign of the gradient.
     let rate = 1e-3;
     for seed in 0..4 {
-        let recipe = |factor: f64| MetaTrainRecipe {
-            start: Start::Merge {
-                factor: Some(factor),
-            },
-            factors: Some(FactorRecipe {
+        let recipe = |scale: f64| MetaTrainRecipe {
+            start: Start::Merge { scale: Some(scale) },
+            merge_coefficients: Some(MergeCoefficientRecipe {
                 steps: 1,
                 learning_rate: rate,
                 leave_one_out: false,
@@ -504,23 +519,23 @@ fn a_factor_moves_against_the_slope_of_the_loss() {
             seed,
             ..self::recipe()
         };
-        let begin = |factor| start(model, vec![one.clone()], recipe(factor));
-        let loss = |factor| {
-            let mut training = begin(factor);
+        let begin = |scale| start(model, vec![one.clone()], recipe(scale));
+        let loss = |scale| {
+            let mut training = begin(scale);
             loop {
                 let report = training.step().unwrap();
-                if report.phase == "learning the factors" {
+                if report.phase == "learning merge coefficients" {
                     return figure(&report, "loss");
                 }
             }
         };
         let slope = (loss(0.55) - loss(0.45)) / 0.1;
         let (_, outcome) = finish(begin(0.5));
-        let [factors] = &outcome.factors[..] else {
-            panic!("{:?}", outcome.factors)
+        let [coefficients] = &outcome.merge_coefficients[..] else {
+            panic!("{:?}", outcome.merge_coefficients)
         };
-        let (last, frozen) = factors.split_last().unwrap();
-        assert!(frozen.iter().all(|&factor| factor == 0.5));
+        let (last, frozen) = coefficients.split_last().unwrap();
+        assert!(frozen.iter().all(|&own| own == 0.5));
         let moved = f64::from(*last) - 0.5;
         assert!(
             (moved + rate * slope.signum()).abs() < 1e-5,
@@ -530,13 +545,13 @@ fn a_factor_moves_against_the_slope_of_the_loss() {
 }
 
 #[test]
-fn an_adapter_that_is_left_out_of_its_own_tasks_keeps_its_factors_there() {
+fn an_adapter_that_is_left_out_of_its_own_tasks_keeps_its_coefficients_there() {
     let model = "vit-tiny";
     let recipe = MetaTrainRecipe {
-        start: Start::Merge { factor: Some(0.5) },
-        factors: Some(FactorRecipe {
+        start: Start::Merge { scale: Some(0.5) },
+        merge_coefficients: Some(MergeCoefficientRecipe {
             steps: 1,
-            ..FactorRecipe::default()
+            ..MergeCoefficientRecipe::default()
         }),
         share_of_mixed_episodes: 0.0,
         episodes: 0,
@@ -546,10 +561,10 @@ fn an_adapter_that_is_left_out_of_its_own_tasks_keeps_its_factors_there() {
     training.step().unwrap();
     let teacher = training.newest_task()[0].adapter.to_owned();
     training.step().unwrap();
-    let factors = training.outcome().unwrap().factors;
+    let coefficients = training.outcome().unwrap().merge_coefficients;
     let own = usize::from(teacher == "two");
-    assert!(factors[own].iter().all(|&factor| factor == 0.5));
-    assert!(factors[1 - own].iter().all(|&factor| factor != 0.5));
+    assert!(coefficients[own].iter().all(|&own| own == 0.5));
+    assert!(coefficients[1 - own].iter().all(|&own| own != 0.5));
 }
 
 #[test]
@@ -574,8 +589,8 @@ fn what_cannot_be_learned_from_is_refused_before_any_work() {
     };
     assert!(refuse(vec![few], mixed).contains("no two pools go together"));
     let mut wide = member("vit-tiny", "wide", inversion());
-    let factors = wide.adapter.factors.values_mut().next().unwrap();
-    factors.a = Tensor::zeros([4, 8]);
+    let pair = wide.adapter.pairs.values_mut().next().unwrap();
+    pair.a = Tensor::zeros([4, 8]);
     assert!(refuse(vec![wide], recipe()).contains("does not fit the backbone"));
     let nothing = MetaTrainRecipe {
         score_scale: f64::NAN,

@@ -1,5 +1,6 @@
 //! Tuning on tiny backbones: what it learns, and that an interruption changes no bit.
 
+use crate::old_state::written_then;
 use engine::loss::linear_head;
 use engine::session::{Input, Session, SessionOptions, Wanted};
 use model::adapter::Target;
@@ -79,16 +80,16 @@ fn the_finished_adapter_and_its_plain_head_give_the_reported_accuracy() {
     let backbone = backbone("dinov2-tiny");
     let outcome = tune("dinov2-tiny", recipe());
     let adapter = &outcome.adapter;
-    assert_eq!(adapter.factors.len(), 8);
+    assert_eq!(adapter.pairs.len(), 8);
     assert!(
         adapter
-            .factors
+            .pairs
             .values()
             .all(|own| own.rank() == 4 && own.scale == 1.0)
     );
     assert!(
         adapter
-            .factors
+            .pairs
             .values()
             .all(|own| own.b.data().iter().any(|&value| value != 0.0))
     );
@@ -158,6 +159,31 @@ fn going_on_after_any_step_gives_the_same_bits() {
 }
 
 #[test]
+fn a_state_that_an_earlier_version_wrote_goes_on_as_it_would_have_there() {
+    let backbone = backbone("vit-tiny");
+    let recipe = TuneRecipe {
+        early_stop: Some(TuneEarlyStop {
+            check_every: 2,
+            patience: 50,
+        }),
+        ..recipe()
+    };
+    let mut tuning = Tuning::new(&backbone, coloured_squares(8), recipe.clone(), OPTIONS).unwrap();
+    for _ in 0..3 {
+        tuning.step().unwrap();
+    }
+    let state = tuning.state().unwrap();
+    let names = [
+        ("pairs", "factors"),
+        ("pairs_adam", "factors_adam"),
+        ("best_pairs", "best_factors"),
+    ];
+    let then = written_then(&state, &names);
+    let resumed = Tuning::resume(&backbone, coloured_squares(8), recipe, OPTIONS, &then).unwrap();
+    assert_eq!(resumed.state().unwrap(), state);
+}
+
+#[test]
 fn a_state_of_other_pictures_or_another_recipe_is_refused() {
     let backbone = backbone("vit-tiny");
     let mut tuning = Tuning::new(&backbone, coloured_squares(8), recipe(), OPTIONS).unwrap();
@@ -179,7 +205,7 @@ fn a_state_of_other_pictures_or_another_recipe_is_refused() {
 }
 
 #[test]
-fn only_the_chosen_layers_and_maps_get_factors() {
+fn only_the_chosen_layers_and_maps_are_adapted() {
     let outcome = tune(
         "clip-tiny",
         TuneRecipe {
@@ -192,12 +218,12 @@ fn only_the_chosen_layers_and_maps_get_factors() {
     );
     let sites: Vec<String> = outcome
         .adapter
-        .factors
+        .pairs
         .keys()
         .map(|site| site.to_string())
         .collect();
     assert_eq!(sites, ["value of layer 3", "mlp_out of layer 3"]);
-    assert!(outcome.adapter.factors.values().all(|own| own.scale == 2.0));
+    assert!(outcome.adapter.pairs.values().all(|own| own.scale == 2.0));
 }
 
 #[test]

@@ -133,13 +133,20 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let text = json!(progress).to_string();
         let mut data = json!(progress);
-        data["at_ms"] = now_ms().into();
+        let now = now_ms();
+        data["at_ms"] = now.into();
         let mut transaction = self.inner.database.begin().await?;
-        sqlx::query("UPDATE jobs SET progress = ? WHERE id = ?")
-            .bind(text)
-            .bind(id.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        // What has been told is work that was done, even if the process dies now.
+        sqlx::query(
+            "UPDATE jobs SET progress = ?1, worked_ms = worked_ms + max(0, ?2 - coalesce(counted_ms, ?2)),
+                counted_ms = iif(state = 'running', ?2, NULL)
+             WHERE id = ?3",
+        )
+        .bind(text)
+        .bind(now)
+        .bind(id.to_string())
+        .execute(&mut *transaction)
+        .await?;
         let thinned = thin_progress(&mut transaction, id, MOST_PROGRESS).await?;
         add(&mut transaction, id, EventKind::Progress, &data).await?;
         transaction.commit().await?;

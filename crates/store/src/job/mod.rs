@@ -71,9 +71,12 @@ pub struct JobRecord {
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
     pub created_ms: i64,
-    /// When the newest attempt began.
+    /// When the first attempt began.
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
+    /// Milliseconds that all attempts have worked together; those of the one that goes on are added now and then.
+    #[serde(default)]
+    pub worked_ms: i64,
     /// It is not tried again before.
     pub retry_at_ms: Option<i64>,
     /// Jobs that must succeed before this one begins.
@@ -101,6 +104,7 @@ impl FromRow<'_, SqliteRow> for JobRecord {
             created_ms: row.try_get("created_ms")?,
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
+            worked_ms: row.try_get("worked_ms")?,
             retry_at_ms: row.try_get("retry_at_ms")?,
             waits_for: waits_for
                 .iter()

@@ -1,5 +1,9 @@
 //! The queue: every change of a job's state is one short transaction. Who runs a job holds a lease on it; whoever lost the lease
 //! changes nothing any more.
+//!
+//! A lease runs out when its time is over without a renewal, or when the opening of the data folder ends in which it was given. The
+//! lock on the folder says the second: whoever holds it knows that every earlier opening has ended, however it ended, and need not
+//! wait for the time. Only jobs whose lease has run out are put back into the queue.
 
 use super::events::add_state;
 use super::inputs::release;
@@ -18,7 +22,7 @@ const MOST_INTERRUPTIONS: u32 = 10;
 /// Who takes a job, and which.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
-    /// Nobody else has this name.
+    /// No other run has this name.
     pub owner: &'a str,
     pub lease: Duration,
     /// Only one of these jobs; `None`: any.
@@ -39,18 +43,19 @@ pub enum Finish {
 }
 
 impl Store {
-    /// Takes the next job whose turn it is: largest priority, then the oldest.
+    /// Takes the next job whose turn it is: largest priority, then the oldest. Jobs whose lease has run out are put back first.
     ///
     /// # Errors
     /// [`StoreError`] of the database.
     pub async fn claim_job(&self, claim: Claim<'_>) -> Result<Option<JobRecord>, StoreError> {
         let now = now_ms();
         let mut transaction = self.inner.database.begin().await?;
+        let put_back = put_back(&mut transaction, RunOut::Time(now)).await?;
         let only = claim.only.map(|ids| serde_json::json!(ids).to_string());
         let claimed: Option<String> = sqlx::query_scalar(
-            "UPDATE jobs SET state = 'running', lease_owner = ?1, lease_until_ms = ?2, attempts = attempts + 1,
-                retry_at_ms = NULL, started_ms = ?3, progress = NULL
-             WHERE id = (
+            "UPDATE jobs SET state = 'running', lease_owner = ?1, lease_until_ms = ?2, lease_opening = ?5,
+                attempts = attempts + 1, retry_at_ms = NULL, started_ms = coalesce(started_ms, ?3), counted_ms = ?3, progress = NULL
+             WHERE state = 'queued' AND id = (
                 SELECT id FROM jobs
                 WHERE state = 'queued' AND (retry_at_ms IS NULL OR retry_at_ms <= ?3)
                   AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))
@@ -63,13 +68,21 @@ impl Store {
         .bind(after(now, claim.lease))
         .bind(now)
         .bind(only)
+        .bind(self.inner.opening.to_string())
         .fetch_optional(&mut *transaction)
         .await?;
         let job = match claimed {
             Some(id) => Some(add_state(&mut transaction, parse(&id)?).await?),
             None => None,
         };
-        self.commit(transaction).await?;
+        transaction.commit().await?;
+        // Only then: a runner that waits for a change would claim again at once, without end.
+        if job.is_some() || !put_back.is_empty() {
+            self.jobs_changed();
+        }
+        for (job, released) in put_back {
+            self.remove_files_of(&job, released).await;
+        }
         Ok(job)
     }
 
@@ -95,13 +108,17 @@ impl Store {
         owner: &str,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("UPDATE jobs SET lease_until_ms = ? WHERE id = ? AND lease_owner = ?")
-                .bind(after(now_ms(), lease))
-                .bind(id.to_string())
-                .bind(owner)
-                .execute(self.inner.database.writer()?)
-                .await?;
+        let now = now_ms();
+        let done = sqlx::query(
+            "UPDATE jobs SET lease_until_ms = ?1, worked_ms = worked_ms + max(0, ?2 - coalesce(counted_ms, ?2)), counted_ms = ?2
+             WHERE id = ?3 AND lease_owner = ?4",
+        )
+        .bind(after(now, lease))
+        .bind(now)
+        .bind(id.to_string())
+        .bind(owner)
+        .execute(self.inner.database.writer()?)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -128,13 +145,13 @@ impl Store {
         finish: Finish,
     ) -> Result<Option<JobRecord>, StoreError> {
         let owner = owner.to_owned();
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let finished = store
                 .with_reserve(|| store.finish(id, &owner, &finish))
                 .await;
             let finished = match finished? {
                 Some((job, released)) => {
-                    store.let_go(&job, released).await;
+                    store.remove_files_of(&job, released).await;
                     Some(job)
                 }
                 None => None,
@@ -162,12 +179,19 @@ impl Store {
         let Some((attempts, most_attempts)) = held else {
             return Ok(None);
         };
+        sqlx::query(
+            "UPDATE jobs SET worked_ms = worked_ms + max(0, ?1 - coalesce(counted_ms, ?1)), counted_ms = NULL WHERE id = ?2",
+        )
+        .bind(now_ms())
+        .bind(id.to_string())
+        .execute(&mut *transaction)
+        .await?;
         let mut released = HashSet::new();
         match finish {
             Finish::Succeeded(result) => {
                 sqlx::query(
                     "UPDATE jobs SET state = 'succeeded', result = ?, error = NULL, cancel_requested = 0, finished_ms = ?,
-                        lease_owner = NULL, lease_until_ms = NULL WHERE id = ?",
+                        lease_owner = NULL, lease_until_ms = NULL, lease_opening = NULL WHERE id = ?",
                 )
                 .bind(result.to_string())
                 .bind(now_ms())
@@ -178,8 +202,8 @@ impl Store {
             }
             Finish::Retry(fault, delay) if attempts < most_attempts => {
                 sqlx::query(
-                    "UPDATE jobs SET state = 'queued', error = ?, retry_at_ms = ?, lease_owner = NULL, lease_until_ms = NULL
-                     WHERE id = ?",
+                    "UPDATE jobs SET state = 'queued', error = ?, retry_at_ms = ?, lease_owner = NULL, lease_until_ms = NULL,
+                        lease_opening = NULL WHERE id = ?",
                 )
                 .bind(serde_json::json!(fault).to_string())
                 .bind(after(now_ms(), *delay))
@@ -193,8 +217,8 @@ impl Store {
             Finish::Cancelled => released = cancel(&mut transaction, id).await?,
             Finish::PutBack => {
                 sqlx::query(
-                    "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_owner = NULL, lease_until_ms = NULL
-                     WHERE id = ?",
+                    "UPDATE jobs SET state = 'queued', attempts = attempts - 1, lease_owner = NULL, lease_until_ms = NULL,
+                        lease_opening = NULL WHERE id = ?",
                 )
                 .bind(id.to_string())
                 .execute(&mut *transaction)
@@ -213,7 +237,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownJob`]; [`StoreError::JobState`] where it has succeeded or was cancelled.
     pub async fn cancel_job(&self, id: Uuid) -> Result<JobRecord, StoreError> {
-        self.to_the_end(move |store| async move {
+        self.run_to_completion(move |store| async move {
             let mut transaction = store.inner.database.begin().await?;
             let job = read(&mut transaction, id).await?;
             let mut released = HashSet::new();
@@ -238,7 +262,7 @@ impl Store {
             let job = add_state(&mut transaction, id).await?;
             fail_dependents(&mut transaction, &job).await?;
             store.commit(transaction).await?;
-            store.let_go(&job, released).await;
+            store.remove_files_of(&job, released).await;
             Ok(job)
         })
         .await
@@ -306,7 +330,7 @@ impl Store {
     }
 
     /// What a job was given, and its checkpoints, go at once and not with the next clean-up: people may count on it.
-    async fn let_go(&self, job: &JobRecord, released: HashSet<Digest>) {
+    async fn remove_files_of(&self, job: &JobRecord, released: HashSet<Digest>) {
         let (store, id) = (self.clone(), job.id);
         let removed = match job.state {
             JobState::Succeeded | JobState::Cancelled => async {
@@ -327,23 +351,52 @@ fn after(now_ms: i64, time: Duration) -> i64 {
     now_ms.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Jobs that a process was running when it died wait for their turn again. For whoever has just taken the lock on the data folder,
-/// which says that nobody runs any.
-pub(crate) async fn put_back_abandoned(database: &Database) -> Result<(), StoreError> {
+/// When a lease has run out.
+#[derive(Debug, Clone, Copy)]
+enum RunOut {
+    /// Its time is over at this one.
+    Time(i64),
+    /// Its time is over, or it was given in another opening of the folder than this one.
+    TimeOrOpening(i64, Uuid),
+}
+
+/// Puts back what earlier openings of the data folder were running when they ended. For whoever has just taken the lock on the folder.
+pub(crate) async fn put_back_abandoned(
+    database: &Database,
+    opening: Uuid,
+) -> Result<(), StoreError> {
     let mut transaction = database.begin().await?;
-    let connection = &mut *transaction;
-    let abandoned: Vec<(String, u32, bool)> = sqlx::query_as(
+    // Files of cancelled jobs are removed by the clean-up that follows at every start.
+    put_back(&mut transaction, RunOut::TimeOrOpening(now_ms(), opening)).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Jobs whose lease has run out wait for their turn again; one that was to be cancelled is, and one during which the process has died
+/// too often fails. Returns them as they are then, with the files that no longer belong to them.
+async fn put_back(
+    connection: &mut SqliteConnection,
+    run_out: RunOut,
+) -> Result<Vec<(JobRecord, HashSet<Digest>)>, StoreError> {
+    let (now, opening) = match run_out {
+        RunOut::Time(now) => (now, None),
+        RunOut::TimeOrOpening(now, opening) => (now, Some(opening.to_string())),
+    };
+    let expired: Vec<(String, u32, bool)> = sqlx::query_as(
         "UPDATE jobs SET state = 'queued', attempts = attempts - 1, interruptions = interruptions + 1, lease_owner = NULL,
-            lease_until_ms = NULL
-         WHERE state = 'running' RETURNING id, interruptions, cancel_requested",
+            lease_until_ms = NULL, lease_opening = NULL, counted_ms = NULL
+         WHERE state = 'running' AND (lease_until_ms <= ?1 OR (?2 IS NOT NULL AND lease_opening IS NOT ?2))
+         RETURNING id, interruptions, cancel_requested",
     )
+    .bind(now)
+    .bind(opening)
     .fetch_all(&mut *connection)
     .await?;
-    for (id, interruptions, is_cancelled) in abandoned {
+    let mut put_back = Vec::with_capacity(expired.len());
+    for (id, interruptions, is_cancelled) in expired {
         let id: Uuid = parse(&id)?;
+        let mut released = HashSet::new();
         if is_cancelled {
-            // What it was given is removed by the clean-up that follows at every start.
-            cancel(connection, id).await?;
+            released = cancel(connection, id).await?;
         } else if interruptions >= MOST_INTERRUPTIONS {
             let fault = JobFault {
                 code: "interrupted".to_owned(),
@@ -358,8 +411,9 @@ pub(crate) async fn put_back_abandoned(database: &Database) -> Result<(), StoreE
         }
         let job = add_state(connection, id).await?;
         fail_dependents(connection, &job).await?;
+        put_back.push((job, released));
     }
-    Ok(transaction.commit().await?)
+    Ok(put_back)
 }
 
 async fn fail(
@@ -369,7 +423,7 @@ async fn fail(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE jobs SET state = 'failed', error = ?, finished_ms = ?, retry_at_ms = NULL, lease_owner = NULL,
-            lease_until_ms = NULL WHERE id = ?",
+            lease_until_ms = NULL, lease_opening = NULL WHERE id = ?",
     )
     .bind(serde_json::json!(fault).to_string())
     .bind(now_ms())
@@ -385,7 +439,7 @@ async fn cancel(
 ) -> Result<HashSet<Digest>, StoreError> {
     sqlx::query(
         "UPDATE jobs SET state = 'cancelled', cancel_requested = 1, finished_ms = ?, retry_at_ms = NULL, lease_owner = NULL,
-            lease_until_ms = NULL WHERE id = ?",
+            lease_until_ms = NULL, lease_opening = NULL WHERE id = ?",
     )
     .bind(now_ms())
     .bind(id.to_string())
@@ -439,4 +493,201 @@ pub(super) async fn fail_for(
     };
     fail(connection, id, &fault).await?;
     add_state(connection, id).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::MIGRATIONS;
+    use crate::folder::DataFolder;
+    use crate::memory_pools::MemoryPools;
+    use crate::{Access, Blobs, Freed, Inner, NewJob};
+    use sqlx::migrate::Migrator;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use tokio::sync::{RwLock, watch};
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn claim(owner: &str, lease: Duration) -> Claim<'_> {
+        Claim {
+            owner,
+            lease,
+            only: None,
+        }
+    }
+
+    async fn submit(store: &Store, title: &str) -> Uuid {
+        let new = NewJob {
+            kind: "test".to_owned(),
+            title: title.to_owned(),
+            recipe: serde_json::json!({}),
+            deduplication_key: Digest::of(title.as_bytes()),
+            priority: 0,
+            most_attempts: 3,
+            waits_for: Vec::new(),
+            inputs: Vec::new(),
+        };
+        store.submit_job(new).await.expect("submit").job.id
+    }
+
+    /// The same opening with connections of its own: a second writer, as the lock on the folder never lets one be.
+    async fn second_writer(first: &Store) -> Store {
+        let folder = DataFolder::open(first.folder(), Access::Shared).expect("folder");
+        let database = Database::open(&folder, Access::Exclusive, &MIGRATIONS).await;
+        Store {
+            inner: Arc::new(Inner {
+                database: database.expect("open"),
+                blobs: Blobs::new(folder.blobs()),
+                blob_gate: RwLock::default(),
+                jobs_changed: watch::Sender::new(()),
+                memory_pools: MemoryPools::default(),
+                folder,
+                opening: first.inner.opening,
+                freed_at_start: Freed::default(),
+            }),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn claimers_that_race_never_take_the_same_job() {
+        let folder = tempfile::tempdir().expect("folder");
+        let first = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let second = second_writer(&first).await;
+        let mut submitted = BTreeSet::new();
+        for index in 0..40 {
+            submitted.insert(submit(&first, &format!("job {index}")).await);
+        }
+        let claimers = [&first, &second, &first, &second].map(Store::clone);
+        let claimers: Vec<_> = claimers
+            .into_iter()
+            .enumerate()
+            .map(|(index, store)| {
+                tokio::spawn(async move {
+                    let owner = format!("claimer {index}");
+                    let mut taken = Vec::new();
+                    while let Some(job) = store.claim_job(claim(&owner, LONG)).await.expect("claim")
+                    {
+                        assert_eq!((job.state, job.attempts), (JobState::Running, 1));
+                        taken.push(job.id);
+                    }
+                    taken
+                })
+            })
+            .collect();
+        let mut taken = Vec::new();
+        for claimer in claimers {
+            taken.extend(claimer.await.expect("claimer"));
+        }
+        assert_eq!(taken.len(), submitted.len());
+        assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), submitted);
+    }
+
+    #[tokio::test]
+    async fn a_lease_whose_time_is_over_is_given_to_the_next_and_no_other() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let id = submit(&store, "job").await;
+        let taken = store.claim_job(claim("first", Duration::ZERO)).await;
+        assert_eq!(taken.expect("claim").expect("a job").id, id);
+        let taken = store.claim_job(claim("second", LONG)).await;
+        let job = taken.expect("claim").expect("a job");
+        assert_eq!((job.id, job.attempts), (id, 1));
+        let taken = store.claim_job(claim("third", LONG)).await;
+        assert_eq!(taken.expect("claim"), None);
+
+        let renewed = store.renew_lease(id, "first", LONG).await;
+        assert!(!renewed.expect("renew"));
+        let finished = store.finish_job(id, "first", Finish::PutBack).await;
+        assert_eq!(finished.expect("finish"), None);
+        let renewed = store.renew_lease(id, "second", LONG).await;
+        assert!(renewed.expect("renew"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_finds_nothing_wakes_nobody() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let changes = store.watch_jobs();
+        let taken = store.claim_job(claim("first", LONG)).await;
+        assert_eq!(taken.expect("claim"), None);
+        assert!(!changes.has_changed().expect("the store is open"));
+        submit(&store, "job").await;
+        assert!(changes.has_changed().expect("the store is open"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_to_be_cancelled_is_when_its_lease_runs_out() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let id = submit(&store, "job").await;
+        let taken = store.claim_job(claim("first", Duration::ZERO)).await;
+        taken.expect("claim").expect("a job");
+        store.cancel_job(id).await.expect("cancel");
+        let taken = store.claim_job(claim("second", LONG)).await;
+        assert_eq!(taken.expect("claim"), None);
+        let job = store.job(id).await.expect("job");
+        assert_eq!(job.state, JobState::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_with_the_opening_of_the_folder_and_not_before() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let id = submit(&store, "job").await;
+        let taken = store.claim_job(claim("first", LONG)).await;
+        taken.expect("claim").expect("a job");
+        let database = &store.inner.database;
+        for (opening, state) in [
+            (store.inner.opening, JobState::Running),
+            (Uuid::new_v4(), JobState::Queued),
+        ] {
+            put_back_abandoned(database, opening)
+                .await
+                .expect("put back");
+            assert_eq!(store.job(id).await.expect("job").state, state);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_program_before_leases_had_openings_was_running_is_put_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let before: Vec<_> = MIGRATIONS
+            .iter()
+            .filter(|migration| migration.version < 3)
+            .cloned()
+            .collect();
+        let before = Migrator::with_migrations(before);
+        let store = Store::open_with(folder.path(), Access::Exclusive, &before)
+            .await
+            .expect("open");
+        let id = submit(&store, "job").await;
+        let updated = sqlx::query(
+            "UPDATE jobs SET state = 'running', lease_owner = 'first', lease_until_ms = ?, attempts = 1",
+        )
+        .bind(after(now_ms(), LONG))
+        .execute(store.inner.database.writer().expect("writer"))
+        .await;
+        assert_eq!(updated.expect("update").rows_affected(), 1);
+        store.close().await;
+        // A task that ends may still hold the lock.
+        let store = loop {
+            match Store::open(folder.path(), Access::Exclusive).await {
+                Err(StoreError::InUse { .. }) => tokio::task::yield_now().await,
+                opened => break opened.expect("open"),
+            }
+        };
+        let job = store.job(id).await.expect("job");
+        assert_eq!((job.state, job.attempts), (JobState::Queued, 0));
+    }
 }

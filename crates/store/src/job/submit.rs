@@ -38,7 +38,7 @@ impl Store {
     /// [`StoreError::UnknownJob`] where it waits for one that is not there, or of folder and database.
     pub async fn submit_job(&self, new: NewJob) -> Result<Submitted, StoreError> {
         self.inner.database.writer()?;
-        self.to_the_end(|store| async move {
+        self.run_to_completion(|store| async move {
             let mut new = new;
             let contents = std::mem::take(&mut new.inputs);
             let (inputs, blobs) = tokio::task::spawn_blocking(move || describe(contents)).await?;

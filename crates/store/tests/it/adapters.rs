@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use store::{AdapterFilter, AdapterRecord, Digest, HeadSummary, Lineage, StoreError};
+use store::{AdapterFilter, AdapterHead, AdapterRecord, Digest, Lineage, StoreError};
 use test_support::store::{
     alias, backbone_digest, by, files_on_disk, import, name, new_adapter, open, reference,
 };
@@ -17,7 +17,7 @@ async fn an_imported_adapter_reads_back_whole_after_a_restart() {
         "meta",
         &[("model.safetensors", b"weights"), ("config.json", b"{}")],
     );
-    new.head = Some(HeadSummary {
+    new.head = Some(AdapterHead {
         classes: 2,
         labels: vec!["cat".to_owned(), "dög".to_owned()],
     });

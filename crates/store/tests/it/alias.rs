@@ -1,7 +1,7 @@
 //! Aliases: where they may point, what they hold fast, and how moves are kept and taken back.
 
 use std::path::PathBuf;
-use store::{AliasKey, AliasMove, Digest, Pointed, StoreError};
+use store::{AliasKey, AliasMove, Digest, PointedAdapter, StoreError};
 use test_support::store::{
     alias, backbone_digest, by, files_of, files_on_disk, import, new_adapter, open, reference,
 };
@@ -172,7 +172,7 @@ async fn roll_backs_walk_to_the_beginning_and_every_move_is_kept() {
         .iter()
         .rev()
         .map(|step| {
-            let label = |end: &Option<Pointed>| {
+            let label = |end: &Option<PointedAdapter>| {
                 end.as_ref().map_or("-".to_owned(), |end| end.label.clone())
             };
             format!(

@@ -78,7 +78,7 @@ async fn importer_to_be_killed() {
 fn run_and_kill(folder: &Path, count: usize, delay: Duration) -> Vec<u32> {
     let mut child = Command::new(std::env::current_exe().expect("test binary"))
         .args([
-            "store_kill::importer_to_be_killed",
+            "kill::importer_to_be_killed",
             "--exact",
             "--ignored",
             "--nocapture",

@@ -423,7 +423,7 @@ impl Run {
             let history = self.store.alias_history(key).await.expect("history");
             let numbers: Vec<i64> = history.iter().rev().map(|step| step.number).collect();
             let seen = history.iter().rev().map(|step| {
-                let end = |end: &Option<store::Pointed>| end.as_ref().map(|end| end.id);
+                let end = |end: &Option<store::PointedAdapter>| end.as_ref().map(|end| end.id);
                 (end(&step.from), end(&step.to), step.undoes)
             });
             let expected = moves

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use store::{AliasKey, AliasMove, Pointed};
+use store::{AliasKey, AliasMove, PointedAdapter};
 use utoipa::ToSchema;
 
 /// An alias and where it points.
@@ -22,7 +22,7 @@ pub struct Alias {
     alias: String,
     /// Only for a default.
     backbone: Option<BackboneIdentity>,
-    adapter: Pointed,
+    adapter: PointedAdapter,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -26,15 +26,15 @@ pub struct MergeRequest {
     adapters: Vec<MergeRequestPart>,
     method: MergeMethod,
     /// What the merged change is multiplied with.
-    #[serde(default = "one")]
-    factor: f32,
-    /// Share of values that `dare_linear` and methods with TIES keep, above 0 and at most 1.
+    #[serde(default = "one", alias = "factor")]
+    scale: f32,
+    /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     density: Option<f64>,
-    /// Rank of the result, for `svd` and the methods from `sum` on.
+    /// Rank of the result; `average` and PEFT's methods but `peft-svd` take none.
     rank: Option<usize>,
     #[serde(default)]
     majority_sign: MajoritySign,
-    /// Seed of `dare_linear`'s choice.
+    /// Seed of `peft-dare-linear`'s choice.
     #[serde(default)]
     seed: u64,
 }
@@ -48,7 +48,7 @@ fn one() -> f32 {
 pub struct MergeRequestPart {
     /// name, name:version, name@alias or id
     adapter: String,
-    /// What its change is multiplied with; where it is not given, 1/n of n adapters, and 1 for the methods from `sum` on.
+    /// What its change is multiplied with; where it is not given, 1/n of n adapters for `average` and PEFT's methods, and 1 for the others.
     weight: Option<f32>,
 }
 
@@ -79,7 +79,7 @@ pub(in crate::web) async fn merge_adapters(
         });
     }
     let options = MergeOptions {
-        factor: body.factor,
+        scale: body.scale,
         rank: body.rank,
         density: body.density,
         majority_sign: body.majority_sign,

@@ -3,7 +3,7 @@
 use crate::web::api::BackboneIdentity;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use store::{AdapterFile, AdapterRecord, Digest, HeadSummary, Lineage, Name};
+use store::{AdapterFile, AdapterHead, AdapterRecord, Digest, Lineage, Name};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ pub struct Adapter {
     #[schema(example = "query, value in 12 layers")]
     pub targets: String,
     /// The classifier that came with it, if any.
-    pub head: Option<HeadSummary>,
+    pub head: Option<AdapterHead>,
     pub tags: BTreeSet<Name>,
     pub notes: String,
     pub lineage: Lineage,

@@ -20,7 +20,9 @@ fn reading_of(part: &str) -> Reading {
     match part {
         "episodes" | "way" => Reading::Number,
         "classes" | "adapters" | "pool" | "waits_for" => Reading::List,
-        "recipe" | "inversion" | "evaluation" | "recipe_file" | "dry_run" => Reading::Json,
+        "recipe" | "inversion" | "evaluation" | "recipe_file" | "use_failed_images" | "dry_run" => {
+            Reading::Json
+        }
         _ => Reading::Text,
     }
 }

@@ -51,6 +51,7 @@ impl From<RequestError> for ApiError {
                 detail,
             },
             RequestError::Invalid { parameter, .. } => Self::InvalidParameter { parameter, detail },
+            RequestError::FailedImages(fault) => Self::FailedImages(fault),
             RequestError::Registry(error) => Self::Registry(error),
         }
     }

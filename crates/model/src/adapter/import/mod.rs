@@ -4,17 +4,17 @@
 mod peft;
 mod published;
 
-pub use peft::{Side, peft_factor};
+pub use peft::{Side, peft_lora_matrix};
 pub(super) use published::site as published_site;
 
 use super::files::NamedFile;
 use super::layer_names::NameStyle;
 use super::peft_config::{self, ReadConfig};
 use super::report::{
-    BackboneFit, Candidate, ConfigSummary, FileEntry, HeadSummary, ImportReport, MOST_REASONS,
-    SiteSummary, SourceFormat, TensorEntry, TensorStatus,
+    BackboneCandidate, BackboneFit, ConfigSummary, FileEntry, HeadSummary, ImportReport,
+    MOST_REASONS, SiteSummary, SourceFormat, TensorEntry, TensorStatus,
 };
-use super::{Adapter, Factors, Head, HeadInput, Site, split_adapters};
+use super::{Adapter, Head, HeadInput, LowRankPair, Site, split_adapters};
 use crate::digest::hex;
 use crate::tensor::Tensor;
 use crate::tensor_file::{TensorError, TensorFile, TensorFileError};
@@ -46,7 +46,7 @@ pub struct Imported {
     pub adapter: Adapter,
     pub report: ImportReport,
     /// The candidate that it fits.
-    pub backbone: Candidate,
+    pub backbone: BackboneCandidate,
 }
 
 /// Imports one adapter from its files for one of the `candidates`.
@@ -55,7 +55,7 @@ pub struct Imported {
 /// The report, with at least one sentence in `errors`.
 pub fn import(
     files: &[NamedFile],
-    candidates: &[Candidate],
+    candidates: &[BackboneCandidate],
 ) -> Result<Imported, Box<ImportReport>> {
     let mut report = ImportReport::default();
     let adapters = split_adapters(files);
@@ -101,9 +101,9 @@ pub fn import(
 
 fn import_files(
     files: &[NamedFile],
-    candidates: &[Candidate],
+    candidates: &[BackboneCandidate],
     report: &mut ImportReport,
-) -> Option<(Adapter, Candidate)> {
+) -> Option<(Adapter, BackboneCandidate)> {
     let named = |name: &str| files.iter().find(|file| file.path == name);
     let config = named(CONFIG_FILE);
     let weights = named(WEIGHTS_FILE).or_else(|| match files {
@@ -141,7 +141,7 @@ fn import_files(
     };
     let read = config.map(|config| read_config(config, report));
     let file = file?;
-    let source = Source {
+    let source = ImportInput {
         file: &file,
         files,
         candidates,
@@ -209,20 +209,20 @@ fn read_config(config: &NamedFile, report: &mut ImportReport) -> ReadConfig {
 }
 
 /// What both layouts are read from.
-struct Source<'s, 'b> {
+struct ImportInput<'s, 'b> {
     file: &'s TensorFile<'b>,
     files: &'s [NamedFile],
-    candidates: &'s [Candidate],
+    candidates: &'s [BackboneCandidate],
 }
 
 /// A layout's tensors held against one backbone.
 #[derive(Default)]
-struct Checked {
+struct CheckedLayout {
     entries: Vec<TensorEntry>,
     /// One sentence a problem.
     problems: Vec<String>,
     /// Names of the tensors `A` and `B` and the scale, by site.
-    factors: BTreeMap<Site, (String, String, f32)>,
+    pairs: BTreeMap<Site, (String, String, f32)>,
     head: Option<HeadNames>,
     style: Option<NameStyle>,
 }
@@ -234,7 +234,7 @@ struct HeadNames {
     input: HeadInput,
 }
 
-impl Checked {
+impl CheckedLayout {
     /// Adds a row, and a sentence where it is a problem.
     fn add(&mut self, entry: TensorEntry) {
         if entry.status.is_problem() {
@@ -252,18 +252,18 @@ fn sentence(entry: &TensorEntry) -> String {
 /// Holds the layout against every candidate, notes how each fits and returns the one to take, or, where none can be taken, leaves
 /// the errors in the report.
 fn choose<'c>(
-    candidates: &'c [Candidate],
+    candidates: &'c [BackboneCandidate],
     named_digest: Option<&str>,
     report: &mut ImportReport,
-    check: impl Fn(&Candidate) -> Checked,
-) -> Option<(&'c Candidate, Checked)> {
+    check: impl Fn(&BackboneCandidate) -> CheckedLayout,
+) -> Option<(&'c BackboneCandidate, CheckedLayout)> {
     if candidates.is_empty() {
         report.errors.push(
             "there is no backbone to hold the adapter against; add the one that it was tuned on first".into(),
         );
         return None;
     }
-    let mut checked: Vec<(&Candidate, Checked)> = candidates
+    let mut checked: Vec<(&BackboneCandidate, CheckedLayout)> = candidates
         .iter()
         .map(|candidate| (candidate, check(candidate)))
         .collect();
@@ -322,7 +322,11 @@ fn choose<'c>(
 }
 
 /// Reads the values that passed the check of names and shapes.
-fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportReport) -> Adapter {
+fn build(
+    source: &ImportInput<'_, '_>,
+    checked: &mut CheckedLayout,
+    report: &mut ImportReport,
+) -> Adapter {
     let mut adapter = Adapter::default();
     let mut values: BTreeMap<String, Tensor> = BTreeMap::new();
     for entry in &mut checked.entries {
@@ -347,7 +351,7 @@ fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportRepo
             }
         }
     }
-    for (&site, (a, b, scale)) in &checked.factors {
+    for (&site, (a, b, scale)) in &checked.pairs {
         if let (Some(a), Some(b)) = (values.remove(a), values.remove(b)) {
             report.sites.push(SiteSummary {
                 site,
@@ -355,14 +359,14 @@ fn build(source: &Source<'_, '_>, checked: &mut Checked, report: &mut ImportRepo
                 scale: *scale,
             });
             let scale = *scale;
-            adapter.factors.insert(site, Factors { a, b, scale });
+            adapter.pairs.insert(site, LowRankPair { a, b, scale });
         }
     }
-    if !adapter.factors.is_empty()
+    if !adapter.pairs.is_empty()
         && adapter
-            .factors
+            .pairs
             .values()
-            .all(|factors| factors.b.data().iter().all(|&value| value == 0.0))
+            .all(|pair| pair.b.data().iter().all(|&value| value == 0.0))
     {
         report
             .warnings

@@ -1,12 +1,12 @@
 //! A PEFT folder: which tensor is which, what the configuration asks for, and how both go with a backbone.
 
 use super::{
-    BACKBONE_DIGEST_KEY, Checked, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, Source, build, choose,
-    finish_head, labels_in_metadata,
+    BACKBONE_DIGEST_KEY, CheckedLayout, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, ImportInput, build,
+    choose, finish_head, labels_in_metadata,
 };
 use crate::adapter::layer_names::{NameStyle, Reading, module_path, readings, refusal};
 use crate::adapter::peft_config::{PeftConfig, labels_of};
-use crate::adapter::report::{Candidate, ImportReport, TensorEntry, TensorStatus};
+use crate::adapter::report::{BackboneCandidate, ImportReport, TensorEntry, TensorStatus};
 use crate::adapter::{Adapter, Head, HeadInput, Site, Target};
 use crate::backbone::Architecture;
 use crate::tensor_file::TensorFile;
@@ -19,14 +19,14 @@ const PREFIX: &str = "base_model.model.";
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Role {
     /// `A` or `B` of the module at this path.
-    Factor(Side, String),
+    LoraMatrix(Side, String),
     HeadWeight,
     HeadBias,
     Ignored(&'static str),
     Refused(String),
 }
 
-/// Which of a pair of factors.
+/// Which matrix of a low-rank pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     A,
@@ -71,15 +71,15 @@ fn role(name: &str) -> Role {
             if module == "pooler.dense" || module.ends_with(".pooler.dense") {
                 return Role::Ignored("the pooler has no part in the feature");
             }
-            return Role::Factor(side, module.to_owned());
+            return Role::LoraMatrix(side, module.to_owned());
         }
     }
     head_role(path)
 }
 
-/// The factor of a backbone of this architecture that PEFT calls `name`, in either name style; `None` for all other tensors.
-pub fn peft_factor(architecture: Architecture, name: &str) -> Option<(Site, Side)> {
-    let Role::Factor(side, path) = role(name) else {
+/// The LoRA matrix of a backbone of this architecture that PEFT calls `name`, in either name style; `None` for all other tensors.
+pub fn peft_lora_matrix(architecture: Architecture, name: &str) -> Option<(Site, Side)> {
+    let Role::LoraMatrix(side, path) = role(name) else {
         return None;
     };
     let reading = readings(&path)
@@ -105,10 +105,10 @@ fn head_role(path: &str) -> Role {
 }
 
 pub(super) fn import(
-    source: &Source<'_, '_>,
+    source: &ImportInput<'_, '_>,
     config: PeftConfig,
     report: &mut ImportReport,
-) -> Option<(Adapter, Candidate)> {
+) -> Option<(Adapter, BackboneCandidate)> {
     let roles: Vec<(&str, Role)> = source.file.names().map(|name| (name, role(name))).collect();
     let digest = config.backbone_digest.as_deref().or_else(|| {
         source
@@ -123,7 +123,7 @@ pub(super) fn import(
             config: &config,
             roles: &roles,
             candidate,
-            checked: Checked::default(),
+            checked: CheckedLayout::default(),
         }
         .run()
     });
@@ -151,12 +151,12 @@ struct Check<'a, 'b> {
     file: &'a TensorFile<'b>,
     config: &'a PeftConfig,
     roles: &'a [(&'a str, Role)],
-    candidate: &'a Candidate,
-    checked: Checked,
+    candidate: &'a BackboneCandidate,
+    checked: CheckedLayout,
 }
 
 impl Check<'_, '_> {
-    fn run(mut self) -> Checked {
+    fn run(mut self) -> CheckedLayout {
         self.check_class();
         let naming = self.naming();
         let mut found: BTreeMap<(Site, Side), String> = BTreeMap::new();
@@ -175,8 +175,8 @@ impl Check<'_, '_> {
                 }
                 Role::Refused(reason) => refuse(&mut entry, reason.clone()),
                 Role::HeadWeight | Role::HeadBias => self.head(role, &mut entry),
-                Role::Factor(side, path) => {
-                    self.factor(*side, path, naming.as_ref(), &mut entry);
+                Role::LoraMatrix(side, path) => {
+                    self.lora_matrix(*side, path, naming.as_ref(), &mut entry);
                     if let (Some(site), false) = (entry.site, entry.status.is_problem())
                         && let Some(other) = found.insert((site, *side), entry.name.clone())
                     {
@@ -220,12 +220,12 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Style and prefix that read every factor's path; the style of transformers 4 where both do.
+    /// Style and prefix that read every LoRA matrix's path; the style of transformers 4 where both do.
     fn naming(&mut self) -> Option<(NameStyle, String)> {
         let mut common: Option<BTreeSet<(NameStyle, String)>> = None;
         let mut mixed = None;
         for (name, role) in self.roles {
-            let Role::Factor(_, path) = role else {
+            let Role::LoraMatrix(_, path) = role else {
                 continue;
             };
             let here: BTreeSet<_> = self
@@ -260,7 +260,7 @@ impl Check<'_, '_> {
         readings
     }
 
-    fn factor(
+    fn lora_matrix(
         &self,
         side: Side,
         path: &str,
@@ -334,7 +334,7 @@ impl Check<'_, '_> {
             if !self
                 .roles
                 .iter()
-                .any(|(_, role)| matches!(role, Role::Factor(..)))
+                .any(|(_, role)| matches!(role, Role::LoraMatrix(..)))
             {
                 self.problem("the file holds no LoRA tensors".into());
             }
@@ -357,7 +357,7 @@ impl Check<'_, '_> {
                 for (name, side) in [(&a, Side::A), (&b, Side::B)] {
                     // A tensor that is there but does not fit has its own row.
                     let present = self.roles.iter().any(
-                        |(_, role)| matches!(role, Role::Factor(s, p) if *s == side && *p == path),
+                        |(_, role)| matches!(role, Role::LoraMatrix(s, p) if *s == side && *p == path),
                     );
                     if name.is_none() && !present {
                         self.checked.add(TensorEntry {
@@ -371,7 +371,7 @@ impl Check<'_, '_> {
                 }
                 if let (Some(a), Some(b)) = (a, b) {
                     let scale = self.config.scale_at(&path);
-                    self.checked.factors.insert(site, (a, b, scale));
+                    self.checked.pairs.insert(site, (a, b, scale));
                 }
             }
         }
@@ -484,7 +484,7 @@ fn parse_head_input(noted: &str) -> Result<HeadInput, String> {
 }
 
 /// Labels of a model's `config.json` that lies beside the adapter.
-fn labels_in_model_config(source: &Source<'_, '_>) -> Option<Vec<String>> {
+fn labels_in_model_config(source: &ImportInput<'_, '_>) -> Option<Vec<String>> {
     let file = source
         .files
         .iter()
@@ -497,8 +497,8 @@ fn labels_in_model_config(source: &Source<'_, '_>) -> Option<Vec<String>> {
 
 /// A head beside PEFT's files, and its labels.
 fn read_head_file(
-    source: &Source<'_, '_>,
-    candidate: &Candidate,
+    source: &ImportInput<'_, '_>,
+    candidate: &BackboneCandidate,
     report: &mut ImportReport,
 ) -> Option<(Head, Option<Vec<String>>)> {
     let file = source.files.iter().find(|file| file.path == HEAD_FILE)?;

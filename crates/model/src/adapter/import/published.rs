@@ -2,9 +2,10 @@
 //! scale 1; a head `fc_IinoutOout` without bias on the feature.
 
 use super::{
-    BACKBONE_DIGEST_KEY, Checked, HeadNames, Source, build, choose, finish_head, labels_in_metadata,
+    BACKBONE_DIGEST_KEY, CheckedLayout, HeadNames, ImportInput, build, choose, finish_head,
+    labels_in_metadata,
 };
-use crate::adapter::report::{Candidate, ImportReport, TensorEntry, TensorStatus};
+use crate::adapter::report::{BackboneCandidate, ImportReport, TensorEntry, TensorStatus};
 use crate::adapter::{Adapter, HeadInput, Site, Target};
 use crate::tensor_file::TensorFile;
 
@@ -56,9 +57,9 @@ pub(super) fn is_published(file: &TensorFile<'_>) -> bool {
 }
 
 pub(super) fn import(
-    source: &Source<'_, '_>,
+    source: &ImportInput<'_, '_>,
     report: &mut ImportReport,
-) -> Option<(Adapter, Candidate)> {
+) -> Option<(Adapter, BackboneCandidate)> {
     let digest = source.file.metadata().get(BACKBONE_DIGEST_KEY);
     let chosen = choose(
         source.candidates,
@@ -73,8 +74,8 @@ pub(super) fn import(
     Some((adapter, candidate.clone()))
 }
 
-fn check(file: &TensorFile<'_>, candidate: &Candidate) -> Checked {
-    let mut checked = Checked::default();
+fn check(file: &TensorFile<'_>, candidate: &BackboneCandidate) -> CheckedLayout {
+    let mut checked = CheckedLayout::default();
     let config = &candidate.config;
     let pairs = 2 * config.layers;
     for name in file.names() {
@@ -152,7 +153,7 @@ fn check(file: &TensorFile<'_>, candidate: &Candidate) -> Checked {
             }
         }
         let [a, b] = names;
-        checked.factors.insert(site(index), (a, b, 1.0));
+        checked.pairs.insert(site(index), (a, b, 1.0));
     }
     checked
 }

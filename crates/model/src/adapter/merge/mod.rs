@@ -1,6 +1,7 @@
 //! Merging adapters into one: PEFT's methods by the definitions of its `add_weighted_adapter`, and later ones by their papers. A
 //! weight `w` means: `w` times the adapter's change. Only changes are merged; heads of different classes have no common meaning.
 
+mod method;
 mod singular_vectors;
 mod spaces;
 mod subspace;
@@ -9,7 +10,9 @@ mod tests;
 mod ties;
 mod values;
 
-use super::{Adapter, Factors, Site};
+pub use method::{DefaultWeight, Density, MergeMethod, MergeMethodFacts, UnknownMergeMethod};
+
+use super::{Adapter, LowRankPair, Site};
 use crate::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,87 +20,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
 use ties::Ties;
-
-/// How changes become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "clap", value(rename_all = "snake_case"))]
-pub enum MergeMethod {
-    /// Sums the factors A and B, each times √weight: a rough approximation of the sum of the changes. Needs equal ranks
-    Linear,
-    /// Stacks the factors: the weighted sum of the changes exactly, with the sum of the ranks
-    Cat,
-    /// The nearest change of a given rank to the weighted sum of the changes
-    Svd,
-    /// Keeps each factor's largest values and those that agree on their sign. Needs equal ranks and a density
-    Ties,
-    /// Drops values at random and scales the rest up, then sums as linear. Needs equal ranks and a density
-    DareLinear,
-    /// The sum of the changes times a factor, exactly or compressed to a rank
-    Sum,
-    /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
-    TiesChanges,
-    /// KnOTS-TIES (arXiv 2410.19735): TIES on the changes in a basis that they share
-    Knots,
-    /// TSV-M (arXiv 2412.00081): the singular vectors of all changes, made orthonormal together
-    Tsv,
-    /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all factors
-    CoreSpace,
-    /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
-    CompressThenMerge,
-}
-
-impl MergeMethod {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Cat => "cat",
-            Self::Svd => "svd",
-            Self::Ties => "ties",
-            Self::DareLinear => "dare_linear",
-            Self::Sum => "sum",
-            Self::TiesChanges => "ties_changes",
-            Self::Knots => "knots",
-            Self::Tsv => "tsv",
-            Self::CoreSpace => "core_space",
-            Self::CompressThenMerge => "compress_then_merge",
-        }
-    }
-
-    /// Weight of each of `count` adapters where none is given: 1/n for PEFT's methods, 1 for those whose papers sum and then
-    /// scale by one factor.
-    pub fn default_weight(self, count: usize) -> f32 {
-        match self {
-            Self::Linear | Self::Cat | Self::Svd | Self::Ties | Self::DareLinear => {
-                1.0 / count.max(1) as f32
-            }
-            Self::Sum
-            | Self::TiesChanges
-            | Self::Knots
-            | Self::Tsv
-            | Self::CoreSpace
-            | Self::CompressThenMerge => 1.0,
-        }
-    }
-
-    /// Share of values that is kept where none is given; `None` where it must be given or has no meaning. TIES and KnOTS keep a
-    /// fifth in their papers; the few coordinates of Compress-then-Merge are all kept.
-    fn default_density(self) -> Option<f64> {
-        match self {
-            Self::TiesChanges | Self::Knots | Self::CoreSpace => Some(0.2),
-            Self::CompressThenMerge => Some(1.0),
-            Self::Linear
-            | Self::Cat
-            | Self::Svd
-            | Self::Ties
-            | Self::DareLinear
-            | Self::Sum
-            | Self::Tsv => None,
-        }
-    }
-}
 
 /// How TIES elects the sign of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -117,14 +39,15 @@ pub enum MajoritySign {
 pub struct MergeOptions {
     pub method: MergeMethod,
     /// What the merged change is multiplied with.
-    pub factor: f32,
-    /// Rank of the result. Where it is not given, the largest rank of the adapters for `svd` and `compress_then_merge`, and
-    /// whatever is exact for the others; PEFT's other methods take none.
+    #[serde(alias = "factor")]
+    pub scale: f32,
+    /// Rank of the result. Where it is not given, the largest rank of the adapters for `peft-svd` and `compress-then-merge`, and
+    /// whatever is exact for the others; `average` and PEFT's other methods take none.
     pub rank: Option<usize>,
-    /// Share of values that methods with TIES and `dare_linear` keep, above 0 and at most 1.
+    /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
     pub majority_sign: MajoritySign,
-    /// Seed of `dare_linear`'s choice.
+    /// Seed of `peft-dare-linear`'s choice.
     pub seed: u64,
 }
 
@@ -132,7 +55,7 @@ impl MergeOptions {
     pub fn new(method: MergeMethod) -> Self {
         Self {
             method,
-            factor: 1.0,
+            scale: 1.0,
             rank: None,
             density: None,
             majority_sign: MajoritySign::default(),
@@ -145,6 +68,9 @@ impl MergeOptions {
         density.unwrap_or(1.0)
     }
 }
+
+/// For one version after the name changed its meaning.
+const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT's, on A and B apart, which a merge called ties until now, is peft-ties";
 
 /// An adapter to merge.
 #[derive(Debug, Clone, Copy)]
@@ -169,14 +95,14 @@ pub enum MergeError {
     Nothing,
     #[error("the weight of {name} is {weight}, not a finite number")]
     Weight { name: String, weight: f32 },
-    #[error("the factor is {0}, not a finite number")]
-    Factor(f32),
+    #[error("the scale is {0}, not a finite number")]
+    Scale(f32),
     #[error("{method} needs a density above 0 and at most 1; {found}")]
     Density { method: &'static str, found: String },
     #[error("the rank must be at least 1")]
     Rank,
     #[error(
-        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use svd"
+        "{method} gives the rank of its adapters and takes no other; leave the rank out, or use peft-svd"
     )]
     RankOfMethod { method: &'static str },
     #[error(
@@ -188,7 +114,7 @@ pub enum MergeError {
         dimensions: usize,
     },
     #[error(
-        "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use cat or svd"
+        "{method} needs equal ranks, but {site} has rank {first_rank} in {first} and {second_rank} in {second}; use average or peft-svd"
     )]
     UnlikeRanks {
         method: &'static str,
@@ -217,9 +143,12 @@ pub enum MergeError {
 pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged, MergeError> {
     check(inputs, options)?;
     if let [only] = inputs {
-        return Ok(single(only, options.factor));
+        return Ok(single(only, options.scale));
     }
     let mut notes = Vec::new();
+    if options.method == MergeMethod::Ties {
+        notes.push(TIES_HAS_CHANGED.into());
+    }
     let with_heads: Vec<&str> = inputs
         .iter()
         .filter(|input| input.adapter.head.is_some())
@@ -233,7 +162,7 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
     }
     let sites: BTreeSet<Site> = inputs
         .iter()
-        .flat_map(|input| input.adapter.factors.keys().copied())
+        .flat_map(|input| input.adapter.pairs.keys().copied())
         .collect();
     let largest_rank = inputs
         .iter()
@@ -246,9 +175,9 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
         let parts: Vec<Part<'_>> = inputs
             .iter()
             .filter_map(|input| {
-                input.adapter.factors.get(&site).map(|factors| Part {
+                input.adapter.pairs.get(&site).map(|pair| Part {
                     name: input.name,
-                    factors,
+                    pair,
                     weight: input.weight,
                 })
             })
@@ -261,13 +190,13 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
             ));
         }
         check_widths(site, &parts)?;
-        let mut factors = merge_site(site, &parts, options, largest_rank, &mut random)?;
-        factors.scale *= options.factor;
+        let mut pair = merge_site(site, &parts, options, largest_rank, &mut random)?;
+        pair.scale *= options.scale;
         let finite = |tensor: &Tensor| tensor.first_non_finite().is_none();
-        if !finite(&factors.a) || !finite(&factors.b) || !factors.scale.is_finite() {
+        if !finite(&pair.a) || !finite(&pair.b) || !pair.scale.is_finite() {
             return Err(MergeError::NotFinite { site });
         }
-        merged.factors.insert(site, factors);
+        merged.pairs.insert(site, pair);
     }
     Ok(Merged {
         adapter: merged,
@@ -281,7 +210,7 @@ fn merge_site(
     options: &MergeOptions,
     largest_rank: usize,
     random: &mut ChaCha8Rng,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let rank = options.rank;
     let weights: Vec<f32> = parts.iter().map(|part| part.weight).collect();
     let ties = Ties {
@@ -290,14 +219,14 @@ fn merge_site(
         weights: &weights,
     };
     match options.method {
-        MergeMethod::Linear | MergeMethod::Ties | MergeMethod::DareLinear => {
+        MergeMethod::PeftLinear | MergeMethod::PeftTies | MergeMethod::PeftDareLinear => {
             values::merge(site, parts, options, random)
         }
-        MergeMethod::Cat => Ok(cat(parts)),
-        MergeMethod::Sum if rank.is_none() => Ok(cat(parts)),
+        MergeMethod::Average => Ok(stacked(parts)),
+        MergeMethod::Sum if rank.is_none() => Ok(stacked(parts)),
         MergeMethod::Sum => subspace::sum(site, parts, rank),
-        MergeMethod::Svd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
-        MergeMethod::TiesChanges => subspace::ties_of_changes(site, parts, &ties, rank),
+        MergeMethod::PeftSvd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
+        MergeMethod::Ties => subspace::ties_of_changes(site, parts, &ties, rank),
         MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
         MergeMethod::Tsv => singular_vectors::merge(site, parts, rank),
         MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
@@ -307,10 +236,10 @@ fn merge_site(
     }
 }
 
-/// One adapter's factors at the site at hand.
+/// One adapter's low-rank pair at the site at hand.
 struct Part<'a> {
     name: &'a str,
-    factors: &'a Factors,
+    pair: &'a LowRankPair,
     weight: f32,
 }
 
@@ -326,14 +255,16 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
             });
         }
     }
-    if !options.factor.is_finite() {
-        return Err(MergeError::Factor(options.factor));
+    if !options.scale.is_finite() {
+        return Err(MergeError::Scale(options.scale));
     }
-    let needs_density = matches!(options.method, MergeMethod::Ties | MergeMethod::DareLinear);
     let problem = match options.density {
         Some(density) if density > 0.0 && density <= 1.0 => None,
         Some(density) => Some(format!("it is {density}")),
-        None => needs_density.then(|| "it is not given".into()),
+        None => options
+            .method
+            .needs_density()
+            .then(|| "it is not given".into()),
     };
     if let Some(found) = problem {
         return Err(MergeError::Density {
@@ -341,23 +272,21 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
             found,
         });
     }
-    let takes_rank =
-        !needs_density && !matches!(options.method, MergeMethod::Linear | MergeMethod::Cat);
     match options.rank {
         Some(0) => Err(MergeError::Rank),
-        Some(_) if !takes_rank => Err(MergeError::RankOfMethod {
+        Some(_) if !options.method.facts().takes_rank => Err(MergeError::RankOfMethod {
             method: options.method.name(),
         }),
         _ => Ok(()),
     }
 }
 
-/// Every method is a plain scaling where there is one adapter, as in PEFT. The factors stay as they are, bit for bit.
-fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
-    let weight = only.weight * factor;
+/// Every method is a plain scaling where there is one adapter, as in PEFT. The LoRA matrices stay as they are, bit for bit.
+fn single(only: &MergeInput<'_>, scale: f32) -> Merged {
+    let weight = only.weight * scale;
     let mut adapter = only.adapter.clone();
-    for factors in adapter.factors.values_mut() {
-        factors.scale *= weight;
+    for pair in adapter.pairs.values_mut() {
+        pair.scale *= weight;
     }
     let mut notes = vec![format!(
         "there is one adapter, {}: its change times {}",
@@ -373,7 +302,7 @@ fn single(only: &MergeInput<'_>, factor: f32) -> Merged {
 }
 
 fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
-    let widths = |part: &Part<'_>| (part.factors.outputs(), part.factors.inputs());
+    let widths = |part: &Part<'_>| (part.pair.outputs(), part.pair.inputs());
     match parts.iter().find(|part| widths(part) != widths(&parts[0])) {
         Some(other) => Err(MergeError::UnlikeShapes {
             site,
@@ -385,28 +314,33 @@ fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
 }
 
 /// `A` is the stack of weight·scale·A, `B` the row of B: `B·A` is the weighted sum of the changes.
-fn cat(parts: &[Part<'_>]) -> Factors {
-    let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
-    let rank: usize = parts.iter().map(|part| part.factors.rank()).sum();
+fn stacked(parts: &[Part<'_>]) -> LowRankPair {
+    let (outputs, inputs) = (parts[0].pair.outputs(), parts[0].pair.inputs());
+    let rank: usize = parts.iter().map(|part| part.pair.rank()).sum();
     let mut a = Vec::with_capacity(rank * inputs);
     for part in parts {
-        let factor = part.weight * part.factors.scale;
-        a.extend(part.factors.a.data().iter().map(|value| value * factor));
+        let scale = part.weight * part.pair.scale;
+        a.extend(part.pair.a.data().iter().map(|value| value * scale));
     }
     let mut b = Vec::with_capacity(outputs * rank);
     for row in 0..outputs {
         for part in parts {
-            b.extend_from_slice(part.factors.b.row(row));
+            b.extend_from_slice(part.pair.b.row(row));
         }
     }
-    factors([rank, inputs], a, [outputs, rank], b)
+    unscaled_pair([rank, inputs], a, [outputs, rank], b)
 }
 
-/// Factors of scale 1 whose lengths are right by construction.
-fn factors(a_shape: [usize; 2], a: Vec<f32>, b_shape: [usize; 2], b: Vec<f32>) -> Factors {
+/// A pair of scale 1 whose lengths are right by construction.
+fn unscaled_pair(
+    a_shape: [usize; 2],
+    a: Vec<f32>,
+    b_shape: [usize; 2],
+    b: Vec<f32>,
+) -> LowRankPair {
     debug_assert_eq!(a.len(), a_shape[0] * a_shape[1]);
     debug_assert_eq!(b.len(), b_shape[0] * b_shape[1]);
-    Factors {
+    LowRankPair {
         a: Tensor::new(a_shape, a).unwrap_or_default(),
         b: Tensor::new(b_shape, b).unwrap_or_default(),
         scale: 1.0,

@@ -1,8 +1,8 @@
 //! TSV-M (arXiv 2412.00081): the singular vectors of all changes side by side, made orthonormal together.
 
-use super::spaces::{Spaces, decompose, factors_of};
+use super::spaces::{Spaces, decompose, pair_of};
 use super::{MergeError, Part};
-use crate::adapter::{Factors, Site};
+use crate::adapter::{LowRankPair, Site};
 use faer::Mat;
 
 /// `ΔW_i = U_i S_i V_iᵀ`; with `U = [U_1 … U_n]` and its nearest orthonormal matrix `U⊥` (Procrustes: `P·Qᵀ` of `U = P D Qᵀ`), and
@@ -12,7 +12,7 @@ pub(super) fn merge(
     site: Site,
     parts: &[Part<'_>],
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
     let dimensions = spaces.left.nrows().min(spaces.right.nrows());
     let own = spaces.cores();
@@ -58,7 +58,7 @@ pub(super) fn merge(
     });
     let a = Mat::from_fn(v.nrows(), order.len(), |row, j| v[(row, order[j])]);
     let (b, a) = (&spaces.left * b, &spaces.right * a);
-    Ok(factors_of(b.as_ref(), a.as_ref()))
+    Ok(pair_of(b.as_ref(), a.as_ref()))
 }
 
 /// The matrix with orthonormal columns that is nearest to `matrix`.

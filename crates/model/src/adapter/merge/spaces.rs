@@ -1,14 +1,14 @@
-//! The spaces that the factors of several adapters span, and changes in their coordinates: QR of the stacked factors, so that what
+//! The spaces that the LoRA matrices of several adapters span, and changes in their coordinates: QR of the stacked matrices, so that what
 //! follows works on matrices as small as the sum of the ranks. A change itself, `[out, in]`, is never made.
 
-use super::{MergeError, Part, factors};
-use crate::adapter::{Factors, Site};
+use super::{MergeError, Part, unscaled_pair};
+use crate::adapter::{LowRankPair, Site};
 use faer::{Mat, MatRef};
 
-/// Values below this share of the largest are rounding, not rank: factors, and what TIES gives, are `f32`.
+/// Values below this share of the largest are rounding, not rank: LoRA matrices, and what TIES gives, are `f32`.
 const NEGLIGIBLE: f64 = 1e-6;
 
-/// Orthonormal bases of all factors at one site, and each adapter's change in them.
+/// Orthonormal bases of all LoRA matrices at one site, and each adapter's change in them.
 pub(super) struct Spaces {
     /// `[out, k]`, spans the columns of all `B`.
     pub left: Mat<f64>,
@@ -24,29 +24,29 @@ pub(super) struct Spaces {
 
 impl Spaces {
     pub fn of(parts: &[Part<'_>]) -> Self {
-        let (outputs, inputs) = (parts[0].factors.outputs(), parts[0].factors.inputs());
+        let (outputs, inputs) = (parts[0].pair.outputs(), parts[0].pair.inputs());
         // Column j of both matrices: row of the stacked A, column of the stacked B.
-        let columns: Vec<(&Factors, usize)> = parts
+        let columns: Vec<(&LowRankPair, usize)> = parts
             .iter()
-            .flat_map(|part| (0..part.factors.rank()).map(move |j| (part.factors, j)))
+            .flat_map(|part| (0..part.pair.rank()).map(move |j| (part.pair, j)))
             .collect();
         let b = Mat::from_fn(outputs, columns.len(), |row, column| {
-            let (factors, j) = columns[column];
-            f64::from(factors.b.row(row)[j])
+            let (pair, j) = columns[column];
+            f64::from(pair.b.row(row)[j])
         });
         let a = Mat::from_fn(inputs, columns.len(), |row, column| {
-            let (factors, j) = columns[column];
-            f64::from(factors.a.row(j)[row])
+            let (pair, j) = columns[column];
+            f64::from(pair.a.row(j)[row])
         });
         let (b, a) = (b.qr(), a.qr());
-        let parts = parts.iter().map(|part| part.factors);
+        let parts = parts.iter().map(|part| part.pair);
         Self {
             left: b.compute_thin_Q(),
             right: a.compute_thin_Q(),
             b: b.thin_R().to_owned(),
             a: a.thin_R().to_owned(),
             parts: parts
-                .map(|factors| (factors.rank(), f64::from(factors.scale)))
+                .map(|pair| (pair.rank(), f64::from(pair.scale)))
                 .collect(),
         }
     }
@@ -106,22 +106,22 @@ impl Decomposition {
     }
 }
 
-/// The factors of `left · core · rightᵀ`, or of the nearest change of `rank` to it. `left` and `right` have orthonormal columns.
+/// The low-rank pair of `left · core · rightᵀ`, or of the nearest change of `rank` to it. `left` and `right` have orthonormal columns.
 pub(super) fn compressed(
     site: Site,
     left: MatRef<'_, f64>,
     core: MatRef<'_, f64>,
     right: MatRef<'_, f64>,
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let (b, a) = decompose(site, core)?.split(rank);
-    Ok(factors_of((left * b).as_ref(), (right * a).as_ref()))
+    Ok(pair_of((left * b).as_ref(), (right * a).as_ref()))
 }
 
 /// `B` from `b` `[out, rank]`, `A` from the transpose of `a` `[in, rank]`.
-pub(super) fn factors_of(b: MatRef<'_, f64>, a: MatRef<'_, f64>) -> Factors {
+pub(super) fn pair_of(b: MatRef<'_, f64>, a: MatRef<'_, f64>) -> LowRankPair {
     let rank = b.ncols();
-    factors([rank, a.nrows()], columns(a), [b.nrows(), rank], rows(b))
+    unscaled_pair([rank, a.nrows()], columns(a), [b.nrows(), rank], rows(b))
 }
 
 /// The values of `matrix`, column by column.

@@ -1,9 +1,9 @@
-//! Merges of the changes' coordinates in spaces that the factors share.
+//! Merges of the changes' coordinates in spaces that the low-rank pairs share.
 
-use super::spaces::{Spaces, compressed, coordinates, decompose, factors_of, from_rows};
+use super::spaces::{Spaces, compressed, coordinates, decompose, from_rows, pair_of};
 use super::ties::Ties;
 use super::{MergeError, Part};
-use crate::adapter::{Factors, Site};
+use crate::adapter::{LowRankPair, Site};
 use faer::Mat;
 
 /// The weighted sum of the changes, or the nearest change of `rank` to it.
@@ -11,7 +11,7 @@ pub(super) fn sum(
     site: Site,
     parts: &[Part<'_>],
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
     let mut core = Mat::zeros(spaces.b.nrows(), spaces.a.nrows());
     for (part, own) in parts.iter().zip(spaces.cores()) {
@@ -27,11 +27,11 @@ pub(super) fn ties_of_changes(
     parts: &[Part<'_>],
     ties: &Ties<'_>,
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
-    let merged = ties.merge(|index| parts[index].factors.delta().data().to_vec());
-    let change = from_rows(&merged, parts[0].factors.inputs());
+) -> Result<LowRankPair, MergeError> {
+    let merged = ties.merge(|index| parts[index].pair.delta().data().to_vec());
+    let change = from_rows(&merged, parts[0].pair.inputs());
     let (b, a) = decompose(site, change.as_ref())?.split(rank);
-    Ok(factors_of(b.as_ref(), a.as_ref()))
+    Ok(pair_of(b.as_ref(), a.as_ref()))
 }
 
 /// KnOTS-TIES (arXiv 2410.19735): `[ΔW_1 … ΔW_n] = U S [V_1 … V_n]ᵀ`; the `S·V_iᵀ`, which stand in one basis, are merged by TIES, and
@@ -41,7 +41,7 @@ pub(super) fn knots(
     parts: &[Part<'_>],
     ties: &Ties<'_>,
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
     // Right factors with orthonormal columns change neither U nor S, so the cores stand in for the changes.
     let cores = spaces.cores();
@@ -64,7 +64,7 @@ pub(super) fn core_space(
     parts: &[Part<'_>],
     ties: &Ties<'_>,
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
     let left = decompose(site, spaces.b.as_ref())?.u;
     let right = decompose(site, spaces.a.as_ref())?.u;
@@ -82,7 +82,7 @@ pub(super) fn compress_then_merge(
     parts: &[Part<'_>],
     ties: &Ties<'_>,
     rank: usize,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
     let cores = spaces.cores();
     let transposed: Vec<Mat<f64>> = cores.iter().map(|own| own.transpose().to_owned()).collect();
@@ -103,7 +103,7 @@ fn in_bases(
     (left, right): (&Mat<f64>, &Mat<f64>),
     ties: &Ties<'_>,
     rank: Option<usize>,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     let merged = ties.merge(|index| coordinates(&(left.transpose() * &cores[index] * right)));
     let core = from_rows(&merged, right.ncols());
     let (left, right) = (&spaces.left * left, &spaces.right * right);

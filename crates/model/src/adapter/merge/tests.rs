@@ -14,7 +14,7 @@ const OUTPUTS: usize = 12;
 const INPUTS: usize = 10;
 const NEW: [MergeMethod; 6] = [
     MergeMethod::Sum,
-    MergeMethod::TiesChanges,
+    MergeMethod::Ties,
     MergeMethod::Knots,
     MergeMethod::Tsv,
     MergeMethod::CoreSpace,
@@ -32,7 +32,7 @@ fn random_tensor(shape: [usize; 2], random: &mut ChaCha8Rng) -> Tensor {
 
 fn adapter_of(a: Tensor, b: Tensor, scale: f32) -> Adapter {
     Adapter {
-        factors: [(SITE, Factors { a, b, scale })].into(),
+        pairs: [(SITE, LowRankPair { a, b, scale })].into(),
         head: None,
     }
 }
@@ -138,16 +138,16 @@ fn nearest_of_rank(matrix: &Mat<f64>, rank: usize) -> Mat<f64> {
 }
 
 fn stored(adapter: &Adapter) -> (Mat<f64>, Mat<f64>) {
-    let factors = &adapter.factors[&SITE];
-    let b = spaces::from_rows(factors.b.data(), factors.rank());
-    let a = spaces::from_rows(factors.a.data(), factors.inputs());
+    let pair = &adapter.pairs[&SITE];
+    let b = spaces::from_rows(pair.b.data(), pair.rank());
+    let a = spaces::from_rows(pair.a.data(), pair.inputs());
     (b, a.transpose().to_owned())
 }
 
 /// Not rounded: singular vectors of near values turn far for a little of it, and TIES depends on them.
 fn exact_change(adapter: &Adapter) -> Mat<f64> {
     let (b, a) = stored(adapter);
-    faer::Scale(f64::from(adapter.factors[&SITE].scale)) * (b * a.transpose())
+    faer::Scale(f64::from(adapter.pairs[&SITE].scale)) * (b * a.transpose())
 }
 
 /// `None` as in [`plain_ties`].
@@ -158,11 +158,11 @@ fn dense(
     density: f64,
 ) -> Option<Mat<f64>> {
     let changes: Vec<Mat<f64>> = adapters.iter().map(exact_change).collect();
-    let ranks = adapters.iter().map(|own| own.factors[&SITE].rank());
+    let ranks = adapters.iter().map(|own| own.pairs[&SITE].rank());
     let ranks: Vec<usize> = ranks.collect();
     let total: usize = ranks.iter().sum();
     Some(match method {
-        MergeMethod::TiesChanges => plain_ties(&changes, weights, density)?,
+        MergeMethod::Ties => plain_ties(&changes, weights, density)?,
         MergeMethod::Knots => {
             let u = left_vectors(&beside(&changes), total.min(OUTPUTS));
             let right: Vec<Mat<f64>> = changes.iter().map(|own| u.transpose() * own).collect();
@@ -260,7 +260,7 @@ proptest! {
     fn a_rank_gives_the_nearest_change_of_that_rank(seed in any::<u64>()) {
         let adapters = adapters(&[3, 2, 3], seed);
         let weights = [1.0, -0.5, 0.75];
-        for method in [MergeMethod::Sum, MergeMethod::TiesChanges, MergeMethod::Knots, MergeMethod::CoreSpace, MergeMethod::Tsv] {
+        for method in [MergeMethod::Sum, MergeMethod::Ties, MergeMethod::Knots, MergeMethod::CoreSpace, MergeMethod::Tsv] {
             let whole = change(&merged(&adapters, &weights, &set(method, None, None)));
             let small = merged(&adapters, &weights, &set(method, Some(2), None));
             prop_assert_eq!(small.largest_rank(), 2);
@@ -276,7 +276,7 @@ proptest! {
     #[test]
     fn one_adapter_comes_back_also_without_the_short_cut(seed in any::<u64>(), rank in 1usize..5) {
         let adapter = &adapters(&[rank], seed)[0];
-        let parts = [Part { name: "x", factors: &adapter.factors[&SITE], weight: 1.0 }];
+        let parts = [Part { name: "x", pair: &adapter.pairs[&SITE], weight: 1.0 }];
         for method in NEW {
             let density = method.default_density().map(|_| 1.0);
             let mut random = ChaCha8Rng::seed_from_u64(0);
@@ -293,14 +293,14 @@ fn what_all_adapters_say_comes_back_from_every_merge_by_ties() {
     let first = adapters(&[3], 5).remove(0);
     let louder = |by: f32| {
         let mut adapter = first.clone();
-        let factors = adapter.factors.values_mut();
-        factors.for_each(|own| own.scale *= by);
+        let pairs = adapter.pairs.values_mut();
+        pairs.for_each(|own| own.scale *= by);
         adapter
     };
     let adapters = [louder(1.0), louder(2.0), louder(0.6)];
     let expected = change(&louder(1.2));
     for method in [
-        MergeMethod::TiesChanges,
+        MergeMethod::Ties,
         MergeMethod::Knots,
         MergeMethod::CoreSpace,
         MergeMethod::CompressThenMerge,
@@ -315,8 +315,8 @@ fn what_all_adapters_say_comes_back_from_every_merge_by_ties() {
 fn tsv_keeps_every_singular_value_though_the_vectors_overlap() {
     let mut adapters = adapters(&[2, 3, 2], 7);
     // Two adapters that write into the same directions.
-    let shared = adapters[0].factors[&SITE].b.clone();
-    adapters[2].factors.get_mut(&SITE).unwrap().b = shared;
+    let shared = adapters[0].pairs[&SITE].b.clone();
+    adapters[2].pairs.get_mut(&SITE).unwrap().b = shared;
     let values = |matrix: &Mat<f64>, rank: usize| -> Vec<f64> {
         let svd = matrix.thin_svd().unwrap();
         svd.S().column_vector().iter().take(rank).copied().collect()
@@ -361,8 +361,8 @@ fn tsv_takes_fewer_vectors_of_each_where_all_are_too_many_and_says_when_even_one
 fn knots_sums_changes_that_write_into_directions_of_their_own() {
     let mut adapters = adapters(&[2, 2], 3);
     for (index, adapter) in adapters.iter_mut().enumerate() {
-        let factors = adapter.factors.get_mut(&SITE).unwrap();
-        let rows = factors.b.data_mut().chunks_exact_mut(2).enumerate();
+        let pair = adapter.pairs.get_mut(&SITE).unwrap();
+        let rows = pair.b.data_mut().chunks_exact_mut(2).enumerate();
         for (row, values) in rows {
             if row % 2 != index {
                 values.fill(0.0);
@@ -382,7 +382,7 @@ fn core_space_loses_nothing() {
         .iter()
         .map(|adapter| Part {
             name: "x",
-            factors: &adapter.factors[&SITE],
+            pair: &adapter.pairs[&SITE],
             weight: 1.0,
         })
         .collect();
@@ -407,12 +407,12 @@ fn compress_then_merge_stays_within_the_shared_spaces() {
 }
 
 #[test]
-fn the_factor_scales_every_merge() {
+fn the_scale_multiplies_every_merge() {
     let adapters = adapters(&[2, 2], 17);
     for method in NEW {
         let mut options = set(method, None, None);
         let whole = change(&merged(&adapters, &[1.0; 2], &options));
-        options.factor = 0.25;
+        options.scale = 0.25;
         let quarter = change(&merged(&adapters, &[1.0; 2], &options));
         assert_equal(
             quarter.as_ref(),

@@ -1,9 +1,9 @@
-//! PEFT's merges of values: `linear`, `ties` and `dare_linear` treat the values of all `A` and of all `B` apart, each side times
+//! PEFT's merges of values: `peft-linear`, `peft-ties` and `peft-dare-linear` treat the values of all `A` and of all `B` apart, each side times
 //! √(weight·scale); a sign goes with `A` only.
 
 use super::ties::Ties;
-use super::{MergeError, MergeMethod, MergeOptions, Part, factors};
-use crate::adapter::{Factors, Site};
+use super::{MergeError, MergeMethod, MergeOptions, Part, unscaled_pair};
+use crate::adapter::{LowRankPair, Site};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -12,12 +12,12 @@ pub(super) fn merge(
     parts: &[Part<'_>],
     options: &MergeOptions,
     random: &mut ChaCha8Rng,
-) -> Result<Factors, MergeError> {
+) -> Result<LowRankPair, MergeError> {
     check_ranks(site, parts, options.method)?;
     let roots: Vec<(f32, f32)> = parts
         .iter()
         .map(|part| {
-            let product = f64::from(part.weight) * f64::from(part.factors.scale);
+            let product = f64::from(part.weight) * f64::from(part.pair.scale);
             let root = product.abs().sqrt();
             let sign = if product >= 0.0 { 1.0 } else { -1.0 };
             ((root * sign) as f32, root as f32)
@@ -25,13 +25,13 @@ pub(super) fn merge(
         .collect();
     let density = options.density_or_default();
     let mut side = |tensors: Vec<&[f32]>, weights: Vec<f32>| match options.method {
-        MergeMethod::Ties => Ties {
+        MergeMethod::PeftTies => Ties {
             density,
             majority_sign: options.majority_sign,
             weights: &weights,
         }
         .merge(|index| tensors[index].to_vec()),
-        MergeMethod::DareLinear => {
+        MergeMethod::PeftDareLinear => {
             let thin = |tensor: &&[f32]| thinned(tensor, density, random);
             let thinned: Vec<Vec<f32>> = tensors.iter().map(thin).collect();
             let thinned: Vec<&[f32]> = thinned.iter().map(Vec::as_slice).collect();
@@ -40,15 +40,15 @@ pub(super) fn merge(
         _ => weighted_sum(&tensors, &weights),
     };
     let a = side(
-        parts.iter().map(|part| part.factors.a.data()).collect(),
+        parts.iter().map(|part| part.pair.a.data()).collect(),
         roots.iter().map(|root| root.0).collect(),
     );
     let b = side(
-        parts.iter().map(|part| part.factors.b.data()).collect(),
+        parts.iter().map(|part| part.pair.b.data()).collect(),
         roots.iter().map(|root| root.1).collect(),
     );
-    let first = parts[0].factors;
-    Ok(factors(
+    let first = parts[0].pair;
+    Ok(unscaled_pair(
         [first.rank(), first.inputs()],
         a,
         [first.outputs(), first.rank()],
@@ -60,15 +60,15 @@ fn check_ranks(site: Site, parts: &[Part<'_>], method: MergeMethod) -> Result<()
     let first = &parts[0];
     match parts
         .iter()
-        .find(|part| part.factors.rank() != first.factors.rank())
+        .find(|part| part.pair.rank() != first.pair.rank())
     {
         Some(other) => Err(MergeError::UnlikeRanks {
             method: method.name(),
             site,
             first: first.name.to_owned(),
-            first_rank: first.factors.rank(),
+            first_rank: first.pair.rank(),
             second: other.name.to_owned(),
-            second_rank: other.factors.rank(),
+            second_rank: other.pair.rank(),
         }),
         None => Ok(()),
     }

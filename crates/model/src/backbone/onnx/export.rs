@@ -11,13 +11,13 @@ use thiserror::Error;
 /// Changes with every change of the graphs written here, so that cached files of an older program are not used.
 pub const GRAPH_VERSION: u32 = 1;
 
-/// Names of the graph's inputs for the factors of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
+/// Names of the graph's inputs for the LoRA matrices of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
 /// with the scale in it, `[slots, rank, out]`.
-pub fn factor_inputs(layer: usize, target: Target) -> [String; 2] {
-    ["a", "b"].map(|factor| format!("layers.{layer}.{}.lora_{factor}", target.name()))
+pub fn lora_inputs(layer: usize, target: Target) -> [String; 2] {
+    ["a", "b"].map(|matrix| format!("layers.{layer}.{}.lora_{matrix}", target.name()))
 }
 
-/// Input of the graph that says for each image in which slot its factors stand, `[batch]`.
+/// Input of the graph that says for each image in which slot its adapter stands, `[batch]`.
 pub const SLOT_INPUT: &str = "adapter_slot";
 
 /// Which operators the graph may use.
@@ -31,7 +31,7 @@ pub enum Operators {
 
 /// Why a backbone cannot be written as ONNX.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum ExportError {
+pub enum OnnxError {
     #[error(
         "image size {image_size} px is no multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
     )]
@@ -56,17 +56,17 @@ const LARGEST_MODEL_BYTES: usize = i32::MAX as usize - (16 << 20);
 /// LayerNorm; for CLIP, whose final LayerNorm belongs to the pooled token, before it).
 ///
 /// # Errors
-/// [`ExportError`] where the image size does not fit the patch or the weights do not fit a file.
+/// [`OnnxError`] where the image size does not fit the patch or the weights do not fit a file.
 pub fn export(
     backbone: &Backbone,
     image_size: usize,
     operators: Operators,
-) -> Result<Vec<u8>, ExportError> {
+) -> Result<Vec<u8>, OnnxError> {
     export_with_adapters(backbone, image_size, operators, &[])
 }
 
-/// As [`export`], with low-rank changes of the linear maps `adapted` in every layer: the graph takes the factors of many adapters stacked by
-/// slot ([`factor_inputs`]) and gathers those of each image by [`SLOT_INPUT`], so that one batch mixes adapters.
+/// As [`export`], with low-rank changes of the linear maps `adapted` in every layer: the graph takes the LoRA matrices of many adapters stacked by
+/// slot ([`lora_inputs`]) and gathers those of each image by [`SLOT_INPUT`], so that one batch mixes adapters.
 /// Slots and rank are free axes.
 ///
 /// # Errors
@@ -76,17 +76,17 @@ pub fn export_with_adapters(
     image_size: usize,
     operators: Operators,
     adapted: &[Target],
-) -> Result<Vec<u8>, ExportError> {
+) -> Result<Vec<u8>, OnnxError> {
     let config = &backbone.config;
     let patch_size = config.patch_size;
-    let grid = config.grid(image_size).ok_or(ExportError::ImageSize {
+    let grid = config.grid(image_size).ok_or(OnnxError::ImageSize {
         image_size,
         patch_size,
         nearest: ((image_size + patch_size / 2) / patch_size).max(1) * patch_size,
     })?;
     let bytes = 4 * backbone.weights.parameter_count();
     if bytes > LARGEST_MODEL_BYTES {
-        return Err(ExportError::TooLarge { bytes });
+        return Err(OnnxError::TooLarge { bytes });
     }
     let exporter = Exporter {
         graph: Graph::default(),

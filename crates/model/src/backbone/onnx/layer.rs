@@ -1,10 +1,10 @@
 //! One transformer layer as ONNX nodes: attention, MLP, residuals, LayerNorm, low-rank changes and the class token's attention.
 
-use super::export::{Exporter, Operators, SLOT_INPUT, factor_inputs};
+use super::export::{Exporter, Operators, SLOT_INPUT, lora_inputs};
 use super::graph::{Attribute, Axis, MICROSOFT, Value};
 use crate::backbone::Target;
 use crate::backbone::config::Activation;
-use crate::backbone::weights::{Affine, LayerWeights, Linear};
+use crate::backbone::weights::{LayerNorm, LayerWeights, Linear};
 use crate::tensor::Tensor;
 
 impl Exporter<'_> {
@@ -15,7 +15,7 @@ impl Exporter<'_> {
         layer: &LayerWeights,
         hidden: &str,
         normed: &str,
-        (next_name, next_norm): (String, &Affine),
+        (next_name, next_norm): (String, &LayerNorm),
     ) -> (Value, Value) {
         let name = |part: &str| format!("layers.{index}.{part}");
         let context = match self.operators {
@@ -58,7 +58,7 @@ impl Exporter<'_> {
         [a, b]: [&str; 2],
         bias: Option<Value>,
         norm_name: &str,
-        norm: &Affine,
+        norm: &LayerNorm,
     ) -> (Value, Value) {
         if self.operators == Operators::Standard {
             let mut sum = b.to_owned();
@@ -128,7 +128,7 @@ impl Exporter<'_> {
         }
     }
 
-    /// `scale ⊙ (x·weightᵀ + x·Aᵀ·Bᵀ)` of a linear map in layer `index`, with the factors of each image's own slot.
+    /// `scale ⊙ (x·weightᵀ + x·Aᵀ·Bᵀ)` of a linear map in layer `index`, with the LoRA matrices of each image's slot.
     fn adapted_product(
         &mut self,
         index: usize,
@@ -143,14 +143,14 @@ impl Exporter<'_> {
             return product;
         }
         let (out, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
-        let [a, b] = factor_inputs(index, target);
+        let [a, b] = lora_inputs(index, target);
         let (slots, rank) = (|| Axis::Free("slots"), || Axis::Free("rank"));
         self.graph
             .input(&a, &[slots(), Axis::Fixed(inputs), rank()]);
         self.graph.input(&b, &[slots(), rank(), Axis::Fixed(out)]);
-        let [a, b] = [a, b].map(|factor| {
+        let [a, b] = [a, b].map(|matrix| {
             self.graph
-                .node(&format!("{factor}.own"), "Gather", &[&factor, SLOT_INPUT])
+                .node(&format!("{matrix}.own"), "Gather", &[&matrix, SLOT_INPUT])
         });
         let narrow = self
             .graph
@@ -216,7 +216,7 @@ impl Exporter<'_> {
         )
     }
 
-    pub(super) fn layer_norm(&mut self, name: &str, norm: &Affine, x: &str) -> Value {
+    pub(super) fn layer_norm(&mut self, name: &str, norm: &LayerNorm, x: &str) -> Value {
         let [weight, bias] = self.affine(name, norm);
         self.graph.node_with(
             name,
@@ -230,7 +230,7 @@ impl Exporter<'_> {
         )
     }
 
-    fn affine(&mut self, name: &str, norm: &Affine) -> [Value; 2] {
+    fn affine(&mut self, name: &str, norm: &LayerNorm) -> [Value; 2] {
         [("weight", &norm.weight), ("bias", &norm.bias)].map(|(part, values)| {
             self.graph
                 .constant(&format!("{name}.{part}"), values.shape(), values.data())

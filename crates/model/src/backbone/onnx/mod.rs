@@ -7,5 +7,5 @@ mod layer;
 mod proto;
 
 pub use export::{
-    ExportError, GRAPH_VERSION, Operators, SLOT_INPUT, export, export_with_adapters, factor_inputs,
+    GRAPH_VERSION, OnnxError, Operators, SLOT_INPUT, export, export_with_adapters, lora_inputs,
 };

@@ -6,14 +6,14 @@ use model::tensor::Tensor;
 
 /// Normalised values to levels and back, as a backbone's preprocessing says.
 #[derive(Debug, Clone)]
-pub(super) struct Levels {
+pub(super) struct Quantiser {
     mean: [f32; 3],
     standard_deviation: [f32; 3],
     rescale: f32,
     table: [[f32; 256]; 3],
 }
 
-impl Levels {
+impl Quantiser {
     pub fn new(preprocess: &Preprocess) -> Self {
         Self {
             mean: preprocess.mean,
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn every_level_survives_normalising_and_values_out_of_range_are_clamped() {
-        let levels = Levels::new(&embedded().unwrap().preprocess);
+        let levels = Quantiser::new(&embedded().unwrap().preprocess);
         let all: Vec<u8> = (0..3 * 16 * 16).map(|i| (i % 256) as u8).collect();
         let pixels = levels.pixels(&all, 16);
         assert_eq!(levels.quantise(pixels.data(), 256), all);

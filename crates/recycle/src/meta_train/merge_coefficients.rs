@@ -1,21 +1,21 @@
-//! One factor for each adapter and layer: the student is `Σ_i f_il·ΔW_il` exactly, stacked and not compressed, and only the factors
-//! are learned. Where a task's own adapters are left out of the sum, its classes are new to it, as those of later use will be.
+//! One merge coefficient for each adapter and layer: the student is `Σ_i c_il·ΔW_il` exactly, stacked and not compressed, and only the
+//! coefficients are learned. Where a task's own adapters are left out of the sum, its classes are new to it, as those of later use will be.
 
-use super::member::Source;
+use super::member::TaskSource;
 use crate::saved_state::{SavedState, SavedStateError};
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
 use engine::session::Gradients;
-use model::adapter::{Adapter, Factors, Site};
+use model::adapter::{Adapter, LowRankPair, Site};
 use model::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// Learning the factors under way.
-pub(super) struct FactorLearning {
+/// Learning the merge coefficients under way.
+pub(super) struct CoefficientLearning {
     /// `[adapters, layers]`
-    factors: Vec<f32>,
+    coefficients: Vec<f32>,
     layers: usize,
-    /// All changes side by side, `B` with the factors of the newest task.
+    /// All changes side by side, `B` with the coefficients of the newest task.
     stack: Adapter,
     blocks: BTreeMap<Site, Vec<Block>>,
     adam: Adam,
@@ -31,26 +31,26 @@ struct Block {
     b: Tensor,
 }
 
-impl FactorLearning {
-    /// All factors are `factor`; `sites` are those of the student.
+impl CoefficientLearning {
+    /// All coefficients are `scale`; `sites` are those of the student.
     pub fn new<'s>(
-        sources: &[Source],
+        sources: &[TaskSource],
         sites: impl Iterator<Item = &'s Site>,
         layers: usize,
-        factor: f32,
+        scale: f32,
     ) -> Self {
         let mut stack = Adapter::default();
         let mut blocks = BTreeMap::new();
         for site in sites {
             if let Some((stacked, own)) = stacked(sources, *site) {
-                stack.factors.insert(*site, stacked);
+                stack.pairs.insert(*site, stacked);
                 blocks.insert(*site, own);
             }
         }
-        let factors = vec![factor; sources.len() * layers];
+        let coefficients = vec![scale; sources.len() * layers];
         Self {
-            adam: Adam::new(AdamSettings::default(), factors.len()),
-            factors,
+            adam: Adam::new(AdamSettings::default(), coefficients.len()),
+            coefficients,
             layers,
             stack,
             blocks,
@@ -63,12 +63,12 @@ impl FactorLearning {
         self.blocks.is_empty()
     }
 
-    pub fn factor(&self, source: usize, layer: usize) -> f32 {
-        self.factors[source * self.layers + layer]
+    pub fn coefficient(&self, source: usize, layer: usize) -> f32 {
+        self.coefficients[source * self.layers + layer]
     }
 
     pub fn by_adapter(&self) -> Vec<Vec<f32>> {
-        self.factors
+        self.coefficients
             .chunks(self.layers)
             .map(<[f32]>::to_vec)
             .collect()
@@ -77,20 +77,20 @@ impl FactorLearning {
     /// The sum without the adapters `left_out`.
     pub fn student(&mut self, left_out: &[usize]) -> &Adapter {
         for (site, blocks) in &self.blocks {
-            let Some(stacked) = self.stack.factors.get_mut(site) else {
+            let Some(stacked) = self.stack.pairs.get_mut(site) else {
                 continue;
             };
             let columns = stacked.rank();
             for block in blocks {
-                let factor = match left_out.contains(&block.source) {
+                let coefficient = match left_out.contains(&block.source) {
                     true => 0.0,
-                    false => self.factors[block.source * self.layers + site.layer],
+                    false => self.coefficients[block.source * self.layers + site.layer],
                 };
                 let rank = block.b.shape()[1];
                 let rows = stacked.b.data_mut().chunks_exact_mut(columns);
                 for (row, own) in rows.zip(block.b.data().chunks_exact(rank)) {
                     for (slot, value) in row[block.first..].iter_mut().zip(own) {
-                        *slot = factor * value;
+                        *slot = coefficient * value;
                     }
                 }
             }
@@ -105,9 +105,9 @@ impl FactorLearning {
         left_out: &[usize],
         rate: f64,
     ) -> Result<(), OperationError> {
-        let mut sums = vec![0.0f64; self.factors.len()];
+        let mut sums = vec![0.0f64; self.coefficients.len()];
         for (site, blocks) in &self.blocks {
-            let Some(gradient) = gradients.factors.get(site) else {
+            let Some(gradient) = gradients.pairs.get(site) else {
                 continue;
             };
             let columns = gradient.db.shape()[1];
@@ -124,32 +124,32 @@ impl FactorLearning {
             }
         }
         let gradient: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
-        self.adam.step(&mut self.factors, &gradient, rate)?;
+        self.adam.step(&mut self.coefficients, &gradient, rate)?;
         self.steps_done += 1;
         Ok(())
     }
 
     pub fn save(&self, state: &mut SavedState) {
-        state.put_f32("factors", &self.factors);
-        state.put_adam("factors_adam", &self.adam);
-        state.put_u64("factor_steps", &[self.steps_done]);
+        state.put_f32("merge_coefficients", &self.coefficients);
+        state.put_adam("merge_coefficients_adam", &self.adam);
+        state.put_u64("merge_coefficient_steps", &[self.steps_done]);
     }
 
     pub fn read(&mut self, state: &SavedState) -> Result<(), SavedStateError> {
-        let count = self.factors.len();
-        self.factors = state.f32("factors", count)?;
-        self.adam = state.adam("factors_adam", AdamSettings::default(), count)?;
-        [self.steps_done] = state.u64("factor_steps")?;
+        let count = self.coefficients.len();
+        self.coefficients = state.f32("merge_coefficients", count)?;
+        self.adam = state.adam("merge_coefficients_adam", AdamSettings::default(), count)?;
+        [self.steps_done] = state.u64("merge_coefficient_steps")?;
         Ok(())
     }
 }
 
 /// The changes of all adapters at `site` side by side; `None` where there are none.
-fn stacked(sources: &[Source], site: Site) -> Option<(Factors, Vec<Block>)> {
-    let parts: Vec<(usize, &Factors)> = sources
+fn stacked(sources: &[TaskSource], site: Site) -> Option<(LowRankPair, Vec<Block>)> {
+    let parts: Vec<(usize, &LowRankPair)> = sources
         .iter()
         .enumerate()
-        .filter_map(|(index, source)| Some((index, source.member.adapter.factors.get(&site)?)))
+        .filter_map(|(index, source)| Some((index, source.member.adapter.pairs.get(&site)?)))
         .collect();
     let (_, first) = parts.first()?;
     let (outputs, inputs) = (first.outputs(), first.inputs());
@@ -170,10 +170,10 @@ fn stacked(sources: &[Source], site: Site) -> Option<(Factors, Vec<Block>)> {
         });
         next += own.rank();
     }
-    let factors = Factors {
+    let pair = LowRankPair {
         a: Tensor::new([rank, inputs], a).ok()?,
         b: Tensor::zeros([outputs, rank]),
         scale: 1.0,
     };
-    Some((factors, blocks))
+    Some((pair, blocks))
 }

@@ -1,109 +1,15 @@
-//! Plain twins of the operations, as simple loops in `f64`, and the comparison of each operation with its twin on zero, one,
-//! odd and other sizes. Backward operations are compared with the slopes of the twins, linear ones with loops of their own.
+//! Linear maps, LayerNorm, activations and the choice of tokens, against plain loops.
 
-mod attention;
-mod tokens;
-
-use super::{Buffer, Cpu};
-use crate::backend::{Backend, Matrix, Memory, Norm, NormOutput, Region};
+use super::{SUMS, TestMemory, assert_near_all, dot, exact_distribution};
+use crate::backend::{Backend, Norm, NormOutput};
 use crate::gradient_check::{assert_gradient, noise, widen};
 use model::backbone::Activation;
 use proptest::prelude::*;
-
-const CPU: Cpu = Cpu { threads: 1 };
-
-/// Memory of a test, handed out from its start on.
-struct Desk {
-    buffers: [Buffer; 3],
-    next: usize,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let mut buffers = [Buffer::default(), Buffer::default(), Buffer::default()];
-        buffers[0].reserve(1 << 16);
-        Self { buffers, next: 0 }
-    }
-
-    fn memory(&mut self) -> Memory<'_, Buffer> {
-        let [kept, scratch, gradients] = &mut self.buffers;
-        Memory {
-            kept,
-            scratch,
-            gradients,
-        }
-    }
-
-    /// An uninitialised matrix with a gap behind each row, so that strides count.
-    fn take(&mut self, rows: usize, columns: usize) -> Matrix {
-        let stride = columns + 3;
-        let start = self.next;
-        self.next += rows * stride;
-        Matrix {
-            region: Region::Kept,
-            start,
-            rows,
-            columns,
-            stride,
-        }
-    }
-
-    fn put(&mut self, rows: usize, columns: usize, values: &[f32]) -> Matrix {
-        let matrix = self.take(rows, columns);
-        for row in 0..rows {
-            let target = Matrix {
-                start: matrix.start + row * matrix.stride,
-                rows: 1,
-                ..matrix
-            };
-            CPU.upload(
-                &mut self.memory(),
-                &values[row * columns..][..columns],
-                target,
-            );
-        }
-        matrix
-    }
-
-    fn put_indices(&mut self, values: &[u32]) -> Matrix {
-        let matrix = Matrix {
-            stride: 1,
-            ..self.take(values.len(), 1)
-        };
-        CPU.upload_indices(&mut self.memory(), values, matrix);
-        matrix
-    }
-
-    fn get(&mut self, matrix: Matrix) -> Vec<f32> {
-        let mut values = vec![0.0; matrix.rows * matrix.columns];
-        CPU.download(&self.memory(), matrix, &mut values);
-        values
-    }
-}
-
-/// Within `tolerance` of the largest value, which is at least 1 for values of that order.
-fn assert_near_all(name: &str, found: &[f32], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    let largest = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-    for (i, (&found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (f64::from(found) - expected).abs() <= tolerance * largest,
-            "{name}[{i}]: {found}, plain {expected}"
-        );
-    }
-}
-
-/// A few dozen products of values below 1 in f32: some units of the last place of their sum.
-const SUMS: f64 = 2e-6;
 
 fn plain_linear(x: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
     let rows = x.chunks(inputs);
     let products = rows.flat_map(|x| weight.chunks(inputs).map(move |w| dot(x, w)));
     products.collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn plain_norm(x: &[f64], weight: &[f64], bias: &[f64], epsilon: f64) -> Vec<f64> {
@@ -122,153 +28,159 @@ fn plain_norm(x: &[f64], weight: &[f64], bias: &[f64], epsilon: f64) -> Vec<f64>
 fn plain_activation(x: f64, activation: Activation) -> f64 {
     match activation {
         Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
-        Activation::Gelu => x * super::activation::tests::exact_distribution(x),
+        Activation::Gelu => x * exact_distribution(x),
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-
-    #[test]
-    fn linear_maps_and_their_backward_equal_plain_loops(
-        rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..300, seed: u16, add: bool,
+pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..300, seed in any::<u16>(), add in any::<bool>(),
         threads in 1usize..4,
-    ) {
-        let cpu = Cpu { threads };
+    )| {
+        let backend = &backend.spread(threads);
         let seed = u64::from(seed);
         let (x, w) = (noise(seed, rows * inputs), noise(seed + 1, outputs * inputs));
         let (dy, start) = (noise(seed + 2, rows * outputs), noise(seed + 3, rows * inputs));
-        let weight = cpu.weight(&[&w], inputs, true);
-        let mut desk = Desk::new();
-        let x_at = desk.put(rows, inputs, &x);
-        let dy_at = desk.put(rows, outputs, &dy);
-        let y_at = desk.take(rows, outputs);
-        let dx_at = desk.put(rows, inputs, &start);
-        cpu.linear(&mut desk.memory(), x_at, &weight, y_at);
-        cpu.linear_backward(&mut desk.memory(), dy_at, &weight, dx_at, add);
-        assert_near_all("y", &desk.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
+        let weight = backend.weight(&[&w], inputs, true);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, inputs, &x);
+        let dy_at = memory.put(rows, outputs, &dy);
+        let y_at = memory.take(rows, outputs);
+        let dx_at = memory.put(rows, inputs, &start);
+        backend.linear(&mut memory.borrow(), x_at, &weight, y_at);
+        backend.linear_backward(&mut memory.borrow(), dy_at, &weight, dx_at, add);
+        assert_near_all("y", &memory.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
         let expected: Vec<f64> = (0..rows * inputs).map(|at| {
             let (row, column) = (at / inputs, at % inputs);
             let products = (0..outputs).map(|o| f64::from(dy[row * outputs + o]) * f64::from(w[o * inputs + column]));
             products.sum::<f64>() + if add { f64::from(start[at]) } else { 0.0 }
         }).collect();
-        assert_near_all("dx", &desk.get(dx_at), &expected, SUMS);
-    }
+        assert_near_all("dx", &memory.get(dx_at), &expected, SUMS);
+    });
+}
 
-    #[test]
-    fn thin_products_equal_plain_loops(
-        rows in 0usize..12, width in 1usize..70, rank in 1usize..10, seed: u16,
-    ) {
+pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        rows in 0usize..12, width in 1usize..70, rank in 1usize..10, seed in any::<u16>(),
+    )| {
         let seed = u64::from(seed);
         let (x, factor) = (noise(seed, rows * width), noise(seed + 1, rank * width));
         let (u, y) = (noise(seed + 2, rows * rank), noise(seed + 3, rows * width));
         let dfactor = noise(seed + 4, rank * width);
-        let mut desk = Desk::new();
-        let x_at = desk.put(rows, width, &x);
-        let u_at = desk.put(rows, rank, &u);
-        let out_at = desk.take(rows, rank);
-        let y_at = desk.put(rows, width, &y);
-        let d_at = desk.put(rank, width, &dfactor);
-        CPU.low_rank_down(&mut desk.memory(), x_at, &factor, 0.7, out_at);
-        CPU.low_rank_up(&mut desk.memory(), u_at, &factor, y_at);
-        CPU.low_rank_gradient(&mut desk.memory(), u_at, x_at, d_at);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let u_at = memory.put(rows, rank, &u);
+        let out_at = memory.take(rows, rank);
+        let y_at = memory.put(rows, width, &y);
+        let d_at = memory.put(rank, width, &dfactor);
+        let vector = backend.vector(&factor);
+        backend.low_rank_down(&mut memory.borrow(), x_at, &vector, 0.7, out_at);
+        backend.low_rank_up(&mut memory.borrow(), u_at, &vector, y_at);
+        backend.low_rank_gradient(&mut memory.borrow(), u_at, x_at, d_at);
         let down: Vec<f64> = plain_linear(&widen(&x), &widen(&factor), width).iter().map(|v| v * f64::from(0.7f32)).collect();
-        assert_near_all("down", &desk.get(out_at), &down, SUMS);
+        assert_near_all("down", &memory.get(out_at), &down, SUMS);
         let up: Vec<f64> = (0..rows * width).map(|at| f64::from(y[at]) + (0..rank).map(|r| {
             f64::from(u[at / width * rank + r]) * f64::from(factor[r * width + at % width])
         }).sum::<f64>()).collect();
-        assert_near_all("up", &desk.get(y_at), &up, SUMS);
+        assert_near_all("up", &memory.get(y_at), &up, SUMS);
         let gradient: Vec<f64> = (0..rank * width).map(|at| f64::from(dfactor[at]) + (0..rows).map(|row| {
             f64::from(u[row * rank + at / width]) * f64::from(x[row * width + at % width])
         }).sum::<f64>()).collect();
-        assert_near_all("gradient", &desk.get(d_at), &gradient, SUMS);
-    }
+        assert_near_all("gradient", &memory.get(d_at), &gradient, SUMS);
+    });
+}
 
-    #[test]
-    fn layer_norm_behind_a_residual_sum_equals_the_plain_formula(
-        rows in 0usize..6, width in 2usize..70, seed: u16, scaled: bool, chosen: bool,
-    ) {
+pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        rows in 0usize..6, width in 2usize..70, seed in any::<u16>(), scaled in any::<bool>(), chosen in any::<bool>(),
+    )| {
         let seed = u64::from(seed);
         let x = noise(seed, (rows + 3) * width);
         let branch = noise(seed + 1, rows * width);
         let [bias, scale, weight, shift] = std::array::from_fn(|i| noise(seed + 2 + i as u64, width));
         let index: Vec<u32> = (0..rows as u32).map(|row| row + 3 - row % 2).collect();
-        let mut desk = Desk::new();
-        let x_at = desk.put(rows + 3, width, &x);
-        let index_at = desk.put_indices(&index);
-        let branch_at = desk.put(rows, width, &branch);
-        let sum_at = desk.take(rows, width);
-        let out = NormOutput { normed: desk.take(rows, width), statistics: desk.take(rows, 2) };
-        let norm = Norm { weight: &weight, bias: &shift, epsilon: 1e-6 };
-        CPU.residual_norm(&mut desk.memory(), x_at, chosen.then_some(index_at), branch_at, &bias,
-            scaled.then_some(&scale), sum_at, Some((norm, out)));
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows + 3, width, &x);
+        let index_at = memory.put_indices(&index);
+        let branch_at = memory.put(rows, width, &branch);
+        let sum_at = memory.take(rows, width);
+        let out = NormOutput { normed: memory.take(rows, width), statistics: memory.take(rows, 2) };
+        let [bias_vector, scale_vector, weight_vector, shift_vector] =
+            [&bias, &scale, &weight, &shift].map(|values| backend.vector(values));
+        let norm = Norm { weight: &weight_vector, bias: &shift_vector, epsilon: 1e-6 };
+        backend.residual_norm(&mut memory.borrow(), x_at, chosen.then_some(index_at), branch_at, &bias_vector,
+            scaled.then_some(&scale_vector), sum_at, Some((norm, out)));
         let sum: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
             let source = if chosen { index[row] as usize } else { row };
             let factor = if scaled { f64::from(scale[column]) } else { 1.0 };
             f64::from(x[source * width + column]) + factor * (f64::from(branch[at]) + f64::from(bias[column]))
         }).collect();
-        assert_near_all("sum", &desk.get(sum_at), &sum, SUMS);
+        assert_near_all("sum", &memory.get(sum_at), &sum, SUMS);
         // Two values that are nearly equal make a tiny variance, which magnifies what f32 has rounded.
-        let rounded = widen(&desk.get(sum_at));
+        let rounded = widen(&memory.get(sum_at));
         let normed = plain_norm(&rounded, &widen(&weight), &widen(&shift), f64::from(1e-6f32));
-        assert_near_all("normed", &desk.get(out.normed), &normed, 2e-5);
-    }
+        assert_near_all("normed", &memory.get(out.normed), &normed, 2e-5);
+    });
+}
 
-    #[test]
-    fn layer_norm_and_its_gradient_equal_plain_loops(
-        rows in 0usize..5, width in 1usize..50, seed: u16,
-    ) {
-        let run = NormRun::new(rows, width, u64::from(seed));
+pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        rows in 0usize..5, width in 1usize..50, seed in any::<u16>(),
+    )| {
+        let run = NormRun::new(backend, rows, width, u64::from(seed));
         let normed = plain_norm(&widen(&run.x), &widen(&run.weight), &widen(&run.bias), f64::from(NormRun::EPSILON));
         assert_near_all("normed", &run.normed, &normed, 2e-6);
         // A gradient is a small difference of what the reciprocal deviation, 32 at most, has magnified.
         assert_near_all("dx", &run.dx, &run.plain_dx(), 1e-5);
         let added: Vec<f64> = run.dx.iter().zip(&run.start).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
         assert_near_all("added dx", &run.added_dx, &added, 2e-7);
-    }
+    });
+}
 
-    #[test]
-    fn activations_equal_the_plain_formulas_and_their_slopes(
-        rows in 0usize..4, width in 1usize..40, seed: u16, quick: bool, in_place: bool,
-    ) {
+pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        rows in 0usize..4, width in 1usize..40, seed in any::<u16>(), quick in any::<bool>(), in_place in any::<bool>(),
+    )| {
         let seed = u64::from(seed);
         let activation = if quick { Activation::QuickGelu } else { Activation::Gelu };
         let x: Vec<f32> = noise(seed, rows * width).iter().map(|v| 4.0 * v).collect();
         let (bias, dy) = (noise(seed + 1, width), noise(seed + 2, rows * width));
-        let mut desk = Desk::new();
-        let x_at = desk.put(rows, width, &x);
-        let dy_at = desk.put(rows, width, &dy);
-        CPU.activation_backward(&mut desk.memory(), x_at, &bias, activation, dy_at);
-        let y_at = if in_place { x_at } else { desk.take(rows, width) };
-        CPU.activation(&mut desk.memory(), x_at, &bias, activation, y_at);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let dy_at = memory.put(rows, width, &dy);
+        let vector = backend.vector(&bias);
+        backend.activation_backward(&mut memory.borrow(), x_at, &vector, activation, dy_at);
+        let y_at = if in_place { x_at } else { memory.take(rows, width) };
+        backend.activation(&mut memory.borrow(), x_at, &vector, activation, y_at);
         let plain = |x: &[f64]| -> Vec<f64> {
             x.iter().enumerate().map(|(at, x)| plain_activation(x + f64::from(bias[at % width]), activation)).collect()
         };
-        assert_near_all("y", &desk.get(y_at), &plain(&widen(&x)), 5e-7);
-        let found = desk.get(dy_at);
+        assert_near_all("y", &memory.get(y_at), &plain(&widen(&x)), 5e-7);
+        let found = memory.get(dy_at);
         // Element by element: one difference a value.
         for at in 0..x.len() {
             let wide = f64::from(x[at]) + f64::from(bias[at % width]);
             let slope = (plain_activation(wide + 1e-5, activation) - plain_activation(wide - 1e-5, activation)) / 2e-5;
             prop_assert!((f64::from(found[at]) - f64::from(dy[at]) * slope).abs() < 2e-6, "dy[{at}]");
         }
-    }
+    });
+}
 
-    #[test]
-    fn chosen_rows_are_those_with_the_most_attention(
+pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         attention in prop::collection::vec(0u8..6, 1..30), images in 1usize..4, keep in 0usize..30,
-    ) {
+    )| {
         let patches = attention.len();
         let keep = keep.min(patches);
         // Few levels, so that equals are common.
         let values: Vec<f32> = (0..images * patches).map(|i| f32::from(attention[(i * 7 + i / patches) % patches])).collect();
-        let mut desk = Desk::new();
-        let attention_at = desk.put(images, patches, &values);
-        let rows_at = desk.put_indices(&vec![0; images * (1 + keep)]);
-        CPU.choose_rows(&mut desk.memory(), Some(attention_at), patches + 1, keep, rows_at);
+        let mut memory = TestMemory::new(backend);
+        let attention_at = memory.put(images, patches, &values);
+        let rows_at = memory.put_indices(&vec![0; images * (1 + keep)]);
+        backend.choose_rows(&mut memory.borrow(), Some(attention_at), patches + 1, keep, rows_at);
         let mut found = vec![0; images * (1 + keep)];
-        CPU.download_indices(&desk.memory(), rows_at, &mut found);
+        backend.download_indices(&memory.borrow(), rows_at, &mut found);
         let expected = (0..images).flat_map(|image| {
             let own = &values[image * patches..][..patches];
             let mut order: Vec<usize> = (0..patches).collect();
@@ -279,7 +191,7 @@ proptest! {
             std::iter::once(first).chain(kept.into_iter().map(move |patch| first + 1 + patch)).map(|row| row as u32).collect::<Vec<_>>()
         });
         prop_assert_eq!(found, expected.collect::<Vec<_>>());
-    }
+    });
 }
 
 /// LayerNorm of drawn values and its gradient, written to zeros and added to other values.
@@ -297,31 +209,32 @@ struct NormRun {
 impl NormRun {
     const EPSILON: f32 = 1e-3;
 
-    fn new(rows: usize, width: usize, seed: u64) -> Self {
+    fn new<B: Backend>(backend: &B, rows: usize, width: usize, seed: u64) -> Self {
         let [x, dnormed, start] = std::array::from_fn(|i| noise(seed + i as u64, rows * width));
         let (weight, bias) = (noise(seed + 3, width), noise(seed + 4, width));
+        let vectors = [&weight, &bias].map(|values| backend.vector(values));
         let norm = || Norm {
-            weight: &weight,
-            bias: &bias,
+            weight: &vectors[0],
+            bias: &vectors[1],
             epsilon: Self::EPSILON,
         };
-        let mut desk = Desk::new();
+        let mut memory = TestMemory::new(backend);
         let zeros = vec![0.0; rows * width];
         let [x_at, dnormed_at, dx_at, added_at] =
-            [&x, &dnormed, &zeros, &start].map(|values| desk.put(rows, width, values));
+            [&x, &dnormed, &zeros, &start].map(|values| memory.put(rows, width, values));
         let out = NormOutput {
-            normed: desk.take(rows, width),
-            statistics: desk.take(rows, 2),
+            normed: memory.take(rows, width),
+            statistics: memory.take(rows, 2),
         };
-        CPU.norm(&mut desk.memory(), x_at, norm(), out);
+        backend.norm(&mut memory.borrow(), x_at, norm(), out);
         for dx in [dx_at, added_at] {
-            let memory = &mut desk.memory();
-            CPU.norm_backward(memory, dnormed_at, x_at, out.statistics, norm(), dx);
+            let borrowed = &mut memory.borrow();
+            backend.norm_backward(borrowed, dnormed_at, x_at, out.statistics, norm(), dx);
         }
         Self {
-            normed: desk.get(out.normed),
-            dx: desk.get(dx_at),
-            added_dx: desk.get(added_at),
+            normed: memory.get(out.normed),
+            dx: memory.get(dx_at),
+            added_dx: memory.get(added_at),
             x,
             dnormed,
             start,
@@ -352,26 +265,13 @@ impl NormRun {
     }
 }
 
-#[test]
-fn layer_norm_backward_is_the_slope_of_the_plain_formula() {
+pub fn layer_norm_backward_is_the_slope_of_the_plain_formula<B: Backend>(backend: &B) {
     for width in [2, 3, 16, 17, 31, 48] {
-        let run = NormRun::new(3, width, width as u64);
+        let run = NormRun::new(backend, 3, width, width as u64);
         let (weight, bias, weights) = (widen(&run.weight), widen(&run.bias), widen(&run.dnormed));
         assert_gradient("dx", &run.x, &run.dx, |x| {
             let normed = plain_norm(x, &weight, &bias, f64::from(NormRun::EPSILON));
             dot(&normed, &weights)
         });
     }
-}
-
-#[test]
-#[should_panic(expected = "overlaps")]
-fn an_output_that_overlaps_an_input_is_refused() {
-    let mut desk = Desk::new();
-    let x = desk.put(4, 4, &noise(1, 16));
-    let y = Matrix {
-        start: x.start + 2,
-        ..x
-    };
-    CPU.scale_columns(&mut desk.memory(), x, &vec![1.0; 4], y);
 }

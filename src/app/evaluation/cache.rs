@@ -1,4 +1,4 @@
-//! What outlives one evaluation: other tasks from the same pictures need no second pass, and other factors or tasks no second merge.
+//! What outlives one evaluation: other tasks from the same pictures need no second pass, and other scales or tasks no second merge.
 
 use model::adapter::{Adapter, MergeMethod};
 use std::collections::HashMap;
@@ -10,16 +10,16 @@ pub(super) type ByClass = Vec<Vec<Vec<f32>>>;
 
 /// Features of one set of pictures and merges of one pool; clones share them. Evaluations of others must not be given the same.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct EvaluationCache {
     /// By the adapter's digest; the bare backbone's by "".
     features: Shared<String, ByClass>,
-    pub(super) merges: KnownMerges,
+    pub(super) merges: CachedMerges,
 }
 
-/// Merges of one pool with the factor 1, by method and rank.
-pub(super) type KnownMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
+/// Merges of one pool with the scale 1, by method and rank.
+pub(super) type CachedMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
 
-impl Known {
+impl EvaluationCache {
     /// With `adapter`, or with the bare backbone.
     pub(super) fn features(&self, adapter: Option<&Adapter>) -> Option<Arc<ByClass>> {
         self.features.find(&key(adapter))

@@ -1,7 +1,7 @@
 //! Operations that move tokens about or go over them column by column, against plain loops. What only copies is equal bit for
 //! bit.
 
-use super::{CPU, Desk, SUMS, assert_near_all};
+use super::{SUMS, TestMemory, assert_near_all};
 use crate::backend::{Backend, Matrix, PatchGrid};
 use crate::gradient_check::{noise, widen};
 use model::backbone::Pooling;
@@ -44,9 +44,13 @@ fn any_grid() -> impl Strategy<Value = (PatchGrid, Vec<usize>, bool, u64)> {
         })
 }
 
-/// Puts the positions on the desk, unless all tokens stand in order.
-fn put_positions(desk: &mut Desk, dense: bool, positions: &[u32]) -> Option<Matrix> {
-    (!dense).then(|| desk.put_indices(positions))
+/// Puts the positions on the memory, unless all tokens stand in order.
+fn put_positions<B: Backend>(
+    memory: &mut TestMemory<'_, B>,
+    dense: bool,
+    positions: &[u32],
+) -> Option<Matrix> {
+    (!dense).then(|| memory.put_indices(positions))
 }
 
 /// Where value `at` of the patch row of `position` lies in the pixels of `image`.
@@ -58,26 +62,27 @@ fn pixel_of(grid: PatchGrid, image: usize, position: u32, at: usize) -> usize {
     ((image * 3 + channel) * side + row) * side + patch % grid.grid * size + column
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there(
+pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<
+    B: Backend,
+>(
+    backend: &B,
+) {
+    proptest!(ProptestConfig::with_cases(60), |(
         (grid, patches, dense, seed) in any_grid(),
-    ) {
+    )| {
         let positions = positions(grid, &patches);
         let side = grid.grid * grid.patch_size;
         let width = 3 * grid.patch_size * grid.patch_size;
         let rows = positions.len();
         let pixels = noise(seed, grid.images * 3 * side * side);
         let dpatches = noise(seed + 1, rows * width);
-        let mut desk = Desk::new();
-        let positions_at = put_positions(&mut desk, dense, &positions);
-        let patches_at = desk.take(rows, width);
-        let dpatches_at = desk.put(rows, width, &dpatches);
-        CPU.patchify(&mut desk.memory(), &pixels, grid, positions_at, patches_at);
+        let mut memory = TestMemory::new(backend);
+        let positions_at = put_positions(&mut memory, dense, &positions);
+        let patches_at = memory.take(rows, width);
+        let dpatches_at = memory.put(rows, width, &dpatches);
+        backend.patchify(&mut memory.borrow(), &pixels, grid, positions_at, patches_at);
         let mut dpixels = vec![f32::NAN; pixels.len()];
-        CPU.patchify_backward(&desk.memory(), dpatches_at, grid, positions_at, &mut dpixels);
+        backend.patchify_backward(&memory.borrow(), dpatches_at, grid, positions_at, &mut dpixels);
         let mut expected = vec![0.0; rows * width];
         let mut expected_dpixels = vec![0.0; pixels.len()];
         for (row, &position) in positions.iter().enumerate().filter(|(_, position)| **position > 0) {
@@ -87,24 +92,30 @@ proptest! {
                 expected_dpixels[pixel] = dpatches[row * width + at];
             }
         }
-        prop_assert_eq!(desk.get(patches_at), expected);
+        prop_assert_eq!(memory.get(patches_at), expected);
         prop_assert_eq!(dpixels, expected_dpixels);
-    }
+    });
+}
 
-    #[test]
-    fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows(
-        (grid, patches, dense, seed) in any_grid(), width in 1usize..40, with_bias: bool,
-    ) {
+pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(
+    backend: &B,
+) {
+    proptest!(ProptestConfig::with_cases(60), |(
+        (grid, patches, dense, seed) in any_grid(), width in 1usize..40, with_bias in any::<bool>(),
+    )| {
         let positions = positions(grid, &patches);
         let rows = positions.len();
         let tokens = noise(seed, rows * width);
         let [bias, class_token] = [1, 2].map(|i| noise(seed + i, width));
         let position = noise(seed + 3, (1 + grid.grid * grid.grid) * width);
-        let mut desk = Desk::new();
-        let positions_at = put_positions(&mut desk, dense, &positions);
-        let tokens_at = desk.put(rows, width, &tokens);
-        let memory = &mut desk.memory();
-        CPU.embed(memory, tokens_at, grid, positions_at, with_bias.then_some(&bias), &class_token, &position);
+        let mut memory = TestMemory::new(backend);
+        let positions_at = put_positions(&mut memory, dense, &positions);
+        let tokens_at = memory.put(rows, width, &tokens);
+        let borrowed = &mut memory.borrow();
+        let [bias_vector, class_vector, position_vector] =
+            [&bias, &class_token, &position].map(|values| backend.vector(values));
+        let bias_vector = with_bias.then_some(&bias_vector);
+        backend.embed(borrowed, tokens_at, grid, positions_at, bias_vector, &class_vector, &position_vector);
         let expected: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
             let bias = if with_bias { f64::from(bias[column]) } else { 0.0 };
@@ -114,50 +125,52 @@ proptest! {
             };
             own + f64::from(position[positions[row] as usize * width + column])
         }).collect();
-        assert_near_all("tokens", &desk.get(tokens_at), &expected, SUMS);
-    }
+        assert_near_all("tokens", &memory.get(tokens_at), &expected, SUMS);
+    });
+}
 
-    #[test]
-    fn gathering_copies_rows_and_scattering_adds_them_back_also_twice(
+pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         rows in prop::collection::vec(0u32..9, 0..12), width in 1usize..40, seed in 0u64..1000,
-    ) {
+    )| {
         let (x, dy) = (noise(seed, 9 * width), noise(seed + 1, rows.len() * width));
         let start = noise(seed + 2, 9 * width);
-        let mut desk = Desk::new();
-        let rows_at = desk.put_indices(&rows);
-        let x_at = desk.put(9, width, &x);
-        let y_at = desk.take(rows.len(), width);
-        let dy_at = desk.put(rows.len(), width, &dy);
-        let dx_at = desk.put(9, width, &start);
-        CPU.gather(&mut desk.memory(), x_at, rows_at, y_at);
-        CPU.scatter_add(&mut desk.memory(), dy_at, rows_at, dx_at);
+        let mut memory = TestMemory::new(backend);
+        let rows_at = memory.put_indices(&rows);
+        let x_at = memory.put(9, width, &x);
+        let y_at = memory.take(rows.len(), width);
+        let dy_at = memory.put(rows.len(), width, &dy);
+        let dx_at = memory.put(9, width, &start);
+        backend.gather(&mut memory.borrow(), x_at, rows_at, y_at);
+        backend.scatter_add(&mut memory.borrow(), dy_at, rows_at, dx_at);
         let gathered: Vec<f32> = rows.iter().flat_map(|&row| &x[row as usize * width..][..width]).copied().collect();
-        prop_assert_eq!(desk.get(y_at), gathered);
+        prop_assert_eq!(memory.get(y_at), gathered);
         let mut expected = widen(&start);
         for (index, &row) in rows.iter().enumerate() {
             for column in 0..width {
                 expected[row as usize * width + column] += f64::from(dy[index * width + column]);
             }
         }
-        assert_near_all("dx", &desk.get(dx_at), &expected, SUMS);
-    }
+        assert_near_all("dx", &memory.get(dx_at), &expected, SUMS);
+    });
+}
 
-    #[test]
-    fn pooling_equals_plain_means_and_its_backward_spreads_them(
+pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         images in 1usize..4, patches in 1usize..20, width in 1usize..40, seed in 0u64..1000,
-    ) {
+    )| {
         let tokens = 1 + patches;
         let x = noise(seed, images * tokens * width);
         for pooling in [Pooling::Cls, Pooling::Mean, Pooling::ClsMean] {
             let columns = if pooling == Pooling::ClsMean { 2 * width } else { width };
             let dpooled = noise(seed + 1, images * columns);
-            let mut desk = Desk::new();
-            let x_at = desk.put(images * tokens, width, &x);
-            let pooled_at = desk.take(images, columns);
-            let dpooled_at = desk.put(images, columns, &dpooled);
-            let dx_at = desk.take(images * tokens, width);
-            CPU.pool(&mut desk.memory(), x_at, pooling, pooled_at);
-            CPU.pool_backward(&mut desk.memory(), dpooled_at, pooling, dx_at);
+            let mut memory = TestMemory::new(backend);
+            let x_at = memory.put(images * tokens, width, &x);
+            let pooled_at = memory.take(images, columns);
+            let dpooled_at = memory.put(images, columns, &dpooled);
+            let dx_at = memory.take(images * tokens, width);
+            backend.pool(&mut memory.borrow(), x_at, pooling, pooled_at);
+            backend.pool_backward(&mut memory.borrow(), dpooled_at, pooling, dx_at);
             // How much each token counts in a column of what is pooled.
             let share = |token: usize, column: usize| match (pooling, column < width) {
                 (Pooling::Cls, _) | (Pooling::ClsMean, true) => f64::from(u8::from(token == 0)),
@@ -176,26 +189,27 @@ proptest! {
                     }
                 }
             }
-            assert_near_all("pooled", &desk.get(pooled_at), &pooled, SUMS);
-            assert_near_all("dx", &desk.get(dx_at), &dx, SUMS);
+            assert_near_all("pooled", &memory.get(pooled_at), &pooled, SUMS);
+            assert_near_all("dx", &memory.get(dx_at), &dx, SUMS);
         }
-    }
+    });
+}
 
-    #[test]
-    fn what_goes_column_by_column_equals_plain_loops(
+pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         rows in 0usize..12, width in 1usize..70, seed in 0u64..1000,
-    ) {
+    )| {
         let x = noise(seed, rows * width);
         let [offset, slope] = [1, 2].map(|i| noise(seed + i, width));
         let start = noise(seed + 3, rows * width);
-        let mut desk = Desk::new();
-        let x_at = desk.put(rows, width, &x);
-        let scaled_at = desk.take(rows, width);
-        let dx_at = desk.put(rows, width, &start);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let scaled_at = memory.take(rows, width);
+        let dx_at = memory.put(rows, width, &start);
         let mut sums = vec![1.0; 2 * width];
-        CPU.column_sums(&mut desk.memory(), x_at, &mut sums);
-        CPU.scale_columns(&mut desk.memory(), x_at, &slope, scaled_at);
-        CPU.add_affine(&mut desk.memory(), x_at, &offset, &slope, dx_at);
+        backend.column_sums(&mut memory.borrow(), x_at, &mut sums);
+        backend.scale_columns(&mut memory.borrow(), x_at, &backend.vector(&slope), scaled_at);
+        backend.add_affine(&mut memory.borrow(), x_at, &offset, &slope, dx_at);
         for column in 0..width {
             let values = || (0..rows).map(|row| f64::from(x[row * width + column]));
             prop_assert!((sums[column] - 1.0 - values().sum::<f64>()).abs() < 1e-12);
@@ -203,8 +217,8 @@ proptest! {
             prop_assert!((sums[width + column] - 1.0 - squares).abs() < 1e-12);
         }
         let scaled: Vec<f64> = (0..x.len()).map(|at| f64::from(x[at]) * f64::from(slope[at % width])).collect();
-        assert_near_all("scaled", &desk.get(scaled_at), &scaled, SUMS);
+        assert_near_all("scaled", &memory.get(scaled_at), &scaled, SUMS);
         let dx: Vec<f64> = (0..x.len()).map(|at| f64::from(start[at]) + f64::from(offset[at % width]) + scaled[at]).collect();
-        assert_near_all("dx", &desk.get(dx_at), &dx, SUMS);
-    }
+        assert_near_all("dx", &memory.get(dx_at), &dx, SUMS);
+    });
 }

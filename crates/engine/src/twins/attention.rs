@@ -1,6 +1,6 @@
 //! Attention and its gradients against the plain formula.
 
-use super::{CPU, Desk, SUMS, assert_near_all, dot};
+use super::{SUMS, TestMemory, assert_near_all, dot};
 use crate::backend::{AttentionInput, AttentionShape, Backend};
 use crate::gradient_check::{assert_gradient, noise, widen};
 use proptest::prelude::*;
@@ -92,7 +92,7 @@ fn plain_attention_backward(
 }
 
 /// One attention of drawn values: what goes in and what the backend makes of it.
-struct Run {
+struct AttentionRun {
     query: Vec<f32>,
     key_value: Vec<f32>,
     query_bias: Vec<f32>,
@@ -105,7 +105,7 @@ struct Run {
     class_attention: Vec<f32>,
 }
 
-fn run(shape: AttentionShape, seed: u64) -> Run {
+fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRun {
     let AttentionShape {
         images,
         queries,
@@ -119,44 +119,45 @@ fn run(shape: AttentionShape, seed: u64) -> Run {
     let kv = noise(seed + 1, token_rows * 2 * width);
     let (query_bias, value_bias) = (noise(seed + 2, width), noise(seed + 3, width));
     let dcontext = noise(seed + 4, query_rows * width);
-    let mut desk = Desk::new();
-    let scratch = desk.take(1, shape.scratch());
-    let query = desk.put(query_rows, width, &q);
-    let key_value = desk.put(token_rows, 2 * width, &kv);
-    let log_sum = desk.take(query_rows, heads);
-    let context = desk.take(query_rows, width);
-    let dcontext_at = desk.put(query_rows, width, &dcontext);
-    let dquery = desk.take(query_rows, width);
-    let dkey_value = desk.take(token_rows, 2 * width);
+    let vectors = [&query_bias, &value_bias].map(|values| backend.vector(values));
+    let mut memory = TestMemory::new(backend);
+    let scratch = memory.take(1, shape.scratch());
+    let query = memory.put(query_rows, width, &q);
+    let key_value = memory.put(token_rows, 2 * width, &kv);
+    let log_sum = memory.take(query_rows, heads);
+    let context = memory.take(query_rows, width);
+    let dcontext_at = memory.put(query_rows, width, &dcontext);
+    let dquery = memory.take(query_rows, width);
+    let dkey_value = memory.take(token_rows, 2 * width);
     let input = || AttentionInput {
         query,
         key_value,
-        query_bias: &query_bias,
-        value_bias: &value_bias,
+        query_bias: &vectors[0],
+        value_bias: &vectors[1],
         log_sum,
         scratch,
     };
-    CPU.attention(&mut desk.memory(), shape, input(), context);
-    let memory = &mut desk.memory();
-    CPU.attention_backward(memory, shape, input(), dcontext_at, dquery, dkey_value);
+    backend.attention(&mut memory.borrow(), shape, input(), context);
+    let borrowed = &mut memory.borrow();
+    backend.attention_backward(borrowed, shape, input(), dcontext_at, dquery, dkey_value);
     let mut class_attention = Vec::new();
     if tokens > 1 {
-        let attention = desk.take(images, tokens - 1);
-        CPU.class_attention(
-            &mut desk.memory(),
+        let attention = memory.take(images, tokens - 1);
+        backend.class_attention(
+            &mut memory.borrow(),
             shape,
             query.every(queries),
             key_value,
-            &query_bias,
+            &vectors[0],
             scratch,
             attention,
         );
-        class_attention = desk.get(attention);
+        class_attention = memory.get(attention);
     }
-    Run {
-        context: desk.get(context),
-        dquery: desk.get(dquery),
-        dkey_value: desk.get(dkey_value),
+    AttentionRun {
+        context: memory.get(context),
+        dquery: memory.get(dquery),
+        dkey_value: memory.get(dkey_value),
         query: q,
         key_value: kv,
         query_bias,
@@ -166,16 +167,15 @@ fn run(shape: AttentionShape, seed: u64) -> Run {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-
-    #[test]
-    fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops(
-        images in 0usize..3, class_only: bool, tokens in 1usize..34, heads in 1usize..4, head_width in 1usize..20, seed: u16,
-    ) {
+pub fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops<B: Backend>(
+    backend: &B,
+) {
+    proptest!(ProptestConfig::with_cases(40), |(
+        images in 0usize..3, class_only in any::<bool>(), tokens in 1usize..34, heads in 1usize..4, head_width in 1usize..20, seed in any::<u16>(),
+    )| {
         let queries = if class_only { 1 } else { tokens };
         let shape = AttentionShape { images, queries, tokens, heads, head_width };
-        let run = run(shape, u64::from(seed));
+        let run = run(backend, shape, u64::from(seed));
         let [q, kv] = [widen(&run.query), widen(&run.key_value)];
         let [query_bias, value_bias] = [widen(&run.query_bias), widen(&run.value_bias)];
         let context = plain_attention(shape, &q, &kv, &query_bias, &value_bias);
@@ -194,11 +194,10 @@ proptest! {
             }
         });
         assert_near_all("class attention", &run.class_attention, &class_attention, SUMS);
-    }
+    });
 }
 
-#[test]
-fn gradients_of_attention_are_the_slopes_of_the_plain_formula() {
+pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(backend: &B) {
     let sizes = [
         (1, 1, 1, 1, 1),
         (2, 3, 3, 2, 5),
@@ -214,7 +213,7 @@ fn gradients_of_attention_are_the_slopes_of_the_plain_formula() {
             heads,
             head_width,
         };
-        let run = run(shape, 1);
+        let run = run(backend, shape, 1);
         let [q, kv] = [widen(&run.query), widen(&run.key_value)];
         let weights = widen(&run.dcontext);
         let loss = |q: &[f64], kv: &[f64]| {
@@ -229,8 +228,7 @@ fn gradients_of_attention_are_the_slopes_of_the_plain_formula() {
     }
 }
 
-#[test]
-fn scores_of_thousands_neither_overflow_nor_vanish() {
+pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) {
     let shape = AttentionShape {
         images: 1,
         queries: 1,
@@ -238,14 +236,14 @@ fn scores_of_thousands_neither_overflow_nor_vanish() {
         heads: 1,
         head_width: 1,
     };
-    let mut desk = Desk::new();
-    let scratch = desk.take(1, shape.scratch());
-    let query = desk.put(1, 1, &[100.0]);
-    let key_value = desk.put(3, 2, &[-90.0, 1.0, 90.0, 2.0, 80.0, 4.0]);
-    let [log_sum, context, dquery] = std::array::from_fn(|_| desk.take(1, 1));
-    let dcontext = desk.put(1, 1, &[1.0]);
-    let dkey_value = desk.take(3, 2);
-    let zero = vec![0.0];
+    let mut memory = TestMemory::new(backend);
+    let scratch = memory.take(1, shape.scratch());
+    let query = memory.put(1, 1, &[100.0]);
+    let key_value = memory.put(3, 2, &[-90.0, 1.0, 90.0, 2.0, 80.0, 4.0]);
+    let [log_sum, context, dquery] = std::array::from_fn(|_| memory.take(1, 1));
+    let dcontext = memory.put(1, 1, &[1.0]);
+    let dkey_value = memory.take(3, 2);
+    let zero = backend.vector(&[0.0]);
     let input = || AttentionInput {
         query,
         key_value,
@@ -254,12 +252,12 @@ fn scores_of_thousands_neither_overflow_nor_vanish() {
         log_sum,
         scratch,
     };
-    CPU.attention(&mut desk.memory(), shape, input(), context);
-    let memory = &mut desk.memory();
-    CPU.attention_backward(memory, shape, input(), dcontext, dquery, dkey_value);
-    assert_eq!(desk.get(context), [2.0]);
+    backend.attention(&mut memory.borrow(), shape, input(), context);
+    let borrowed = &mut memory.borrow();
+    backend.attention_backward(borrowed, shape, input(), dcontext, dquery, dkey_value);
+    assert_eq!(memory.get(context), [2.0]);
     // The exponential of what is far below ends at the smallest normal numbers.
-    let gradients = [desk.get(dquery), desk.get(dkey_value)].concat();
+    let gradients = [memory.get(dquery), memory.get(dkey_value)].concat();
     for (found, expected) in gradients.iter().zip([0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]) {
         assert!((found - expected).abs() < 1e-30, "{gradients:?}");
     }

@@ -1,0 +1,154 @@
+//! Plain twins of the operations, as simple loops in `f64`, and the comparison of each operation of a backend with its twin on zero,
+//! one, odd and other sizes. Backward operations are compared with the slopes of the twins, linear ones with loops of their own.
+//! Every backend is judged by the same twins within the same tolerances: it gets a line under [`judge`].
+
+mod attention;
+mod operations;
+mod tokens;
+
+use crate::backend::{Backend, Matrix, Memory, MemoryOf, Region};
+
+/// A module `$name` with one test for each comparison, on the backend that `$backend` makes.
+macro_rules! judge {
+    ($name:ident, $backend:expr) => {
+        mod $name {
+            judge! { @tests $backend;
+                operations {
+                    linear_maps_and_their_backward_equal_plain_loops
+                    thin_products_equal_plain_loops
+                    layer_norm_behind_a_residual_sum_equals_the_plain_formula
+                    layer_norm_and_its_gradient_equal_plain_loops
+                    layer_norm_backward_is_the_slope_of_the_plain_formula
+                    activations_equal_the_plain_formulas_and_their_slopes
+                    chosen_rows_are_those_with_the_most_attention
+                }
+                attention {
+                    attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops
+                    gradients_of_attention_are_the_slopes_of_the_plain_formula
+                    scores_of_thousands_neither_overflow_nor_vanish
+                }
+                tokens {
+                    patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there
+                    embedding_adds_bias_and_position_to_patches_and_replaces_class_rows
+                    gathering_copies_rows_and_scattering_adds_them_back_also_twice
+                    pooling_equals_plain_means_and_its_backward_spreads_them
+                    what_goes_column_by_column_equals_plain_loops
+                }
+            }
+        }
+    };
+    (@tests $backend:expr; $($module:ident { $($test:ident)+ })+) => {$($(
+        #[test]
+        fn $test() {
+            super::$module::$test(&$backend);
+        }
+    )+)+};
+}
+
+judge!(cpu, crate::cpu::Cpu::default());
+
+/// Memory of a test, handed out from its start on.
+struct TestMemory<'b, B: Backend> {
+    backend: &'b B,
+    buffers: [B::Buffer; 3],
+    next: usize,
+}
+
+impl<'b, B: Backend> TestMemory<'b, B> {
+    fn new(backend: &'b B) -> Self {
+        let mut buffers = std::array::from_fn(|_| backend.buffer());
+        backend.reserve(&mut buffers[0], 1 << 16);
+        Self {
+            backend,
+            buffers,
+            next: 0,
+        }
+    }
+
+    fn borrow(&mut self) -> MemoryOf<'_, B> {
+        let [kept, scratch, gradients] = &mut self.buffers;
+        Memory {
+            kept,
+            scratch,
+            gradients,
+        }
+    }
+
+    /// An uninitialised matrix with a gap after each row, so that strides count.
+    fn take(&mut self, rows: usize, columns: usize) -> Matrix {
+        let stride = columns + 3;
+        let start = self.next;
+        self.next += rows * stride;
+        Matrix {
+            region: Region::Kept,
+            start,
+            rows,
+            columns,
+            stride,
+        }
+    }
+
+    fn put(&mut self, rows: usize, columns: usize, values: &[f32]) -> Matrix {
+        let (backend, matrix) = (self.backend, self.take(rows, columns));
+        for row in 0..rows {
+            let target = Matrix {
+                start: matrix.start + row * matrix.stride,
+                rows: 1,
+                ..matrix
+            };
+            backend.upload(
+                &mut self.borrow(),
+                &values[row * columns..][..columns],
+                target,
+            );
+        }
+        matrix
+    }
+
+    fn put_indices(&mut self, values: &[u32]) -> Matrix {
+        let matrix = Matrix {
+            stride: 1,
+            ..self.take(values.len(), 1)
+        };
+        let backend = self.backend;
+        backend.upload_indices(&mut self.borrow(), values, matrix);
+        matrix
+    }
+
+    fn get(&mut self, matrix: Matrix) -> Vec<f32> {
+        let mut values = vec![0.0; matrix.rows * matrix.columns];
+        let backend = self.backend;
+        backend.download(&self.borrow(), matrix, &mut values);
+        values
+    }
+}
+
+/// Within `tolerance` of the largest value, which is at least 1 for values of that order.
+fn assert_near_all(name: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
+    for (i, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (f64::from(found) - expected).abs() <= tolerance * largest,
+            "{name}[{i}]: {found}, plain {expected}"
+        );
+    }
+}
+
+/// A few dozen products of values below 1 in f32: some units of the last place of their sum.
+const SUMS: f64 = 2e-6;
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Φ by Simpson's rule in f64.
+pub fn exact_distribution(x: f64) -> f64 {
+    let steps = 2000;
+    let width = x / f64::from(steps);
+    let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let inner: f64 = (1..steps)
+        .map(|i| density(f64::from(i) * width) * if i % 2 == 1 { 4.0 } else { 2.0 })
+        .sum();
+    0.5 + width / 3.0 * (density(0.0) + inner + density(x))
+}
