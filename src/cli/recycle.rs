@@ -380,7 +380,6 @@ fn print_estimate(estimate: &RecycleEstimate) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recycle::meta_train::{Shots, Sparsity};
     use std::fmt::Display;
 
     /// What help says about a field of the recipes.

@@ -107,7 +107,6 @@ impl Tune {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recycle::tune::TuneRecipe;
 
     #[test]
     fn help_names_the_defaults_of_the_recipe() {

@@ -28,9 +28,12 @@ pub struct Job {
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
     pub created_ms: i64,
-    /// When the newest attempt began.
+    /// When the first attempt began.
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
+    /// Milliseconds that all attempts have worked together; those of the one that goes on are added now and then.
+    #[serde(default)]
+    pub worked_ms: i64,
     /// It is not tried again before.
     pub retry_at_ms: Option<i64>,
     /// Jobs that must succeed before this one begins.
@@ -94,6 +97,7 @@ impl From<JobRecord> for Job {
             created_ms: record.created_ms,
             started_ms: record.started_ms,
             finished_ms: record.finished_ms,
+            worked_ms: record.worked_ms,
             retry_at_ms: record.retry_at_ms,
             waits_for: record.waits_for,
             progress: record.progress,
