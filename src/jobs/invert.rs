@@ -113,7 +113,7 @@ pub struct InvertResult {
 }
 
 impl InvertResult {
-    fn of(pool: &PoolRecord, failed: Option<&FailedInversion>) -> Self {
+    fn of(pool: &PoolRecord) -> Self {
         let summary = PoolSummary::deserialize(&pool.summary).ok();
         let quality = summary.as_ref().map(|summary| &summary.quality);
         Self {

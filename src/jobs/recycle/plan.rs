@@ -34,7 +34,6 @@ pub(super) async fn plan(
 ) -> Result<Vec<Planned<Recycle>>, RequestError> {
     let use_failed_images = request.use_failed_images;
     let (retention, dry_run) = (request.retention, request.dry_run);
-    let use_failed_images = request.use_failed_images;
     let evaluation = request.evaluation.take();
     let validation = request.validation.take();
     let images = std::mem::take(&mut request.pictures);

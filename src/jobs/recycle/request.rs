@@ -37,9 +37,6 @@ pub struct RecycleRequest {
     /// In place of `adapters`, `recipe` and `inversion`: what an earlier run gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe_file: Option<RecipeFile>,
-    /// Learns also from images that did not come out: of which their adapter recognises less than 90 %.
-    #[serde(default)]
-    pub use_failed_images: bool,
     /// How the meta-LoRA is measured on `pictures` and `archive`; only with these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationRecipe>,
