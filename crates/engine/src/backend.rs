@@ -169,7 +169,7 @@ pub trait Backend: Send + Sync + Sized {
     fn fill_zero(&self, memory: &mut MemoryOf<'_, Self>, target: Matrix);
 
     /// `pixels [images, 3, side, side]` to `patches [images·tokens, 3·patch²]`, the row of a class token zero. `positions`
-    /// (`[images·tokens, 1]` indices: 0 the class token, patch p = p + 1) says which patch a row is; without it all in order.
+    /// (`[images·tokens, 1]` indices: 0 the class token, patch p = p + 1) says which patch each row is; without it all in order.
     fn patchify(
         &self,
         memory: &mut MemoryOf<'_, Self>,

@@ -20,7 +20,7 @@ pub struct EvaluationRecipe {
     /// Support images per class.
     #[schema(minimum = 1)]
     pub shot: usize,
-    /// Queries a class.
+    /// Queries per class.
     #[schema(minimum = 1)]
     pub queries: usize,
     /// Random tasks.

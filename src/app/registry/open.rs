@@ -87,6 +87,10 @@ impl Registry {
         match (bring_up_to_date(data_folder, shipped).await, unready) {
             (Ok(()), _) => Self::open(data_folder, Access::Shared).await.map(Some),
             (Err(RegistryError::Store(StoreError::InUse { .. })), Some(older)) => Err(older),
+            // Whoever holds it may work on it for long without having begun it; it can be read as it is.
+            (Err(RegistryError::Store(StoreError::InUse { .. })), None) => {
+                Self::open(data_folder, Access::Shared).await.map(Some)
+            }
             (Err(error), Some(older)) if cannot_be_written(&error) => Err(older),
             (Err(error), _) => Err(error),
         }

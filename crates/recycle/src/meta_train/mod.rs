@@ -1,6 +1,6 @@
 //! Meta-training: one adapter learns from few-shot tasks on the synthetic images of many.
 //!
-//! A step draws a task, either of one adapter's classes, where the student's scores are to follow the adapter's own answers
+//! Each step draws one task, either of one adapter's classes, where the student's scores are to follow the adapter's own answers
 //! (`KL(softmax(teacher / T) ‖ softmax(scores / T))`, teacher logits as the pool has them), or mixed over the classes of several
 //! adapters, where the labels are the goal (cross-entropy). Scores are minus the distances of the queries to the class
 //! prototypes (arXiv 2412.02220). Before that, merge coefficients of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.

@@ -134,7 +134,7 @@ mod tests {
         assert!(
             read("way", &["two"])
                 .unwrap_err()
-                .contains("no whole number")
+                .contains("not a whole number")
         );
         assert!(read("recipe", &["{"]).unwrap_err().contains("no JSON"));
         assert!(read("adapters", &["[1"]).unwrap_err().contains("no JSON"));

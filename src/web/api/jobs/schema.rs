@@ -53,6 +53,7 @@ pub struct Job {
 #[serde(untagged)]
 #[allow(
     dead_code,
+    clippy::large_enum_variant,
     reason = "the shape of what is stored, for the document alone"
 )]
 enum JobResult {
@@ -68,6 +69,7 @@ enum JobResult {
 #[serde(untagged)]
 #[allow(
     dead_code,
+    clippy::large_enum_variant,
     reason = "the shape of what is stored, for the document alone"
 )]
 enum JobRecipe {
