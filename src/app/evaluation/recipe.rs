@@ -1,4 +1,4 @@
-//! What somebody chooses of an evaluation; what is not chosen has a default.
+//! The choices of an evaluation, each with a default.
 
 use super::{Method, MethodKind};
 use engine::distance::Distance;
@@ -20,7 +20,7 @@ pub struct EvaluationRecipe {
     /// Support images per class.
     #[schema(minimum = 1)]
     pub shot: usize,
-    /// Queries a class.
+    /// Queries per class.
     #[schema(minimum = 1)]
     pub queries: usize,
     /// Random tasks.

@@ -174,7 +174,7 @@ impl<P> Part<P> {
     /// A part that is text, called `name` in errors.
     ///
     /// # Errors
-    /// [`ApiError::InvalidParameter`] where it is none.
+    /// [`ApiError::InvalidParameter`] where it is not one.
     pub fn into_text(self, name: &str) -> Result<String, ApiError> {
         match String::from_utf8(self.bytes) {
             Ok(text) => Ok(text),

@@ -32,7 +32,7 @@ pub struct TuneRecipe {
         schema(exclusive_minimum = 0, maximum = 1_000_000)
     )]
     pub epochs: Option<f64>,
-    /// Pictures a step; all of them where there are fewer.
+    /// Pictures per step; all of them where there are fewer.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 4096))]
     pub batch_size: usize,
     /// Of the low-rank pairs.
