@@ -367,7 +367,7 @@ impl Store {
     }
 
     /// Notes when adapters were last used, in milliseconds since 1970. For a server: collect and call now and then, as
-    /// each call waits for the disk. Adapters deleted meanwhile are passed over.
+    /// each call waits for the disk. Adapters deleted meanwhile are skipped.
     ///
     /// # Errors
     /// [`StoreError`] of the database.

@@ -180,7 +180,7 @@ impl<P> Part<P> {
             Ok(text) => Ok(text),
             Err(_) => Err(ApiError::InvalidParameter {
                 parameter: name.to_owned(),
-                detail: "the part is no UTF-8 text".into(),
+                detail: "the part is not UTF-8 text".into(),
             }),
         }
     }
