@@ -10,7 +10,7 @@ Pillow's version: the same fonts and the same Pillow give the same pixels. With 
 
 Needs Pillow and fonts; on Debian any of the `fonts-*` packages, for the experiments of docs/experiments/NOTEBOOK.md those of
 docs/experiments/typefaces.txt. Typefaces that lack a character, draw two characters
-alike, have capitals for small letters, or do not open are passed over.
+alike, have capitals for small letters, or do not open are skipped.
 """
 import argparse
 import hashlib

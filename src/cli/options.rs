@@ -107,7 +107,7 @@ impl TaskShape {
 }
 
 impl Common {
-    /// The data folder, created by whoever writes to it first.
+    /// The data folder, created by the first command that writes to it.
     ///
     /// # Errors
     /// Where none is given and the machine has no home folder.

@@ -183,7 +183,7 @@ fn take_batch(queue: &mut VecDeque<Work>, max_batch: usize) -> Vec<Work> {
 fn answer(encoder: &mut dyn Encoder, batch: Vec<Work>, waiting: &AtomicUsize) {
     let finish = |work: Work, result| {
         waiting.fetch_sub(work.rows.len(), Ordering::Relaxed);
-        // Whoever asked may have gone meanwhile.
+        // The caller may have gone meanwhile.
         let _ = work.reply.send(result);
     };
     let (abandoned, batch): (Vec<Work>, Vec<Work>) =

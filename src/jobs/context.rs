@@ -154,7 +154,7 @@ impl JobContext {
     /// What the last checkpoint of this job holds, if it was interrupted after one.
     ///
     /// # Errors
-    /// [`JobError`] of the store. A damaged checkpoint is none: the one before counts.
+    /// [`JobError`] of the store. A damaged checkpoint does not count: the one before is used.
     pub fn load_checkpoint(&self) -> Result<Option<Vec<u8>>, JobError> {
         Ok(self.store().load_checkpoint(self.id)?)
     }

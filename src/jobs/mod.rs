@@ -52,7 +52,7 @@ use uuid::Uuid;
 /// A kind of job. Its fields are its recipe: all that decides the result, besides its inputs. It must be idempotent, since it may
 /// run again after it was interrupted at any moment.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
-    /// What somebody says who wants such jobs.
+    /// What a request for such jobs says.
     type Request: JobRequest;
     /// What a run gives. Its JSON is stored with the job: `adapter_id` and `pool` in it are how a result that was deleted is known.
     type Outcome: Serialize + DeserializeOwned;

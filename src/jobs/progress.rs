@@ -1,4 +1,4 @@
-//! From the reports of single steps to what is told: rate, time left, and not more often than eyes can follow.
+//! From the reports of single steps to what is shown: rate, time left, and not more often than eyes can follow.
 
 use recycle::steps::StepReport;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ pub(super) struct Reporter {
     phase: String,
     /// When some of the last steps of this phase were done.
     marks: VecDeque<(Instant, u64)>,
-    /// The newest report where it has not been told.
+    /// The newest report where it has not been shown.
     pending: Option<StepReport>,
 }
 
@@ -33,7 +33,7 @@ impl Default for Reporter {
 }
 
 impl Reporter {
-    /// Takes a report and gives what is to be told now.
+    /// Takes a report and returns what is to be shown now.
     pub fn take(&mut self, report: &StepReport, now: Instant) -> Vec<Progress> {
         let mut due = Vec::new();
         if report.phase != self.phase {

@@ -1,4 +1,4 @@
-//! What somebody asks for before it is a job, whether over HTTP or on the command line: one type per kind, in its own file; here is what
+//! A request before it is a job, whether over HTTP or on the command line: one type per kind, in its own file; here is what
 //! they share.
 
 use super::Services;

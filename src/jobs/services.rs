@@ -58,7 +58,7 @@ impl Services {
         }
     }
 
-    /// A separate [`App`] for whoever computes in the background: its engine's threads inherit the priority of the calling one,
+    /// A separate [`App`] for computing in the background: its engine's threads inherit the priority of the calling one,
     /// and no request waits for it.
     ///
     /// # Errors

@@ -186,7 +186,7 @@ pub async fn drain_refused(request: Request, next: Next) -> Response {
     if refused && !waits && status != StatusCode::REQUEST_TIMEOUT {
         let mut rest = stream::poll_fn(move |context| poll_rest(&rest, context));
         let drained = async { while let Some(Ok(_)) = rest.next().await {} };
-        // Whoever sends for longer than this gets no reason.
+        // A client that sends for longer than this gets no reason.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
     }
     response

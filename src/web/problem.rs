@@ -271,7 +271,7 @@ impl ApiError {
                 "The server failed",
                 "the server failed; nothing is wrong with the request as far as is known",
             )
-            .hint("report the request id to whoever runs the server; its log says more"),
+            .hint("report the request id to the server's administrator; its log says more"),
         }
     }
 

@@ -246,5 +246,5 @@ fn internal() -> Explanation {
         "The server failed",
         "the registry failed; nothing is wrong with the request as far as is known",
     )
-    .hint("report the request id to whoever runs the server; its log says more")
+    .hint("report the request id to the server's administrator; its log says more")
 }

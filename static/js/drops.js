@@ -1,4 +1,4 @@
-// Files out of drops, pickers and the clipboard, each with the path that it had in the folder it came in.
+// Files from drops, pickers and the clipboard, each with the path that it had in the folder it came in.
 // Knows nothing of what the files are for.
 
 // Both return {files: [{file, path}], unreadable}; a loose file's path is its name.

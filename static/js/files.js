@@ -1,4 +1,4 @@
-// Pictures out of drops, pickers and the clipboard, with the folder that each lay in.
+// Pictures from drops, pickers and the clipboard, with the folder that each lay in.
 
 import { filesOfInput, filesOfTransfer } from "./drops.js";
 import { isPictureName } from "./picture_names.js";

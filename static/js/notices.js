@@ -1,4 +1,4 @@
-// What the page tells beside its content: spoken words for screen readers, and a note with an undo.
+// What the page says besides its content: spoken words for screen readers, and a note with an undo.
 
 import { byId, setText } from "./dom.js";
 

@@ -93,7 +93,7 @@ fn frechet_distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> Result<f64, QualityError>
         .map_err(|_| QualityError::Decomposition)?;
     let root: f64 = svd.S().column_vector().iter().sum();
     let spread = a.squared_norm_l2() + b.squared_norm_l2() - 2.0 * root;
-    // Rounding may leave equal sets a hair below zero.
+    // Rounding may leave equal sets slightly below zero.
     Ok((between + spread).max(0.0))
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// A recipe that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum RecipeError {
-    #[error("the recipe is no JSON object with known fields: {0}")]
+    #[error("the recipe is not a JSON object with known fields: {0}")]
     Json(String),
     #[error("the preset \"{found}\" is not known; known are {known}")]
     Preset { found: String, known: String },

@@ -1,4 +1,4 @@
-//! The contract of long computations: whoever drives one asks for a step at a time, and between steps reports progress, keeps
+//! The contract of long computations: the driver asks for a step at a time, and between steps reports progress, keeps
 //! what it needs to resume after an interruption, or stops. Knows nothing of jobs, files or threads.
 
 /// The progress of a computation, for people and curves.

@@ -366,8 +366,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes when adapters were last used, in milliseconds since 1970. For whoever serves: collect and call now and then, as
-    /// each call waits for the disk. Adapters deleted meanwhile are passed over.
+    /// Notes when adapters were last used, in milliseconds since 1970. For a server: collect and call now and then, as
+    /// each call waits for the disk. Adapters deleted meanwhile are skipped.
     ///
     /// # Errors
     /// [`StoreError`] of the database.

@@ -13,7 +13,7 @@ use sqlx::{FromRow, Row};
 pub struct BackboneRecord {
     pub digest: Digest,
     pub name: Name,
-    /// Where the weights come from, in the words of whoever added it.
+    /// Where the weights come from, as stated when it was added.
     pub source: String,
     pub created_ms: i64,
 }

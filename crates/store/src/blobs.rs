@@ -64,7 +64,7 @@ impl Blobs {
                 return Err(StoreError::io("write", &path, error));
             }
         }
-        // Also for a file that was there: whoever wrote it may not have come to this point yet.
+        // Also for a file that was there: its writer may not have come to this point yet.
         sync_folder(&shard)
     }
 

@@ -97,7 +97,7 @@ impl Database {
         let writer = self.writer()?;
         match writer.begin_with(BEGIN).await {
             // On a full disk SQLite itself rolls back. sqlx's rollback then fails, and it takes the connection for being
-            // inside a transaction for ever: only a new connection helps.
+            // inside a transaction forever: only a new connection helps.
             Err(sqlx::Error::InvalidSavePointStatement) => {
                 writer.acquire().await?.close().await?;
                 Ok(writer.begin_with(BEGIN).await?)
@@ -115,7 +115,7 @@ impl Database {
     }
 }
 
-/// Connections for reading only, beside whoever writes.
+/// Connections for reading only, beside the writer.
 async fn read_beside(
     path: &Path,
     options: SqliteConnectOptions,

@@ -277,7 +277,7 @@ impl StoreError {
     }
 }
 
-/// For queries, where the folder is known to whoever reads the message.
+/// For queries, where the reader of the message knows the folder.
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::database(Path::new(super::DATABASE_FILE), error)

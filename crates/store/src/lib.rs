@@ -166,7 +166,7 @@ impl Store {
         self.inner.folder.path()
     }
 
-    /// Where files that can be made again belong; created by whoever writes there.
+    /// Where files that can be made again belong; created by the first writer.
     pub fn cache_folder(&self) -> PathBuf {
         self.inner.folder.cache()
     }

@@ -61,7 +61,7 @@ pub struct NewPool {
     pub adapter_digest: Digest,
     pub backbone_digest: Digest,
     pub recipe: serde_json::Value,
-    /// What was made and how well; belongs to whoever made it.
+    /// What was made and how well; belongs to what made it.
     pub summary: serde_json::Value,
     pub retention: Retention,
     /// Names and bytes.

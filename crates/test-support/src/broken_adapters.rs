@@ -239,7 +239,7 @@ fn broken_configs() -> Vec<BrokenAdapter> {
         files(
             "config is a list",
             folder("[]", weights),
-            "is no JSON object",
+            "is not a JSON object",
         ),
         config(
             "IA3",

@@ -185,7 +185,7 @@ impl App {
             .min();
         if fewest.is_none_or(|fewest| fewest < 2) {
             return Err(EvaluationError::Request(format!(
-                "the synthetic images of {} are fewer than 2 a class, too few for tasks; make more with --images-per-class",
+                "the synthetic images of {} are fewer than 2 per class, too few for tasks; make more with --images-per-class",
                 own.record.label()
             )));
         }

@@ -1,11 +1,11 @@
-//! Who is told how far an evaluation is, and what it has finished.
+//! Who learns how far an evaluation is, and what it has finished.
 
 use super::{MethodEntry, MethodKind, MethodRun};
 use crate::app::AppError;
 use crate::inference::EncodeError;
 use std::ops::ControlFlow;
 
-/// Told what is done, how much of it, and of how much; says whether to go on. A closure of these is one that keeps nothing.
+/// Receives what is done, how much of it, and of how much; says whether to continue. A closure over these keeps nothing.
 pub trait EvaluationProgress: Sync {
     fn report(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()>;
 

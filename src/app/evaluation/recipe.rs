@@ -1,4 +1,4 @@
-//! What somebody chooses of an evaluation; what is not chosen has a default.
+//! The choices of an evaluation, each with a default.
 
 use super::{Method, MethodKind};
 use engine::distance::Distance;

@@ -1,4 +1,4 @@
-//! A LoRA tuned for each task, as somebody would who has no meta-LoRA.
+//! A LoRA tuned for each task: what one does without a meta-LoRA.
 
 use super::progress::report_progress;
 use super::report::TuningReport;

@@ -1,4 +1,4 @@
-//! From files that somebody sent to a stored adapter, or to the report that says why not.
+//! From files in a request to a stored adapter, or to the report that says why not.
 
 use super::serve::BARE;
 use super::{Registry, RegistryError, candidate};
@@ -33,7 +33,7 @@ impl Registry {
     /// Looks at `package` without storing anything. The report has errors where the adapter would be refused.
     ///
     /// # Errors
-    /// [`RegistryError`] of the store; an adapter that would be refused is none.
+    /// [`RegistryError`] of the store; an adapter that would be refused is not an error.
     pub async fn check(
         &self,
         package: Package,

@@ -14,7 +14,7 @@ pub struct MergePart {
     pub weight: Option<f32>,
 }
 
-/// A stored merge and what is worth knowing of it.
+/// A stored merge and notes on it.
 #[derive(Debug, Clone)]
 pub struct MergedAndStored {
     pub record: AdapterRecord,

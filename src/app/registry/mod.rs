@@ -177,7 +177,7 @@ impl Registry {
         let folder =
             std::fs::canonicalize(folder).map_err(|error| unreadable(error.to_string()))?;
         let Some(source) = folder.to_str().map(str::to_owned) else {
-            return Err(unreadable("its path is no UTF-8; rename it".into()));
+            return Err(unreadable("its path is not UTF-8; rename it".into()));
         };
         let backbone = tokio::task::spawn_blocking(move || load_folder(&folder)).await??;
         let digest = parse_digest(&backbone.digest)?;

@@ -318,7 +318,7 @@ impl Recycle {
                 "the result is not that of the recipe file: that was computed on {} threads, this on {threads}",
                 expected.threads
             ),
-            _ => "the result is not that of the recipe file: its program or its machine computed otherwise".into(),
+            _ => "the result is not that of the recipe file: its program or its machine computed differently".into(),
         }
     }
 

@@ -174,13 +174,13 @@ impl<P> Part<P> {
     /// A part that is text, called `name` in errors.
     ///
     /// # Errors
-    /// [`ApiError::InvalidParameter`] where it is none.
+    /// [`ApiError::InvalidParameter`] where it is not one.
     pub fn into_text(self, name: &str) -> Result<String, ApiError> {
         match String::from_utf8(self.bytes) {
             Ok(text) => Ok(text),
             Err(_) => Err(ApiError::InvalidParameter {
                 parameter: name.to_owned(),
-                detail: "the part is no UTF-8 text".into(),
+                detail: "the part is not UTF-8 text".into(),
             }),
         }
     }

@@ -23,7 +23,7 @@ pub fn page(template: &'static str) -> MethodRouter<WebState> {
     )
 }
 
-/// What the pages are told: the most bytes that the server takes at once, the most pictures that a pool is compared with, the ways to
+/// What the pages are given: the most bytes that the server takes at once, the most pictures that a pool is compared with, the ways to
 /// merge that are offered, and as JSON for scripts what people read in place of the names of methods.
 fn values(max_upload_bytes: usize) -> Value {
     let all = MergeMethod::ALL.iter().map(|method| method.facts());

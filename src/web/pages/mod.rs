@@ -40,7 +40,7 @@ pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response 
     document(&request, "index.html", values)
 }
 
-/// What the first page is told: the most bytes of a picture, which part of it the backbone sees, and what the backbone is called.
+/// What the first page is given: the most bytes of a picture, which part of it the backbone sees, and what the backbone is called.
 fn index_values(max_image_bytes: usize, seen_centre: f32, backbone: &str) -> Value {
     context! { max_image_bytes, seen_centre, backbone }
 }

@@ -1,4 +1,4 @@
-// Publishing an adapter out of a comparison: where to, whether it is better than what answers there now, and one question or two.
+// Publishing an adapter from a comparison: where to, whether it is better than what answers there now, and one question or two.
 
 import { byId, setText } from "../dom.js";
 import * as api from "./api.js";

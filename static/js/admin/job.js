@@ -137,7 +137,7 @@ function takeLog({ level, message, at_ms: at }) {
 
 let newest = null;
 
-// All that was told before comes first, also states that are long past: the last one counts.
+// All earlier events come first, also states that are long past: the last one counts.
 function takeState(next) {
   if (newest === null) requestAnimationFrame(() => {
     showState(newest);

@@ -69,7 +69,7 @@ pub(super) fn read(bytes: &[u8]) -> ReadConfig {
     let root = match serde_json::from_slice::<Value>(bytes) {
         Ok(Value::Object(root)) => root,
         Ok(_) => {
-            reader.error("adapter_config.json is no JSON object");
+            reader.error("adapter_config.json is not a JSON object");
             return reader.into_read(None, None);
         }
         Err(error) => {

@@ -132,7 +132,7 @@ pub struct BackboneFit {
     pub digest: String,
     /// Names and shapes of all tensors agree.
     pub fits_by_shape: bool,
-    /// Whether the adapter names this backbone's digest; `None` where it names none.
+    /// Whether the adapter names this backbone's digest; `None` where it does not name one.
     pub fits_by_digest: Option<bool>,
     /// Why it does not fit, at most [`MOST_REASONS`] sentences.
     pub reasons: Vec<String>,

@@ -201,7 +201,7 @@ fn foreign(bytes: &[u8]) -> ImageError {
     text(bytes)
 }
 
-/// Files of the ISO base media family, told apart by their brands, four letters each, of which the first is the main one.
+/// Files of the ISO base media family, told apart by their brands, four letters each, the first being the main one.
 fn media_container(brands: &[u8]) -> ImageError {
     let brands = brands.as_chunks().0;
     let has_avif = brands.iter().any(|brand| brand == b"avif");

@@ -62,7 +62,7 @@ pub struct GivenDraws {
     pub augmentation: Vec<RollFlip>,
 }
 
-/// Images with what is known of them.
+/// Images with what is known about them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InversionOutcome {
     /// Labels of the inverted classes, in the order that image labels and logits count them.
@@ -247,7 +247,7 @@ impl Inversion {
     /// The images of this part as they are now, `[images, 3, side, side]`, normalised.
     ///
     /// # Errors
-    /// Where they have gone out of all bounds.
+    /// Where they have diverged.
     pub fn current_pixels(&mut self) -> Result<&Tensor, InversionError> {
         Ok(self.batch.pixels()?)
     }

@@ -21,7 +21,7 @@ pub(super) struct TaskBatch {
     tokens: Option<Vec<u32>>,
 }
 
-/// A task's images, supports first, and what is known of them.
+/// A task's images, supports first, and what is known about them.
 pub(super) struct TaskImages {
     pub taken: Vec<Taken>,
     pub supports: Vec<usize>,

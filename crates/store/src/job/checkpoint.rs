@@ -60,7 +60,7 @@ impl Store {
                 Ok(bytes) => match unwrap(bytes) {
                     Some(state) => return Ok(Some(state)),
                     None => {
-                        tracing::warn!(path = %path.display(), "a checkpoint is damaged and is passed over");
+                        tracing::warn!(path = %path.display(), "a checkpoint is damaged and is skipped");
                     }
                 },
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

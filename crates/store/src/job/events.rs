@@ -1,4 +1,4 @@
-//! What jobs tell, kept so that whoever comes later or reconnects misses nothing. Bounded: progress is thinned out, the oldest
+//! The events of jobs, kept so that a client that comes later or reconnects misses nothing. Bounded: progress is thinned out, the oldest
 //! lines of a log give way.
 
 use super::{JobRecord, JobState, Progress, read};
@@ -136,7 +136,7 @@ impl Store {
         let now = now_ms();
         data["at_ms"] = now.into();
         let mut transaction = self.inner.database.begin().await?;
-        // What has been told is work that was done, even if the process dies now.
+        // What has been reported is work that was done, even if the process dies now.
         sqlx::query(
             "UPDATE jobs SET progress = ?1, worked_ms = worked_ms + max(0, ?2 - coalesce(counted_ms, ?2)),
                 counted_ms = iif(state = 'running', ?2, NULL)

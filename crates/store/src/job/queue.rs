@@ -1,8 +1,8 @@
-//! The queue: every change of a job's state is one short transaction. Who runs a job holds a lease on it; whoever lost the lease
+//! The queue: every change of a job's state is one short transaction. Whatever runs a job holds a lease on it; a run that lost the lease
 //! changes nothing any more.
 //!
 //! A lease runs out when its time is over without a renewal, or when the opening of the data folder ends in which it was given. The
-//! lock on the folder says the second: whoever holds it knows that every earlier opening has ended, however it ended, and need not
+//! lock on the folder says the second: its holder knows that every earlier opening has ended, however it ended, and need not
 //! wait for the time. Only jobs whose lease has run out are put back into the queue.
 
 use super::events::add_state;
@@ -360,7 +360,7 @@ enum RunOut {
     TimeOrOpening(i64, Uuid),
 }
 
-/// Puts back what earlier openings of the data folder were running when they ended. For whoever has just taken the lock on the folder.
+/// Puts back what earlier openings of the data folder were running when they ended. Only with the lock on the folder just taken.
 pub(crate) async fn put_back_abandoned(
     database: &Database,
     opening: Uuid,

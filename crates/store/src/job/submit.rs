@@ -128,7 +128,7 @@ fn describe(contents: Vec<NewInput>) -> (Vec<JobInput>, Vec<(Digest, Vec<u8>)>) 
         .unzip()
 }
 
-/// The job that does, or did, the work with this key. One whose result has been deleted lets go of the key.
+/// The job that does, or did, the work with this key. One whose result has been deleted releases the key.
 async fn same_work(
     connection: &mut SqliteConnection,
     key: &Digest,

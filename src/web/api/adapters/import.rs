@@ -128,7 +128,7 @@ pub(in crate::web) async fn import_adapter(
     })
 }
 
-/// The answer to whoever made an adapter.
+/// The answer to a request that made an adapter.
 pub(super) fn created(id: uuid::Uuid, body: &impl Serialize) -> Response {
     let location = format!("/api/v1/adapters/{id}");
     (

@@ -52,7 +52,7 @@ pub struct MergeRequestPart {
     weight: Option<f32>,
 }
 
-/// The merged adapter and what is worth knowing of it.
+/// The merged adapter and notes on it.
 #[derive(Serialize, ToSchema)]
 pub struct MergeAnswer {
     adapter: Adapter,

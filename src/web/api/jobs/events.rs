@@ -1,4 +1,4 @@
-//! What a job tells, as a stream of server-sent events that a client can take up again where it broke off.
+//! The events of a job, as a stream of server-sent events that a client can resume where it broke off.
 
 use super::manage::job_id;
 use super::{JobProblems, queue};

@@ -249,7 +249,7 @@ fn sentence(entry: &TensorEntry) -> String {
     format!("{}: {detail}", entry.name)
 }
 
-/// Holds the layout against every candidate, notes how each fits and returns the one to take, or, where none can be taken, leaves
+/// Holds the layout against every candidate, records how each fits and returns the one to take, or, where none can be taken, leaves
 /// the errors in the report.
 fn choose<'c>(
     candidates: &'c [BackboneCandidate],

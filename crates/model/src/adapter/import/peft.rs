@@ -302,7 +302,7 @@ impl Check<'_, '_> {
         if self.config.targets(path) == Some(false) {
             return refuse(
                 entry,
-                "is not among target_modules; PEFT would leave it out in silence".into(),
+                "is not among target_modules; PEFT would leave it out silently".into(),
             );
         }
         let rank = self.config.rank_at(path);
@@ -387,7 +387,7 @@ impl Check<'_, '_> {
         {
             return refuse(
                 entry,
-                "is a head, but modules_to_save does not name the classifier; PEFT would leave it out in silence".into(),
+                "is a head, but modules_to_save does not name the classifier; PEFT would leave it out silently".into(),
             );
         }
         let input = match self.head_input() {

@@ -80,7 +80,7 @@ pub struct MergeInput<'a> {
     pub weight: f32,
 }
 
-/// The result of a merge and what is worth knowing of it.
+/// The result of a merge and notes on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     pub adapter: Adapter,
