@@ -47,6 +47,7 @@ impl Default for Cpu {
 
 /// A frozen linear map `[out, inputs]`.
 pub enum Weight {
+    /// Cut into panels that fit the vector registers.
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Panels),
     /// Row-major, for processors that panels are not made for.
