@@ -38,6 +38,7 @@ pub enum NameError {
 }
 
 impl Name {
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -106,7 +107,9 @@ pub enum Selector {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AdapterReference {
+    /// Of the adapter.
     pub name: Name,
+    /// Which of its versions.
     pub selector: Selector,
 }
 
