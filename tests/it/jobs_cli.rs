@@ -275,7 +275,7 @@ fn a_command_that_holds_the_folder_is_no_server() {
         .unwrap();
     let stderr = home.fails(&["jobs", "cancel", &id.to_string()]);
     assert!(
-        stderr.contains("in use") && stderr.contains("no server"),
+        stderr.contains("in use") && stderr.contains("not a server"),
         "{stderr}"
     );
     assert_eq!(home.state(id), JobState::Queued);

@@ -412,7 +412,7 @@ fn what_cannot_be_recycled_is_refused_before_any_work() {
         &["first", "--layers", "last-9"],
         "the backbone has 4 layers",
     );
-    fails(&["first", "--shots", "x"], "no range");
+    fails(&["first", "--shots", "x"], "nor a range");
     fails(&["first", "--start", "one"], "zero or merge");
     fails(&["first", "--recipe", "nothing.json"], "nothing.json");
     home.fails(&["recycle", "first", "--name", "merge"], "reserved");

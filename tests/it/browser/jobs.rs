@@ -601,7 +601,7 @@ async fn adapters_that_fit_are_chosen_costed_and_recycled_on_one_page() {
     page.click("#recycle-all").await;
     page.wait_for(&says(
         "recycle-fit",
-        "2 adapters with 4 classes in all, all on tiny",
+        "2 adapters with 4 classes in all, on tiny",
     ))
     .await;
     for (id, value) in [
