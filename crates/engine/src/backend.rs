@@ -209,7 +209,7 @@ pub trait Backend: Send + Sync + Sized {
         dpixels: &mut [f32],
     );
     /// Adds bias and position embedding to the patch rows of `tokens`; class rows become class token + position.
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn embed(
         &self,
         memory: &mut MemoryOf<'_, Self>,
@@ -279,7 +279,7 @@ pub trait Backend: Send + Sync + Sized {
     );
     /// `sum = x[rows] + scale∘(branch + bias)`, then LayerNorm of `sum` where `norm` is given. Without `rows` (indices
     /// `[sum.rows, 1]`) row i reads row i.
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn residual_norm(
         &self,
         memory: &mut MemoryOf<'_, Self>,
@@ -339,7 +339,7 @@ pub trait Backend: Send + Sync + Sized {
     );
     /// `attention [images, tokens − 1]` of the class token over the patches, mean over heads. `class_query` is
     /// `[images, width]` without bias; `scratch` as in [`AttentionInput`].
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn class_attention(
         &self,
         memory: &mut MemoryOf<'_, Self>,

@@ -176,7 +176,10 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, weight: &Weight, y: Matrix) {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "written by rows there")
+        )]
         let ([mut y], [x]) = views(memory, [y], [x]);
         match weight {
             #[cfg(target_arch = "x86_64")]
@@ -201,7 +204,10 @@ impl Backend for Cpu {
         dx: Matrix,
         add: bool,
     ) {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "written by rows there")
+        )]
         let ([mut dx], [dy]) = views(memory, [dx], [dy]);
         match weight {
             #[cfg(target_arch = "x86_64")]
