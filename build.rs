@@ -1,6 +1,11 @@
 //! Puts the files of the pages into release builds. Development builds read them from disk, so that a change to a script, a style
 //! or a template needs no compilation.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "cargo reads what a build script prints"
+)]
+
 #[path = "src/web/pages/file_list.rs"]
 mod file_list;
 

@@ -1,6 +1,8 @@
 //! What adapters cost in a batch on ONNX Runtime: the same images without adapters and with 8 in turns, dinov2-s8 at 98 px.
 //! Rounds alternate, so that a slow moment of the machine meets all; medians and their ratio to the bare batch are printed.
 
+#![allow(clippy::print_stdout, reason = "figures go to stdout")]
+
 use lora_recycle::inference::{Device, EncodeRow, Encoder, OrtEncoder, OrtOptions, Outputs};
 use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::backbone::{Backbone, embedded};

@@ -7,14 +7,18 @@ use utoipa::ToSchema;
 /// An encoded image and the name that answers call it by.
 #[derive(Debug, Clone)]
 pub struct NamedImage {
+    /// For people; need not be unique.
     pub name: String,
+    /// As they were sent, not decoded.
     pub bytes: Vec<u8>,
 }
 
 /// A class with its labelled examples.
 #[derive(Debug, Clone)]
 pub struct SupportClass {
+    /// Of the class, not empty.
     pub label: String,
+    /// Its examples.
     pub images: Vec<NamedImage>,
 }
 
@@ -23,13 +27,16 @@ pub struct SupportClass {
 pub struct Fault {
     /// Stable machine-readable name.
     pub code: String,
+    /// What is wrong, a sentence without its full stop.
     pub message: String,
 }
 
 /// Where the backbone looked: attention of the class token over the patches, row by row, scaled so that the largest is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attention {
+    /// Patches from top to bottom.
     pub rows: usize,
+    /// Patches from left to right.
     pub columns: usize,
     /// `rows·columns` values from 0 to 1.
     pub values: Vec<f32>,
@@ -39,6 +46,7 @@ pub struct Attention {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Answer {
+    /// The image was classified.
     Classified {
         image: String,
         /// The most probable class.
@@ -51,6 +59,7 @@ pub enum Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
         attention: Option<Attention>,
     },
+    /// The image could not be used.
     Failed {
         image: String,
         error: Fault,
@@ -60,15 +69,20 @@ pub enum Answer {
 /// A support image that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedSupport {
+    /// Name of the image.
     pub image: String,
+    /// Of the class that it was sent for.
     pub label: String,
+    /// Why it could not be used.
     pub error: Fault,
 }
 
 /// A classifier made of labelled images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedClassifier {
+    /// Made of the images that could be used.
     pub classifier: Classifier,
+    /// The others.
     pub refused: Vec<RefusedSupport>,
 }
 
@@ -77,6 +91,7 @@ pub struct FittedClassifier {
 pub struct Classification {
     /// In the order of the queries.
     pub answers: Vec<Answer>,
+    /// Support images that could not be used.
     pub refused: Vec<RefusedSupport>,
 }
 
@@ -102,6 +117,8 @@ impl Default for ClassifyOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Embedding {
+    /// The feature of an image that could be used.
     Embedded { image: String, feature: Vec<f32> },
+    /// The image could not be used.
     Failed { image: String, error: Fault },
 }

@@ -30,6 +30,7 @@ use thiserror::Error;
 
 /// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum AppError {
     /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or appears twice.
     #[error("{0}")]
@@ -80,11 +81,15 @@ pub struct AppOptions {
     pub backbone: String,
     /// Square image size in pixels; `None` takes the backbone's.
     pub image_size: Option<usize>,
+    /// Where exported graphs are cached.
     pub data_folder: PathBuf,
     /// Threads of one computation; 0 takes one per core.
     pub threads: usize,
+    /// Where ONNX Runtime computes.
     pub device: Device,
+    /// Which engine computes.
     pub encoder: EncoderChoice,
+    /// What pictures may be like.
     pub limits: ImageLimits,
 }
 
@@ -144,9 +149,13 @@ pub fn graph_cache(data_folder: &Path) -> PathBuf {
 
 /// An opened backbone, ready to answer.
 pub struct App {
+    /// Its registered name where it has one.
     pub backbone_name: String,
+    /// The weights, and how pictures become their input.
     pub backbone: Arc<Backbone>,
+    /// What pictures may be like.
     pub limits: ImageLimits,
+    /// How distances become probabilities.
     pub softmax: DistanceSoftmax,
     encoder: EncoderService,
     registry: Option<Registry>,

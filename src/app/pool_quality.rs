@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 /// Why a pool cannot be measured.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum PoolQualityError {
     #[error(transparent)]
     App(#[from] AppError),
@@ -31,17 +32,21 @@ impl From<RegistryError> for PoolQualityError {
 /// How good a pool is, on its images as they are stored.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PoolQuality {
+    /// Its id.
     pub pool: Uuid,
     /// `name:version`
     pub adapter: String,
+    /// Images of the pool.
     pub images: usize,
     /// Share of the images that the adapter recognises.
     pub teacher_accuracy: f64,
+    /// Of the adapter on the images, mean.
     pub teacher_cross_entropy: f64,
     /// Leave-one-out, of the bare backbone; near 0 the images teach nothing. Null for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,
     /// Mean over classes; null where no class has two images.
     pub diversity: Option<f64>,
+    /// In the order of the pool.
     pub classes: Vec<ClassDiversity>,
     /// Only where there is a folder of real images to compare with.
     pub real: Option<RealComparison>,
@@ -52,7 +57,9 @@ pub struct PoolQuality {
 /// How different the images of a class are.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClassDiversity {
+    /// Of the class.
     pub label: String,
+    /// Images of the class.
     pub images: usize,
     /// Mean of 1 − cos over pairs of bare features; null for a single image.
     pub diversity: Option<f64>,

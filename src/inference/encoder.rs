@@ -47,6 +47,7 @@ impl EncodeRow {
 /// Outputs that cost extra and are made on demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Outputs {
+    /// All tokens after the last LayerNorm.
     pub last_hidden_state: bool,
 }
 
@@ -104,12 +105,15 @@ pub struct EncoderInfo {
     pub engine: String,
     /// `cpu` or `cuda`
     pub device: String,
+    /// Of the engine.
     pub version: String,
+    /// Threads of one computation.
     pub threads: usize,
 }
 
 /// Why a batch was not encoded.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum EncodeError {
     #[error("encode: {0}")]
     BadInput(String),
@@ -123,6 +127,7 @@ pub enum EncodeError {
 
 /// Turns a batch of pixels into features. Runs on a separate thread, one batch at a time.
 pub trait Encoder: Send {
+    /// Which engine computes, and where.
     fn info(&self) -> EncoderInfo;
 
     /// Encodes `rows`, which all have the same image size; the answer has one entry per row, in order.

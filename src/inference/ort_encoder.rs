@@ -27,6 +27,7 @@ pub enum Device {
     /// CUDA where it works, else the CPU.
     #[default]
     Auto,
+    /// The CPU, also where CUDA works.
     Cpu,
     /// CUDA, or an error that says why not.
     Cuda,
@@ -37,6 +38,7 @@ pub enum Device {
 pub struct OrtOptions {
     /// Threads of one computation; 0 takes one per core.
     pub threads: usize,
+    /// Where to compute.
     pub device: Device,
     /// Folder for exported graphs; without one they are made again in memory.
     pub cache_folder: Option<PathBuf>,

@@ -86,6 +86,7 @@ impl EncoderService {
         })
     }
 
+    /// Which engine computes, and where.
     pub fn info(&self) -> &EncoderInfo {
         &self.info
     }

@@ -60,6 +60,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl JobContext {
+    /// Of the job.
     pub fn id(&self) -> Uuid {
         self.id
     }
@@ -69,10 +70,12 @@ impl JobContext {
         self.threads
     }
 
+    /// What the program lends to jobs.
     pub fn services(&self) -> &Services {
         &self.services
     }
 
+    /// The data folder.
     pub fn store(&self) -> &Store {
         self.services.store()
     }

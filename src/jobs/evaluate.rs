@@ -20,12 +20,17 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = EvaluateJob)]
 pub struct Evaluate {
+    /// Of the backbone that all methods use.
     pub backbone_digest: Digest,
+    /// Those that the method `adapter` stands for, each separately.
     pub adapters: Vec<Compared>,
     /// Those that are merged.
     pub pool: Vec<Compared>,
+    /// The methods and the tasks that they are compared on.
     pub recipe: EvaluationRecipe,
+    /// Classes of the pictures.
     pub classes: usize,
+    /// Pictures that could be used.
     pub pictures: usize,
     /// Pictures that could not be used, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -38,6 +43,7 @@ pub struct Evaluate {
 pub struct Compared {
     /// `name:version`
     pub adapter: String,
+    /// Of the adapter.
     pub adapter_id: Uuid,
 }
 
@@ -63,6 +69,7 @@ pub struct EvaluateRequest {
     /// Name of a registered backbone; left out, that of the adapters, or the one that answers requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<String>,
+    /// The methods and the tasks; every field may be left out.
     #[serde(default)]
     pub recipe: EvaluationRecipe,
     /// Jobs that must succeed first.
@@ -91,6 +98,7 @@ impl JobRequest for EvaluateRequest {
 /// What a comparison gives.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EvaluateResult {
+    /// How well the methods did.
     pub evaluation: EvaluationReport,
 }
 

@@ -40,10 +40,15 @@ pub(super) const TOKEN_STATISTICS: &str = "token_statistics";
 pub struct Invert {
     /// `name:version`
     pub adapter: String,
+    /// Of the adapter.
     pub adapter_id: Uuid,
+    /// Of the adapter's files.
     pub adapter_digest: Digest,
+    /// Of the adapter's backbone.
     pub backbone_digest: Digest,
+    /// How long the images are kept.
     pub retention: Retention,
+    /// With the digests of the priors' files.
     pub recipe: InversionRecipe,
 }
 
@@ -61,6 +66,7 @@ pub struct InvertRequest {
     #[serde(default)]
     #[schema(default = "keep")]
     pub retention: Retention,
+    /// How the images are made; every field may be left out.
     #[serde(default)]
     pub recipe: InversionRecipeRequest,
     /// Jobs that must succeed first.
@@ -101,9 +107,11 @@ pub struct InvertResult {
     /// `name:version`
     #[schema(example = "pets:1")]
     pub adapter: String,
+    /// Images of the pool.
     pub images: Option<usize>,
     /// Share of the images that the adapter takes for their class.
     pub teacher_accuracy: Option<f64>,
+    /// Of the adapter on the images, mean.
     pub teacher_cross_entropy: Option<f64>,
     /// Near 0 means that the images teach nothing; null for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,

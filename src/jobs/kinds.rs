@@ -48,6 +48,7 @@ impl Kinds {
         self
     }
 
+    /// Of all kinds, in the order in which they were added.
     pub fn names(&self) -> Vec<&'static str> {
         self.entries.iter().map(|kind| kind.name).collect()
     }

@@ -96,6 +96,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
 /// A job that is about to be queued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned<J> {
+    /// The recipe.
     pub job: J,
     /// Kept until the job has succeeded or was cancelled.
     pub inputs: Vec<NewInput>,

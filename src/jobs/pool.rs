@@ -15,6 +15,7 @@ pub use recycle::pool::IMAGES as IMAGES_FILE;
 pub struct PoolSummary {
     /// Side in pixels.
     pub image_size: usize,
+    /// Images of the pool.
     pub images: usize,
     /// On the images as they are stored. A bare cross-entropy near 0 means that they teach nothing.
     #[serde(flatten)]
@@ -25,10 +26,12 @@ pub struct PoolSummary {
     pub grid: usize,
     /// Optimiser steps that were done.
     pub steps_done: u64,
+    /// Whether that is fewer than the recipe names.
     pub stopped_early: bool,
 }
 
 impl PoolSummary {
+    /// What a pool with this manifest is summed up as.
     pub fn of(manifest: &PoolManifest) -> Self {
         // The class token is always kept, and no patch.
         let patches = manifest.kept_tokens_per_image.saturating_sub(1);
@@ -57,6 +60,7 @@ pub(super) fn stored_files(pool: &Pool) -> Result<Vec<(String, Vec<u8>)>, JobErr
 
 /// Why something of a stored pool cannot be shown.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum PoolFileError {
     #[error(transparent)]
     Store(#[from] StoreError),

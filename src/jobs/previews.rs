@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A picture of what a running job makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
+    /// What the picture shows.
     pub label: String,
     /// Grows with each change of this picture.
     pub version: u64,
+    /// Encoded.
     pub png: Arc<Vec<u8>>,
 }
 

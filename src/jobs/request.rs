@@ -18,7 +18,9 @@ pub const LONGEST_LABEL: usize = 256;
 /// A picture with its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelledImage {
+    /// Label of its class.
     pub class: String,
+    /// For messages.
     pub file_name: String,
     /// As they were sent, not decoded.
     pub bytes: Vec<u8>,
@@ -54,7 +56,9 @@ pub trait JobRequest: Serialize + DeserializeOwned + Send + 'static {
 pub struct RequestParts {
     /// All but pictures and files.
     pub fields: Map<String, Value>,
+    /// Labelled pictures, class by class.
     pub pictures: Vec<LabelledImage>,
+    /// Other files, by the name of their field or part.
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -176,6 +180,7 @@ pub mod by_class {
 
 /// Why a request makes no job.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum RequestError {
     #[error("there is no kind of job \"{kind}\"; there are: {}", known.join(", "))]
     UnknownKind {

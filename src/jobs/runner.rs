@@ -83,10 +83,12 @@ impl Jobs {
         }
     }
 
+    /// The data folder.
     pub fn store(&self) -> &Store {
         self.inner.services.store()
     }
 
+    /// What the program lends to jobs.
     pub fn services(&self) -> &Services {
         &self.inner.services
     }

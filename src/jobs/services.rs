@@ -17,6 +17,7 @@ pub struct Services {
 }
 
 impl Services {
+    /// What jobs may use beside `registry`: the backbone that the program serves, if it has one open.
     pub fn new(registry: Registry, open_backbone: Option<Arc<Backbone>>) -> Self {
         Self {
             registry,
@@ -24,10 +25,12 @@ impl Services {
         }
     }
 
+    /// The registry of adapters.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
+    /// The data folder.
     pub fn store(&self) -> &Store {
         self.registry.store()
     }

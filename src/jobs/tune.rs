@@ -28,9 +28,13 @@ const MOST_EPISODES: usize = 1000;
 pub struct Tune {
     /// The adapter becomes its next version.
     pub name: Name,
+    /// Of the backbone that the adapter changes.
     pub backbone_digest: Digest,
+    /// Labels, in the order in which the head counts them.
     pub classes: Vec<String>,
+    /// Pictures that could be used.
     pub pictures: usize,
+    /// How it is tuned.
     pub recipe: TuneRecipe,
     /// Pictures that could not be used, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,6 +61,7 @@ pub struct TuneRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 2)]
     pub way: Option<usize>,
+    /// How it is tuned; every field may be left out.
     #[serde(default)]
     pub recipe: TuneRecipeRequest,
     /// Jobs that must succeed first.
@@ -108,6 +113,7 @@ pub struct TuneResult {
     /// `name:version`
     #[schema(example = "pets:1")]
     pub adapter: String,
+    /// Of the adapter.
     pub adapter_id: Uuid,
     /// Share of the pictures it learned from that it recognises.
     #[serde(default)]

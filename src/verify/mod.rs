@@ -28,11 +28,14 @@ use thiserror::Error;
 /// One compared tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorCheck {
+    /// Of the reference tensor.
     pub name: String,
     /// Largest absolute difference, divided by the reference's largest absolute value; infinite where the two cannot be
     /// compared.
     pub max_error: f32,
+    /// Largest `max_error` that passes.
     pub tolerance: f32,
+    /// Whether it passes.
     pub ok: bool,
     /// What is wrong, where something is: the worst value, or both shapes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +47,7 @@ pub struct TensorCheck {
 pub struct Verification {
     /// Whether there was something to compare and all of it was within its tolerance.
     pub ok: bool,
+    /// In the order in which they were compared.
     pub tensors: Vec<TensorCheck>,
     /// Reference tensors that the others were computed from.
     pub inputs: Vec<String>,
@@ -53,6 +57,7 @@ pub struct Verification {
 
 /// Why a comparison could not be made.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum VerifyError {
     #[error("{path}: {source}", path = path.display())]
     Read {

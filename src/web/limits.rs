@@ -21,6 +21,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct WebLimits {
     /// Requests with images that are received or answered at a time; each may hold a body in memory. More get 429.
     pub max_concurrent_requests: usize,
+    /// Of a request; more get 413.
     pub max_body_bytes: usize,
     /// Images of a request, labelled ones and queries together.
     pub max_images: usize,

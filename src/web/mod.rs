@@ -43,6 +43,7 @@ pub struct WebState {
 }
 
 impl WebState {
+    /// The state of a server that answers from `app` and has no queue of jobs.
     pub fn new(app: Arc<App>, limits: WebLimits, hosts: AllowedHosts) -> Self {
         Self {
             readiness: Readiness::new(Arc::clone(&app)),

@@ -28,20 +28,26 @@ pub enum Access {
 /// The body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
+    /// No body.
     None,
+    /// JSON, which must be there.
     Json,
     /// A request without one means all defaults.
     JsonIfAny,
+    /// `multipart/form-data`.
     Form,
+    /// Either, as the content type says.
     JsonOrForm,
 }
 
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
+    /// What it may see or change.
     pub access: Access,
     /// Only a limited number of these requests are answered at a time. All with a body are, since it may be held in memory.
     pub admission: bool,
+    /// What is read of it.
     pub body: Body,
 }
 
@@ -57,9 +63,11 @@ enum Handler {
 
 /// A row of the table.
 pub struct Route {
+    /// Of the request.
     pub method: HttpMethod,
     /// As axum writes it.
     pub path: &'static str,
+    /// What is asked of a request before it is answered.
     pub needs: Needs,
     handler: Handler,
 }
@@ -134,6 +142,7 @@ const fn page(path: &'static str, handler: fn() -> MethodRouter<WebState>) -> Ro
 use Body::{Form, Json, JsonIfAny, JsonOrForm};
 use HttpMethod::{Delete, Get, Patch, Post, Put};
 
+/// Every route there is.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
     // Classification

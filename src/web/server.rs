@@ -18,6 +18,7 @@ pub struct ServeOptions {
     /// Host names that the server answers for besides those of this machine. Matters on a loopback address only, e.g.
     /// behind a proxy; on other addresses the server answers for every name.
     pub allowed_hosts: Vec<String>,
+    /// Of requests.
     pub limits: WebLimits,
     /// Time that requests, and then the running job, have to finish in once the server is told to stop.
     pub shutdown_timeout: Duration,
@@ -42,6 +43,7 @@ const USES_WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the server could not start or had to stop.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum ServeError {
     #[error("{listen} cannot be listened on: {cause}")]
     Listen {

@@ -3,6 +3,8 @@
 //! before the step was made ready, ready, and its peak in this run. The step stays ready until another is asked for.
 //! `--export-onnx FILE` writes the embedded backbone as a graph for ONNX Runtime.
 
+#![allow(clippy::print_stdout, reason = "figures go to stdout")]
+
 use criterion::Criterion;
 use engine::measure::{EMBEDDED_SIZES, Prepared, SIZES, STEPS};
 use engine::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};

@@ -21,10 +21,15 @@ pub enum Region {
 /// of `u32` values in a matrix of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Matrix {
+    /// The buffer that it lies in.
     pub region: Region,
+    /// Place of its first value in that buffer.
     pub start: usize,
+    /// Number of rows.
     pub rows: usize,
+    /// Values of a row that belong to the matrix.
     pub columns: usize,
+    /// Values from the start of one row to the start of the next; at least `columns`.
     pub stride: usize,
 }
 
@@ -59,18 +64,26 @@ impl Matrix {
 
 /// The buffers that one micro-batch works on.
 pub struct Memory<'a, Buffer> {
+    /// See [`Region::Kept`].
     pub kept: &'a mut Buffer,
+    /// See [`Region::Scratch`].
     pub scratch: &'a mut Buffer,
+    /// See [`Region::Gradients`].
     pub gradients: &'a mut Buffer,
 }
 
 /// Size of an attention: `queries` of the `tokens` of each image ask, all of them answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
+    /// Images of the micro-batch; none looks at another.
     pub images: usize,
+    /// Tokens of an image that ask, the first ones.
     pub queries: usize,
+    /// Tokens of an image that answer, class token included.
     pub tokens: usize,
+    /// Heads, which share the width among them.
     pub heads: usize,
+    /// Values of a token in one head.
     pub head_width: usize,
 }
 
@@ -109,6 +122,7 @@ pub struct Norm<'w, Vector> {
     pub weight: &'w Vector,
     /// `[width]`
     pub bias: &'w Vector,
+    /// Added to the variance under the root.
     pub epsilon: f32,
 }
 
@@ -124,9 +138,11 @@ pub struct NormOutput {
 /// How images are cut into patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatchGrid {
+    /// Images of the micro-batch.
     pub images: usize,
     /// Tokens per image, class token included.
     pub tokens: usize,
+    /// Pixels along a patch's side.
     pub patch_size: usize,
     /// Patches along a side.
     pub grid: usize,
@@ -150,22 +166,27 @@ pub trait Backend: Send + Sync + Sized {
 
     /// The same backend for a stream that has `threads` threads to itself, its caller among them.
     fn spread(&self, threads: usize) -> Self;
+    /// An empty buffer.
     fn buffer(&self) -> Self::Buffer;
     /// Makes `buffer` at least `length` values long; what it held may be lost.
     fn reserve(&self, buffer: &mut Self::Buffer, length: usize);
     /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`. `with_backward` says
     /// whether [`Self::linear_backward`] will be asked of it.
     fn weight(&self, parts: &[&[f32]], inputs: usize, with_backward: bool) -> Self::Weight;
+    /// A vector that holds `values`.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// Replaces the values of a vector of the same length.
     fn write_vector(&self, vector: &mut Self::Vector, values: &[f32]);
 
     /// Copies host values into `target`, which has no gaps.
     fn upload(&self, memory: &mut MemoryOf<'_, Self>, values: &[f32], target: Matrix);
+    /// As [`Self::upload`], for indices: `target` has one column.
     fn upload_indices(&self, memory: &mut MemoryOf<'_, Self>, values: &[u32], target: Matrix);
     /// Copies `source` into host values without gaps.
     fn download(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [f32]);
+    /// As [`Self::download`], for indices: `source` has one column.
     fn download_indices(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [u32]);
+    /// Overwrites `target` with zeros.
     fn fill_zero(&self, memory: &mut MemoryOf<'_, Self>, target: Matrix);
 
     /// `pixels [images, 3, side, side]` to `patches [images·tokens, 3·patch²]`, the row of a class token zero. `positions`
@@ -188,7 +209,7 @@ pub trait Backend: Send + Sync + Sized {
         dpixels: &mut [f32],
     );
     /// Adds bias and position embedding to the patch rows of `tokens`; class rows become class token + position.
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn embed(
         &self,
         memory: &mut MemoryOf<'_, Self>,
@@ -258,7 +279,7 @@ pub trait Backend: Send + Sync + Sized {
     );
     /// `sum = x[rows] + scale∘(branch + bias)`, then LayerNorm of `sum` where `norm` is given. Without `rows` (indices
     /// `[sum.rows, 1]`) row i reads row i.
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn residual_norm(
         &self,
         memory: &mut MemoryOf<'_, Self>,
@@ -318,7 +339,7 @@ pub trait Backend: Send + Sync + Sized {
     );
     /// `attention [images, tokens − 1]` of the class token over the patches, mean over heads. `class_query` is
     /// `[images, width]` without bias; `scratch` as in [`AttentionInput`].
-    #[expect(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn class_attention(
         &self,
         memory: &mut MemoryOf<'_, Self>,

@@ -17,11 +17,17 @@ use thiserror::Error;
 /// Size of a backbone and of the batch it is measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
+    /// Stable name, as `bench --size` takes it.
     pub name: &'static str,
+    /// Values of a token.
     pub width: usize,
+    /// Heads of each attention.
     pub heads: usize,
+    /// Pixels along a patch's side.
     pub patch_size: usize,
+    /// Pixels along an image's side.
     pub image_size: usize,
+    /// Images of a step.
     pub batch: usize,
 }
 
@@ -31,6 +37,7 @@ pub const LAYERS: usize = 12;
 /// Rank of the measured adapters.
 pub const RANK: usize = 4;
 
+/// Sizes that every step is measured at: a small transformer at two image sizes, alone and in batches, and a base one.
 pub const SIZES: [Size; 4] = [
     Size {
         name: "vit-s-98",
@@ -96,6 +103,7 @@ impl Size {
 /// A step that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Features of the bare backbone.
     Forward,
     /// Forward and the gradient at the pixels.
     InputGradient,
@@ -110,6 +118,7 @@ pub enum Step {
     LastSixCached,
 }
 
+/// Steps by their stable names, as `bench --step` takes them.
 pub const STEPS: [(&str, Step); 8] = [
     ("forward", Step::Forward),
     ("input-gradient", Step::InputGradient),
@@ -154,8 +163,10 @@ pub struct Prepared {
 /// Why a step cannot be made ready.
 #[derive(Debug, Error)]
 pub enum PrepareError {
+    /// The embedded backbone cannot be read.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
+    /// The threads cannot start, or a pass was refused, which is a defect.
     #[error(transparent)]
     Operation(#[from] OperationError),
 }

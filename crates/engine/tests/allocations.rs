@@ -1,5 +1,10 @@
 //! What a step allocates once its memory is there. A separate program, since it counts for all threads.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "where something is not as it should be, a test ends"
+)]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use engine::measure::{Prepared, Size, Step};

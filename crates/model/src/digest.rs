@@ -17,15 +17,18 @@ pub fn hex(bytes: &[u8]) -> String {
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
+/// A text that is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("\"{0}\" is not a SHA-256 digest: 64 hexadecimal digits in lower case are needed")]
 pub struct DigestError(String);
 
 impl Digest {
+    /// SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(hex(&Sha256::digest(bytes)))
     }
 
+    /// The 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

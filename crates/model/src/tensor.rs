@@ -7,8 +7,11 @@ use thiserror::Error;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("shape {shape:?} needs {expected} values, got {found}")]
 pub struct ShapeError {
+    /// The shape that was asked for.
     pub shape: Vec<usize>,
+    /// The product of its axes; the largest number where that overflows.
     pub expected: usize,
+    /// Values that were given.
     pub found: usize,
 }
 
@@ -44,18 +47,22 @@ impl Tensor {
         Self { shape, data }
     }
 
+    /// Length of each axis.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
+    /// All values, the last axis varying fastest.
     pub fn data(&self) -> &[f32] {
         &self.data
     }
 
+    /// As [`Self::data`], to be written; the shape stays.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
 
+    /// As [`Self::data`], without a copy.
     pub fn into_data(self) -> Vec<f32> {
         self.data
     }

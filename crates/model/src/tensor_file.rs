@@ -11,6 +11,7 @@ use thiserror::Error;
 
 /// Why a file is not a usable safetensors file.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum TensorFileError {
     #[error("the file is empty")]
     Empty,
@@ -42,6 +43,7 @@ pub struct TensorFile<'a> {
 
 /// Why one tensor of a sound file cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum TensorError {
     #[error("{0}: missing")]
     Missing(String),
@@ -98,6 +100,7 @@ impl<'a> TensorFile<'a> {
         &self.metadata
     }
 
+    /// Shape of the tensor `name`, where there is one.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.shapes.get(name).map(Vec::as_slice)
     }
@@ -323,8 +326,11 @@ impl<'de> Visitor<'de> for NamesVisitor {
 /// Values of one tensor in the type that they are stored in.
 #[derive(Debug, Clone, Copy)]
 pub enum Stored<'a> {
+    /// 32-bit floating point.
     F32(&'a [f32]),
+    /// Unsigned bytes.
     U8(&'a [u8]),
+    /// 32-bit unsigned.
     U32(&'a [u32]),
 }
 

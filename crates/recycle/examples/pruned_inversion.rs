@@ -6,6 +6,8 @@
 //! A FOLDER is an adapter with a head on the embedded backbone, as `lora-recycle adapter export` writes it. A line of JSON for
 //! each adapter and mode.
 
+#![allow(clippy::print_stdout, reason = "figures go to stdout")]
+
 use clap::Parser;
 use engine::session::SessionOptions;
 use model::adapter::{Adapter, BackboneCandidate, FileLimits, import, read_folder};

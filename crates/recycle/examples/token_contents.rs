@@ -7,6 +7,8 @@
 //! images' tokens, of the class token or of all patches. A line of JSON for each pair: mean cosine to the own class and to the
 //! most similar other one, and the share of patches that are nearest to their class.
 
+#![allow(clippy::print_stdout, reason = "figures go to stdout")]
+
 use clap::Parser;
 use engine::distance::Distance;
 use engine::session::{Input, Session, SessionOptions, Wanted};

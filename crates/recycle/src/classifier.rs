@@ -11,6 +11,7 @@ use thiserror::Error;
 /// How distances become probabilities: `softmax(−distance / temperature)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DistanceSoftmax {
+    /// Between a feature and the prototype of a class.
     pub distance: Distance,
     /// How the default was chosen is in docs/experiments/NOTEBOOK.md.
     pub temperature: f32,
@@ -20,6 +21,7 @@ pub struct DistanceSoftmax {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Score {
+    /// Of the class.
     pub label: String,
     /// From 0 to 1; over all classes of an answer they sum to 1.
     pub probability: f32,
@@ -31,8 +33,11 @@ pub struct Score {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Neighbour {
+    /// Name of the support image.
     pub image: String,
+    /// Of its class.
     pub label: String,
+    /// Between its feature and the classified one's.
     pub distance: f32,
 }
 
@@ -44,11 +49,13 @@ pub struct Support {
     pub image: String,
     /// Index of its class.
     pub class: usize,
+    /// `[feature width]`
     pub feature: Vec<f32>,
 }
 
 /// Why features do not make a classifier, or a classifier cannot answer or be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum ClassifierError {
     /// Index of the first class without a support.
     #[error("class {0} has no example")]

@@ -21,8 +21,11 @@ pub struct EpisodeShape {
 /// One class of a task: image indices within the class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpisodeClass {
+    /// Index of the class among all.
     pub class: usize,
+    /// The labelled examples.
     pub supports: Vec<usize>,
+    /// The images to classify.
     pub queries: Vec<usize>,
 }
 
@@ -31,6 +34,7 @@ pub type Episode = Vec<EpisodeClass>;
 
 /// Why no task can be drawn.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum EpisodeError {
     #[error("way, shot and queries must each be at least 1 and way at least 2, got {0:?}")]
     Shape(EpisodeShape),

@@ -11,7 +11,9 @@ pub struct HeadPass<'a> {
     pub weight: &'a [f32],
     /// `[classes]`
     pub bias: Option<&'a [f32]>,
+    /// Rows of `weight`.
     pub classes: usize,
+    /// Of a feature.
     pub width: usize,
     /// What the features are multiplied with.
     pub scale: f32,
@@ -31,6 +33,7 @@ pub struct HeadPart {
 }
 
 impl<'a> HeadPass<'a> {
+    /// The pass of `head` with a scale of 1.
     pub fn of(head: &'a Head) -> Self {
         Self {
             weight: head.weight.data(),

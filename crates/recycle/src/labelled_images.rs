@@ -18,6 +18,7 @@ pub const LARGEST_IMAGE_SIZE: usize = 2048;
 
 /// Why pictures and labels do not make a set, or cannot be cut as asked.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum LabelledImagesError {
     #[error("labelled pictures: {0}")]
     File(#[from] TensorFileError),
@@ -67,7 +68,9 @@ pub struct LabelledImages {
 /// Positions of pictures for learning and for checking; ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
+    /// To learn from.
     pub training: Vec<usize>,
+    /// To check on.
     pub held_out: Vec<usize>,
 }
 
@@ -119,10 +122,12 @@ impl LabelledImages {
         })
     }
 
+    /// Labels of the classes, as [`Self::labels`] counts them.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
+    /// Side in pixels of each picture.
     pub fn image_size(&self) -> usize {
         self.image_size
     }
@@ -132,10 +137,12 @@ impl LabelledImages {
         &self.labels
     }
 
+    /// Number of pictures.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
+    /// Whether there is no picture.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Layers {
+    /// Every layer.
     #[default]
     All,
     /// This many of the last layers.

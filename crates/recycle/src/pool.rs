@@ -18,7 +18,9 @@ use thiserror::Error;
 const FORMAT: &str = "lora-recycle-pool";
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
+/// Name of the file of images and labels.
 pub const IMAGES: &str = "images.safetensors";
+/// Name of the file that says which tokens are kept.
 pub const KEPT_TOKENS: &str = "kept_tokens.safetensors";
 const TEACHER_LOGITS: &str = "teacher_logits.safetensors";
 /// Larger manifests are not read.
@@ -36,6 +38,7 @@ pub fn is_preview(file: &str) -> bool {
 
 /// Why a pool cannot be read or written.
 #[derive(Debug, Error, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum PoolError {
     #[error("the pool has no {0}")]
     Absent(&'static str),
@@ -66,26 +69,35 @@ pub enum PoolError {
 /// The contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolManifest {
+    /// Always `lora-recycle-pool`.
     pub format: String,
+    /// Of the layout of the files.
     pub version: u32,
     /// Of the program that made the pool.
     pub program_version: String,
+    /// Of the adapter whose classes the images show.
     pub adapter_digest: String,
+    /// Of the adapter's backbone.
     pub backbone_digest: String,
     /// As it was when the pool was made.
     pub recipe: Value,
     /// The numbers of the recipe that decide the images' randomness and count.
     pub seed: u64,
+    /// See `seed`.
     pub images_per_class: usize,
     /// Side in pixels.
     pub image_size: usize,
+    /// Number of all images.
     pub images: usize,
     /// Patches along one side.
     pub grid: usize,
     /// With the class token.
     pub kept_tokens_per_image: usize,
+    /// Optimiser steps that were done.
     pub steps_done: u64,
+    /// Whether that is fewer than the recipe names.
     pub stopped_early: bool,
+    /// What the images are worth.
     #[serde(flatten)]
     pub quality: Quality,
 }
@@ -107,10 +119,13 @@ pub struct Pool {
 /// Where images come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Provenance<'a> {
+    /// Of the adapter whose classes they show.
     pub adapter_digest: &'a str,
+    /// Of its backbone.
     pub backbone_digest: &'a str,
     /// Of the backbone.
     pub patch_size: usize,
+    /// How they were made.
     pub recipe: &'a InversionRecipe,
 }
 
@@ -205,6 +220,7 @@ impl Pool {
         Ok(pool)
     }
 
+    /// What is known of the images.
     pub fn manifest(&self) -> &PoolManifest {
         &self.manifest
     }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// Why features cannot be compared.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum QualityError {
     #[error("{found} {which} images; at least {least} are needed to compare them")]
     TooFew {
@@ -25,6 +26,7 @@ pub enum QualityError {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RealComparison {
+    /// Real images of the comparison.
     pub real_images: usize,
     /// Between Gaussians fitted to both; 0 for equal ones. It is larger the fewer images there are: compare pools of one size.
     pub frechet_distance: f64,

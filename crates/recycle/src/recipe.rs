@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// A recipe that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum RecipeError {
     #[error("the recipe is not a JSON object with known fields: {0}")]
     Json(String),
@@ -19,13 +20,16 @@ pub enum RecipeError {
 
 /// A recipe with a name.
 pub struct Preset<R> {
+    /// Stable name, as requests and files write it.
     pub name: &'static str,
     /// Names of earlier versions: still read, no longer shown.
     pub old_names: &'static [&'static str],
+    /// Makes the recipe.
     pub recipe: fn() -> R,
 }
 
 impl<R> Preset<R> {
+    /// A preset that never had another name.
     pub const fn new(name: &'static str, recipe: fn() -> R) -> Self {
         Self {
             name,

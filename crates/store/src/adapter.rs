@@ -17,8 +17,11 @@ use uuid::Uuid;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FileRole {
+    /// Tensors.
     Weights,
+    /// Says how to read the tensors.
     Config,
+    /// Anything else, such as a model card.
     Other,
 }
 
@@ -36,9 +39,13 @@ impl FileRole {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AdapterFile {
+    /// What it is for.
     pub role: FileRole,
+    /// A plain file name, unique within the adapter.
     pub name: String,
+    /// SHA-256 of its content.
     pub digest: Digest,
+    /// Of its content.
     pub size_bytes: u64,
 }
 
@@ -46,6 +53,7 @@ pub struct AdapterFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AdapterHead {
+    /// Classes that the head tells apart.
     pub classes: u32,
     /// One label per class, empty where the source names none.
     pub labels: Vec<String>,
@@ -55,9 +63,11 @@ pub struct AdapterHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Parent {
+    /// Of the adapter.
     pub id: Uuid,
     /// `name:version`
     pub label: String,
+    /// Of its files, as in [`AdapterRecord::digest`].
     pub digest: Digest,
 }
 
@@ -67,6 +77,7 @@ pub struct Parent {
 pub struct Lineage {
     /// In the order in which the recipe counts them.
     pub parents: Vec<Parent>,
+    /// How the parents were put together; belongs to whoever wrote it.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub recipe: Option<serde_json::Value>,
 }
@@ -74,27 +85,39 @@ pub struct Lineage {
 /// One version of an adapter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterRecord {
+    /// Stays for as long as the version is there.
     pub id: Uuid,
+    /// What its versions have in common.
     pub name: Name,
     /// From 1, without gaps but for deleted versions; never given twice.
     pub version: u32,
     /// SHA-256 over the lines `digest  file name` of the files in order of their names: `sha256sum * | sha256sum`.
     pub digest: Digest,
+    /// What the backbone is called here.
     pub backbone: Name,
+    /// Of the backbone that it changes.
     pub backbone_digest: Digest,
     /// The largest over all sites.
     pub rank: u32,
+    /// For people, for example "query, value in 12 layers".
     pub targets: String,
+    /// Present where it was tuned as a classifier.
     pub head: Option<AdapterHead>,
+    /// Words to find it by.
     pub tags: BTreeSet<Name>,
+    /// A text of people's own, often empty.
     pub notes: String,
+    /// How it came to be.
     pub lineage: Lineage,
+    /// In the order of their names.
     pub files: Vec<AdapterFile>,
     /// Aliases of its name that point at it, as in `name@alias`.
     pub aliases: Vec<Name>,
     /// Whether its backbone uses it where no adapter is named.
     pub is_default: bool,
+    /// When it was stored, in milliseconds since 1970 (UTC).
     pub created_ms: i64,
+    /// When it answered last; written now and then only.
     pub last_used_ms: Option<i64>,
 }
 
@@ -175,11 +198,15 @@ macro_rules! select_adapters {
 pub struct AdapterFilter {
     /// Part of the name, the targets, the notes, a tag or a label, without regard to case (of ASCII letters).
     pub search: Option<String>,
+    /// Only versions of this name.
     pub name: Option<Name>,
+    /// Only those with this tag.
     pub tag: Option<Name>,
+    /// Only those for this backbone.
     pub backbone_digest: Option<Digest>,
     /// Only adapters older than this one: the last of the page before.
     pub before: Option<Uuid>,
+    /// Most adapters of the list; without it all.
     pub limit: Option<u32>,
 }
 

@@ -12,7 +12,9 @@ use uuid::Uuid;
 /// Who moves an alias, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
+    /// A person or a program, as the history shows it.
     pub actor: String,
+    /// A text, often empty.
     pub reason: String,
 }
 
@@ -20,6 +22,7 @@ pub struct Attribution {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PointedAdapter {
+    /// Of the adapter.
     pub id: Uuid,
     /// `name:version`
     pub label: String,
@@ -31,13 +34,17 @@ pub struct PointedAdapter {
 pub struct AliasMove {
     /// Counts the moves of all aliases.
     pub number: i64,
+    /// The alias that moved.
     pub key: AliasKey,
     /// `None`: the alias was not there before.
     pub from: Option<PointedAdapter>,
     /// `None`: the alias was removed.
     pub to: Option<PointedAdapter>,
+    /// When, in milliseconds since 1970 (UTC).
     pub moved_ms: i64,
+    /// Who moved it.
     pub actor: String,
+    /// Why; often empty.
     pub reason: String,
     /// The number of the move that this one took back.
     pub undoes: Option<i64>,

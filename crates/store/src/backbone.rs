@@ -11,10 +11,13 @@ use sqlx::{FromRow, Row};
 /// A backbone that the app knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackboneRecord {
+    /// Over its tensors; names it wherever it lies.
     pub digest: Digest,
+    /// What it is called here.
     pub name: Name,
     /// Where the weights come from, as stated when it was added.
     pub source: String,
+    /// When it was registered, in milliseconds since 1970 (UTC).
     pub created_ms: i64,
 }
 

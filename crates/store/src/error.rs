@@ -10,6 +10,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum StoreError {
     #[error(
         "the data folder {folder} is in use by another process{holder}; stop that process, or choose another folder with --data-dir",

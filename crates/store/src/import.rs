@@ -11,15 +11,18 @@ use uuid::Uuid;
 /// A file to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
+    /// What it is for.
     pub role: FileRole,
     /// A plain file name, unique within the adapter.
     pub name: String,
+    /// The whole content.
     pub bytes: Vec<u8>,
 }
 
 /// An adapter to be stored as the next version of its name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewAdapter {
+    /// It becomes the next version of this name.
     pub name: Name,
     /// Of a backbone that is already known.
     pub backbone_digest: Digest,
@@ -27,11 +30,17 @@ pub struct NewAdapter {
     pub rank: u32,
     /// For people, for example "query, value in 12 layers".
     pub targets: String,
+    /// Present where it was tuned as a classifier.
     pub head: Option<AdapterHead>,
+    /// Words to find it by.
     pub tags: BTreeSet<Name>,
+    /// A text of people's own.
     pub notes: String,
+    /// What the import found; belongs to whoever wrote it.
     pub report: serde_json::Value,
+    /// How it came to be.
     pub lineage: Lineage,
+    /// At least one.
     pub files: Vec<NewFile>,
 }
 

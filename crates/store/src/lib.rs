@@ -162,6 +162,7 @@ impl Store {
         self.inner.database.note_begun().await
     }
 
+    /// The data folder.
     pub fn folder(&self) -> &Path {
         self.inner.folder.path()
     }

@@ -17,6 +17,7 @@ pub struct Name(String);
 
 /// Why a text is not a name or a reference.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum NameError {
     #[error("a name is empty; give at least one letter or digit")]
     Empty,
@@ -37,6 +38,7 @@ pub enum NameError {
 }
 
 impl Name {
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -105,7 +107,9 @@ pub enum Selector {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AdapterReference {
+    /// Of the adapter.
     pub name: Name,
+    /// Which of its versions.
     pub selector: Selector,
 }
 

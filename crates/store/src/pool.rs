@@ -32,6 +32,7 @@ pub enum Retention {
 pub struct RetentionError(String);
 
 impl Retention {
+    /// As it is stored and sent.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -55,14 +56,19 @@ impl FromStr for Retention {
 /// A pool to be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewPool {
+    /// Of the adapter whose classes the images show.
     pub adapter_id: Uuid,
     /// `name:version`
     pub adapter_label: String,
+    /// Of that adapter's files.
     pub adapter_digest: Digest,
+    /// Of that adapter's backbone.
     pub backbone_digest: Digest,
+    /// How the images were made; together with the digests it decides the key.
     pub recipe: serde_json::Value,
     /// What was made and how well; belongs to what made it.
     pub summary: serde_json::Value,
+    /// How long it is kept.
     pub retention: Retention,
     /// Names and bytes.
     pub files: Vec<(String, Vec<u8>)>,
@@ -72,26 +78,38 @@ pub struct NewPool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolFile {
+    /// A plain file name, unique within the pool.
     pub name: String,
+    /// SHA-256 of its content.
     pub digest: Digest,
+    /// Of its content.
     pub size_bytes: u64,
 }
 
 /// A stored pool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PoolRecord {
+    /// Of the pool.
     pub id: Uuid,
+    /// Over adapter, backbone and recipe, see [`pool_key`].
     pub key: Digest,
     /// May be gone by now.
     pub adapter_id: Uuid,
     /// `name:version` at that time.
     pub adapter_label: String,
+    /// Of the adapter whose classes the images show.
     pub adapter_digest: Digest,
+    /// Of that adapter's backbone.
     pub backbone_digest: Digest,
+    /// How the images were made.
     pub recipe: serde_json::Value,
+    /// What was made and how well; belongs to whoever made it.
     pub summary: serde_json::Value,
+    /// How long it is kept.
     pub retention: Retention,
+    /// When it was stored, in milliseconds since 1970 (UTC).
     pub created_ms: i64,
+    /// In the order of their names.
     pub files: Vec<PoolFile>,
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFile {
+    /// As the server was told; it may mean all addresses of the machine.
     pub address: SocketAddr,
+    /// Of the server.
     pub process_id: u32,
 }
 

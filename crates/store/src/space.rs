@@ -15,6 +15,7 @@ pub struct DiskUse {
     pub database_bytes: u64,
     /// Files of adapters; a file that several adapters share counts once.
     pub blobs: u64,
+    /// Size of those files together.
     pub blob_bytes: u64,
     /// The part of `blob_bytes` that [`Store::gc`] would free.
     pub unreferenced_bytes: u64,

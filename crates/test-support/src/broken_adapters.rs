@@ -15,13 +15,17 @@ use zip::write::SimpleFileOptions;
 
 /// How a broken adapter comes in.
 pub enum BrokenSource {
+    /// Loose files.
     Files(Vec<NamedFile>),
+    /// The bytes of a zip.
     Zip(Vec<u8>),
 }
 
 /// An adapter that must be refused.
 pub struct BrokenAdapter {
+    /// Says what is wrong with it.
     pub name: &'static str,
+    /// What is handed in.
     pub source: BrokenSource,
     /// Part of the message.
     pub expected: &'static str,

@@ -7,8 +7,10 @@ use model::adapter::{
 };
 use model::backbone::{Backbone, load_folder};
 
+/// The backbones below `tests/golden` that carry an adapter.
 pub const MODELS: [&str; 3] = ["vit-tiny", "dinov2-tiny", "clip-tiny"];
 
+/// One of [`MODELS`], with its weights.
 pub fn backbone(model: &str) -> Backbone {
     load_folder(&project("tests/golden").join(model)).unwrap()
 }

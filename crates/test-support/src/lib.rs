@@ -1,6 +1,12 @@
 //! What the tests of several crates share: reference values, tiny backbones, broken adapters, small pools, opened data folders.
 //! Panics where something is missing, as a test does.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "where something is not as it should be, a test ends"
+)]
+
 pub mod broken_adapters;
 pub mod fixtures;
 #[cfg(feature = "recycle")]

@@ -8,6 +8,7 @@ use recycle::pool::{Pool, Provenance};
 use recycle::steps::{StepReport, Steps};
 use std::collections::BTreeMap;
 
+/// Several workers and several micro-batches each, so that tests meet both.
 pub const OPTIONS: SessionOptions = SessionOptions {
     threads: 2,
     images_per_micro_batch: 3,
@@ -27,6 +28,7 @@ pub fn teacher(model: &str) -> Adapter {
     adapter
 }
 
+/// An inversion that takes a moment.
 pub fn quick() -> InversionRecipe {
     InversionRecipe {
         steps: 40,

@@ -14,6 +14,7 @@ pub fn bytes(name: &str) -> Vec<u8> {
 pub struct Reference(Vec<u8>);
 
 impl Reference {
+    /// Reads the file `tests/<name>`.
     pub fn open(name: &str) -> Self {
         Self(bytes(name))
     }
@@ -23,6 +24,7 @@ impl Reference {
         Self::open(&format!("golden/{model}/reference.safetensors"))
     }
 
+    /// The tensor `name`.
     pub fn tensor(&self, name: &str) -> Tensor {
         TensorFile::parse(&self.0).unwrap().read(name).unwrap()
     }

@@ -11,18 +11,22 @@ use store::{
     Name, NewAdapter, NewFile, Store, StoreError,
 };
 
+/// A name that is known to be one.
 pub fn name(text: &str) -> Name {
     text.parse().expect(text)
 }
 
+/// A reference that is known to be one.
 pub fn reference(text: &str) -> AdapterReference {
     text.parse().expect(text)
 }
 
+/// Of the backbone that [`open`] registers.
 pub fn backbone_digest() -> Digest {
     Digest::of(b"backbone")
 }
 
+/// A test that gives this reason.
 pub fn by(reason: &str) -> Attribution {
     Attribution {
         actor: "test".to_owned(),
@@ -30,6 +34,7 @@ pub fn by(reason: &str) -> Attribution {
     }
 }
 
+/// The alias `adapter@alias`.
 pub fn alias(adapter: &str, alias: &str) -> AliasKey {
     AliasKey::Alias {
         adapter: name(adapter),
@@ -151,6 +156,7 @@ impl SmallDisk {
             .then(|| Self(path))
     }
 
+    /// From here on nothing on it can be changed.
     pub fn make_read_only(&self) {
         let status = Command::new("mount")
             .args(["-o", "remount,ro"])

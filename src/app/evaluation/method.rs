@@ -71,7 +71,9 @@ method_kinds! {
 }
 
 impl MethodKind {
+    /// The mean of the adapters' changes.
     pub const AVERAGE: Self = Self::Merge(MergeMethod::Average);
+    /// The scaled sum of the adapters' changes.
     pub const SUM: Self = Self::Merge(MergeMethod::Sum);
 
     /// How it merges the adapters of the pool, where it does.
@@ -133,7 +135,9 @@ impl From<MethodKind> for &'static str {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Method {
+    /// What is measured.
     pub kind: MethodKind,
+    /// `None` where the merge has a scale of its own, or none.
     pub scale: Option<f64>,
 }
 

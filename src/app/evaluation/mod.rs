@@ -43,6 +43,7 @@ use thiserror::Error;
 /// What to compare, and with whom.
 #[derive(Debug, Clone, Default)]
 pub struct Evaluation {
+    /// The methods and the tasks that they are compared on.
     pub recipe: EvaluationRecipe,
     /// References of the adapters that the method `adapter` stands for, each separately.
     pub adapters: Vec<String>,
@@ -65,6 +66,7 @@ pub struct Evaluation {
 pub struct UnregisteredAdapter {
     /// What the report calls it.
     pub label: String,
+    /// Its tensors.
     pub adapter: Arc<Adapter>,
 }
 
@@ -73,6 +75,7 @@ const CHUNK: usize = 64;
 
 /// Why methods cannot be compared.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum EvaluationError {
     /// What is asked for contradicts itself or misses something; says what to do.
     #[error("{0}")]

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 /// Receives what is done, how much of it, and of how much; says whether to continue. A closure over these keeps nothing.
 pub trait EvaluationProgress: Sync {
+    /// Takes a report; with [`ControlFlow::Break`] the evaluation ends.
     fn report(&self, phase: &'static str, done: usize, total: usize) -> ControlFlow<()>;
 
     /// All lines of the report that are finished, for [`Evaluation::finished`](super::Evaluation::finished) of a later run.

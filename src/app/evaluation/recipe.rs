@@ -69,6 +69,7 @@ impl Default for EvaluationRecipe {
 }
 
 impl EvaluationRecipe {
+    /// Of its tasks.
     pub fn shape(&self) -> EpisodeShape {
         EpisodeShape {
             way: self.way,

@@ -10,19 +10,28 @@ use utoipa::ToSchema;
 /// How well methods do on the same tasks.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EvaluationReport {
+    /// Of each task.
     #[serde(flatten)]
     pub shape: EpisodeShape,
+    /// Random tasks that were drawn.
     pub tasks: usize,
+    /// The same seed draws the same tasks from the same pictures.
     pub seed: u64,
+    /// Between a query and the prototype of a class.
     pub distance: Distance,
+    /// Classes that tasks were drawn from.
     pub classes: usize,
+    /// Pictures that tasks were drawn from.
     pub images: usize,
+    /// Its name.
     pub backbone: String,
+    /// SHA-256 over its tensors.
     pub backbone_digest: String,
     /// `name:version` of the adapters that were merged.
     pub pool: Vec<String>,
     /// The method that differences are taken to.
     pub against: MethodKind,
+    /// In the order in which they were asked for.
     pub methods: Vec<MethodReport>,
     /// `pairwise[i][j]`: accuracy of method `i` minus that of method `j`, task by task; null on the diagonal.
     pub pairwise: Vec<Vec<Option<Difference>>>,
@@ -34,6 +43,7 @@ pub struct EvaluationReport {
 /// One method.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MethodReport {
+    /// The method.
     pub name: MethodKind,
     /// `name:version`
     pub adapter: Option<String>,
@@ -56,7 +66,9 @@ pub struct MethodReport {
 /// A mean over tasks with half the width of its 95 % interval.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
+    /// Of the differences.
     pub mean: f64,
+    /// Half-width of the 95 % interval.
     pub ci95: f64,
 }
 
@@ -65,8 +77,11 @@ pub struct Difference {
 pub struct LeaveOneOutReport {
     /// Of the sum of all, from 0 to 1.
     pub accuracy: f64,
+    /// Half-width of the 95 % interval.
     pub ci95: f64,
+    /// Random tasks that were drawn.
     pub tasks: usize,
+    /// How the sum of all was made.
     pub merge: MergeReport,
     /// In the order of the pool.
     pub adapters: Vec<LeftOut>,
@@ -77,6 +92,7 @@ pub struct LeaveOneOutReport {
 pub struct LeftOut {
     /// `name:version`
     pub adapter: String,
+    /// Of the sum of the others, from 0 to 1.
     pub accuracy_without: f64,
     /// Accuracy with it minus without it, task by task: below 0 it harms.
     pub effect: Difference,
@@ -85,8 +101,10 @@ pub struct LeftOut {
 /// How adapters were merged.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MergeReport {
+    /// What the merge was multiplied with.
     #[serde(alias = "factor")] // old spelling
     pub scale: f64,
+    /// Who chose it.
     #[serde(alias = "factor_from")]
     pub scale_from: ScaleSource,
     /// Mean accuracy on synthetic tasks by scale, where it was chosen there.
@@ -100,6 +118,7 @@ pub struct MergeReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleSource {
+    /// The request names it.
     Given,
     /// 1, as the method is defined.
     Definition,
@@ -110,16 +129,21 @@ pub enum ScaleSource {
 /// A scale, and the accuracy on synthetic tasks with it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct TriedScale {
+    /// What the merge was multiplied with.
     #[serde(alias = "factor")] // old spelling
     pub scale: f64,
+    /// From 0 to 1.
     pub accuracy: f64,
 }
 
 /// How the adapter of each task was tuned.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TuningReport {
+    /// Optimiser steps for each task.
     pub steps: u64,
+    /// Of the adapter's low-rank pairs.
     pub rank: usize,
+    /// Adam's step.
     pub learning_rate: f64,
     /// Whether it was the best on validation tasks.
     pub learning_rate_from_validation: bool,

@@ -18,6 +18,7 @@ impl RegistryError {
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum RegistryError {
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -18,14 +18,18 @@ const RESERVED: [&str; 2] = [BARE, "merge"];
 pub struct ImportOptions {
     /// The backbone that the adapter is for; without it, the one that it fits.
     pub backbone: Option<Name>,
+    /// Words to find it by.
     pub tags: BTreeSet<Name>,
+    /// A text of people's own.
     pub notes: String,
 }
 
 /// A stored adapter and what its import found.
 #[derive(Debug, Clone)]
 pub struct StoredAdapter {
+    /// The new version.
     pub record: AdapterRecord,
+    /// What the import found, without errors.
     pub report: ImportReport,
 }
 

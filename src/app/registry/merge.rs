@@ -17,6 +17,7 @@ pub struct MergePart {
 /// A stored merge and notes on it.
 #[derive(Debug, Clone)]
 pub struct MergedAndStored {
+    /// The new version.
     pub record: AdapterRecord,
     /// One sentence each.
     pub notes: Vec<String>,

@@ -63,6 +63,7 @@ impl Registry {
         }
     }
 
+    /// The data folder that it stands in.
     pub fn store(&self) -> &Store {
         &self.store
     }

@@ -17,7 +17,9 @@ const MOST_LOADED: usize = 64;
 /// An adapter that answers requests.
 #[derive(Debug, Clone)]
 pub struct ServedAdapter {
+    /// What is known of it.
     pub record: Arc<AdapterRecord>,
+    /// Its tensors.
     pub adapter: Arc<Adapter>,
 }
 

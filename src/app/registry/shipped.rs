@@ -9,6 +9,7 @@ use store::{AliasKey, Attribution, Name};
 
 /// Its name in the registry, and in place of a path what `adapter import` calls it.
 pub const SHIPPED_NAME: &str = "signs-and-shapes";
+/// What stands for its path where an adapter is imported, and the tag that it bears in a new data folder.
 pub const SHIPPED_WORD: &str = "shipped";
 
 /// For people who look at it.

@@ -49,10 +49,15 @@ const PREVIEW_EVERY: Duration = Duration::from_secs(2);
 pub struct Recycle {
     /// The meta-LoRA becomes its next version.
     pub name: Name,
+    /// Of the backbone that all adapters change.
     pub backbone_digest: Digest,
+    /// In the order in which they are summed.
     pub adapters: Vec<Recycled>,
+    /// How long the images that are made for it are kept.
     pub retention: Retention,
+    /// How those images are made.
     pub inversion: InversionRecipe,
+    /// How the meta-LoRA is learned.
     pub meta_training: MetaTrainRecipe,
     /// Of the pictures that the best state is chosen on; held-out synthetic images where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,8 +85,11 @@ pub struct Recycle {
 pub struct Recycled {
     /// `name:version`
     pub adapter: String,
+    /// Of the adapter.
     pub adapter_id: Uuid,
+    /// Of the adapter's files.
     pub adapter_digest: Digest,
+    /// Under which the images are found.
     pub pool_key: Digest,
 }
 
@@ -91,6 +99,7 @@ pub struct Recycled {
 pub struct Expected {
     /// Over the LoRA matrices.
     pub digest: String,
+    /// That it was computed on.
     pub threads: usize,
 }
 

@@ -12,7 +12,9 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum RecycleOutcome {
+    /// The meta-LoRA that was made.
     Made(Box<RecycleResult>),
+    /// Of a dry run.
     Estimated(RecycleEstimate),
 }
 
@@ -22,9 +24,11 @@ pub struct RecycleResult {
     /// `name:version`
     #[schema(example = "meta:1")]
     pub adapter: String,
+    /// Of the meta-LoRA.
     pub adapter_id: Uuid,
     /// SHA-256 over the list of its files.
     pub digest: Digest,
+    /// What its lineage says, too.
     #[serde(flatten)]
     pub made: Made,
 }
@@ -37,6 +41,7 @@ pub struct Made {
     pub other_adapter: Option<String>,
     /// The pools that it was made from; they may be gone.
     pub pools: Option<Vec<Uuid>>,
+    /// How meta-training went.
     pub figures: Option<RecycleFigures>,
     /// Whether it is what its recipe file says; null without one.
     pub is_as_expected: Option<bool>,
@@ -56,6 +61,7 @@ pub(super) struct RecycleLineage {
 /// How meta-training went.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RecycleFigures {
+    /// Tasks that it learned from.
     pub episodes: usize,
     /// Mean loss of the first tenth of the episodes; null without episodes.
     pub first_loss: Option<f64>,
@@ -63,6 +69,7 @@ pub struct RecycleFigures {
     pub last_loss: Option<f64>,
     /// The episode whose state was kept.
     pub kept_episode: u64,
+    /// From the first state on, in the order of episodes.
     pub validations: Vec<Validation>,
     /// Of the sum that it began with, by adapter and then by layer; empty where none were learned.
     #[serde(alias = "factors")] // old spelling
@@ -78,13 +85,17 @@ pub struct RecycleEstimate {
     pub dry_run: bool,
     /// Processor threads that it was timed with.
     pub threads: usize,
+    /// Adapters that would be recycled.
     pub adapters: usize,
     /// Adapters whose images are not there yet.
     pub inversions: usize,
     /// Images of all adapters.
     pub images: usize,
+    /// Of making the images that are not there yet.
     pub inversion_seconds: f64,
+    /// Of meta-training and its validations.
     pub meta_training_seconds: f64,
+    /// Of measuring the result; 0 without pictures for it.
     pub evaluation_seconds: f64,
     /// All together.
     pub seconds: f64,

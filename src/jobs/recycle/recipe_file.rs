@@ -14,18 +14,25 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecipeFile {
+    /// Tells the file from others.
     #[schema(example = "lora-recycle-recipe")]
     pub format: String,
+    /// Of the layout of the file.
     #[schema(example = 1)]
     pub version: u32,
+    /// Of the program that wrote it.
     pub program_version: String,
     /// Of the meta-LoRA.
     pub name: Name,
     /// The order of summation, and with it the last bits, depend on it.
     pub threads: usize,
+    /// That all adapters change.
     pub backbone: Named,
+    /// In the order in which they are summed.
     pub adapters: Vec<Ingredient>,
+    /// How the images were made.
     pub inversion: InversionRecipe,
+    /// How the meta-LoRA was learned.
     pub meta_training: MetaTrainRecipe,
     /// Of the pictures that the best state was chosen on: they are not in the file, and who rebuilds needs them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +46,9 @@ pub struct RecipeFile {
 #[serde(deny_unknown_fields)]
 #[schema(as = RecipeFileBackbone)]
 pub struct Named {
+    /// At that time and place.
     pub name: String,
+    /// By which it is found again.
     pub digest: Digest,
 }
 
@@ -50,6 +59,7 @@ pub struct Named {
 pub struct Ingredient {
     /// `name:version`
     pub adapter: String,
+    /// Of the adapter's files, by which it is found again.
     pub digest: Digest,
     /// Over its images, labels, teacher logits and kept tokens.
     pub pool_digest: Digest,

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 /// Which backbone gave an answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BackboneIdentity {
+    /// What it is called here.
     #[schema(example = "dinov2-s8")]
     pub name: String,
     /// SHA-256 over its tensors, lower-case hexadecimal.
@@ -19,6 +20,7 @@ pub struct BackboneIdentity {
 }
 
 impl BackboneIdentity {
+    /// The backbone that `app` answers with.
     pub fn of(app: &App) -> Self {
         Self {
             name: app.backbone_name.clone(),

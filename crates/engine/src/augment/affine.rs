@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Where the pixels of one image come from: about the centre, turned by the angle, scaled, then shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Affine {
+    /// By which the sampled places are turned about the centre.
     pub angle_radians: f32,
     /// Above 1 the picture shrinks.
     pub scale: f32,
@@ -30,6 +31,7 @@ impl Default for Affine {
 /// Limits between which parameters are drawn evenly, to both sides of the identity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AffineLimits {
+    /// Largest angle.
     pub angle_radians: f32,
     /// Largest difference of the scale from 1.
     pub scale: f32,

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Colour {
     /// Red, green, blue.
     pub gain: [f32; 3],
+    /// Red, green, blue; of levels from 0 to 1.
     pub offset: [f32; 3],
+    /// Whether the levels are turned to their negative first.
     pub invert: bool,
 }
 

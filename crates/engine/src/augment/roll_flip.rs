@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 /// Rolls down and right (pixels that leave come in on the other side), then mirrors the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct RollFlip {
+    /// Rows; negative values move up.
     pub down: i32,
+    /// Columns; negative values move left.
     pub right: i32,
+    /// Whether the columns are mirrored afterwards.
     pub flip: bool,
 }
 

@@ -32,6 +32,7 @@ impl Buffer {
         }
     }
 
+    /// Values that it can hold.
     pub fn capacity(&self) -> usize {
         self.lines.len() * LINE
     }
@@ -40,11 +41,13 @@ impl Buffer {
         (self.lines.as_mut_ptr().cast(), self.capacity())
     }
 
+    /// All values that it can hold, those of no matrix too.
     pub fn values(&self) -> &[f32] {
         // SAFETY: `Line` is `LINE` values of `f32` without padding.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.capacity()) }
     }
 
+    /// As [`Self::values`], to be written.
     #[cfg(target_arch = "x86_64")]
     pub fn values_mut(&mut self) -> &mut [f32] {
         let (base, length) = self.base();

@@ -47,6 +47,7 @@ impl Default for Cpu {
 
 /// A frozen linear map `[out, inputs]`.
 pub enum Weight {
+    /// Cut into panels that fit the vector registers.
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Panels),
     /// Row-major, for processors that panels are not made for.
@@ -175,7 +176,10 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, weight: &Weight, y: Matrix) {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "written by rows there")
+        )]
         let ([mut y], [x]) = views(memory, [y], [x]);
         match weight {
             #[cfg(target_arch = "x86_64")]
@@ -200,7 +204,10 @@ impl Backend for Cpu {
         dx: Matrix,
         add: bool,
     ) {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "written by rows there")
+        )]
         let ([mut dx], [dy]) = views(memory, [dx], [dy]);
         match weight {
             #[cfg(target_arch = "x86_64")]

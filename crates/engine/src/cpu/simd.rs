@@ -14,17 +14,17 @@ macro_rules! multiversion {
         $(#[$meta])*
         $visibility fn $name $(<const $constant: $constant_type>)? ($($argument: $type),*) {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "as many as the function has that is compiled")]
             fn body $(<const $constant: $constant_type>)? ($($argument: $type),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
+                #[allow(clippy::too_many_arguments, reason = "as many as the function has that is compiled")]
                 fn avx512 $(<const $constant: $constant_type>)? ($($argument: $type),*) {
                     body $(::<$constant>)? ($($argument),*);
                 }
                 #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
+                #[allow(clippy::too_many_arguments, reason = "as many as the function has that is compiled")]
                 fn avx2 $(<const $constant: $constant_type>)? ($($argument: $type),*) {
                     body $(::<$constant>)? ($($argument),*);
                 }

@@ -10,10 +10,17 @@ pub const TILE_ROWS: usize = 6;
 pub const WIDEST: usize = 32;
 
 /// A register of `f32` lanes.
+///
+/// # Safety
+/// Its methods ask that the processor has the instructions of this register, and that pointers point to [`Self::LANES`] values.
 pub trait Register: Copy {
+    /// Values of a register.
     const LANES: usize;
+    /// The values at `from`.
     unsafe fn load(from: *const f32) -> Self;
+    /// Writes the values to `to`.
     unsafe fn store(self, to: *mut f32);
+    /// The same value in each lane.
     unsafe fn splat(value: f32) -> Self;
     /// `self + left·right`, rounded once
     unsafe fn add_product(self, left: Self, right: Self) -> Self;
@@ -23,18 +30,22 @@ impl Register for __m256 {
     const LANES: usize = 8;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm256_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
         unsafe { _mm256_storeu_ps(to, self) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm256_set1_ps(value) }
     }
     #[inline(always)]
     unsafe fn add_product(self, left: Self, right: Self) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm256_fmadd_ps(left, right, self) }
     }
 }
@@ -43,18 +54,22 @@ impl Register for __m512 {
     const LANES: usize = 16;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
         unsafe { _mm512_storeu_ps(to, self) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm512_set1_ps(value) }
     }
     #[inline(always)]
     unsafe fn add_product(self, left: Self, right: Self) -> Self {
+        // SAFETY: as the trait asks.
         unsafe { _mm512_fmadd_ps(left, right, self) }
     }
 }

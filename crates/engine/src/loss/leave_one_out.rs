@@ -23,6 +23,7 @@ pub struct LeaveOneOut {
 }
 
 impl LeaveOneOut {
+    /// The loss for features that are scored by `scoring`; its buffers grow with use.
     pub fn new(scoring: Scoring) -> Self {
         Self {
             scoring,

@@ -41,6 +41,7 @@ pub struct PrototypeScores {
 }
 
 impl PrototypeScores {
+    /// Scores by `scoring`; the buffers grow with use.
     pub fn new(scoring: Scoring) -> Self {
         Self {
             scoring,

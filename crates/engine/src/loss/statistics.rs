@@ -11,6 +11,7 @@ use crate::operation::{Checks, OperationError};
 pub struct Moments {
     /// Values seen of each channel.
     pub count: u64,
+    /// `[channels]`
     pub mean: Vec<f64>,
     /// Sum of squared differences from the mean.
     pub spread: Vec<f64>,
@@ -114,8 +115,11 @@ impl Moments {
 /// Its gradient at a value `v` of channel `c` is `constant[c] + slope[c]·v`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StatisticsTerm {
+    /// The sum of both norms, unweighted.
     pub loss: f64,
+    /// `[channels]`: the part of the gradient that is the same for all values of a channel.
     pub constant: Vec<f32>,
+    /// `[channels]`: the part of the gradient that grows with the value.
     pub slope: Vec<f32>,
 }
 

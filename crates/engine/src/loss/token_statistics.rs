@@ -12,11 +12,13 @@ use thiserror::Error;
 /// Why a statistics file cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum TokenStatisticsError {
+    /// The file is no safetensors file, or is damaged.
     #[error("token statistics: {0}")]
     File(#[from] TensorFileError),
     /// Everything that is wrong, one sentence each.
     #[error("token statistics do not fit: {}", .0.join("; "))]
     Problems(Vec<String>),
+    /// The encoder of safetensors refused them; its words.
     #[error("token statistics cannot be written: {0}")]
     Write(String),
 }
@@ -24,6 +26,7 @@ pub enum TokenStatisticsError {
 /// Statistics of one LayerNorm's input, each `[width]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteStatistics {
+    /// Over tokens and pictures.
     pub mean: Vec<f32>,
     /// Biased.
     pub variance: Vec<f32>,
@@ -32,6 +35,7 @@ pub struct SiteStatistics {
 /// Statistics by site name, such as `layers.0.norm1`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenStatistics {
+    /// By name, `layers.LAYER.norm1` and `layers.LAYER.norm2`.
     pub sites: BTreeMap<String, SiteStatistics>,
     /// The backbone they were taken from.
     pub backbone_digest: String,

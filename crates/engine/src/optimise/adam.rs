@@ -31,6 +31,7 @@ impl Default for AdamSettings {
 /// What Adam remembers between steps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AdamState {
+    /// For the correction of the means' bias.
     pub steps_done: u64,
     /// Running mean of the gradient, one a value.
     pub first: Vec<f32>,
@@ -42,7 +43,9 @@ pub struct AdamState {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("saved Adam state: {found} bytes do not hold {values} values; start the optimiser again")]
 pub struct AdamStateError {
+    /// Length of what was read.
     pub found: usize,
+    /// Parameters that the optimiser has.
     pub values: usize,
 }
 
@@ -107,6 +110,7 @@ impl Adam {
         Self { settings, state }
     }
 
+    /// What is kept to resume later.
     pub fn state(&self) -> &AdamState {
         &self.state
     }

@@ -6,10 +6,13 @@ use std::f64::consts::PI;
 /// Learning rate by step; every cycle starts from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CyclicSchedule {
+    /// Steps of one cycle.
     pub cycle_steps: u64,
     /// First steps of a cycle, in which the rate rises from `lowest` to `highest`; the rest falls back along half a cosine.
     pub warm_up_steps: u64,
+    /// Learning rate at the beginning of a cycle, and towards its end.
     pub lowest: f64,
+    /// Learning rate at the end of the warm-up.
     pub highest: f64,
 }
 

@@ -34,6 +34,7 @@ struct ImageBuffers {
 }
 
 impl BatchNormPrior {
+    /// The prior that compares with the statistics stored in `network`.
     pub fn new(network: ResNet) -> Self {
         let terms = network.units().map(|_| StatisticsTerm::default()).collect();
         Self {

@@ -8,6 +8,7 @@ use thiserror::Error;
 /// Why a file is not a ResNet that can be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ResNetError {
+    /// The file is no safetensors file, or is damaged.
     #[error("ResNet: {0}")]
     File(#[from] TensorFileError),
     /// Everything that is wrong, one sentence each.

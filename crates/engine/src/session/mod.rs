@@ -53,11 +53,14 @@ pub struct Pruning {
 /// One batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
+    /// Pixels, or the residual stream inside the backbone.
     pub entry: Entry<'a>,
     /// `[batch·tokens]`: which tokens of each image enter, ascending, 0 (the class token) first, patch p = p + 1. The same
     /// number for each image. Without it all enter.
     pub tokens: Option<&'a [u32]>,
+    /// `None` is the bare backbone.
     pub adapter: Option<&'a Adapter>,
+    /// In any order; patches that one drops are gone for those after it.
     pub pruning: &'a [Pruning],
     /// What [`Output::features`] is.
     pub read: HeadInput,
@@ -79,8 +82,11 @@ impl<'a> Input<'a> {
 /// What a forward pass is asked for besides the features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
+    /// See [`Output::class_attention`].
     pub class_attention: bool,
+    /// See [`Output::last_hidden_state`].
     pub last_hidden_state: bool,
+    /// See [`Output::kept_tokens`].
     pub kept_tokens: bool,
     /// See [`Output::norm_input_sums`].
     pub norm_input_sums: bool,
@@ -182,10 +188,12 @@ impl<B: Backend> Session<B> {
         Ok(checked)
     }
 
+    /// Of the backbone.
     pub fn config(&self) -> &BackboneConfig {
         &self.network.config
     }
 
+    /// Worker threads, at least 1.
     pub fn threads(&self) -> usize {
         self.workers.len()
     }

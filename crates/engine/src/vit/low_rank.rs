@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 /// One low-rank pair. `B` is kept transposed, so that every product runs along rows.
 pub struct PairVectors<B: Backend> {
+    /// Rank of the pair.
     pub rank: usize,
     /// `[rank, in]`
     pub a: B::Vector,
     /// `[rank, out]`
     pub b_transposed: B::Vector,
+    /// Multiplies the product of both.
     pub scale: f32,
     /// `[rank, in]` in [`Region::Gradients`]
     pub da: Matrix,
@@ -22,6 +24,7 @@ pub struct PairVectors<B: Backend> {
 pub struct LayerPairs<B: Backend>([Option<PairVectors<B>>; 6]);
 
 impl<B: Backend> LayerPairs<B> {
+    /// The pair of `target`, if the adapter has one there.
     pub fn get(&self, target: Target) -> Option<&PairVectors<B>> {
         self.0[target as usize].as_ref()
     }
@@ -29,6 +32,7 @@ impl<B: Backend> LayerPairs<B> {
 
 /// All low-rank pairs of an adapter.
 pub struct LowRank<B: Backend> {
+    /// One a layer of the backbone.
     pub layers: Vec<LayerPairs<B>>,
     /// Values that the gradients of all pairs take.
     pub gradient_length: usize,
@@ -36,6 +40,7 @@ pub struct LowRank<B: Backend> {
 }
 
 impl<B: Backend> LowRank<B> {
+    /// Copies the pairs of `adapter` into the memory of `backend`, for a backbone of `layers` layers.
     pub fn new(backend: &B, adapter: &Adapter, layers: usize) -> Self {
         let mut gradient_length = 0;
         let mut place = |rank: usize, columns: usize| {
@@ -72,6 +77,7 @@ impl<B: Backend> LowRank<B> {
         }
     }
 
+    /// Every pair, layer by layer.
     pub fn all(&self) -> impl Iterator<Item = &PairVectors<B>> {
         self.layers
             .iter()

@@ -17,11 +17,15 @@ use super::backend::{Backend, Matrix, MemoryOf};
 
 /// One micro-batch on its way through the network.
 pub struct Pass<'a, 'm, B: Backend> {
+    /// What computes.
     pub backend: &'a B,
+    /// The backbone's weights.
     pub network: &'a Network<B>,
     /// The adapter's low-rank pairs, if there is one.
     pub low_rank: Option<&'a LowRank<B>>,
+    /// Where the activations are.
     pub plan: &'a Plan,
+    /// The buffers that the plan points into.
     pub memory: MemoryOf<'m, B>,
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// What gradients are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Differentiate {
+    /// At the normalised pixels.
     pub pixels: bool,
     /// The adapter's low-rank pairs.
     pub pairs: bool,
@@ -26,7 +27,9 @@ pub enum PassStart {
 /// Everything that decides where activations are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassShape {
+    /// Images of the micro-batch.
     pub images: usize,
+    /// Where the pass begins.
     pub start: PassStart,
     /// Tokens per image at the start, class token included.
     pub tokens: usize,
@@ -36,8 +39,11 @@ pub struct PassShape {
     pub tokens_after: Vec<usize>,
     /// After the last layer's attention only the class token goes on, since nothing else is read.
     pub class_only_end: bool,
+    /// Width after pooling: that of a token, or twice that.
     pub pooled_width: usize,
+    /// Width of the features, after the projection where there is one.
     pub feature_width: usize,
+    /// Decides what is kept.
     pub differentiate: Differentiate,
     /// Rank of the adapter's low-rank pairs by site.
     pub ranks: BTreeMap<Site, usize>,
@@ -92,30 +98,45 @@ pub struct BackwardPlan {
 
 /// Where every activation of a pass is.
 pub struct Plan {
+    /// What the plan was made for.
     pub shape: PassShape,
+    /// The first layer that the pass computes.
     pub first_layer: usize,
     /// Layers from here on are differentiated.
     pub first_kept: usize,
+    /// How the images are cut; of no meaning where the pass begins inside the backbone.
     pub grid: PatchGrid,
     /// `[images·tokens, 1]` indices, for a choice of tokens
     pub positions: Option<Matrix>,
+    /// `[images·tokens, 3·patch²]`
     pub patches: Matrix,
     /// Input of the LayerNorm before the layers, and its statistics (CLIP).
     pub embedded: Matrix,
+    /// `[images·tokens, 2]`
     pub embedded_statistics: Matrix,
     /// The residual stream before each layer and after the last.
     pub stream: Vec<Matrix>,
     /// By layer; layers before the first one are absent, so index with `layer - first_layer`.
     pub layers: Vec<LayerPlan>,
+    /// Of the rows that the features are read from.
     pub end_norm: NormOutput,
+    /// `[images, pooled width]`
     pub pooled: Matrix,
+    /// `[images, feature width]`
     pub feature: Matrix,
+    /// `[images, width]`: queries of the class tokens, where their attention is asked for.
     pub class_query: Matrix,
+    /// `[images, rank]`: the low-rank part of those queries.
     pub class_u: Matrix,
+    /// `[images, tokens − 1]`, mean over heads.
     pub class_attention: Matrix,
+    /// One row of [`AttentionShape::scratch`] values.
     pub attention_scratch: Matrix,
+    /// Present where something is differentiated.
     pub backward: Option<BackwardPlan>,
+    /// Values of [`Region::Kept`] that the pass needs.
     pub kept_length: usize,
+    /// Values of [`Region::Scratch`] that the pass needs.
     pub scratch_length: usize,
 }
 
@@ -399,6 +420,7 @@ impl Plan {
         }
     }
 
+    /// Where the activations of `layer` are, which must not lie before the first one.
     pub fn layer(&self, layer: usize) -> &LayerPlan {
         &self.layers[layer - self.first_layer]
     }

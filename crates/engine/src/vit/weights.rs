@@ -52,19 +52,28 @@ pub struct Layer<B: Backend> {
 
 /// All weights of a backbone, and its position embedding at the grids that were asked for.
 pub struct Network<B: Backend> {
+    /// Of the backbone.
     pub config: BackboneConfig,
+    /// `[width, 3·patch²]`
     pub patch: B::Weight,
+    /// `[width]`; CLIP has none.
     pub patch_bias: Option<B::Vector>,
+    /// `[width]`
     pub class_token: B::Vector,
     native_position: Tensor,
     positions: BTreeMap<usize, B::Vector>,
+    /// Before the first layer; CLIP alone has it.
     pub pre_norm: Option<NormVectors<B>>,
+    /// In order.
     pub layers: Vec<Layer<B>>,
+    /// After the last layer.
     pub final_norm: NormVectors<B>,
+    /// From the class token to the feature; CLIP alone has it.
     pub projection: Option<B::Weight>,
 }
 
 impl<B: Backend> Network<B> {
+    /// Copies the weights of `backbone` into the memory of `backend`.
     pub fn new(backend: &B, backbone: &Backbone) -> Self {
         let config = backbone.config.clone();
         let weights = &backbone.weights;

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 /// An adapter that was made for another backbone.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum ShapeMismatch {
     #[error("the adapter changes {site}, the backbone has {layers} layers")]
     NoLayer { site: Site, layers: usize },

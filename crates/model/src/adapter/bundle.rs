@@ -40,6 +40,7 @@ struct Manifest {
 pub struct Bundle {
     /// The name that the adapter had on the other machine.
     pub name: String,
+    /// The adapter, checked again here.
     pub imported: Imported,
     /// The report of the first import, on the other machine.
     pub first_report: Option<ImportReport>,
@@ -49,6 +50,7 @@ pub struct Bundle {
 
 /// Why a bundle could not be written or read.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum BundleError {
     #[error(transparent)]
     Export(#[from] ExportError),

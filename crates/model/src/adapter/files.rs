@@ -10,11 +10,14 @@ use zip::ZipArchive;
 /// A file with its path relative to the adapter's folder, parts joined by `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
+    /// Relative, parts joined by `/`.
     pub path: String,
+    /// The whole content.
     pub bytes: Vec<u8>,
 }
 
 impl NamedFile {
+    /// A file with this path and content.
     pub fn new(path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             path: path.into(),
@@ -31,8 +34,11 @@ impl NamedFile {
 /// What is accepted from outside; checked before anything is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileLimits {
+    /// Files of one adapter, in a zip those that are listed.
     pub most_files: usize,
+    /// Of one file, unpacked.
     pub largest_file_bytes: u64,
+    /// Of all files together, unpacked.
     pub largest_total_bytes: u64,
     /// Most bytes that one packed byte of a zip may become. Weights hardly compress; a bomb reaches 1000.
     pub largest_ratio: u64,
@@ -51,6 +57,7 @@ impl Default for FileLimits {
 
 /// Why files could not be read at all.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum FilesError {
     #[error("{path}: {source}")]
     Read {

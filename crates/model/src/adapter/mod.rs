@@ -48,6 +48,7 @@ use std::fmt;
 pub struct Site {
     /// 0-based.
     pub layer: usize,
+    /// The linear map in that layer.
     pub target: Target,
 }
 
@@ -69,6 +70,7 @@ pub struct LowRankPair {
 }
 
 impl LowRankPair {
+    /// Rows of `A`, columns of `B`.
     pub fn rank(&self) -> usize {
         self.a.shape()[0]
     }
@@ -81,6 +83,7 @@ pub struct Head {
     pub weight: Tensor,
     /// `[classes]`
     pub bias: Option<Tensor>,
+    /// What `weight` is multiplied with.
     pub input: HeadInput,
     /// One label per class, empty where the source names none.
     pub labels: Vec<String>,
@@ -113,7 +116,9 @@ impl HeadInput {
 /// A LoRA adapter: low-rank pairs by site, and the head that was tuned with them if there is one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Adapter {
+    /// Linear maps that are not here stay as they are.
     pub pairs: BTreeMap<Site, LowRankPair>,
+    /// Present where the adapter was tuned as a classifier.
     pub head: Option<Head>,
 }
 

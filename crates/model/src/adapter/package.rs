@@ -12,6 +12,7 @@ use std::path::Path;
 /// Files of one adapter, not yet looked at.
 #[derive(Debug, Clone)]
 pub enum Package {
+    /// Loose files, with paths relative to their folder.
     Files(Vec<NamedFile>),
     /// The bytes of a zip.
     Zip(Vec<u8>),
@@ -20,6 +21,7 @@ pub enum Package {
 /// An adapter that passed every check, with the files that belong to it.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
+    /// What was read from the files.
     pub imported: Imported,
     /// Configuration, weights, a head beside them and the model card; nothing else that lay there.
     pub files: Vec<NamedFile>,

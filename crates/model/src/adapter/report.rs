@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 /// A backbone that an adapter may be for.
 #[derive(Debug, Clone)]
 pub struct BackboneCandidate {
+    /// What people call it.
     pub name: String,
+    /// See [`Backbone::digest`].
     pub digest: String,
+    /// Decides which shapes fit.
     pub config: BackboneConfig,
 }
 
 impl BackboneCandidate {
+    /// The candidate that `backbone` is, under this name.
     pub fn of(name: &str, backbone: &Backbone) -> Self {
         Self {
             name: name.to_owned(),
@@ -37,8 +41,11 @@ pub enum SourceFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileEntry {
+    /// Relative to the adapter's folder.
     pub path: String,
+    /// Size of the file.
     pub bytes: u64,
+    /// Of its content, lower-case hexadecimal.
     pub sha256: String,
 }
 
@@ -55,14 +62,18 @@ pub enum TensorStatus {
     Ignored,
     /// The configuration asks for it, the file does not hold it.
     Missing,
+    /// Its shape is not the one that backbone and rank ask for.
     Misshapen,
+    /// It holds an infinity or something that is no number.
     NotFinite,
+    /// Its values are of a type that weights are not read from.
     WrongDtype,
     /// Not something that an adapter for this backbone can hold.
     Refused,
 }
 
 impl TensorStatus {
+    /// Whether an adapter with such a tensor is refused.
     pub fn is_problem(self) -> bool {
         match self {
             Self::Used | Self::Renamed | Self::Ignored => false,
@@ -79,10 +90,13 @@ impl TensorStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TensorEntry {
+    /// As the file has it.
     pub name: String,
+    /// What became of it.
     pub status: TensorStatus,
     /// As found; `None` for a missing tensor.
     pub shape: Option<Vec<usize>>,
+    /// The linear map that it belongs to, where it belongs to one.
     pub site: Option<Site>,
     /// Why, or what it was taken for.
     pub detail: Option<String>,
@@ -92,14 +106,23 @@ pub struct TensorEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigSummary {
+    /// `r`
     pub rank: serde_json::Value,
+    /// `lora_alpha`
     pub alpha: serde_json::Value,
+    /// `use_rslora`: the scale is `alpha / √rank` instead of `alpha / rank`.
     pub rank_stabilised: bool,
+    /// A pattern, or a list of names.
     pub target_modules: serde_json::Value,
+    /// A number, a list, or null for all layers.
     pub layers_to_transform: serde_json::Value,
+    /// Modules that were trained whole, such as a head.
     pub modules_to_save: Vec<String>,
+    /// `base_model_name_or_path`
     pub base_model: Option<String>,
+    /// The class of transformers that the adapter was trained in.
     pub base_model_class: Option<String>,
+    /// The version of PEFT that wrote it.
     pub peft_version: Option<String>,
 }
 
@@ -107,7 +130,9 @@ pub struct ConfigSummary {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SiteSummary {
+    /// The linear map.
     pub site: Site,
+    /// Of its low-rank pair.
     pub rank: usize,
     /// The scale in front of `B·A`.
     pub scale: f32,
@@ -117,10 +142,15 @@ pub struct SiteSummary {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeadSummary {
+    /// Rows of the head's weight.
     pub classes: usize,
+    /// Columns of the head's weight.
     pub inputs: usize,
+    /// Whether it has one.
     pub bias: bool,
+    /// What the head reads.
     pub input: HeadInput,
+    /// One a class; empty where the files name none.
     pub labels: Vec<String>,
 }
 
@@ -128,7 +158,9 @@ pub struct HeadSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackboneFit {
+    /// Of the candidate.
     pub name: String,
+    /// Of the candidate.
     pub digest: String,
     /// Names and shapes of all tensors agree.
     pub fits_by_shape: bool,
@@ -145,13 +177,21 @@ pub const MOST_REASONS: usize = 5;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImportReport {
+    /// Null where the files are of no known layout.
     pub format: Option<SourceFormat>,
+    /// Whose module names the tensors have; null where that cannot be told.
     pub names: Option<NameStyle>,
+    /// Those that were looked at.
     pub files: Vec<FileEntry>,
+    /// What became of each, those that are missing too.
     pub tensors: Vec<TensorEntry>,
+    /// Null for a layout without a configuration.
     pub config: Option<ConfigSummary>,
+    /// In the order of layers.
     pub sites: Vec<SiteSummary>,
+    /// Null where none came.
     pub head: Option<HeadSummary>,
+    /// One entry a candidate.
     pub backbones: Vec<BackboneFit>,
     /// The backbone that the adapter was taken for.
     pub backbone: Option<String>,

@@ -16,6 +16,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// As reports and digests write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vit => "vit",
@@ -39,6 +40,7 @@ pub enum Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
+    /// The class token.
     #[default]
     Cls,
     /// Mean of the patch tokens.
@@ -50,10 +52,13 @@ pub enum Pooling {
 /// Hyper-parameters of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackboneConfig {
+    /// The family.
     pub architecture: Architecture,
     /// Width of a token.
     pub width: usize,
+    /// Transformer layers.
     pub layers: usize,
+    /// Heads of each attention; they share the width evenly.
     pub heads: usize,
     /// Width of the hidden layer of the MLP.
     pub mlp_width: usize,
@@ -61,9 +66,13 @@ pub struct BackboneConfig {
     pub patch_size: usize,
     /// Side in pixels of the square image that the stored position embedding belongs to.
     pub native_image_size: usize,
+    /// Added to the variance under the root.
     pub layer_norm_epsilon: f32,
+    /// Of the MLP.
     pub activation: Activation,
+    /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
+    /// From tokens to the feature.
     pub pooling: Pooling,
     /// Width of the projected feature (CLIP), if there is a projection.
     pub projection_width: Option<usize>,
@@ -81,6 +90,7 @@ impl BackboneConfig {
             .then(|| image_size / self.patch_size)
     }
 
+    /// Values of a token in one head.
     pub fn head_width(&self) -> usize {
         self.width / self.heads
     }

@@ -26,8 +26,11 @@ use sha2::{Digest, Sha256};
 /// A vision transformer with everything that is needed to run it.
 #[derive(Debug, Clone)]
 pub struct Backbone {
+    /// Its shapes.
     pub config: BackboneConfig,
+    /// How a picture becomes its input.
     pub preprocess: Preprocess,
+    /// As `f32`, whatever type they were stored in.
     pub weights: Weights,
     /// Lower-case hexadecimal SHA-256 over the tensors that are used: see [`Weights::visit`].
     pub digest: String,

@@ -7,11 +7,17 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resample {
+    /// The value of the nearest pixel.
     Nearest = 0,
+    /// A windowed sinc over three pixels to each side.
     Lanczos = 1,
+    /// A triangle over one pixel to each side.
     Bilinear = 2,
+    /// Cubic pieces over two pixels to each side, with `a` = −0.5.
     Bicubic = 3,
+    /// The mean of the pixels that are covered.
     Box = 4,
+    /// A windowed sinc over one pixel to each side.
     Hamming = 5,
 }
 
@@ -28,13 +34,17 @@ pub enum ResizeTarget {
 /// Steps from an RGB image to normalised pixels, in this order: resize, centre crop, rescale, normalise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
+    /// `None` where the picture keeps its size.
     pub resize: Option<ResizeTarget>,
+    /// Filter of the resize step.
     pub resample: Resample,
     /// `(height, width)` of the centre crop; zero-padded where the image is smaller.
     pub centre_crop: Option<(usize, usize)>,
     /// Factor on the 0..=255 levels.
     pub rescale: f32,
+    /// Red, green, blue; of rescaled levels.
     pub mean: [f32; 3],
+    /// Red, green, blue; of rescaled levels.
     pub standard_deviation: [f32; 3],
 }
 

@@ -8,11 +8,17 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
+    /// Queries of the attention.
     Query,
+    /// Keys of the attention.
     Key,
+    /// Values of the attention.
     Value,
+    /// From the heads back to the residual stream.
     Output,
+    /// First map of the MLP, before the activation.
     MlpIn,
+    /// Second map of the MLP, after the activation.
     MlpOut,
 }
 

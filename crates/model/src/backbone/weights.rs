@@ -5,27 +5,37 @@ use crate::tensor::Tensor;
 /// `y = x·weightᵀ + bias`; `weight` is `[out, in]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
+    /// `[out, in]`
     pub weight: Tensor,
+    /// `[out]`
     pub bias: Option<Tensor>,
 }
 
 /// LayerNorm's scale and shift, each `[width]`.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
+    /// The scale.
     pub weight: Tensor,
+    /// The shift.
     pub bias: Tensor,
 }
 
 /// One transformer layer: `h = x + s1·attention(norm1(x))`, `y = h + s2·mlp(norm2(h))`.
 #[derive(Debug, Clone)]
 pub struct LayerWeights {
+    /// Before attention.
     pub norm1: LayerNorm,
+    /// `[width, width]`
     pub query: Linear,
+    /// `[width, width]`
     pub key: Linear,
+    /// `[width, width]`
     pub value: Linear,
+    /// `[width, width]`, from the heads back to the residual stream.
     pub output: Linear,
     /// LayerScale `s1` after attention, `[width]` (DINOv2).
     pub scale1: Option<Tensor>,
+    /// Before the MLP.
     pub norm2: LayerNorm,
     /// `[mlp_width, width]`
     pub mlp_in: Linear,
@@ -49,6 +59,7 @@ pub struct Weights {
     pub position: Tensor,
     /// LayerNorm before the layers (CLIP).
     pub pre_norm: Option<LayerNorm>,
+    /// In order.
     pub layers: Vec<LayerWeights>,
     /// LayerNorm after the layers; CLIP applies it to the pooled token only, which is the same for one token.
     pub final_norm: LayerNorm,

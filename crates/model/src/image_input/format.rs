@@ -6,11 +6,17 @@ use super::ImageError;
 /// pages take theirs from here too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFormat {
+    /// JPEG.
     Jpeg,
+    /// PNG.
     Png,
+    /// WebP, lossy or lossless.
     WebP,
+    /// GIF; the first picture.
     Gif,
+    /// Windows bitmap.
     Bmp,
+    /// TIFF; the first page.
     Tiff,
 }
 
@@ -26,6 +32,7 @@ struct Facts {
 }
 
 impl ImageFormat {
+    /// Every format that is read.
     pub const ALL: [Self; 6] = [
         Self::Jpeg,
         Self::Png,
@@ -88,6 +95,7 @@ impl ImageFormat {
         self.facts().name
     }
 
+    /// As in `Content-Type`.
     pub const fn media_type(self) -> &'static str {
         self.facts().media_type
     }

@@ -23,7 +23,9 @@ pub use png::encode_png;
 /// A picture in the size that a backbone sees, before normalising.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Levels {
+    /// In pixels.
     pub height: usize,
+    /// In pixels.
     pub width: usize,
     /// `[3, height, width]`
     pub planes: Vec<u8>,

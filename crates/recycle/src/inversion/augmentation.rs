@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ImageAugmentation {
+    /// The images as they are.
     None,
     /// Rolled by up to an eighth of the side both ways and mirrored half of the time, one draw per batch: the published recipe.
     RollFlip,

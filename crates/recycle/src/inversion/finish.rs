@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClassQuality {
+    /// Of the class.
     pub label: String,
+    /// Images of the class.
     pub images: usize,
     /// Share of the images that it takes for this class, among all classes of its head.
     pub teacher_accuracy: f64,
@@ -28,8 +30,11 @@ pub struct ClassQuality {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Quality {
+    /// In the order of the images' labels.
     pub classes: Vec<ClassQuality>,
+    /// Share of all images that the tuned model takes for their class, among all classes of its head.
     pub teacher_accuracy: f64,
+    /// Of the tuned model on all images, mean.
     pub teacher_cross_entropy: f64,
     /// Leave-one-out, on features of length one; absent for a single class or a single image per class.
     pub bare_cross_entropy: Option<f64>,

@@ -40,6 +40,7 @@ use thiserror::Error;
 
 /// Why inversion cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum InversionError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -67,6 +68,7 @@ pub struct GivenDraws {
 pub struct InversionOutcome {
     /// Labels of the inverted classes, in the order that image labels and logits count them.
     pub classes: Vec<String>,
+    /// Side in pixels.
     pub image_size: usize,
     /// `[images, 3, side, side]`
     pub images: Vec<u8>,
@@ -76,9 +78,11 @@ pub struct InversionOutcome {
     pub teacher_logits: Tensor,
     /// `[images, kept]`: positions ascending, 0 the class token, patch p = p + 1.
     pub kept_tokens: Vec<u32>,
+    /// What the images are worth.
     pub quality: Quality,
     /// Optimiser steps of all parts.
     pub steps_done: u64,
+    /// Whether the loss had settled before the last step.
     pub stopped_early: bool,
 }
 

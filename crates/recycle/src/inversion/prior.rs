@@ -12,7 +12,9 @@ use model::backbone::Backbone;
 /// What priors compare with, from files.
 #[derive(Debug, Default)]
 pub struct PriorData {
+    /// Needed where the prior of that name has a weight.
     pub batch_norm: Option<ResNet>,
+    /// Needed where the prior of that name has a weight.
     pub token_statistics: Option<TokenStatistics>,
 }
 

@@ -19,10 +19,12 @@ use std::collections::BTreeMap;
 pub struct InversionRecipe {
     /// What is optimised: `pixels` or `fourier`.
     pub parametrisation: Parametrisation,
+    /// How the images are changed before each look of the adapter.
     pub augmentation: ImageAugmentation,
     /// Optimiser steps.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: u64,
+    /// Adam's step, on normalised pixels or on Fourier coefficients.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Adam's decay of the mean gradient.
@@ -31,6 +33,7 @@ pub struct InversionRecipe {
     /// Adam's decay of the mean squared gradient.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, exclusive_maximum = 1))]
     pub beta2: f64,
+    /// Images that are made of each class.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub images_per_class: usize,
     /// Images of each class that are optimised together; left out, all of them. A smaller number needs less memory.
@@ -44,6 +47,7 @@ pub struct InversionRecipe {
     /// What the sum of all priors is multiplied with.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub prior_weight: f64,
+    /// What natural images look like, in numbers.
     pub priors: PriorWeights,
     /// Images that the bare backbone does not separate by itself.
     pub hard: Option<HardInversion>,
@@ -63,7 +67,9 @@ pub struct InversionRecipe {
     /// Steps between two looks at the images without augmentation; left out, a tenth of the steps.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub judge_every: Option<u64>,
+    /// When to stop before the last step; left out, never.
     pub early_stop: Option<InversionEarlyStop>,
+    /// The same seed gives the same images, on the same number of threads.
     pub seed: u64,
     /// SHA-256 of real pictures that stand in for the images, as a control: nothing is optimised.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +97,7 @@ pub struct PriorWeights {
     pub token_statistics: f64,
     /// SHA-256 of the file of statistics: part of the recipe's identity.
     pub token_statistics_file: Option<String>,
+    /// Differences of neighbouring pixels.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub total_variation: f64,
     /// Mean length of the images.
@@ -104,8 +111,10 @@ pub struct PriorWeights {
 #[cfg_attr(feature = "openapi", schema(default))]
 #[serde(default, deny_unknown_fields)]
 pub struct HardInversion {
+    /// Beside the cross-entropy of the adapter, which has weight 1.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub weight: f64,
+    /// An image that is harder than this is not made harder still.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub cap: f64,
     /// What minus the squared distance of features of length one is multiplied with.
@@ -421,6 +430,7 @@ impl InversionRecipe {
             .collect()
     }
 
+    /// As the field, with what stands in for it where it is left out.
     pub fn judge_every(&self) -> u64 {
         self.judge_every.unwrap_or((self.steps / 10).max(1))
     }

@@ -10,8 +10,11 @@ use engine::vit::Differentiate;
 /// What a batch is: first the support images, then the queries, each with the number of its class in the task.
 #[derive(Debug, Clone, Copy)]
 pub struct EpisodeLabels<'a> {
+    /// Classes of the task.
     pub classes: usize,
+    /// `[supports]`
     pub supports: &'a [usize],
+    /// `[queries]`
     pub queries: &'a [usize],
 }
 
@@ -31,6 +34,7 @@ pub enum Goal<'a> {
 /// What a task gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpisodeLoss {
+    /// How far the scores are from the goal, mean over the queries.
     pub loss: f32,
     /// Queries whose own class has the largest score.
     pub correct: usize,

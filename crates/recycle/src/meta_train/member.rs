@@ -18,7 +18,9 @@ use std::ops::Range;
 pub struct Member {
     /// For messages.
     pub label: String,
+    /// The teacher, with its head.
     pub adapter: Adapter,
+    /// Images of the adapter's classes.
     pub pool: Pool,
 }
 

@@ -39,6 +39,7 @@ use validation::RealTasks;
 
 /// Why meta-training cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum MetaTrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -119,11 +120,15 @@ impl MetaTrainOutcome {
 /// An image of the newest task, for looking at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskImage<'a> {
+    /// Label of the adapter whose image it is.
     pub adapter: &'a str,
+    /// Label of its class.
     pub class: &'a str,
+    /// Whether it is an example; else it is a query.
     pub is_support: bool,
     /// `[3, side, side]`
     pub levels: &'a [u8],
+    /// In pixels.
     pub side: usize,
 }
 

@@ -24,6 +24,7 @@ pub struct MetaTrainRecipe {
     /// Linear maps of a layer that are adapted.
     #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub targets: Vec<Target>,
+    /// What the low-rank pairs are before the first step.
     pub start: Start,
     /// Learns a merge coefficient for each adapter and layer of the sum first; left out, all are the scale of `start`.
     #[serde(alias = "factors")] // old spelling
@@ -58,11 +59,13 @@ pub struct MetaTrainRecipe {
     /// Highest rate of each cycle.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
+    /// Rate at the beginning of each cycle, and at its end.
     #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub lowest_learning_rate: f64,
     /// Steps of a cycle: a linear rise, then half a cosine down.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub cycle_steps: u64,
+    /// Steps of a cycle in which the rate rises.
     pub warm_up_steps: u64,
     /// Share of images that are mirrored.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
@@ -86,7 +89,9 @@ pub struct MetaTrainRecipe {
     /// Tasks of a validation, always the same.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100_000))]
     pub validation_tasks: usize,
+    /// Which state is the result.
     pub keep: Keep,
+    /// The same seed gives the same result, on the same number of threads.
     pub seed: u64,
 }
 
@@ -114,6 +119,7 @@ pub struct MergeCoefficientRecipe {
     /// Tasks, one optimiser step each.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000_000))]
     pub steps: u64,
+    /// Adam's step on the coefficients.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
     /// Leaves the task's own adapters out of the sum, so that its classes are new to it.
@@ -135,6 +141,7 @@ impl Default for MergeCoefficientRecipe {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
+    /// That after the last step.
     Last,
     /// That of the lowest loss on the validation tasks.
     BestValidated,
@@ -145,6 +152,7 @@ pub enum Keep {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Shots {
+    /// The same number in each task.
     Fixed(usize),
     /// Both ends included.
     Between([usize; 2]),
@@ -166,6 +174,7 @@ impl Shots {
 pub enum Sparsity {
     /// The share of the patches that the adapter's class token looks at least in the last layer.
     Share(f64),
+    /// What the pools noted when their images were made.
     Stored(StoredWord),
 }
 
@@ -174,11 +183,14 @@ pub enum Sparsity {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StoredWord {
+    /// The only one.
     Stored,
 }
 
 impl Sparsity {
+    /// All patches stay in.
     pub const NONE: Self = Self::Share(0.0);
+    /// As [`Self::Stored`].
     pub const STORED: Self = Self::Stored(StoredWord::Stored);
 
     /// Patches of `patches` that go, as Python's int() cuts; `None` where the pool says which.
@@ -431,6 +443,7 @@ impl MetaTrainRecipe {
         ((images as f64 * self.held_out).round() as usize).clamp(2, images - 2)
     }
 
+    /// As the field, with what stands in for it where it is left out.
     pub fn validate_every(&self) -> u64 {
         self.validate_every.unwrap_or((self.episodes / 10).max(1))
     }

@@ -32,6 +32,7 @@ use thiserror::Error;
 
 /// Why tuning cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum TuneError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -52,6 +53,7 @@ pub enum TuneError {
 /// How well an adapter recognises pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
+    /// Pictures that were looked at.
     pub pictures: usize,
     /// From 0 to 1.
     pub accuracy: f64,
@@ -64,11 +66,13 @@ pub struct Recognition {
 pub struct TuneOutcome {
     /// With its head and the classes' labels.
     pub adapter: Adapter,
+    /// On the pictures that it learned from.
     pub training: Recognition,
     /// Absent where nothing was held out.
     pub held_out: Option<Recognition>,
     /// Cross-entropy of each step's batch.
     pub loss_curve: Vec<f64>,
+    /// Whether held-out pictures were not recognised any better.
     pub stopped_early: bool,
 }
 

@@ -48,6 +48,7 @@ pub struct TuneRecipe {
     pub held_out: f64,
     /// Stop when the held-out pictures are not recognised any better; the best state found is the result.
     pub early_stop: Option<TuneEarlyStop>,
+    /// The same seed gives the same adapter, on the same number of threads.
     pub seed: u64,
 }
 

@@ -16,11 +16,14 @@ const MOST_PROGRESS: i64 = 4000;
 /// Lines that are kept of a job's log.
 const MOST_LOG: i64 = 1000;
 
+/// What an event tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// The whole job as it was then.
     State,
+    /// Where the work stood.
     Progress,
+    /// A line for people.
     Log,
 }
 
@@ -29,6 +32,7 @@ pub enum EventKind {
 pub struct EventKindError(String);
 
 impl EventKind {
+    /// As it is stored and sent.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
@@ -54,8 +58,11 @@ impl FromStr for EventKind {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// What happens.
     Info,
+    /// Something that people should know of; the job goes on.
     Warning,
+    /// Why a run failed.
     Error,
 }
 
@@ -64,7 +71,9 @@ pub enum LogLevel {
 pub struct JobEvent {
     /// Grows within a job; has gaps.
     pub number: i64,
+    /// Says what `data` is.
     pub kind: EventKind,
+    /// The job, its progress, or a line with its level; each with the time where it matters (`at_ms`).
     pub data: serde_json::Value,
 }
 

@@ -11,16 +11,22 @@ use uuid::Uuid;
 pub struct NewInput {
     /// What it is for; belongs to the kind of the job.
     pub role: String,
+    /// As whoever sent it called it.
     pub name: String,
+    /// The whole content.
     pub bytes: Vec<u8>,
 }
 
 /// Something that a job was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobInput {
+    /// What it is for; belongs to the kind of the job.
     pub role: String,
+    /// As whoever sent it called it.
     pub name: String,
+    /// SHA-256 of its content.
     pub digest: Digest,
+    /// Of its content.
     pub size_bytes: u64,
 }
 

@@ -33,6 +33,7 @@ pub struct Progress {
     pub phase: String,
     /// Steps of this phase that are done.
     pub step: u64,
+    /// Steps of this phase.
     pub total: u64,
     /// `null` until two steps are done.
     pub rate_per_second: Option<f64>,
@@ -50,6 +51,7 @@ pub struct JobFault {
     /// Stable machine-readable name.
     #[cfg_attr(feature = "openapi", schema(example = "disk_full"))]
     pub code: String,
+    /// What went wrong, a sentence without its full stop.
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
@@ -58,9 +60,13 @@ pub struct JobFault {
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
+    /// UUID v7: ids have the order in which jobs were made.
     pub id: Uuid,
+    /// Stable name of what it does.
     pub kind: String,
+    /// For people, one line.
     pub title: String,
+    /// Where it stands.
     pub state: JobState,
     /// It stops as soon as its current step is done.
     pub cancel_requested: bool,
@@ -68,11 +74,13 @@ pub struct JobRecord {
     pub priority: i32,
     /// Runs that ended in an error, and the current one.
     pub attempts: u32,
+    /// After so many runs that ended in an error it has failed.
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
     pub created_ms: i64,
     /// When the first attempt began.
     pub started_ms: Option<i64>,
+    /// When it succeeded, failed for good or was cancelled.
     pub finished_ms: Option<i64>,
     /// Milliseconds that all attempts have worked together; those of the current one are added now and then.
     #[serde(default)]
@@ -81,10 +89,13 @@ pub struct JobRecord {
     pub retry_at_ms: Option<i64>,
     /// Jobs that must succeed before this one begins.
     pub waits_for: Vec<Uuid>,
+    /// Of the run that goes on, or the last one.
     pub progress: Option<Progress>,
+    /// Why it failed, or why its last run did.
     pub error: Option<JobFault>,
     /// What it made; which fields there are depends on the kind.
     pub result: Option<serde_json::Value>,
+    /// All that decides the result, besides its inputs; belongs to the kind.
     pub recipe: serde_json::Value,
 }
 
@@ -139,10 +150,13 @@ use select_jobs;
 /// Which jobs a list shows; the default is all of them.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
+    /// Only jobs in this state.
     pub state: Option<JobState>,
+    /// Only jobs of this kind.
     pub kind: Option<String>,
     /// Only jobs older than this one: the last of the page before.
     pub before: Option<Uuid>,
+    /// Most jobs of the list; without it all.
     pub limit: Option<u32>,
 }
 

@@ -24,6 +24,7 @@ const MOST_INTERRUPTIONS: u32 = 10;
 pub struct Claim<'a> {
     /// No other run has this name.
     pub owner: &'a str,
+    /// How long the claim holds without a renewal.
     pub lease: Duration,
     /// Only one of these jobs; `None`: any.
     pub only: Option<&'a [Uuid]>,
@@ -32,11 +33,13 @@ pub struct Claim<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finish {
+    /// With what it made.
     Succeeded(serde_json::Value),
     /// Not tried again.
     Failed(JobFault),
     /// Tried again after this time where attempts are left.
     Retry(JobFault, Duration),
+    /// Somebody wanted it to end for good.
     Cancelled,
     /// Back to the queue as if this run had not been.
     PutBack,

@@ -12,17 +12,23 @@ use thiserror::Error;
 pub enum JobState {
     /// Waits for its turn, for other jobs, or for the time of its next attempt.
     Queued,
+    /// Some process works on it.
     Running,
+    /// Its work is done.
     Succeeded,
+    /// Its work could not be done; somebody may queue it again.
     Failed,
+    /// Somebody ended it; somebody may queue it again.
     Cancelled,
 }
 
+/// A text that names no state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("\"{0}\" is not a state of a job: queued, running, succeeded, failed or cancelled")]
 pub struct JobStateError(String);
 
 impl JobState {
+    /// Every state, in the order in which a job may go through them.
     pub const ALL: [Self; 5] = [
         Self::Queued,
         Self::Running,
@@ -31,6 +37,7 @@ impl JobState {
         Self::Cancelled,
     ];
 
+    /// As it is stored, sent and typed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",

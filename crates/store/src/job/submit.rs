@@ -11,21 +11,28 @@ use uuid::Uuid;
 /// A job to be queued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
+    /// Stable name of what it does.
     pub kind: String,
+    /// For people, one line.
     pub title: String,
+    /// All that decides the result, besides its inputs.
     pub recipe: serde_json::Value,
     /// Over all that decides the result.
     pub deduplication_key: Digest,
     /// Larger comes first.
     pub priority: i32,
+    /// Runs that may end in an error; at least one.
     pub most_attempts: u32,
+    /// Jobs that must succeed first.
     pub waits_for: Vec<Uuid>,
+    /// What it is given; removed when it has succeeded or was cancelled.
     pub inputs: Vec<NewInput>,
 }
 
 /// A job that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submitted {
+    /// The new job, or the one that does the same work.
     pub job: JobRecord,
     /// `false` where the same work was queued, running or done already.
     pub is_new: bool,

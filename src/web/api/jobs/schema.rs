@@ -13,11 +13,14 @@ use uuid::Uuid;
 /// Work in the background.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
+    /// UUID v7: ids have the order in which jobs were made.
     pub id: Uuid,
     /// `tune`, `invert`, `recycle` or `evaluate`.
     #[schema(example = "tune")]
     pub kind: String,
+    /// For people, one line.
     pub title: String,
+    /// Where it stands.
     pub state: JobState,
     /// It stops as soon as its current step is done.
     pub cancel_requested: bool,
@@ -25,11 +28,13 @@ pub struct Job {
     pub priority: i32,
     /// Runs that ended in an error, and the current one.
     pub attempts: u32,
+    /// After so many runs that ended in an error it has failed.
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
     pub created_ms: i64,
     /// When the first attempt began.
     pub started_ms: Option<i64>,
+    /// When it succeeded, failed for good or was cancelled.
     pub finished_ms: Option<i64>,
     /// Milliseconds that all attempts have worked together; those of the one that goes on are added now and then.
     #[serde(default)]
@@ -38,7 +43,9 @@ pub struct Job {
     pub retry_at_ms: Option<i64>,
     /// Jobs that must succeed before this one begins.
     pub waits_for: Vec<Uuid>,
+    /// Of the current run, or the last one.
     pub progress: Option<Progress>,
+    /// Why it failed, or why its last run did.
     pub error: Option<JobFault>,
     /// What it made, by its kind; null until it has succeeded.
     #[schema(value_type = Option<JobResult>)]
@@ -82,6 +89,7 @@ enum JobRecipe {
 /// The jobs that a request has made, or that do the same work already; at least one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StartedJobs {
+    /// In the order of the request.
     pub jobs: Vec<Job>,
 }
 

@@ -43,7 +43,9 @@ const MOST_ERRORS: usize = 100;
 /// An adapter that passed every check.
 #[derive(Debug, Clone)]
 pub struct Imported {
+    /// What the tensors became.
     pub adapter: Adapter,
+    /// Without errors.
     pub report: ImportReport,
     /// The candidate that it fits.
     pub backbone: BackboneCandidate,

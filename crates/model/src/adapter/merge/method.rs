@@ -16,6 +16,7 @@ pub struct MergeMethodFacts {
     pub choice: Option<&'static str>,
     /// Of an adapter for which no weight is given.
     pub default_weight: DefaultWeight,
+    /// Whether it keeps only a share of the values, and which where none is given.
     pub density: Density,
     /// Whether the rank of the result can be chosen.
     pub takes_rank: bool,

@@ -90,6 +90,7 @@ pub struct Merged {
 
 /// Why adapters cannot be merged.
 #[derive(Debug, Error, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says what it means")]
 pub enum MergeError {
     #[error("there is nothing to merge; name at least one adapter")]
     Nothing,
