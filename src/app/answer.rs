@@ -48,6 +48,7 @@ pub struct Attention {
 pub enum Answer {
     /// The image was classified.
     Classified {
+        /// Name of the image.
         image: String,
         /// The most probable class.
         label: String,
@@ -61,7 +62,9 @@ pub enum Answer {
     },
     /// The image could not be used.
     Failed {
+        /// Name of the image.
         image: String,
+        /// Why.
         error: Fault,
     },
 }
@@ -118,7 +121,17 @@ impl Default for ClassifyOptions {
 #[serde(untagged)]
 pub enum Embedding {
     /// The feature of an image that could be used.
-    Embedded { image: String, feature: Vec<f32> },
+    Embedded {
+        /// Name of the image.
+        image: String,
+        /// `[dimensions]`
+        feature: Vec<f32>,
+    },
     /// The image could not be used.
-    Failed { image: String, error: Fault },
+    Failed {
+        /// Name of the image.
+        image: String,
+        /// Why.
+        error: Fault,
+    },
 }

@@ -30,7 +30,10 @@ use thiserror::Error;
 
 /// Why a request as a whole could not be answered, or a backbone not be opened.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum AppError {
     /// Fewer than 2 classes, more than [`MOST_CLASSES`], a label that is empty or appears twice.
     #[error("{0}")]

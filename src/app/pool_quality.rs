@@ -15,7 +15,10 @@ use uuid::Uuid;
 
 /// Why a pool cannot be measured.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum PoolQualityError {
     #[error(transparent)]
     App(#[from] AppError),

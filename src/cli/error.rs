@@ -30,14 +30,17 @@ pub struct CliError {
 }
 
 impl CliError {
+    /// Something that the person at the command line can mend; exit status 1.
     pub fn user(message: impl Into<String>) -> Self {
         Self::new(Kind::User, message.into())
     }
 
+    /// Arguments that do not fit together; exit status 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message.into())
     }
 
+    /// A fault of the program or the machine; exit status 70.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Kind::Internal, message.into())
     }
@@ -56,6 +59,7 @@ impl CliError {
         self
     }
 
+    /// What went wrong, without the hint.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -113,7 +113,10 @@ pub struct EncoderInfo {
 
 /// Why a batch was not encoded.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum EncodeError {
     #[error("encode: {0}")]
     BadInput(String),

@@ -13,7 +13,10 @@ pub const ORT_VERSION: &str = "1.32.0";
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, Error, Clone)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum OrtLibraryError {
     #[error(
         "ONNX Runtime's library was not found. Run `make setup`, or set ORT_DYLIB_PATH to a libonnxruntime of version {ORT_VERSION}"

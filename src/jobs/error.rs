@@ -7,7 +7,10 @@ use store::{JobFault, StoreError};
 use thiserror::Error;
 
 #[derive(Debug, Clone, PartialEq, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum JobError {
     /// Somebody has to fix something first: the job fails at once.
     #[error("{}", .0.message)]

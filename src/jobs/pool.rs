@@ -60,7 +60,10 @@ pub(super) fn stored_files(pool: &Pool) -> Result<Vec<(String, Vec<u8>)>, JobErr
 
 /// Why something of a stored pool cannot be shown.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum PoolFileError {
     #[error(transparent)]
     Store(#[from] StoreError),

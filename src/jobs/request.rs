@@ -145,6 +145,7 @@ pub mod by_class {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
     use serde::de::Error;
 
+    /// One entry per class.
     pub fn serialize<S: Serializer>(
         pictures: &[LabelledImage],
         serializer: S,
@@ -160,6 +161,7 @@ pub mod by_class {
         classes.collect::<Vec<_>>().serialize(serializer)
     }
 
+    /// Every picture with its label; file names are the places in the list.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<LabelledImage>, D::Error> {
@@ -180,7 +182,10 @@ pub mod by_class {
 
 /// Why a request makes no job.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum RequestError {
     #[error("there is no kind of job \"{kind}\"; there are: {}", known.join(", "))]
     UnknownKind {
@@ -204,6 +209,7 @@ impl From<StoreError> for RequestError {
 }
 
 impl RequestError {
+    /// [`Self::Invalid`]
     pub fn invalid(parameter: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Invalid {
             parameter: parameter.into(),

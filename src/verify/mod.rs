@@ -57,7 +57,10 @@ pub struct Verification {
 
 /// Why a comparison could not be made.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum VerifyError {
     #[error("{path}: {source}", path = path.display())]
     Read {

@@ -50,6 +50,10 @@ pub struct Problem {
 
 /// Why a request was not answered.
 #[derive(Debug)]
+#[allow(
+    missing_docs,
+    reason = "the explanation of each variant says what it means"
+)]
 pub enum ApiError {
     UnknownRoute,
     MethodNotAllowed,

@@ -43,7 +43,10 @@ const USES_WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the server could not start or had to stop.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ServeError {
     #[error("{listen} cannot be listened on: {cause}")]
     Listen {

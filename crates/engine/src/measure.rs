@@ -112,6 +112,7 @@ pub enum Step {
     /// Forward and the gradient at an adapter's low-rank pairs of q and v; this percentage of the patches left out. As in meta-training
     /// the loss may couple all images, so that all forward passes come before the first backward.
     MetaTraining {
+        /// Share of the patches that is dropped, 0 to 99.
         sparsity_percent: usize,
     },
     /// As dense [`Self::MetaTraining`], low-rank pairs in the last six layers only, the layers before them cached.

@@ -6,7 +6,10 @@ use thiserror::Error;
 
 /// An operation that was handed something it cannot compute; nothing has been written.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum OperationError {
     #[error("{operation}: {name} has shape {shape:?}; no axis may be zero")]
     Empty {

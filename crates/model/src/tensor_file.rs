@@ -11,7 +11,10 @@ use thiserror::Error;
 
 /// Why a file is not a usable safetensors file.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum TensorFileError {
     #[error("the file is empty")]
     Empty,
@@ -43,7 +46,10 @@ pub struct TensorFile<'a> {
 
 /// Why one tensor of a sound file cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum TensorError {
     #[error("{0}: missing")]
     Missing(String),

@@ -55,7 +55,10 @@ pub struct Support {
 
 /// Why features do not make a classifier, or a classifier cannot answer or be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ClassifierError {
     /// Index of the first class without a support.
     #[error("class {0} has no example")]

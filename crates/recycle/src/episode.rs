@@ -34,7 +34,10 @@ pub type Episode = Vec<EpisodeClass>;
 
 /// Why no task can be drawn.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum EpisodeError {
     #[error("way, shot and queries must each be at least 1 and way at least 2, got {0:?}")]
     Shape(EpisodeShape),

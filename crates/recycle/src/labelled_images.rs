@@ -18,7 +18,10 @@ pub const LARGEST_IMAGE_SIZE: usize = 2048;
 
 /// Why pictures and labels do not make a set, or cannot be cut as asked.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum LabelledImagesError {
     #[error("labelled pictures: {0}")]
     File(#[from] TensorFileError),

@@ -38,7 +38,10 @@ pub fn is_preview(file: &str) -> bool {
 
 /// Why a pool cannot be read or written.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum PoolError {
     #[error("the pool has no {0}")]
     Absent(&'static str),

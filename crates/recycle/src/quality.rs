@@ -8,7 +8,10 @@ use thiserror::Error;
 
 /// Why features cannot be compared.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum QualityError {
     #[error("{found} {which} images; at least {least} are needed to compare them")]
     TooFew {

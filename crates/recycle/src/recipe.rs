@@ -7,7 +7,10 @@ use thiserror::Error;
 
 /// A recipe that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum RecipeError {
     #[error("the recipe is not a JSON object with known fields: {0}")]
     Json(String),

@@ -17,6 +17,7 @@ pub struct StepReport {
 /// A computation that goes step by step. The same recipe and seed give the same bits, also when it is interrupted after any step
 /// and made again from [`Self::state`].
 pub trait Steps {
+    /// Why a step failed.
     type Error: std::error::Error;
 
     /// Whether all steps are done.

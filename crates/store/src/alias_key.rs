@@ -13,7 +13,12 @@ use std::fmt;
 #[serde(rename_all = "snake_case")]
 pub enum AliasKey {
     /// `adapter@alias`; points at a version of `adapter`.
-    Alias { adapter: Name, alias: Name },
+    Alias {
+        /// Name of the adapter, without a version.
+        adapter: Name,
+        /// The word after `@`.
+        alias: Name,
+    },
     /// The adapter that the backbone with this digest uses where none is named.
     BackboneDefault(Digest),
 }

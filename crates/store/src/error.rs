@@ -10,7 +10,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum StoreError {
     #[error(
         "the data folder {folder} is in use by another process{holder}; stop that process, or choose another folder with --data-dir",

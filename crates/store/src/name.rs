@@ -17,7 +17,10 @@ pub struct Name(String);
 
 /// Why a text is not a name or a reference.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum NameError {
     #[error("a name is empty; give at least one letter or digit")]
     Empty,

@@ -75,7 +75,10 @@ const CHUNK: usize = 64;
 
 /// Why methods cannot be compared.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum EvaluationError {
     /// What is asked for contradicts itself or misses something; says what to do.
     #[error("{0}")]

@@ -18,7 +18,10 @@ impl RegistryError {
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum RegistryError {
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -51,7 +51,12 @@ pub enum Weight {
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Panels),
     /// Row-major, for processors that panels are not made for.
-    Rows { values: Vec<f32>, inputs: usize },
+    Rows {
+        /// `[out, inputs]`
+        values: Vec<f32>,
+        /// Length of a row.
+        inputs: usize,
+    },
 }
 
 fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::NormParameters<'a> {

@@ -38,7 +38,12 @@ pub enum Entry<'a> {
     /// `[batch, 3, side, side]`, normalised
     Pixels(&'a Tensor),
     /// `[batch, tokens, width]`: the residual stream before `layer`, as [`Session::hidden_states`] gives it
-    Hidden { layer: usize, values: &'a Tensor },
+    Hidden {
+        /// The first layer of the pass.
+        layer: usize,
+        /// `[batch, tokens, width]`
+        values: &'a Tensor,
+    },
 }
 
 /// Drops the patches that the class token looks at least, inside a layer.

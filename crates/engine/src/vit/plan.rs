@@ -19,9 +19,15 @@ pub struct Differentiate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassStart {
     /// Square images of this many patches per side.
-    Pixels { grid: usize },
+    Pixels {
+        /// Patches per side.
+        grid: usize,
+    },
     /// The residual stream before a layer.
-    Hidden { layer: usize },
+    Hidden {
+        /// The first layer of the pass.
+        layer: usize,
+    },
 }
 
 /// Everything that decides where activations are.

@@ -7,7 +7,10 @@ use thiserror::Error;
 
 /// An adapter that was made for another backbone.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ShapeMismatch {
     #[error("the adapter changes {site}, the backbone has {layers} layers")]
     NoLayer { site: Site, layers: usize },
@@ -26,10 +29,12 @@ pub enum ShapeMismatch {
 }
 
 impl LowRankPair {
+    /// Columns of `A`.
     pub fn inputs(&self) -> usize {
         self.a.shape()[1]
     }
 
+    /// Rows of `B`.
     pub fn outputs(&self) -> usize {
         self.b.shape()[0]
     }

@@ -50,7 +50,10 @@ pub struct Bundle {
 
 /// Why a bundle could not be written or read.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum BundleError {
     #[error(transparent)]
     Export(#[from] ExportError),

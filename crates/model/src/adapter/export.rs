@@ -20,7 +20,10 @@ use thiserror::Error;
 
 /// Why an adapter cannot be exported.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ExportError {
     #[error("{0}; choose the backbone that the adapter was made for")]
     Shape(#[from] ShapeMismatch),

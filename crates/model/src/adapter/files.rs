@@ -57,7 +57,10 @@ impl Default for FileLimits {
 
 /// Why files could not be read at all.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum FilesError {
     #[error("{path}: {source}")]
     Read {

@@ -13,7 +13,10 @@ use thiserror::Error;
 
 /// Why a folder is not a usable backbone.
 #[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum BackboneError {
     #[error("{path}: {source}", path = path.display())]
     Read {

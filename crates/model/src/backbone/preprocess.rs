@@ -26,7 +26,12 @@ pub enum Resample {
 #[serde(rename_all = "snake_case")]
 pub enum ResizeTarget {
     /// Height and width, the aspect ratio is not kept.
-    Exact { height: usize, width: usize },
+    Exact {
+        /// Pixels.
+        height: usize,
+        /// Pixels.
+        width: usize,
+    },
     /// The shorter side becomes this long, the aspect ratio is kept.
     ShortestEdge(usize),
 }

@@ -4,7 +4,10 @@ use thiserror::Error;
 
 /// Why an image was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ImageError {
     #[error("the file is empty; export or upload the picture again")]
     Empty,

@@ -12,7 +12,10 @@ use thiserror::Error;
 
 /// Why a task could not be tuned.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum TuningProblem {
     #[error(transparent)]
     Tune(#[from] TuneError),

@@ -40,7 +40,10 @@ use thiserror::Error;
 
 /// Why inversion cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum InversionError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),

@@ -25,6 +25,8 @@ pub enum Goal<'a> {
     Teacher {
         /// `[queries, classes]`
         logits: &'a [f32],
+
+        /// `T`, above 0.
         temperature: f32,
     },
     /// Cross-entropy of the queries' labels.

@@ -39,7 +39,10 @@ use validation::RealTasks;
 
 /// Why meta-training cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum MetaTrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),

@@ -32,7 +32,10 @@ use thiserror::Error;
 
 /// Why tuning cannot start or continue.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum TuneError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),

@@ -29,7 +29,10 @@ enum Role {
 /// Which matrix of a low-rank pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
+    /// `[rank, in]`, called `lora_A` by PEFT.
     A,
+
+    /// `[out, rank]`, called `lora_B` by PEFT.
     B,
 }
 

@@ -37,6 +37,7 @@ pub enum MajoritySign {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MergeOptions {
+    /// The merge method.
     pub method: MergeMethod,
     /// What the merged change is multiplied with.
     #[serde(alias = "factor")] // old spelling
@@ -46,12 +47,15 @@ pub struct MergeOptions {
     pub rank: Option<usize>,
     /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
+
+    /// How methods with TIES elect the sign of a value.
     pub majority_sign: MajoritySign,
     /// Seed of `peft-dare-linear`'s choice.
     pub seed: u64,
 }
 
 impl MergeOptions {
+    /// `method` with scale 1 and its default rank and density.
     pub fn new(method: MergeMethod) -> Self {
         Self {
             method,
@@ -75,14 +79,20 @@ const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT'
 /// An adapter to merge.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeInput<'a> {
+    /// Its name in messages.
     pub name: &'a str,
+
+    /// The adapter.
     pub adapter: &'a Adapter,
+
+    /// What its change is multiplied with.
     pub weight: f32,
 }
 
 /// The result of a merge and notes on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
+    /// The merged adapter.
     pub adapter: Adapter,
     /// One sentence each.
     pub notes: Vec<String>,
@@ -90,7 +100,10 @@ pub struct Merged {
 
 /// Why adapters cannot be merged.
 #[derive(Debug, Error, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum MergeError {
     #[error("there is nothing to merge; name at least one adapter")]
     Nothing,

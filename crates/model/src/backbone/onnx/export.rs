@@ -31,7 +31,10 @@ pub enum Operators {
 
 /// Why a backbone cannot be written as ONNX.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum OnnxError {
     #[error(
         "image size {image_size} px is not a multiple of the patch size {patch_size} px; the nearest that is: {nearest}"
