@@ -20,7 +20,7 @@ use test_support::project;
 fn the_committed_document_is_that_of_the_program() {
     let made = serde_json::to_string_pretty(document()).unwrap() + "\n";
     let path = project("docs/openapi.json");
-    if std::env::var_os("WRITE_OPENAPI").is_some() {
+    if std::env::var_os("LORA_RECYCLE_REWRITE").is_some() {
         fs::write(path, made).unwrap();
         return;
     }
@@ -28,7 +28,7 @@ fn the_committed_document_is_that_of_the_program() {
     assert!(
         committed == made,
         "docs/openapi.json is not what the program serves; write it again with\n  \
-         WRITE_OPENAPI=1 cargo test --test it openapi::the_committed_document_is_that_of_the_program"
+         LORA_RECYCLE_REWRITE=1 cargo test --test it openapi::the_committed_document_is_that_of_the_program"
     );
 }
 

@@ -2,7 +2,7 @@
 //! they are when they are compared with prototypes; so the figures do not depend on the scale of a backbone's features.
 
 use engine::distance::Distance;
-use faer::Mat;
+use matrix::Mat;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -93,11 +93,11 @@ fn frechet_distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> Result<f64, QualityError>
     let (mean_b, b) = centred(b);
     let means = mean_a.iter().zip(&mean_b);
     let between: f64 = means.map(|(a, b)| (a - b) * (a - b)).sum();
-    let svd = (&a * b.transpose())
-        .thin_svd()
-        .map_err(|_| QualityError::Decomposition)?;
-    let root: f64 = svd.S().column_vector().iter().sum();
-    let spread = a.squared_norm_l2() + b.squared_norm_l2() - 2.0 * root;
+    let both = matrix::product(a.as_ref(), b.transpose());
+    let svd = matrix::thin_svd(both.as_ref()).ok_or(QualityError::Decomposition)?;
+    let root: f64 = svd.values.iter().sum();
+    let squares = matrix::squared_norm(a.as_ref()) + matrix::squared_norm(b.as_ref());
+    let spread = squares - 2.0 * root;
     // Rounding may leave equal sets slightly below zero.
     Ok((between + spread).max(0.0))
 }
@@ -116,7 +116,7 @@ fn centred(features: &[Vec<f32>]) -> (Vec<f64>, Mat<f64>) {
         (f64::from(features[row][column]) - mean[column]) / scale
     });
     if rows > width {
-        let reduced = matrix.qr().thin_R().to_owned();
+        let reduced = matrix::thin_r(matrix.as_ref());
         return (mean, reduced);
     }
     (mean, matrix)

@@ -3,7 +3,7 @@
 use super::spaces::{Spaces, decompose, pair_of};
 use super::{MergeError, Part};
 use crate::adapter::{LowRankPair, Site};
-use faer::Mat;
+use matrix::Mat;
 
 /// `ΔW_i = U_i S_i V_iᵀ`; with `U = [U_1 … U_n]` and its nearest orthonormal matrix `U⊥` (Procrustes: `P·Qᵀ` of `U = P D Qᵀ`), and
 /// `V` likewise, the result is `U⊥ · diag(w_i·S_i) · V⊥ᵀ`. Where all singular vectors are more than the matrix has dimensions, each
@@ -57,14 +57,13 @@ pub(super) fn merge(
         u[(row, order[j])] * columns[order[j]].2
     });
     let a = Mat::from_fn(v.nrows(), order.len(), |row, j| v[(row, order[j])]);
-    let (b, a) = (&spaces.left * b, &spaces.right * a);
+    let b = matrix::product(spaces.left.as_ref(), b.as_ref());
+    let a = matrix::product(spaces.right.as_ref(), a.as_ref());
     Ok(pair_of(b.as_ref(), a.as_ref()))
 }
 
 /// The matrix with orthonormal columns that is nearest to `matrix`.
 fn orthonormal(site: Site, matrix: &Mat<f64>) -> Result<Mat<f64>, MergeError> {
-    let svd = matrix
-        .thin_svd()
-        .map_err(|_| MergeError::Decomposition { site })?;
-    Ok(svd.U() * svd.V().transpose())
+    let svd = matrix::thin_svd(matrix.as_ref()).ok_or(MergeError::Decomposition { site })?;
+    Ok(matrix::product(svd.u.as_ref(), svd.v.transpose()))
 }

@@ -3,7 +3,7 @@
 
 use super::{MergeError, Part, unscaled_pair};
 use crate::adapter::{LowRankPair, Site};
-use faer::{Mat, MatRef};
+use matrix::{Mat, MatRef, ThinSvd};
 
 /// Values below this share of the largest are rounding, not rank: LoRA matrices, and what TIES gives, are `f32`.
 const NEGLIGIBLE: f64 = 1e-6;
@@ -38,13 +38,13 @@ impl Spaces {
             let (pair, j) = columns[column];
             f64::from(pair.a.row(j)[row])
         });
-        let (b, a) = (b.qr(), a.qr());
+        let (b, a) = (matrix::thin_qr(b.as_ref()), matrix::thin_qr(a.as_ref()));
         let parts = parts.iter().map(|part| part.pair);
         Self {
-            left: b.compute_thin_Q(),
-            right: a.compute_thin_Q(),
-            b: b.thin_R().to_owned(),
-            a: a.thin_R().to_owned(),
+            left: b.q,
+            right: a.q,
+            b: b.r,
+            a: a.r,
             parts: parts
                 .map(|pair| (pair.rank(), f64::from(pair.scale)))
                 .collect(),
@@ -58,7 +58,7 @@ impl Spaces {
             let b = self.b.subcols(start, rank);
             let a = self.a.subcols(start, rank);
             start += rank;
-            faer::Scale(scale) * (b * a.transpose())
+            matrix::scaled(scale, matrix::product(b, a.transpose()).as_ref())
         };
         self.parts.iter().map(core).collect()
     }
@@ -77,10 +77,8 @@ pub(super) struct Decomposition {
 /// # Errors
 /// [`MergeError::Decomposition`] for values that are not finite.
 pub(super) fn decompose(site: Site, matrix: MatRef<'_, f64>) -> Result<Decomposition, MergeError> {
-    let svd = matrix
-        .thin_svd()
-        .map_err(|_| MergeError::Decomposition { site })?;
-    let values: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+    let ThinSvd { u, values, v } =
+        matrix::thin_svd(matrix).ok_or(MergeError::Decomposition { site })?;
     let largest = values.first().copied().unwrap_or(0.0);
     if !largest.is_finite() {
         return Err(MergeError::Decomposition { site });
@@ -90,8 +88,8 @@ pub(super) fn decompose(site: Site, matrix: MatRef<'_, f64>) -> Result<Decomposi
         .take_while(|&&value| value > largest * NEGLIGIBLE);
     let rank = counted.count().clamp(1, values.len().max(1));
     Ok(Decomposition {
-        u: svd.U().subcols(0, rank).to_owned(),
-        v: svd.V().subcols(0, rank).to_owned(),
+        u: u.subcols(0, rank).to_owned(),
+        v: v.subcols(0, rank).to_owned(),
         values: values[..rank].to_vec(),
     })
 }
@@ -115,7 +113,9 @@ pub(super) fn compressed(
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
     let (b, a) = decompose(site, core)?.split(rank);
-    Ok(pair_of((left * b).as_ref(), (right * a).as_ref()))
+    let b = matrix::product(left, b.as_ref());
+    let a = matrix::product(right, a.as_ref());
+    Ok(pair_of(b.as_ref(), a.as_ref()))
 }
 
 /// `B` from `b` `[out, rank]`, `A` from the transpose of `a` `[in, rank]`.

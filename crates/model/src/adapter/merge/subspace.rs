@@ -4,7 +4,7 @@ use super::spaces::{Spaces, compressed, coordinates, decompose, from_rows, pair_
 use super::ties::Ties;
 use super::{MergeError, Part};
 use crate::adapter::{LowRankPair, Site};
-use faer::Mat;
+use matrix::{Mat, product};
 
 /// The weighted sum of the changes, or the nearest change of `rank` to it.
 pub(super) fn sum(
@@ -15,7 +15,7 @@ pub(super) fn sum(
     let spaces = Spaces::of(parts);
     let mut core = Mat::zeros(spaces.b.nrows(), spaces.a.nrows());
     for (part, own) in parts.iter().zip(spaces.cores()) {
-        core += faer::Scale(f64::from(part.weight)) * own;
+        matrix::add_scaled(&mut core, f64::from(part.weight), own.as_ref());
     }
     let Spaces { left, right, .. } = &spaces;
     compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
@@ -48,12 +48,12 @@ pub(super) fn knots(
     let u = decompose(site, beside(&cores).as_ref())?.u;
     // S·V_iᵀ = Uᵀ·ΔW_i in coordinates of the outputs' space, [rank of U, in].
     let right = spaces.right.transpose();
-    let merged = ties.merge(|index| coordinates(&(u.transpose() * &cores[index] * right)));
+    let inner = |index: usize| product(u.transpose(), cores[index].as_ref());
+    let merged = ties.merge(|index| coordinates(&product(inner(index).as_ref(), right)));
     let a = from_rows(&merged, spaces.right.nrows());
-    let b = &spaces.left * u;
-    let qr = a.transpose().qr();
-    let (core, right) = (qr.thin_R().transpose(), qr.compute_thin_Q());
-    compressed(site, b.as_ref(), core, right.as_ref(), rank)
+    let b = product(spaces.left.as_ref(), u.as_ref());
+    let qr = matrix::thin_qr(a.transpose());
+    compressed(site, b.as_ref(), qr.r.transpose(), qr.q.as_ref(), rank)
 }
 
 /// Core Space (arXiv 2509.17786): the left singular vectors of all `B` side by side and of all `Aᵀ` side by side are the reference
@@ -104,9 +104,11 @@ fn in_bases(
     ties: &Ties<'_>,
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
-    let merged = ties.merge(|index| coordinates(&(left.transpose() * &cores[index] * right)));
+    let inner = |index: usize| product(left.transpose(), cores[index].as_ref());
+    let merged = ties.merge(|index| coordinates(&product(inner(index).as_ref(), right.as_ref())));
     let core = from_rows(&merged, right.ncols());
-    let (left, right) = (&spaces.left * left, &spaces.right * right);
+    let left = product(spaces.left.as_ref(), left.as_ref());
+    let right = product(spaces.right.as_ref(), right.as_ref());
     compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::adapter::Target;
-use faer::{Mat, MatRef};
+use matrix::{Mat, MatRef};
 use proptest::prelude::*;
 use rand::RngExt;
 
@@ -147,7 +147,8 @@ fn stored(adapter: &Adapter) -> (Mat<f64>, Mat<f64>) {
 /// Not rounded: singular vectors of near values turn far for a little of it, and TIES depends on them.
 fn exact_change(adapter: &Adapter) -> Mat<f64> {
     let (b, a) = stored(adapter);
-    faer::Scale(f64::from(adapter.pairs[&SITE].scale)) * (b * a.transpose())
+    let scale = f64::from(adapter.pairs[&SITE].scale);
+    matrix::scaled(scale, (b * a.transpose()).as_ref())
 }
 
 /// `None` as in [`plain_ties`].
@@ -219,7 +220,7 @@ fn dense(
         _ => {
             let mut sum = Mat::zeros(OUTPUTS, INPUTS);
             for (own, &weight) in changes.iter().zip(weights) {
-                sum += faer::Scale(f64::from(weight)) * own;
+                sum += matrix::scaled(f64::from(weight), own.as_ref());
             }
             sum
         }
@@ -416,7 +417,7 @@ fn the_scale_multiplies_every_merge() {
         let quarter = change(&merged(&adapters, &[1.0; 2], &options));
         assert_equal(
             quarter.as_ref(),
-            (faer::Scale(0.25) * whole).as_ref(),
+            matrix::scaled(0.25, whole.as_ref()).as_ref(),
             method.name(),
         );
     }
