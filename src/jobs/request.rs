@@ -144,7 +144,6 @@ pub mod by_class {
     use super::{Base64Bytes, ClassPictures, LabelledImage, class_label, sort_by_class};
     use super::{Deserialize, Deserializer, Serialize, Serializer};
     use serde::de::Error;
-
     /// One entry per class.
     pub fn serialize<S: Serializer>(
         pictures: &[LabelledImage],

@@ -3,6 +3,10 @@
 //! the page calls the REST interface like every other client.
 
 pub(super) mod admin;
+#[cfg_attr(
+    embedded_pages,
+    allow(dead_code, reason = "there the build script alone lists the files")
+)]
 mod file_list;
 mod files;
 mod headers;

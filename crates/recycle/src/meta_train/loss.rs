@@ -25,7 +25,6 @@ pub enum Goal<'a> {
     Teacher {
         /// `[queries, classes]`
         logits: &'a [f32],
-
         /// `T`, above 0.
         temperature: f32,
     },

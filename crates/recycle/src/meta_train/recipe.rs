@@ -106,7 +106,6 @@ pub enum Start {
     /// adapters, at most 1: a third of twelve adapters was best in a study.
     Merge {
         #[serde(alias = "factor")] // old spelling
-
         /// What the sum of the changes is multiplied with.
         scale: Option<f64>,
     },

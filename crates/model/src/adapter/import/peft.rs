@@ -31,7 +31,6 @@ enum Role {
 pub enum Side {
     /// `[rank, in]`, called `lora_A` by PEFT.
     A,
-
     /// `[out, rank]`, called `lora_B` by PEFT.
     B,
 }

@@ -47,7 +47,6 @@ pub struct MergeOptions {
     pub rank: Option<usize>,
     /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
-
     /// How methods with TIES elect the sign of a value.
     pub majority_sign: MajoritySign,
     /// Seed of `peft-dare-linear`'s choice.
@@ -81,10 +80,8 @@ const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT'
 pub struct MergeInput<'a> {
     /// Its name in messages.
     pub name: &'a str,
-
     /// The adapter.
     pub adapter: &'a Adapter,
-
     /// What its change is multiplied with.
     pub weight: f32,
 }
