@@ -318,7 +318,7 @@ impl Jobs {
         let work = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| run_in_pool(&kinds, &job, &context)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-            // Only where the whole program ends is no one waiting any more.
+            // No one is waiting any more only where the whole program ends.
             let _ = ended.send(outcome);
         };
         if let Err(error) = spawn_in_background(work) {

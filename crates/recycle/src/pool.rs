@@ -137,7 +137,7 @@ impl Provenance<'_> {
     /// The recipe must name the files of its priors by their digests.
     ///
     /// # Errors
-    /// [`PoolError::Write`] where the recipe is no JSON.
+    /// [`PoolError::Write`] where the recipe is not JSON.
     pub fn key(&self) -> Result<String, PoolError> {
         let identity = json!({
             "format": FORMAT,

@@ -179,7 +179,7 @@ fn broken_containers() -> Vec<BrokenAdapter> {
         ),
         weights("huge header", huge, "more than the 16777216 allowed"),
         weights(
-            "header is no JSON",
+            "header is not JSON",
             with_header("not json", &[]),
             "the header is not valid",
         ),
@@ -236,7 +236,7 @@ fn broken_configs() -> Vec<BrokenAdapter> {
     let weights = Sound::new().weights();
     vec![
         files(
-            "config is no JSON",
+            "config is not JSON",
             folder("{", weights.clone()),
             "adapter_config.json is not valid JSON",
         ),

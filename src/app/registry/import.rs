@@ -161,7 +161,7 @@ fn new_adapter(
         tags: options.tags,
         notes: options.notes,
         report: serde_json::to_value(&imported.report)
-            .map_err(|error| damaged(format!("the report is no JSON: {error}")))?,
+            .map_err(|error| damaged(format!("the report is not JSON: {error}")))?,
         lineage,
         files: files.into_iter().map(new_file).collect(),
     })

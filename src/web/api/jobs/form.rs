@@ -78,7 +78,7 @@ fn value_of(part: &str, mut texts: Vec<String>) -> Result<Option<Value>, String>
     let json = |text: &str| {
         serde_json::from_str(text)
             .map(Some)
-            .map_err(|error| format!("the part is no JSON: {error}"))
+            .map_err(|error| format!("the part is not JSON: {error}"))
     };
     let reading = reading_of(part);
     if texts.len() > 1 && matches!(reading, Reading::List) {
