@@ -74,7 +74,7 @@ impl MergeOptions {
 }
 
 /// A note on every merge called `ties`, for one version after the name changed its meaning.
-const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT's, on A and B apart, which a merge called ties until now, is peft-ties";
+const TIES_HAS_CHANGED: &str = "ties now means TIES on the weight changes; PEFT's TIES, which treats A and B separately and was called ties before, is peft-ties";
 
 /// An adapter to merge.
 #[derive(Debug, Clone, Copy)]
