@@ -1,4 +1,4 @@
-//! Classification from a few examples in its parts: encoding the examples, fitting a classifier to them, answering with it.
+//! Classification from a few examples, in three steps: encode the examples, fit a classifier to them, answer with it.
 
 use super::{
     Answer, App, AppError, Attention, Classification, ClassifyOptions, Fault, FittedClassifier,
@@ -70,10 +70,10 @@ impl App {
     }
 }
 
-/// The labelled images of all classes in one order, without their bytes.
+/// The labelled images of all classes in one list, without their bytes.
 struct Examples {
     labels: Vec<String>,
-    /// The class of each image, and its name.
+    /// Of each image, the index of its class and the image's name.
     places: Vec<(usize, String)>,
 }
 
@@ -93,7 +93,7 @@ impl Examples {
         Ok((Self { labels, places }, images))
     }
 
-    /// A classifier of those images that could be used.
+    /// A classifier fitted to the images that could be used.
     fn fit(
         self,
         encoded: EncodedImages,

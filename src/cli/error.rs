@@ -30,7 +30,7 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// Something that the person at the command line can mend; exit status 1.
+    /// Something that the person at the command line can fix; exit status 1.
     pub fn user(message: impl Into<String>) -> Self {
         Self::new(Kind::User, message.into())
     }

@@ -1,8 +1,8 @@
-//! How far features are apart, and the means that distances are taken to.
+//! Distances between feature vectors ("features" in the code), and the prototypes of classes that distances are taken to.
 
 use serde::{Deserialize, Serialize};
 
-/// How far two features are apart.
+/// How far apart two feature vectors are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

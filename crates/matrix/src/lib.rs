@@ -1,9 +1,9 @@
-//! Products and decompositions of dense `f64` matrices. faer's kernels are generic and slow to compile; called through these functions they are
-//! compiled once, here, and not again in every crate that changes.
+//! Products and decompositions of dense `f64` matrices. faer's kernels are generic and slow to compile. Called through these functions, they are
+//! compiled once, in this crate, and not again whenever a crate that uses them changes.
 
 pub use faer::{Mat, MatRef};
 
-/// `M = U · diag(values) · Vᵀ`
+/// A singular value decomposition, `M = U · diag(values) · Vᵀ`.
 #[derive(Debug, Clone)]
 pub struct ThinSvd {
     /// `[rows, k]`, `k` the smaller of rows and columns
@@ -14,10 +14,10 @@ pub struct ThinSvd {
     pub v: Mat<f64>,
 }
 
-/// `M = Q · R`
+/// A QR decomposition, `M = Q · R`.
 #[derive(Debug, Clone)]
 pub struct ThinQr {
-    /// `[rows, k]`, orthonormal columns
+    /// `[rows, k]`, orthonormal columns; `k` as in [`ThinSvd`]
     pub q: Mat<f64>,
     /// `[k, columns]`, upper triangular
     pub r: Mat<f64>,
@@ -26,7 +26,7 @@ pub struct ThinQr {
 /// `a · b`
 ///
 /// # Panics
-/// If `a` has not as many columns as `b` has rows.
+/// If the number of columns of `a` is not the number of rows of `b`.
 pub fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     a * b
 }
@@ -44,12 +44,12 @@ pub fn add_scaled(sum: &mut Mat<f64>, factor: f64, matrix: MatRef<'_, f64>) {
     *sum += scaled(factor, matrix);
 }
 
-/// Sum of the squares of all values.
+/// The sum of the squares of all values.
 pub fn squared_norm(matrix: MatRef<'_, f64>) -> f64 {
     matrix.squared_norm_l2()
 }
 
-/// The singular value decomposition; `None` where it does not converge, as for values that are not finite.
+/// The singular value decomposition; `None` if it does not converge, as for values that are not finite.
 pub fn thin_svd(matrix: MatRef<'_, f64>) -> Option<ThinSvd> {
     let svd = matrix.thin_svd().ok()?;
     Some(ThinSvd {
@@ -68,7 +68,7 @@ pub fn thin_qr(matrix: MatRef<'_, f64>) -> ThinQr {
     }
 }
 
-/// The upper triangle of the QR decomposition alone.
+/// Only the upper triangle `R` of the QR decomposition.
 pub fn thin_r(matrix: MatRef<'_, f64>) -> Mat<f64> {
     matrix.qr().thin_R().to_owned()
 }

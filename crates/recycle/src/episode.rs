@@ -1,4 +1,4 @@
-//! N-way K-shot tasks drawn at random, the same ones for the same seed.
+//! Few-shot tasks, also called episodes, drawn at random; the same seed gives the same tasks.
 
 use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The kind of task.
+/// The size of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EpisodeShape {
@@ -18,10 +18,10 @@ pub struct EpisodeShape {
     pub queries: usize,
 }
 
-/// One class of a task: image indices within the class.
+/// One class of a task. Images are named by their index within the class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpisodeClass {
-    /// Index of the class among all.
+    /// Index of the class among all classes.
     pub class: usize,
     /// The labelled examples.
     pub supports: Vec<usize>,

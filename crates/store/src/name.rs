@@ -1,5 +1,5 @@
 //! Names that people type: of adapters, aliases, backbones and tags, and references to one adapter version.
-//! Knows text alone, nothing of what is stored.
+//! This module deals only with text and does not know what is stored.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,7 +110,7 @@ pub enum Selector {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AdapterReference {
-    /// Of the adapter.
+    /// The name of the adapter.
     pub name: Name,
     /// Which of its versions.
     pub selector: Selector,
@@ -125,7 +125,7 @@ impl FromStr for AdapterReference {
                 reference: text.to_owned(),
                 version: version.to_owned(),
             };
-            // Only the plain spelling: "+3" and "03" parse as numbers but no version is ever shown so.
+            // Only the plain spelling: "+3" and "03" parse as numbers, but no version is ever shown like that.
             let number = version.parse::<u32>().map_err(|_| bad_version())?;
             if number == 0 || number.to_string() != version {
                 return Err(bad_version());
@@ -172,7 +172,7 @@ impl fmt::Display for AdapterReference {
     }
 }
 
-/// The candidates that `wanted` may be a slip of, nearest first, at most three.
+/// The candidates that `wanted` may be a misspelling or a part of (or that may be a part of it), nearest first, at most three.
 pub(super) fn near(wanted: &str, candidates: impl IntoIterator<Item = String>) -> Vec<String> {
     let wanted = wanted.to_lowercase();
     // A third of the characters may be wrong, and two in a short name.
@@ -182,7 +182,7 @@ pub(super) fn near(wanted: &str, candidates: impl IntoIterator<Item = String>) -
         .filter_map(|candidate| {
             let lower = candidate.to_lowercase();
             let distance = edit_distance(&wanted, &lower);
-            // A short name shares nothing with another when every character had to change.
+            // Two short names have nothing in common when every character would have to change.
             let is_typo =
                 distance <= allowed && distance < wanted.chars().count().max(lower.chars().count());
             let is_part =

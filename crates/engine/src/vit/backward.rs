@@ -10,7 +10,7 @@ use model::adapter::{HeadInput, Target};
 /// Gradients at the inputs of each layer's two LayerNorms: `offset + slope∘x`, each `[2·layers, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct NormInputGradients<'a> {
-    /// Two rows a layer: for its first LayerNorm, then for its second.
+    /// Two rows per layer: for its first LayerNorm, then for its second.
     pub offset: &'a [f32],
     /// As `offset`.
     pub slope: &'a [f32],

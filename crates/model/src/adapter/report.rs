@@ -64,7 +64,7 @@ pub enum TensorStatus {
     Missing,
     /// Its shape is not the one that backbone and rank ask for.
     Misshapen,
-    /// It holds an infinity or something that is no number.
+    /// It holds an infinity or a value that is not a number.
     NotFinite,
     /// Its values are of a type that weights are not read from.
     WrongDtype,

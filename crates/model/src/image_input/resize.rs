@@ -2,8 +2,9 @@
 
 use super::{ImageError, RgbImage};
 use crate::backbone::Resample;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 /// `image` at `width` × `height`. Kernels widen when scaling down (antialiasing).
 ///
@@ -50,14 +51,18 @@ fn convolve(
         return Ok(image);
     }
     let (source_width, source_height) = image.dimensions();
-    let source = ImageRef::new(source_width, source_height, &image, PixelType::U8x3)
+    let source = TypedImageRef::<U8x3>::from_buffer(source_width, source_height, &image)
         .map_err(|error| error.to_string())?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
+    let mut resized = vec![0; width as usize * height as usize * 3];
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized)
+        .map_err(|error| error.to_string())?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    // The function for a type known at run time is compiled for all of them.
     Resizer::new()
-        .resize(&source, &mut target, &options)
+        .resize_typed(&source, &mut target, &options)
         .map_err(|error| error.to_string())?;
-    RgbImage::from_raw(width, height, target.into_vec())
+    drop(target);
+    RgbImage::from_raw(width, height, resized)
         .ok_or_else(|| "the resampler returned too few pixels".into())
 }
 

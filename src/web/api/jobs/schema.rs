@@ -28,7 +28,7 @@ pub struct Job {
     pub priority: i32,
     /// Runs that ended in an error, and the current one.
     pub attempts: u32,
-    /// After so many runs that ended in an error it has failed.
+    /// It has failed after this many runs that ended in an error.
     pub most_attempts: u32,
     /// Milliseconds since 1970 (UTC), as all times.
     pub created_ms: i64,

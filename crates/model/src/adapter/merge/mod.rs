@@ -1,5 +1,6 @@
-//! Merging adapters into one: PEFT's methods by the definitions of its `add_weighted_adapter`, and later ones by their papers. A
-//! weight `w` means: `w` times the adapter's change. Only changes are merged; heads of different classes have no common meaning.
+//! Merging adapters into one: PEFT's methods as its `add_weighted_adapter` defines them, newer ones as their papers do. The weight of an
+//! adapter is what its change is multiplied by. Only changes are merged, site by site (a [`Site`] is one weight matrix of one layer); heads
+//! are left out, because heads of different classes have no common meaning.
 
 mod method;
 mod singular_vectors;
@@ -43,7 +44,7 @@ pub struct MergeOptions {
     #[serde(alias = "factor")] // old spelling
     pub scale: f32,
     /// Rank of the result. Where it is not given, the largest rank of the adapters for `peft-svd` and `compress-then-merge`, and
-    /// whatever is exact for the others; `average` and PEFT's other methods take none.
+    /// the rank of the exact result for the others; `average` and PEFT's other methods take none.
     pub rank: Option<usize>,
     /// Share of values that methods with TIES and `peft-dare-linear` keep, above 0 and at most 1.
     pub density: Option<f64>,
@@ -72,8 +73,8 @@ impl MergeOptions {
     }
 }
 
-/// For one version after the name changed its meaning.
-const TIES_HAS_CHANGED: &str = "ties means TIES on the weight changes now; PEFT's, on A and B apart, which a merge called ties until now, is peft-ties";
+/// A note on every merge called `ties`, for one version after the name changed its meaning.
+const TIES_HAS_CHANGED: &str = "ties now means TIES on the weight changes; PEFT's TIES, which treats A and B separately and was called ties before, is peft-ties";
 
 /// An adapter to merge.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +83,7 @@ pub struct MergeInput<'a> {
     pub name: &'a str,
     /// The adapter.
     pub adapter: &'a Adapter,
-    /// What its change is multiplied with.
+    /// What its change is multiplied by.
     pub weight: f32,
 }
 
@@ -247,7 +248,7 @@ fn merge_site(
     }
 }
 
-/// One adapter's low-rank pair at the site at hand.
+/// One adapter's low-rank pair at the site that is being merged.
 struct Part<'a> {
     name: &'a str,
     pair: &'a LowRankPair,
@@ -292,7 +293,7 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
     }
 }
 
-/// Every method is a plain scaling where there is one adapter, as in PEFT. The LoRA matrices stay as they are, bit for bit.
+/// With one adapter, every method only scales its change, as in PEFT. The LoRA matrices stay as they are, bit for bit.
 fn single(only: &MergeInput<'_>, scale: f32) -> Merged {
     let weight = only.weight * scale;
     let mut adapter = only.adapter.clone();
@@ -324,7 +325,7 @@ fn check_widths(site: Site, parts: &[Part<'_>]) -> Result<(), MergeError> {
     }
 }
 
-/// `A` is the stack of weight·scale·A, `B` the row of B: `B·A` is the weighted sum of the changes.
+/// The adapters' matrices weight·scale·A, one below the other, and their B, side by side: the product is the weighted sum of the changes.
 fn stacked(parts: &[Part<'_>]) -> LowRankPair {
     let (outputs, inputs) = (parts[0].pair.outputs(), parts[0].pair.inputs());
     let rank: usize = parts.iter().map(|part| part.pair.rank()).sum();
