@@ -72,3 +72,22 @@ pub fn thin_qr(matrix: MatRef<'_, f64>) -> ThinQr {
 pub fn thin_r(matrix: MatRef<'_, f64>) -> Mat<f64> {
     matrix.qr().thin_R().to_owned()
 }
+
+/// `M = U · diag(values) · Uᵀ` of a symmetric `M`
+#[derive(Debug, Clone)]
+pub struct SymmetricEigen {
+    /// `[n]`, ascending
+    pub values: Vec<f64>,
+    /// `[n, n]`, one eigenvector in each column
+    pub vectors: Mat<f64>,
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix, of which the lower triangle is read; `None` where the decomposition does not
+/// converge, as for values that are not finite.
+pub fn symmetric_eigen(matrix: MatRef<'_, f64>) -> Option<SymmetricEigen> {
+    let eigen = matrix.self_adjoint_eigen(faer::Side::Lower).ok()?;
+    Some(SymmetricEigen {
+        values: eigen.S().column_vector().iter().copied().collect(),
+        vectors: eigen.U().to_owned(),
+    })
+}

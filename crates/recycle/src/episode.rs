@@ -39,7 +39,10 @@ pub type Episode = Vec<EpisodeClass>;
     reason = "the message of each variant says what it means"
 )]
 pub enum EpisodeError {
-    #[error("way, shot and queries must each be at least 1 and way at least 2, got {0:?}")]
+    #[error(
+        "a task needs a way of at least 2, and at least 1 shot and 1 query; asked for are way {}, {} shots and {} queries",
+        .0.way, .0.shot, .0.queries
+    )]
     Shape(EpisodeShape),
     #[error(
         "{way}-way tasks need {way} classes with {images} images each (shot + queries); {usable} classes have that many"

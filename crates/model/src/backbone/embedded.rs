@@ -9,19 +9,15 @@ pub const EMBEDDED_NAME: &str = "dinov2-s8";
 pub const EMBEDDED_DIGEST: &str =
     "3d535ec348eb011c05cebff96e6c2349aaa51c59401742f6e292d433fbf80c3a";
 
-/// Statistics of the embedded backbone's tokens over 940 crops of photographs and paintings (see NOTICE), in the format that
-/// `engine::loss::TokenStatistics` reads.
-pub const EMBEDDED_TOKEN_STATISTICS: &[u8] =
-    include_bytes!("../../../../assets/dinov2-s8/token_statistics.safetensors");
-
-const CONFIG: &[u8] = include_bytes!("../../../../assets/dinov2-s8/config.json");
+/// Statistics of the embedded backbone's tokens, in the format that `engine::loss::TokenStatistics` reads.
+pub use assets::TOKEN_STATISTICS as EMBEDDED_TOKEN_STATISTICS;
 
 /// The embedded backbone's configuration alone.
 ///
 /// # Errors
 /// What is wrong with it; only a damaged binary can cause that.
 pub fn embedded_config() -> Result<BackboneConfig, Vec<String>> {
-    BackboneConfig::from_json(CONFIG)
+    BackboneConfig::from_json(assets::CONFIG)
 }
 
 /// Loads the embedded backbone: the first 8 layers of DINOv2-small (see NOTICE).
@@ -31,11 +27,8 @@ pub fn embedded_config() -> Result<BackboneConfig, Vec<String>> {
 pub fn embedded() -> Result<Backbone, BackboneError> {
     load_parts(
         EMBEDDED_NAME,
-        CONFIG,
-        include_bytes!("../../../../assets/dinov2-s8/preprocessor_config.json"),
-        &[(
-            "model.safetensors".to_owned(),
-            include_bytes!("../../../../assets/dinov2-s8/model.safetensors").as_slice(),
-        )],
+        assets::CONFIG,
+        assets::PREPROCESSOR_CONFIG,
+        &[("model.safetensors".to_owned(), assets::WEIGHTS)],
     )
 }
