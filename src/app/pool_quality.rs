@@ -104,12 +104,12 @@ impl App {
         let positions = by_class(pool.labels(), quality.classes.len());
         let levels = (pool.images(), pool.manifest().image_size);
         let features = self
-            .features_by_class(levels, &positions, None, EncodingPass::SILENT)
+            .features_by_class(levels, (&positions, &[]), None, EncodingPass::SILENT)
             .await?;
         let classes: Vec<ClassDiversity> = quality
             .classes
             .iter()
-            .zip(&features)
+            .zip(&features.plain)
             .map(|(class, features)| ClassDiversity {
                 label: class.label.clone(),
                 images: class.images,
@@ -117,7 +117,7 @@ impl App {
             })
             .collect();
         let known: Vec<f64> = classes.iter().filter_map(|own| own.diversity).collect();
-        let all: Vec<Vec<f32>> = features.into_iter().flatten().collect();
+        let all: Vec<Vec<f32>> = features.plain.into_iter().flatten().collect();
         let images = all.len();
         let real = match real {
             Some(real) => Some(compared(all, real.to_vec()).await?),
@@ -164,9 +164,14 @@ impl App {
     pub async fn bare_features(&self, images: &LabelledImages) -> Result<Vec<Vec<f32>>, AppError> {
         let levels = (images.all_levels(), images.image_size());
         let features = self
-            .features_by_class(levels, &images.by_class(), None, EncodingPass::SILENT)
+            .features_by_class(
+                levels,
+                (&images.by_class(), &[]),
+                None,
+                EncodingPass::SILENT,
+            )
             .await?;
-        Ok(features.into_iter().flatten().collect())
+        Ok(features.plain.into_iter().flatten().collect())
     }
 
     async fn similar_adapters(

@@ -173,7 +173,8 @@ impl From<EvaluationError> for CliError {
             | EvaluationError::Merge(_)
             | EvaluationError::Tuning(_)
             | EvaluationError::Images(_)
-            | EvaluationError::Operation(_) => Self::user(message),
+            | EvaluationError::Operation(_)
+            | EvaluationError::Head(_) => Self::user(message),
         }
     }
 }

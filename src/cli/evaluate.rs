@@ -10,6 +10,7 @@ use clap::Args;
 use engine::distance::Distance;
 use model::adapter::MergeMethod;
 use recycle::episode::{EpisodeShape, draw_episodes};
+use recycle::head::HeadChoice;
 use std::path::PathBuf;
 
 /// What follows the options.
@@ -59,7 +60,16 @@ pub struct Evaluate {
     /// The same seed draws the same tasks
     #[arg(long, env = "LORA_RECYCLE_SEED", default_value_t = 0)]
     seed: u64,
-    /// How features are compared
+    /// What reads the features: auto, nearest-mean, lda, lda-augmented; several are all measured
+    #[arg(
+        long,
+        env = "LORA_RECYCLE_HEAD",
+        value_name = "HEAD",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    head: Vec<HeadChoice>,
+    /// How the head nearest-mean compares features
     #[arg(long, env = "LORA_RECYCLE_DISTANCE", value_enum, default_value_t)]
     distance: Distance,
     /// What to compare [default: adapter and average where their adapters are named, and bare]
@@ -172,6 +182,7 @@ impl Evaluate {
                 tasks: self.tasks,
                 seed: self.seed,
                 distance: self.distance,
+                heads: self.head.clone(),
                 merge_rank: self.merge_rank,
                 choose_scales: self.choose_scales,
                 against: self.against,
@@ -201,8 +212,11 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
     ))?;
     for method in &report.methods {
         let mut line = format!(
-            "{:<19} {:5.2} % ± {:.2}",
+            "{:<19} {:<14} {:5.2} % ± {:.2}",
             method.name.name(),
+            method
+                .head
+                .map_or_else(String::new, |head| head.to_string()),
             100.0 * method.accuracy,
             100.0 * method.ci95
         );
@@ -277,7 +291,7 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
 
 fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
-        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot",
+        "method,adapter,head,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot",
     )?;
     let lines = reports
         .iter()
@@ -288,6 +302,9 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
         let fields = [
             method.name.name().to_owned(),
             method.adapter.clone().unwrap_or_default(),
+            method
+                .head
+                .map_or_else(String::new, |head| head.to_string()),
             method.tasks.to_string(),
             method.accuracy.to_string(),
             method.ci95.to_string(),

@@ -5,6 +5,7 @@ pub mod classifier;
 pub mod episode;
 pub mod evaluate;
 mod fresh_adapter;
+pub mod head;
 pub mod head_pass;
 pub mod inversion;
 pub mod kept_tokens;

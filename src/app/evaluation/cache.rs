@@ -1,18 +1,16 @@
 //! What outlives one evaluation: other tasks from the same pictures need no second pass, and other scales or tasks no second merge.
 
 use model::adapter::{Adapter, MergeMethod};
+use recycle::evaluate::ClassFeatures;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// `features[class][image]`
-pub(super) type ByClass = Vec<Vec<Vec<f32>>>;
 
 /// Features of one set of pictures and merges of one pool; clones share them. Evaluations of others must not be given the same.
 #[derive(Debug, Clone, Default)]
 pub struct EvaluationCache {
     /// By the adapter's digest; the bare backbone's by "".
-    features: Shared<String, ByClass>,
+    features: Shared<String, ClassFeatures>,
     pub(super) merges: CachedMerges,
 }
 
@@ -21,11 +19,11 @@ pub(super) type CachedMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
 
 impl EvaluationCache {
     /// With `adapter`, or with the bare backbone.
-    pub(super) fn features(&self, adapter: Option<&Adapter>) -> Option<Arc<ByClass>> {
+    pub(super) fn features(&self, adapter: Option<&Adapter>) -> Option<Arc<ClassFeatures>> {
         self.features.find(&key(adapter))
     }
 
-    pub(super) fn add_features(&self, adapter: Option<&Adapter>, features: Arc<ByClass>) {
+    pub(super) fn add_features(&self, adapter: Option<&Adapter>, features: Arc<ClassFeatures>) {
         self.features.add(key(adapter), features);
     }
 }

@@ -39,7 +39,8 @@ impl App {
         };
         let levels = (images.all_levels(), images.image_size());
         let taken = [few];
-        let pass = || self.features_by_class(levels, &taken, sum.as_ref(), EncodingPass::SILENT);
+        let pass =
+            || self.features_by_class(levels, (&taken, &[]), sum.as_ref(), EncodingPass::SILENT);
         // The first warms up.
         pass().await?;
         let start = Instant::now();

@@ -39,6 +39,7 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
+            specs: &recipe.copy_specs(),
             cache: None,
         };
         let method = Method {
@@ -54,7 +55,10 @@ impl App {
         let sum = self
             .run(&sum, &tasks, request, &sources, &mut None, &mut passes)
             .await?;
-        self.left_out(&tasks, request, &sources, &sum, progress)
+        let sum = sum.first().ok_or_else(|| {
+            EvaluationError::Request("an evaluation needs at least one head".into())
+        })?;
+        self.left_out(&tasks, request, &sources, sum, progress)
             .await
     }
 
@@ -72,15 +76,15 @@ impl App {
             EvaluationError::Request("leaving one adapter out needs a merge of all".into())
         })?;
         let with = &sum.accuracies;
+        let head = sum.head.unwrap_or_default();
         let mut passes = Passes::of(sources.pool.len(), progress);
         let mut adapters = Vec::with_capacity(sources.pool.len());
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
             let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
             let sum = Arc::new(times(&sum, merge.scale));
-            let without = self
-                .by_prototypes(tasks, recipe.distance, &sum, passes.next())
-                .await?;
+            let features = self.features_of(tasks, Some(&sum), passes.next()).await?;
+            let without = super::accuracies(&features, tasks.episodes, head, recipe)?;
             let Accuracy { mean, ci95 } = paired_difference(with, &without);
             adapters.push(LeftOut {
                 adapter: own.record.label(),

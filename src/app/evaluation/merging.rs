@@ -128,9 +128,14 @@ impl App {
                 report_progress(progress, "choosing a scale", done + place, total)?;
                 let adapter = Arc::new(times(&merged, scale));
                 let features = self
-                    .features_by_class(levels, &positions, Some(&adapter), EncodingPass::SILENT)
+                    .features_by_class(
+                        levels,
+                        (&positions, &[]),
+                        Some(&adapter),
+                        EncodingPass::SILENT,
+                    )
                     .await?;
-                let tasks = task_accuracies(&features, &episodes, request.recipe.distance);
+                let tasks = task_accuracies(&features.plain, &episodes, request.recipe.distance);
                 accuracies[place].push(accuracy(&tasks).mean);
             }
         }

@@ -24,17 +24,20 @@ pub use report::{
 
 use super::registry::{RegistryError, ServedAdapter};
 use super::{App, AppError};
-use crate::inference::{EncodeRow, Outputs};
-use cache::{ByClass, CachedMerges};
-use engine::distance::Distance;
+use crate::inference::{EncodeError, EncodeRow, Outputs};
+use cache::CachedMerges;
 use engine::operation::OperationError;
 use model::adapter::{Adapter, MergeError};
 use model::tensor::Tensor;
 use progress::Passes;
+use rayon::prelude::*;
 use recycle::episode::{Episode, EpisodeError, draw_episodes};
 use recycle::evaluate::{
-    TuningProblem, linear_probe_accuracies, pixel_accuracies, task_accuracies,
+    ClassFeatures, TuningProblem, head_accuracies, linear_probe_accuracies, pixel_accuracies,
+    task_accuracies,
 };
+use recycle::head::copies::{CopySpec, copy_of};
+use recycle::head::{HeadChoice, HeadError, HeadKind};
 use recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use report::pairwise;
 use std::sync::Arc;
@@ -95,6 +98,8 @@ pub enum EvaluationError {
     Images(#[from] LabelledImagesError),
     #[error(transparent)]
     Operation(#[from] OperationError),
+    #[error(transparent)]
+    Head(#[from] HeadError),
 }
 
 impl From<RegistryError> for EvaluationError {
@@ -128,6 +133,50 @@ struct MethodEntry {
     adapter: Option<(String, Arc<Adapter>)>,
 }
 
+impl MethodEntry {
+    /// Lines that it gives the report.
+    fn lines(&self, recipe: &EvaluationRecipe) -> usize {
+        match self.method.kind {
+            MethodKind::Adapter | MethodKind::Bare | MethodKind::Merge(_) => recipe.heads.len(),
+            MethodKind::Linear | MethodKind::Tune | MethodKind::Pixels => 1,
+        }
+    }
+}
+
+impl MethodRun {
+    /// One line for each head of `recipe`.
+    fn by_heads(
+        self,
+        features: &ClassFeatures,
+        tasks: &EvaluationTasks<'_>,
+        recipe: &EvaluationRecipe,
+    ) -> Result<Vec<Self>, EvaluationError> {
+        let lines = recipe.heads.iter().map(|&head| {
+            Ok(Self {
+                head: Some(head),
+                accuracies: accuracies(features, tasks.episodes, head, recipe)?,
+                ..self.clone()
+            })
+        });
+        lines.collect()
+    }
+}
+
+/// Share of correctly classified queries of each task by one head.
+fn accuracies(
+    features: &ClassFeatures,
+    episodes: &[Episode],
+    head: HeadChoice,
+    recipe: &EvaluationRecipe,
+) -> Result<Vec<f64>, EvaluationError> {
+    let settings = head.settings(recipe.shot as f64);
+    if settings == HeadKind::NearestMean.into() {
+        let features = &features.plain;
+        return Ok(task_accuracies(features, episodes, recipe.distance));
+    }
+    Ok(head_accuracies(features, episodes, &settings)?)
+}
+
 impl App {
     /// Compares methods on tasks drawn from `images`, which are prepared for this backbone.
     ///
@@ -153,16 +202,25 @@ impl App {
             images,
             positions: &positions,
             episodes: &episodes,
+            specs: &recipe.copy_specs(),
             cache: request.cache.as_ref(),
         };
         let mut runs = request.finished.clone();
-        runs.truncate(entries.len());
-        let left = entries.get(runs.len()..).unwrap_or_default();
+        let (mut finished, mut lines) = (0, 0);
+        for entry in &entries {
+            let own = entry.lines(recipe);
+            if lines + own > runs.len() {
+                break;
+            }
+            (finished, lines) = (finished + 1, lines + own);
+        }
+        runs.truncate(lines);
+        let left = entries.get(finished..).unwrap_or_default();
         let mut passes = Passes::new(left, progress);
         let mut bare = None;
         for entry in left {
-            let run = self.run(entry, &tasks, request, &sources, &mut bare, &mut passes);
-            runs.push(run.await?);
+            let own = self.run(entry, &tasks, request, &sources, &mut bare, &mut passes);
+            runs.extend(own.await?);
             progress.keep(&runs);
         }
         let leave_one_out = match recipe.leave_one_out {
@@ -183,6 +241,11 @@ impl App {
             .iter()
             .find(|run| run.kind == against)
             .unwrap_or(&runs[0]);
+        // Of several heads each method is compared with the other through the same one.
+        let beside = |own: &MethodRun| {
+            let same = |run: &&MethodRun| run.kind == against.kind && run.head == own.head;
+            runs.iter().find(same).unwrap_or(against)
+        };
         Ok(EvaluationReport {
             shape: recipe.shape(),
             tasks: recipe.tasks,
@@ -194,7 +257,7 @@ impl App {
             backbone_digest: self.backbone.digest.clone(),
             pool: sources.pool.iter().map(|own| own.record.label()).collect(),
             against: against.kind,
-            methods: runs.iter().map(|run| run.report(against)).collect(),
+            methods: runs.iter().map(|run| run.report(beside(run))).collect(),
             pairwise: pairwise(&runs),
             leave_one_out,
         })
@@ -225,55 +288,59 @@ impl App {
         Ok(entries)
     }
 
-    /// `bare` holds the bare backbone's features once they are known.
+    /// One line for each head, or one where the method has its own classifier. `bare` holds the bare backbone's features once they are
+    /// known.
     async fn run(
         &self,
         entry: &MethodEntry,
         tasks: &EvaluationTasks<'_>,
         request: &Evaluation,
         sources: &Sources,
-        bare: &mut Option<Arc<ByClass>>,
+        bare: &mut Option<Arc<ClassFeatures>>,
         passes: &mut Passes<'_>,
-    ) -> Result<MethodRun, EvaluationError> {
+    ) -> Result<Vec<MethodRun>, EvaluationError> {
         let MethodEntry { method, adapter } = entry;
-        let distance = request.recipe.distance;
         let mut run = MethodRun::of(method.kind);
-        run.accuracies = match (method.kind, method.kind.merge(), adapter) {
-            (_, Some(definition), _) => {
+        match method.kind {
+            MethodKind::Merge(definition) => {
                 let merged =
                     self.merged_pool(request, sources, *method, definition, passes.progress);
                 let (adapter, merge) = merged.await?;
                 run.merge = Some(merge);
                 let adapter = Arc::new(adapter);
-                self.by_prototypes(tasks, distance, &adapter, passes.next())
-                    .await?
+                let features = self.features_of(tasks, Some(&adapter), passes.next());
+                return run.by_heads(&*features.await?, tasks, &request.recipe);
             }
-            (_, _, Some((label, adapter))) => {
+            MethodKind::Adapter => {
+                let (label, adapter) = adapter.as_ref().ok_or_else(|| {
+                    EvaluationError::Request("the method adapter has no adapter".into())
+                })?;
                 run.adapter = Some(label.clone());
-                self.by_prototypes(tasks, distance, adapter, passes.next())
-                    .await?
+                let features = self.features_of(tasks, Some(adapter), passes.next());
+                return run.by_heads(&*features.await?, tasks, &request.recipe);
             }
-            (MethodKind::Pixels, _, _) => {
-                pixel_accuracies(tasks.images, tasks.positions, tasks.episodes, distance)
+            MethodKind::Bare | MethodKind::Linear => {
+                let features = match bare {
+                    Some(features) => features,
+                    None => bare.insert(self.features_of(tasks, None, passes.next()).await?),
+                };
+                if method.kind == MethodKind::Bare {
+                    return run.by_heads(features, tasks, &request.recipe);
+                }
+                run.accuracies = linear_probe_accuracies(&features.plain, tasks.episodes)?;
             }
-            (MethodKind::Tune, _, _) => {
+            MethodKind::Pixels => {
+                let distance = request.recipe.distance;
+                run.accuracies =
+                    pixel_accuracies(tasks.images, tasks.positions, tasks.episodes, distance);
+            }
+            MethodKind::Tune => {
                 let (accuracies, tuning) = self.tuned(tasks, request, passes.progress)?;
                 run.tuning = Some(tuning);
-                accuracies
+                run.accuracies = accuracies;
             }
-            (kind, _, _) => {
-                if bare.is_none() {
-                    *bare = Some(self.features_of(tasks, None, passes.next()).await?);
-                }
-                let features = bare.as_deref().map(Vec::as_slice).unwrap_or_default();
-                if kind == MethodKind::Linear {
-                    linear_probe_accuracies(features, tasks.episodes)?
-                } else {
-                    task_accuracies(features, tasks.episodes, distance)
-                }
-            }
-        };
-        Ok(run)
+        }
+        Ok(vec![run])
     }
 
     /// The adapters of the pool, with their synthetic images where a scale is chosen on them: what is missing is said before
@@ -311,23 +378,12 @@ impl App {
         Ok(found)
     }
 
-    async fn by_prototypes(
-        &self,
-        tasks: &EvaluationTasks<'_>,
-        distance: Distance,
-        adapter: &Arc<Adapter>,
-        pass: EncodingPass<'_>,
-    ) -> Result<Vec<f64>, EvaluationError> {
-        let features = self.features_of(tasks, Some(adapter), pass).await?;
-        Ok(task_accuracies(&features, tasks.episodes, distance))
-    }
-
     async fn features_of(
         &self,
         tasks: &EvaluationTasks<'_>,
         adapter: Option<&Arc<Adapter>>,
         pass: EncodingPass<'_>,
-    ) -> Result<Arc<ByClass>, AppError> {
+    ) -> Result<Arc<ClassFeatures>, AppError> {
         let cache = tasks.cache;
         if let Some(features) = cache.and_then(|cache| cache.features(adapter.map(Arc::as_ref))) {
             pass.report_progress(tasks.images.len(), tasks.images.len())?;
@@ -335,7 +391,7 @@ impl App {
         }
         let levels = (tasks.images.all_levels(), tasks.images.image_size());
         let features = self
-            .features_by_class(levels, tasks.positions, adapter, pass)
+            .features_by_class(levels, (tasks.positions, tasks.specs), adapter, pass)
             .await?;
         let features = Arc::new(features);
         if let Some(cache) = cache {
@@ -344,36 +400,61 @@ impl App {
         Ok(features)
     }
 
-    /// `features[class][image]` of the pictures at `positions` among `levels` `[N, 3, side, side]`.
+    /// Features of the pictures at `positions` among `levels` `[N, 3, side, side]`, and of their copies `specs`.
     pub(super) async fn features_by_class(
         &self,
         (levels, side): (&[u8], usize),
-        positions: &[Vec<usize>],
+        (positions, specs): (&[Vec<usize>], &[CopySpec]),
         adapter: Option<&Arc<Adapter>>,
         pass: EncodingPass<'_>,
-    ) -> Result<ByClass, AppError> {
+    ) -> Result<ClassFeatures, AppError> {
         let order: Vec<usize> = positions.iter().flatten().copied().collect();
-        let table = self.backbone.preprocess.normalised_levels();
+        let preprocess = &self.backbone.preprocess;
+        let table = preprocess.normalised_levels();
+        let normalisation = (preprocess.mean, preprocess.standard_deviation);
         let length = 3 * side * side;
-        let mut features = Vec::with_capacity(order.len());
-        for chunk in order.chunks(CHUNK) {
-            pass.report_progress(features.len(), order.len())?;
-            let rows = chunk.iter().map(|index| {
+        let mut features = Vec::with_capacity(order.len() * (1 + specs.len()));
+        let mut done = 0;
+        for chunk in order.chunks((CHUNK / (1 + specs.len())).max(1)) {
+            pass.report_progress(done, order.len())?;
+            done += chunk.len();
+            let row = |pixels| EncodeRow {
+                pixels: Arc::new(pixels),
+                adapter: adapter.cloned(),
+                pinned: false,
+            };
+            let rows = chunk.par_iter().map(|index| {
                 let mut pixels = Tensor::zeros([3, side, side]);
                 let own = &levels[index * length..(index + 1) * length];
                 normalise(own, &table, pixels.data_mut());
-                EncodeRow {
-                    pixels: Arc::new(pixels),
-                    adapter: adapter.cloned(),
-                    pinned: false,
-                }
+                let copies = specs
+                    .iter()
+                    .map(|&spec| copy_of(&pixels, spec, normalisation));
+                let mut rows = copies.collect::<Result<Vec<_>, _>>()?;
+                rows.insert(0, pixels);
+                Ok::<_, OperationError>(rows)
             });
-            let encoded = self.encoder.encode(rows.collect(), Outputs::default());
+            let rows = rows.collect::<Result<Vec<_>, _>>();
+            let rows = rows.map_err(|error| EncodeError::Engine(error.to_string()))?;
+            let rows = rows.into_iter().flatten().map(row).collect();
+            let encoded = self.encoder.encode(rows, Outputs::default());
             features.extend(encoded.await?.into_iter().map(|own| own.feature));
         }
         let mut features = features.into_iter();
-        let of_class = |own: &Vec<usize>| features.by_ref().take(own.len()).collect();
-        Ok(positions.iter().map(of_class).collect())
+        let mut all = ClassFeatures {
+            specs: specs.to_vec(),
+            ..ClassFeatures::default()
+        };
+        for class in positions {
+            let mut images = class.iter().map(|_| {
+                let plain = features.next().unwrap_or_default();
+                (plain, features.by_ref().take(specs.len()).collect())
+            });
+            let (plain, copies): (Vec<_>, Vec<_>) = images.by_ref().unzip();
+            all.plain.push(plain);
+            all.copies.push(copies);
+        }
+        Ok(all)
     }
 }
 
@@ -383,5 +464,7 @@ struct EvaluationTasks<'a> {
     images: &'a LabelledImages,
     positions: &'a [Vec<usize>],
     episodes: &'a [Episode],
+    /// Copies of each picture that its heads need.
+    specs: &'a [CopySpec],
     cache: Option<&'a EvaluationCache>,
 }

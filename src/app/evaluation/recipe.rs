@@ -3,7 +3,10 @@
 use super::{Method, MethodKind};
 use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
+use recycle::head::HeadChoice;
+use recycle::head::copies::CopySpec;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// Which methods, and on which tasks.
@@ -28,8 +31,11 @@ pub struct EvaluationRecipe {
     pub tasks: usize,
     /// The same seed draws the same tasks.
     pub seed: u64,
-    /// How features are compared.
+    /// How the head `nearest-mean` compares features.
     pub distance: Distance,
+    /// What reads the features; each method is measured with each of them.
+    #[schema(default = json!(["auto"]))]
+    pub heads: Vec<HeadChoice>,
     /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
     /// Chooses the scales of all merges on synthetic tasks, not the sum's alone.
@@ -57,6 +63,7 @@ impl Default for EvaluationRecipe {
             tasks: 600,
             seed: 0,
             distance: Distance::default(),
+            heads: vec![HeadChoice::default()],
             merge_rank: None,
             choose_scales: false,
             against: None,
@@ -76,6 +83,12 @@ impl EvaluationRecipe {
             shot: self.shot,
             queries: self.queries,
         }
+    }
+
+    /// The copies that its heads need of each picture.
+    pub(super) fn copy_specs(&self) -> Vec<CopySpec> {
+        let specs = self.heads.iter().flat_map(|head| head.copy_specs());
+        specs.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Whether the scale of this merge is chosen on synthetic tasks.

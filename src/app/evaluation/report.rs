@@ -4,6 +4,7 @@ use super::method::MethodKind;
 use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use recycle::head::HeadChoice;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -47,6 +48,9 @@ pub struct MethodReport {
     pub name: MethodKind,
     /// `name:version`
     pub adapter: Option<String>,
+    /// The head that read the features; none where the method has its own classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadChoice>,
     /// From 0 to 1.
     pub accuracy: f64,
     /// Half-width of the 95 % interval.
@@ -154,6 +158,8 @@ pub struct TuningReport {
 pub struct MethodRun {
     pub(super) kind: MethodKind,
     pub(super) adapter: Option<String>,
+    #[serde(default)]
+    pub(super) head: Option<HeadChoice>,
     pub(super) accuracies: Vec<f64>,
     pub(super) merge: Option<MergeReport>,
     pub(super) tuning: Option<TuningReport>,
@@ -165,6 +171,7 @@ impl MethodRun {
         Self {
             kind,
             adapter: None,
+            head: None,
             accuracies: Vec::new(),
             merge: None,
             tuning: None,
@@ -182,6 +189,7 @@ impl MethodRun {
         MethodReport {
             name: self.kind,
             adapter: self.adapter.clone(),
+            head: self.head,
             accuracy: mean,
             ci95,
             tasks: self.accuracies.len(),

@@ -71,6 +71,7 @@ impl App {
                         images,
                         positions: &positions,
                         episodes: &episodes,
+                        specs: &[],
                         cache: None,
                     };
                     let mut best = (LEARNING_RATES[0], f64::NEG_INFINITY);

@@ -1,8 +1,10 @@
 //! Accuracy on many few-shot tasks, with its confidence interval, and differences of methods on the same tasks.
 
+mod heads;
 mod linear_probe;
 mod tuning;
 
+pub use heads::{ClassFeatures, head_accuracies};
 pub use linear_probe::linear_probe_accuracies;
 pub use tuning::{TuningProblem, tuned_accuracy};
 

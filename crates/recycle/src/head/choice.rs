@@ -1,0 +1,93 @@
+//! The head that is asked for: one that is named, or the one that suits the number of examples.
+
+use super::copies::CopySpec;
+use super::settings::{HeadKind, HeadSettings};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Which head to use.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum HeadChoice {
+    /// The head that suits the number of examples.
+    #[default]
+    Auto,
+    /// This one.
+    Named(HeadSettings),
+}
+
+impl HeadChoice {
+    /// The head for classes of `examples` examples, the mean where they differ.
+    pub fn settings(self, examples: f64) -> HeadSettings {
+        let _ = examples;
+        match self {
+            Self::Auto => HeadKind::LdaAugmented.into(),
+            Self::Named(settings) => settings,
+        }
+    }
+
+    /// The copies that it may need of each example.
+    pub fn copy_specs(self) -> Vec<CopySpec> {
+        self.settings(1.0).copy_specs()
+    }
+}
+
+impl fmt::Display for HeadChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Named(settings) => settings.fmt(formatter),
+        }
+    }
+}
+
+impl FromStr for HeadChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Named),
+        }
+    }
+}
+
+impl TryFrom<String> for HeadChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<HeadChoice> for String {
+    fn from(choice: HeadChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+#[cfg(feature = "openapi")]
+mod schema {
+    use super::{HeadChoice, HeadKind};
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+    use utoipa::{PartialSchema, ToSchema};
+
+    /// In JSON it is a text.
+    impl PartialSchema for HeadChoice {
+        fn schema() -> RefOr<Schema> {
+            let names = HeadKind::ALL.map(HeadKind::name).join(", ");
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .description(Some(format!(
+                    "What reads the features: auto, {names}; optionally with settings, such as `lda:shrinkage=0.3`."
+                )))
+                .default(Some("auto".into()))
+                .examples(["auto", "lda-augmented"])
+                .into()
+        }
+    }
+
+    impl ToSchema for HeadChoice {}
+}

@@ -1,0 +1,186 @@
+//! Fitting a head, and the distances that it measures.
+
+use super::metric::Metric;
+use super::settings::{HeadKind, HeadSettings};
+use matrix::{Mat, MatRef};
+use thiserror::Error;
+
+/// An example: its feature, those of its copies, and its class.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelledFeature<'a> {
+    /// Number of its class.
+    pub class: usize,
+    /// `[width]`
+    pub feature: &'a [f32],
+    /// Each `[width]`; those that the settings ask for, in their order.
+    pub copies: &'a [&'a [f32]],
+}
+
+/// Why a head cannot be fitted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// A class without examples.
+    #[error("class {0} has no example")]
+    EmptyClass(usize),
+    /// Lengths that differ, or a value that is not finite.
+    #[error("a feature is not finite, or not as long as the others")]
+    Feature,
+}
+
+/// Squared distances to class means in a metric. Features have length one before anything is computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedHead {
+    metric: Metric,
+    /// Class means in the metric, `[classes, width]`
+    means: Mat<f64>,
+    /// In the metric, the squared length of each mean, `[classes]`
+    lengths: Vec<f64>,
+}
+
+impl FittedHead {
+    /// Fits `settings` to `examples` of `classes` classes.
+    ///
+    /// With class means `m_c` and the deviations `x − m_c` of all examples and copies, `S` their covariance with
+    /// `rows − classes` degrees of freedom, the metric is that of `Σ = (1−a)·S + a·tr(S)/D·I`.
+    ///
+    /// # Errors
+    /// [`HeadError`]
+    pub fn fit(
+        settings: &HeadSettings,
+        classes: usize,
+        examples: &[LabelledFeature<'_>],
+    ) -> Result<Self, HeadError> {
+        let width = examples.first().map_or(0, |example| example.feature.len());
+        let is_sound = |feature: &&[f32]| {
+            feature.len() == width && feature.iter().all(|value| value.is_finite())
+        };
+        let all = |example: &LabelledFeature<'_>| {
+            is_sound(&example.feature) && example.copies.iter().all(|copy| is_sound(&copy))
+        };
+        if width == 0 || !examples.iter().all(all) {
+            return Err(HeadError::Feature);
+        }
+        let mut means = Mat::<f64>::zeros(classes, width);
+        let mut counts = vec![0usize; classes];
+        let with_copies = settings.means_of_copies;
+        for example in examples {
+            let copies = example.copies.iter().copied();
+            let rows = std::iter::once(example.feature).chain(copies.take_while(|_| with_copies));
+            for row in rows {
+                for (j, value) in unit(row).enumerate() {
+                    means[(example.class, j)] += value;
+                }
+                counts[example.class] += 1;
+            }
+        }
+        for (class, &count) in counts.iter().enumerate() {
+            if count == 0 {
+                return Err(HeadError::EmptyClass(class));
+            }
+            means
+                .row_mut(class)
+                .iter_mut()
+                .for_each(|value| *value /= count as f64);
+        }
+        let metric = match settings.kind {
+            HeadKind::NearestMean => Metric::identity(width),
+            HeadKind::Lda | HeadKind::LdaAugmented => {
+                let rows: Vec<(usize, &[f32])> = examples
+                    .iter()
+                    .flat_map(|example| {
+                        let copies = example.copies.iter().copied();
+                        std::iter::once(example.feature)
+                            .chain(copies)
+                            .map(|row| (example.class, row))
+                    })
+                    .collect();
+                let mut deviations = Mat::zeros(rows.len(), width);
+                for (i, (class, row)) in rows.iter().enumerate() {
+                    for (j, value) in unit(row).enumerate() {
+                        deviations[(i, j)] = value - means[(*class, j)];
+                    }
+                }
+                let degrees = rows.len() as f64 - classes as f64;
+                Metric::of(deviations.as_ref(), degrees, settings.shrinkage)
+                    .ok_or(HeadError::Feature)?
+            }
+        };
+        if settings.kind == HeadKind::NearestMean {
+            // The mean of directions is a direction: as by the cosine of the angle.
+            for mean in means.row_iter_mut() {
+                let length = mean.norm_l2();
+                if length > 0.0 {
+                    mean.iter_mut().for_each(|value| *value /= length);
+                }
+            }
+        }
+        let means = metric.whiten(means.as_ref());
+        let lengths = means.row_iter().map(|row| row.squared_norm_l2()).collect();
+        Ok(Self {
+            metric,
+            means,
+            lengths,
+        })
+    }
+
+    /// Squared distances `[features, classes]` in the metric, of `features` of any length other than zero.
+    pub fn squared_distances(&self, features: &[&[f32]]) -> Mat<f64> {
+        let queries = units(features, self.means.ncols());
+        let queries = self.metric.whiten(queries.as_ref());
+        let products = matrix::product(queries.as_ref(), self.means.transpose());
+        let squares: Vec<f64> = queries
+            .row_iter()
+            .map(|row| row.squared_norm_l2())
+            .collect();
+        Mat::from_fn(features.len(), self.lengths.len(), |i, class| {
+            (squares[i] + self.lengths[class] - 2.0 * products[(i, class)]).max(0.0)
+        })
+    }
+}
+
+/// The class with the smallest of `distances` `[features, classes]` for each feature; the first of equals.
+pub fn nearest_classes(distances: MatRef<'_, f64>) -> Vec<usize> {
+    let rows = distances.row_iter();
+    rows.map(|row| {
+        let mut best = 0;
+        for (class, distance) in row.iter().enumerate() {
+            if *distance < row[best] {
+                best = class;
+            }
+        }
+        best
+    })
+    .collect()
+}
+
+/// Rows of length one, `[features, width]`.
+fn units(features: &[&[f32]], width: usize) -> Mat<f64> {
+    let mut rows = Mat::zeros(features.len(), width);
+    for (i, feature) in features.iter().enumerate() {
+        for (j, value) in unit(feature).enumerate() {
+            rows[(i, j)] = value;
+        }
+    }
+    rows
+}
+
+/// `feature` scaled to length one; zeros stay zeros.
+fn unit(feature: &[f32]) -> impl Iterator<Item = f64> {
+    let squares = feature
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value));
+    let length = squares.sum::<f64>().sqrt();
+    let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
+    feature.iter().map(move |&value| f64::from(value) * scale)
+}
+
+/// The mean direction of `feature` and `copies`: what stands for a query with its copies.
+pub fn with_copies(feature: &[f32], copies: &[&[f32]]) -> Vec<f32> {
+    let mut sum = vec![0f64; feature.len()];
+    for row in std::iter::once(feature).chain(copies.iter().copied()) {
+        for (sum, value) in sum.iter_mut().zip(unit(row)) {
+            *sum += value;
+        }
+    }
+    sum.into_iter().map(|value| value as f32).collect()
+}

@@ -1,0 +1,174 @@
+//! The metric of a shared covariance: a linear map after which features vary alike in all directions within a class.
+
+use matrix::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Directions along which the deviations vary less than this share of the most are rounding.
+const NEGLIGIBLE: f64 = 1e-12;
+
+/// `a` in `Σ = (1−a)·S + a·tr(S)/D·I`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Shrinkage {
+    /// Above 0 and at most 1.
+    Fixed(f64),
+    /// Oracle approximating shrinkage (arXiv 0907.4698, equation 23): from the deviations themselves.
+    Oas,
+}
+
+impl fmt::Display for Shrinkage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(value) => write!(formatter, "{value}"),
+            Self::Oas => formatter.write_str("oas"),
+        }
+    }
+}
+
+impl FromStr for Shrinkage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "oas" {
+            return Ok(Self::Oas);
+        }
+        match text.parse() {
+            Ok(value) if value > 0.0 && value <= 1.0 => Ok(Self::Fixed(value)),
+            _ => Err(format!(
+                "the shrinkage is \"{text}\"; it must be oas, or a number above 0 and at most 1"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Shrinkage {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Shrinkage> for String {
+    fn from(shrinkage: Shrinkage) -> Self {
+        shrinkage.to_string()
+    }
+}
+
+/// `Σ⁻¹ = WᵀW` with `W = floor·I + V·diag(gains)·Vᵀ`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// `1/√λ`, the gain in directions without deviations
+    floor: f64,
+    /// `V`, `[width, rank]`
+    directions: Mat<f64>,
+    /// `[rank]`, added to the floor
+    gains: Vec<f64>,
+}
+
+impl Metric {
+    /// The metric in which distances are those of the features themselves.
+    pub fn identity(width: usize) -> Self {
+        Self {
+            floor: 1.0,
+            directions: Mat::zeros(width, 0),
+            gains: Vec::new(),
+        }
+    }
+
+    /// The metric of `S = XᵀX/degrees`, where `deviations` `X` `[rows, width]` are taken from the mean of each row's class. The identity
+    /// where there is no deviation.
+    ///
+    /// `None` for values that are not finite.
+    pub fn of(deviations: MatRef<'_, f64>, degrees: f64, shrinkage: Shrinkage) -> Option<Self> {
+        let (rows, width) = (deviations.nrows(), deviations.ncols());
+        let squares = matrix::squared_norm(deviations);
+        if !squares.is_finite() {
+            return None;
+        }
+        if squares == 0.0 || width == 0 {
+            return Some(Self::identity(width));
+        }
+        let degrees = degrees.max(1.0);
+        // Of the two products the smaller one has the same eigenvalues.
+        let (values, directions) = if rows < width {
+            let gram = matrix::product(deviations, deviations.transpose());
+            let eigen = matrix::symmetric_eigen(gram.as_ref())?;
+            let counted = counted(&eigen.values);
+            let own = eigen.vectors.subcols(rows - counted, counted);
+            let mut directions = matrix::product(deviations.transpose(), own);
+            let values = eigen.values[rows - counted..].to_vec();
+            for (j, value) in values.iter().enumerate() {
+                let length = value.sqrt();
+                directions
+                    .col_mut(j)
+                    .iter_mut()
+                    .for_each(|own| *own /= length);
+            }
+            (values, directions)
+        } else {
+            let scatter = matrix::product(deviations.transpose(), deviations);
+            let eigen = matrix::symmetric_eigen(scatter.as_ref())?;
+            let counted = counted(&eigen.values);
+            let directions = eigen.vectors.subcols(width - counted, counted).to_owned();
+            (eigen.values[width - counted..].to_vec(), directions)
+        };
+        let variances: Vec<f64> = values.iter().map(|value| value / degrees).collect();
+        let trace: f64 = variances.iter().sum();
+        let share = match shrinkage {
+            Shrinkage::Fixed(share) => share,
+            Shrinkage::Oas => {
+                let squares: f64 = variances.iter().map(|value| value * value).sum();
+                oas(trace, squares, degrees, width as f64)
+            }
+        };
+        let least = share * trace / width as f64;
+        let floor = 1.0 / least.sqrt();
+        let gain = |variance: &f64| 1.0 / ((1.0 - share) * variance + least).sqrt() - floor;
+        let gains: Vec<f64> = variances.iter().map(gain).collect();
+        let sound = floor.is_finite() && gains.iter().all(|gain| gain.is_finite());
+        sound.then_some(Self {
+            floor,
+            directions,
+            gains,
+        })
+    }
+
+    /// `X·Wᵀ` of `features` `X` `[rows, width]`: squared distances between rows are those in `Σ⁻¹`.
+    pub fn whiten(&self, features: MatRef<'_, f64>) -> Mat<f64> {
+        let mut whitened = matrix::scaled(self.floor, features);
+        if self.gains.is_empty() {
+            return whitened;
+        }
+        let mut along = matrix::product(features, self.directions.as_ref());
+        for (j, gain) in self.gains.iter().enumerate() {
+            along.col_mut(j).iter_mut().for_each(|value| *value *= gain);
+        }
+        matrix::add_scaled(
+            &mut whitened,
+            1.0,
+            matrix::product(along.as_ref(), self.directions.transpose()).as_ref(),
+        );
+        whitened
+    }
+}
+
+/// How many of the ascending `values` are more than rounding; at least one.
+fn counted(values: &[f64]) -> usize {
+    let largest = values.last().copied().unwrap_or(0.0);
+    let counted = values.iter().rev();
+    let counted = counted.take_while(|&&value| value > largest * NEGLIGIBLE);
+    counted.count().max(1)
+}
+
+/// With `n` samples of `p` dimensions, the trace of `S` and that of `S²`.
+fn oas(trace: f64, squares: f64, n: f64, p: f64) -> f64 {
+    let above = (1.0 - 2.0 / p) * squares + trace * trace;
+    let below = (n + 1.0 - 2.0 / p) * (squares - trace * trace / p);
+    // Equal variances in all directions need no shrinking, and equation 23 divides by zero.
+    let share = if below > 0.0 { above / below } else { 1.0 };
+    // Without any floor, Σ of few samples has no inverse.
+    share.clamp(1e-3, 1.0)
+}
