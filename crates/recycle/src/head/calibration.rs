@@ -1,0 +1,131 @@
+//! How sure an answer is: the temperature of the probabilities and the scale of novelty, from examples that a head has not seen.
+
+use super::fit::{FittedHead, HeadError, LabelledFeature};
+use super::settings::HeadSettings;
+use serde::{Deserialize, Serialize};
+
+/// Where the temperature of the probabilities comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// From examples that were left out in turns.
+    Supports,
+    /// From changed copies of the examples, where no class has a second example.
+    Copies,
+    /// It is the usual one of the head.
+    None,
+}
+
+/// Examples that are left out are divided into at most this many parts.
+const MOST_FOLDS: usize = 5;
+
+/// So many left-out examples are enough.
+const ENOUGH: usize = 200;
+
+/// How far the temperature may be from the usual one: standard deviation of its logarithm before anything is seen. It keeps a handful of
+/// examples that are all right from making every answer certain.
+const LOG_TEMPERATURE_DEVIATION: f64 = 1.0;
+
+/// An image of a known class that a head has not seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeftOut {
+    /// Number of its class.
+    pub class: usize,
+    /// To each class.
+    pub squared_distances: Vec<f64>,
+}
+
+/// Examples scored by heads that are fitted without them: of each class with two or more, one part after the other is left out. A class
+/// with one example stays in all heads.
+///
+/// # Errors
+/// [`HeadError`]
+pub fn leave_out(
+    settings: &HeadSettings,
+    classes: usize,
+    examples: &[LabelledFeature<'_>],
+) -> Result<Vec<LeftOut>, HeadError> {
+    let mut counts = vec![0usize; classes];
+    let places: Vec<usize> = examples
+        .iter()
+        .map(|example| {
+            counts[example.class] += 1;
+            counts[example.class] - 1
+        })
+        .collect();
+    let folds = counts.iter().copied().max().unwrap_or(0).min(MOST_FOLDS);
+    let mut left_out = Vec::new();
+    for fold in 0..folds {
+        if left_out.len() >= ENOUGH {
+            break;
+        }
+        let is_out = |(example, place): (&LabelledFeature<'_>, usize)| {
+            let folds = folds.min(counts[example.class]);
+            folds > 1 && place % folds == fold
+        };
+        let (out, kept): (Vec<_>, Vec<_>) = examples
+            .iter()
+            .zip(places.iter().copied())
+            .partition(|&own| is_out(own));
+        if out.is_empty() {
+            continue;
+        }
+        let kept: Vec<LabelledFeature<'_>> = kept.into_iter().map(|(own, _)| *own).collect();
+        let head = FittedHead::fit(settings, classes, &kept)?;
+        let queries: Vec<&[f32]> = out.iter().map(|(own, _)| own.feature).collect();
+        let distances = head.squared_distances(&queries);
+        left_out.extend(out.iter().zip(distances.row_iter()).map(|((own, _), row)| {
+            LeftOut {
+                class: own.class,
+                squared_distances: row.iter().copied().collect(),
+            }
+        }));
+    }
+    Ok(left_out)
+}
+
+/// The temperature `T` of `softmax(−d²/T)` with the least negative log-likelihood on `left_out`, near to `usual` where they are few.
+pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
+    if left_out.is_empty() {
+        return usual;
+    }
+    let loss = |log: f64| {
+        let temperature = log.exp();
+        let likelihoods = left_out.iter().map(|own| {
+            let nearest = own.squared_distances.iter().copied().fold(f64::INFINITY, f64::min);
+            let weights = own.squared_distances.iter();
+            let sum: f64 = weights.map(|d| (-(d - nearest) / temperature).exp()).sum();
+            (own.squared_distances[own.class] - nearest) / temperature + sum.ln()
+        });
+        let away = (log - usual.ln()) / LOG_TEMPERATURE_DEVIATION;
+        likelihoods.sum::<f64>() + 0.5 * away * away
+    };
+    // Golden section over four deviations to both sides; the loss has one valley in the inverse of the temperature.
+    let golden = (5f64.sqrt() - 1.0) / 2.0;
+    let reach = 4.0 * LOG_TEMPERATURE_DEVIATION;
+    let (mut low, mut high) = (usual.ln() - reach, usual.ln() + reach);
+    let (mut a, mut b) = (high - golden * (high - low), low + golden * (high - low));
+    let (mut at_a, mut at_b) = (loss(a), loss(b));
+    while high - low > 1e-4 {
+        if at_a <= at_b {
+            (high, b, at_b) = (b, a, at_a);
+            a = high - golden * (high - low);
+            at_a = loss(a);
+        } else {
+            (low, a, at_a) = (a, b, at_b);
+            b = low + golden * (high - low);
+            at_b = loss(b);
+        }
+    }
+    ((low + high) / 2.0).exp()
+}
+
+/// How far images of known classes are from the nearest class mean: the logarithm of the squared distance, as a normal distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyScale {
+    /// Mean of the logarithms.
+    pub mean: f64,
+    /// Their standard deviation, above 0.
+    pub deviation: f64,
+}
