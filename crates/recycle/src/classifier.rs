@@ -2,19 +2,23 @@
 //! written down and read back, and answers the same then, bit for bit.
 //! Knows features and names; knows no images, no backbone and no adapter.
 
+use crate::head::{
+    Calibration, FittedHead, HeadChoice, HeadError, HeadKind, HeadSettings, LabelledFeature,
+    NoveltyScale, Squares, leave_out, temperature,
+};
 use crate::prototype::probabilities;
 use engine::distance::Distance;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// How distances become probabilities: `softmax(−distance / temperature)`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct DistanceSoftmax {
-    /// Between a feature and the prototype of a class.
+/// How features are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassifierSettings {
+    /// What reads the features.
+    pub head: HeadChoice,
+    /// How the head `nearest-mean` compares them.
     pub distance: Distance,
-    /// How the default was chosen is in docs/experiments/NOTEBOOK.md.
-    pub temperature: f32,
 }
 
 /// One class of an answer.
@@ -25,7 +29,7 @@ pub struct Score {
     pub label: String,
     /// From 0 to 1; over all classes of an answer they sum to 1.
     pub probability: f32,
-    /// Distance of the image to the class's prototype.
+    /// Distance of the image to the class's mean, as the head measures it.
     pub distance: f32,
 }
 
@@ -51,6 +55,21 @@ pub struct Support {
     pub class: usize,
     /// `[feature width]`
     pub feature: Vec<f32>,
+    /// Features of its copies, those that the head asks for; empty where they are not known.
+    #[serde(skip)]
+    pub copies: Vec<Vec<f32>>,
+}
+
+/// What a classifier says to a feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifiedFeature {
+    /// All classes, most probable first.
+    pub scores: Vec<Score>,
+    /// The nearest supports, nearest first.
+    pub nearest: Vec<Neighbour>,
+    /// From 0 to 1: the share of images of known classes that are nearer to their class. `None` where there are too few examples
+    /// to tell.
+    pub novelty: Option<f32>,
 }
 
 /// Why features do not make a classifier, or a classifier cannot answer or be stored.
@@ -81,66 +100,59 @@ pub enum ClassifierError {
 /// A set of classes that features can be classified into.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classifier {
-    softmax: DistanceSoftmax,
+    distance: Distance,
     labels: Vec<String>,
-    prototypes: Vec<Vec<f32>>,
-    /// With features as they are compared.
+    reader: Reader,
+    temperature: f32,
+    calibration: Calibration,
+    novelty: Option<NoveltyScale>,
+    /// With features as they are compared, and without copies.
     supports: Vec<Support>,
 }
 
+/// What reads features.
+#[derive(Debug, Clone, PartialEq)]
+enum Reader {
+    /// The prototype of each class.
+    NearestMean(Vec<Vec<f32>>),
+    Metric(HeadKind, FittedHead),
+}
+
 impl Classifier {
-    /// Builds the prototypes: the mean of the support features of each class.
+    /// Fits the head to the supports. Where it needs copies and a support has none, the head without copies takes its place.
     ///
     /// # Errors
-    /// [`ClassifierError::EmptyClass`], [`ClassifierError::Width`], or [`ClassifierError::Invalid`] where a support is of no class.
+    /// [`ClassifierError::EmptyClass`], [`ClassifierError::Width`], or [`ClassifierError::Invalid`] where a support is of no class or
+    /// its feature is not finite.
     pub fn new(
         labels: Vec<String>,
         mut supports: Vec<Support>,
-        softmax: DistanceSoftmax,
+        settings: ClassifierSettings,
     ) -> Result<Self, ClassifierError> {
+        check_supports(&labels, &supports)?;
+        let per_class = supports.len() as f64 / labels.len().max(1) as f64;
+        let mut head = settings.head.settings(per_class);
+        let wanted = head.copies as usize;
+        if supports.iter().any(|support| support.copies.len() < wanted) {
+            head = HeadChoice::without_copies(per_class);
+        }
+        let fitted = Fitted::of(&labels, &supports, head, settings.distance)?;
         for support in &mut supports {
             let feature = std::mem::take(&mut support.feature);
-            support.feature = softmax.distance.prepare(feature);
+            support.feature = settings.distance.prepare(feature);
+            support.copies = Vec::new();
         }
-        Self::of_prepared(labels, supports, softmax)
-    }
-
-    fn of_prepared(
-        labels: Vec<String>,
-        supports: Vec<Support>,
-        softmax: DistanceSoftmax,
-    ) -> Result<Self, ClassifierError> {
-        let expected = supports.first().map_or(0, |support| support.feature.len());
-        for Support {
-            image,
-            class,
-            feature,
-        } in &supports
-        {
-            if feature.len() != expected {
-                let found = feature.len();
-                return Err(ClassifierError::Width { found, expected });
-            }
-            if *class >= labels.len() {
-                return Err(ClassifierError::Invalid(format!(
-                    "\"{image}\" is of class {class}, and there are {}",
-                    labels.len()
-                )));
-            }
-        }
-        let prototypes = (0..labels.len())
-            .map(|class| {
-                let of_class = supports.iter().filter(|support| support.class == class);
-                softmax
-                    .distance
-                    .prototype(of_class.map(|support| support.feature.as_slice()))
-                    .ok_or(ClassifierError::EmptyClass(class))
-            })
-            .collect::<Result<_, _>>()?;
+        let reader = match fitted.head {
+            Some(head) => Reader::Metric(fitted.kind, head),
+            None => Reader::NearestMean(prototypes(&labels, &supports, settings.distance)?),
+        };
         Ok(Self {
-            softmax,
+            distance: settings.distance,
             labels,
-            prototypes,
+            reader,
+            temperature: fitted.temperature,
+            calibration: fitted.calibration,
+            novelty: fitted.novelty,
             supports,
         })
     }
@@ -152,18 +164,31 @@ impl Classifier {
 
     /// Values of the features that it classifies.
     pub fn feature_width(&self) -> usize {
-        self.prototypes.first().map_or(0, Vec::len)
+        self.supports.first().map_or(0, |own| own.feature.len())
     }
 
-    /// All classes for `feature`, most probable first, and the `count` nearest supports, nearest first.
+    /// What reads the features.
+    pub fn head(&self) -> HeadKind {
+        match &self.reader {
+            Reader::NearestMean(_) => HeadKind::NearestMean,
+            Reader::Metric(kind, _) => *kind,
+        }
+    }
+
+    /// Where the temperature of its probabilities comes from.
+    pub fn calibration(&self) -> Calibration {
+        self.calibration
+    }
+
+    /// All classes for `feature`, and the `count` nearest supports.
     ///
     /// # Errors
-    /// [`ClassifierError::Width`]
+    /// [`ClassifierError::Width`], or [`ClassifierError::Invalid`] where it is not finite.
     pub fn classify(
         &self,
         feature: Vec<f32>,
         count: usize,
-    ) -> Result<(Vec<Score>, Vec<Neighbour>), ClassifierError> {
+    ) -> Result<ClassifiedFeature, ClassifierError> {
         let expected = self.feature_width();
         if feature.len() != expected {
             return Err(ClassifierError::Width {
@@ -171,14 +196,9 @@ impl Classifier {
                 expected,
             });
         }
-        let distance = self.softmax.distance;
-        let feature = distance.prepare(feature);
-        let distances: Vec<f32> = self
-            .prototypes
-            .iter()
-            .map(|prototype| distance.between(prototype, &feature))
-            .collect();
-        let probabilities = probabilities(&distances, self.softmax.temperature);
+        let (distances, logits) = self.distances(&feature)?;
+        let probabilities = probabilities(&logits, self.temperature);
+        let nearest = distances.iter().copied().fold(f32::INFINITY, f32::min);
         let mut order: Vec<usize> = (0..distances.len()).collect();
         order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
         let scores = order
@@ -189,11 +209,37 @@ impl Classifier {
                 distance: distances[class],
             })
             .collect();
-        Ok((scores, self.neighbours(&feature, count)))
+        let feature = self.distance.prepare(feature);
+        Ok(ClassifiedFeature {
+            scores,
+            nearest: self.neighbours(&feature, count),
+            novelty: self.novelty.map(|scale| scale.share_nearer(nearest) as f32),
+        })
+    }
+
+    /// To each class, and what the temperature divides: for the distance of a metric its square.
+    fn distances(&self, feature: &[f32]) -> Result<(Vec<f32>, Vec<f32>), ClassifierError> {
+        match &self.reader {
+            Reader::NearestMean(prototypes) => {
+                let feature = self.distance.prepare(feature.to_vec());
+                let to = |prototype: &Vec<f32>| self.distance.between(prototype, &feature);
+                let distances: Vec<f32> = prototypes.iter().map(to).collect();
+                Ok((distances.clone(), distances))
+            }
+            Reader::Metric(_, head) => {
+                let squares = head.squared_distances(&[feature])?;
+                let squares: Vec<f64> = squares.row(0).iter().copied().collect();
+                // In `f64` up to here: of large squares the small differences count.
+                let nearest = squares.iter().copied().fold(f64::INFINITY, f64::min);
+                let distances = squares.iter().map(|square| square.sqrt() as f32);
+                let above = squares.iter().map(|square| (square - nearest) as f32);
+                Ok((distances.collect(), above.collect()))
+            }
+        }
     }
 
     fn neighbours(&self, prepared: &[f32], count: usize) -> Vec<Neighbour> {
-        let distance = self.softmax.distance;
+        let distance = self.distance;
         let mut near: Vec<(f32, &Support)> = self
             .supports
             .iter()
@@ -211,8 +257,123 @@ impl Classifier {
     }
 }
 
+/// A head and what it learned about its own certainty.
+struct Fitted {
+    kind: HeadKind,
+    /// `None` for the nearest mean.
+    head: Option<FittedHead>,
+    temperature: f32,
+    calibration: Calibration,
+    novelty: Option<NoveltyScale>,
+}
+
+impl Fitted {
+    fn of(
+        labels: &[String],
+        supports: &[Support],
+        settings: HeadSettings,
+        distance: Distance,
+    ) -> Result<Self, ClassifierError> {
+        let copies: Vec<Vec<&[f32]>> = supports
+            .iter()
+            .map(|support| support.copies.iter().map(Vec::as_slice).collect())
+            .collect();
+        let examples: Vec<LabelledFeature<'_>> = supports
+            .iter()
+            .zip(&copies)
+            .map(|(support, copies)| LabelledFeature {
+                class: support.class,
+                feature: &support.feature,
+                copies: &copies[..copies.len().min(settings.copies as usize)],
+            })
+            .collect();
+        let is_nearest_mean = settings.kind == HeadKind::NearestMean;
+        let usual = settings.usual_temperature();
+        // Other distances than the cosine are not those of a head.
+        let left_out = match is_nearest_mean && distance != Distance::Cosine {
+            true => Vec::new(),
+            false => leave_out(&settings, labels.len(), &examples)?,
+        };
+        let calibration = match left_out.is_empty() {
+            true => Calibration::None,
+            false => Calibration::Supports,
+        };
+        let head = match is_nearest_mean {
+            true => None,
+            false => Some(FittedHead::fit(&settings, labels.len(), &examples)?),
+        };
+        // The squared distance of two directions is twice their cosine distance.
+        let (temperature, per) = match is_nearest_mean {
+            true => (temperature(&left_out, usual) / 2.0, Squares::HalvedToCosine),
+            false => (temperature(&left_out, usual), Squares::Rooted),
+        };
+        Ok(Self {
+            kind: settings.kind,
+            head,
+            temperature: temperature as f32,
+            calibration,
+            novelty: NoveltyScale::of(&left_out, per),
+        })
+    }
+}
+
+fn check_supports(labels: &[String], supports: &[Support]) -> Result<(), ClassifierError> {
+    let expected = supports.first().map_or(0, |support| support.feature.len());
+    for Support {
+        image,
+        class,
+        feature,
+        copies,
+    } in supports
+    {
+        for feature in std::iter::once(feature).chain(copies) {
+            if feature.len() != expected {
+                let found = feature.len();
+                return Err(ClassifierError::Width { found, expected });
+            }
+            if !is_finite(feature) {
+                return Err(ClassifierError::Invalid(format!(
+                    "the feature of \"{image}\" is not finite"
+                )));
+            }
+        }
+        if *class >= labels.len() {
+            return Err(ClassifierError::Invalid(format!(
+                "\"{image}\" is of class {class}, and there are {}",
+                labels.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The mean of each class's features, which are prepared.
+fn prototypes(
+    labels: &[String],
+    supports: &[Support],
+    distance: Distance,
+) -> Result<Vec<Vec<f32>>, ClassifierError> {
+    (0..labels.len())
+        .map(|class| {
+            let of_class = supports.iter().filter(|support| support.class == class);
+            distance
+                .prototype(of_class.map(|support| support.feature.as_slice()))
+                .ok_or(ClassifierError::EmptyClass(class))
+        })
+        .collect()
+}
+
+impl From<HeadError> for ClassifierError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::EmptyClass(class) => Self::EmptyClass(class),
+            HeadError::Feature => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
 /// Version of the stored form; raised with every change that an earlier program would read wrongly.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// What the stored form calls itself.
 const FORMAT: &str = "lora-recycle classifier";
 /// How far the length of a stored feature may be from one where directions are compared.
@@ -225,14 +386,19 @@ struct StoredHeader {
     version: u64,
 }
 
-/// The stored form: JSON. Prototypes are not stored, they follow from the supports.
+/// The stored form: JSON. Prototypes are not stored, they follow from the supports; other heads are, as they are linear in the feature.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredClassifier {
     format: String,
     version: u64,
     distance: Distance,
+    head: HeadKind,
+    /// None for the nearest mean.
+    linear: Option<FittedHead>,
     temperature: f32,
+    calibration: Calibration,
+    novelty: Option<NoveltyScale>,
     labels: Vec<String>,
     /// With features as they are compared: of length one for [`Distance::Cosine`].
     supports: Vec<Support>,
@@ -252,11 +418,19 @@ impl Classifier {
                 )));
             }
         }
+        let linear = match &self.reader {
+            Reader::NearestMean(_) => None,
+            Reader::Metric(_, head) => Some(head.clone()),
+        };
         let stored = StoredClassifier {
             format: FORMAT.to_owned(),
             version: VERSION,
-            distance: self.softmax.distance,
-            temperature: self.softmax.temperature,
+            distance: self.distance,
+            head: self.head(),
+            linear,
+            temperature: self.temperature,
+            calibration: self.calibration,
+            novelty: self.novelty,
             labels: self.labels.clone(),
             supports: self.supports.clone(),
         };
@@ -283,20 +457,41 @@ impl Classifier {
         let stored: StoredClassifier =
             serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
         stored.check().map_err(refuse)?;
-        let softmax = DistanceSoftmax {
-            distance: stored.distance,
-            temperature: stored.temperature,
+        check_supports(&stored.labels, &stored.supports)
+            .map_err(|error| refuse(error.to_string()))?;
+        let prototypes = prototypes(&stored.labels, &stored.supports, stored.distance)
+            .map_err(|error| refuse(error.to_string()))?;
+        let reader = match (stored.head, stored.linear) {
+            (HeadKind::NearestMean, None) => Reader::NearestMean(prototypes),
+            (HeadKind::Lda | HeadKind::LdaAugmented, Some(head))
+                if head.sizes() == (stored.labels.len(), prototypes[0].len()) =>
+            {
+                Reader::Metric(stored.head, head)
+            }
+            _ => return Err(refuse("its head does not fit its classes".into())),
         };
-        Self::of_prepared(stored.labels, stored.supports, softmax)
-            .map_err(|error| refuse(error.to_string()))
+        Ok(Self {
+            distance: stored.distance,
+            labels: stored.labels,
+            reader,
+            temperature: stored.temperature,
+            calibration: stored.calibration,
+            novelty: stored.novelty,
+            supports: stored.supports,
+        })
     }
 }
 
 impl StoredClassifier {
-    /// What [`Classifier::of_prepared`] does not check.
+    /// What [`check_supports`] does not check.
     fn check(&self) -> Result<(), String> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(format!("its temperature is {}", self.temperature));
+        }
+        if let Some(NoveltyScale { mean, deviation }) = self.novelty
+            && !(mean.is_finite() && deviation.is_finite() && deviation > 0.0)
+        {
+            return Err("its scale of novelty is not finite".into());
         }
         if self.labels.is_empty() {
             return Err("it has no classes".into());

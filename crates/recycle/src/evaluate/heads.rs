@@ -76,7 +76,7 @@ fn task_accuracy(
         });
     let head = FittedHead::fit(settings, episode.len(), &examples.collect::<Vec<_>>())?;
     let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
-    let found = nearest_classes(head.squared_distances(&queries).as_ref());
+    let found = nearest_classes(head.squared_distances(&queries)?.as_ref());
     let pairs = found.iter().zip(&labels);
     let correct = pairs.filter(|(found, label)| found == label).count();
     Ok(correct as f64 / labels.len() as f64)

@@ -74,7 +74,7 @@ pub fn leave_out(
         let kept: Vec<LabelledFeature<'_>> = kept.into_iter().map(|(own, _)| *own).collect();
         let head = FittedHead::fit(settings, classes, &kept)?;
         let queries: Vec<&[f32]> = out.iter().map(|(own, _)| own.feature).collect();
-        let distances = head.squared_distances(&queries);
+        let distances = head.squared_distances(&queries)?;
         left_out.extend(out.iter().zip(distances.row_iter()).map(|((own, _), row)| {
             LeftOut {
                 class: own.class,
@@ -128,4 +128,64 @@ pub struct NoveltyScale {
     pub mean: f64,
     /// Their standard deviation, above 0.
     pub deviation: f64,
+}
+
+/// What squared distances of a head become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squares {
+    /// Distances.
+    Rooted,
+    /// Cosine distances, which are half of the squared distances of directions.
+    HalvedToCosine,
+}
+
+/// Fewer left-out images say nothing about how far images of known classes are.
+const LEAST_LEFT_OUT: usize = 4;
+
+impl NoveltyScale {
+    /// From the distances of `left_out` images to the nearest mean; `None` for too few.
+    pub fn of(left_out: &[LeftOut], squares: Squares) -> Option<Self> {
+        if left_out.len() < LEAST_LEFT_OUT {
+            return None;
+        }
+        let count = left_out.len() as f64;
+        let logarithm = |own: &LeftOut| {
+            let nearest = own.squared_distances.iter().copied().fold(f64::INFINITY, f64::min);
+            let distance = match squares {
+                Squares::Rooted => nearest.sqrt(),
+                Squares::HalvedToCosine => nearest / 2.0,
+            };
+            distance.max(LEAST_DISTANCE).ln()
+        };
+        let logarithms: Vec<f64> = left_out.iter().map(logarithm).collect();
+        let mean = logarithms.iter().sum::<f64>() / count;
+        let squares = logarithms.iter().map(|own| (own - mean) * (own - mean));
+        let deviation = (squares.sum::<f64>() / (count - 1.0)).sqrt();
+        // The next image comes from the same distribution, whose mean is known only so well.
+        let deviation = (deviation * (1.0 + 1.0 / count).sqrt()).max(LEAST_DEVIATION);
+        Some(Self { mean, deviation })
+    }
+
+    /// The share of images of known classes that are nearer than `distance`.
+    pub fn share_nearer(&self, distance: f32) -> f64 {
+        let logarithm = f64::from(distance).max(LEAST_DISTANCE).ln();
+        normal_distribution((logarithm - self.mean) / self.deviation)
+    }
+}
+
+/// A shorter distance is none.
+const LEAST_DISTANCE: f64 = 1e-9;
+
+/// Where all left-out images are equally far.
+const LEAST_DEVIATION: f64 = 1e-3;
+
+/// `Φ(z)` by Abramowitz and Stegun 26.2.17, within 7.5e-8.
+fn normal_distribution(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let powers = t
+        * (0.319_381_530
+            + t * (-0.356_563_782
+                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let tail = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt() * powers;
+    if z > 0.0 { 1.0 - tail } else { tail }
 }

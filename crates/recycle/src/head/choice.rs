@@ -27,6 +27,15 @@ impl HeadChoice {
         }
     }
 
+    /// The head for as many examples where their copies are not known.
+    pub fn without_copies(examples: f64) -> HeadSettings {
+        if examples > 1.0 {
+            HeadKind::Lda.into()
+        } else {
+            HeadKind::NearestMean.into()
+        }
+    }
+
     /// The copies that it may need of each example.
     pub fn copy_specs(self) -> Vec<CopySpec> {
         self.settings(1.0).copy_specs()

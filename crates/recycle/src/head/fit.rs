@@ -1,8 +1,9 @@
 //! Fitting a head, and the distances that it measures.
 
-use super::metric::Metric;
+use super::metric::{Metric, StoredMetric};
 use super::settings::{HeadKind, HeadSettings};
 use matrix::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// An example: its feature, those of its copies, and its class.
@@ -28,13 +29,17 @@ pub enum HeadError {
 }
 
 /// Squared distances to class means in a metric. Features have length one before anything is computed.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// It is linear in the feature `u`: `|u − m_c|² = |Wu|² − 2·(w_c·u + b_c)` with `w_c = Σ⁻¹m_c` and `b_c = −½ m_cᵀΣ⁻¹m_c`, so that the class
+/// with the largest `w_c·u + b_c` is the nearest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredHead", into = "StoredHead")]
 pub struct FittedHead {
     metric: Metric,
-    /// Class means in the metric, `[classes, width]`
-    means: Mat<f64>,
-    /// In the metric, the squared length of each mean, `[classes]`
-    lengths: Vec<f64>,
+    /// `w`, `[classes, width]`, values that `f32` can hold
+    weight: Mat<f64>,
+    /// `b`, `[classes]`, likewise
+    offset: Vec<f64>,
 }
 
 impl FittedHead {
@@ -51,11 +56,9 @@ impl FittedHead {
         examples: &[LabelledFeature<'_>],
     ) -> Result<Self, HeadError> {
         let width = examples.first().map_or(0, |example| example.feature.len());
-        let is_sound = |feature: &&[f32]| {
-            feature.len() == width && feature.iter().all(|value| value.is_finite())
-        };
         let all = |example: &LabelledFeature<'_>| {
-            is_sound(&example.feature) && example.copies.iter().all(|copy| is_sound(&copy))
+            let mut copies = example.copies.iter();
+            is_sound(example.feature, width) && copies.all(|copy| is_sound(copy, width))
         };
         if width == 0 || !examples.iter().all(all) {
             return Err(HeadError::Feature);
@@ -114,28 +117,97 @@ impl FittedHead {
                 }
             }
         }
-        let means = metric.whiten(means.as_ref());
-        let lengths = means.row_iter().map(|row| row.squared_norm_l2()).collect();
+        let whitened = metric.whiten(means.as_ref());
+        let weight = metric.whiten(whitened.as_ref());
+        let offset = whitened.row_iter().map(|row| -0.5 * row.squared_norm_l2());
         Ok(Self {
+            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(i, j)])),
+            offset: offset.map(in_f32).collect(),
             metric,
-            means,
-            lengths,
         })
     }
 
     /// Squared distances `[features, classes]` in the metric, of `features` of any length other than zero.
-    pub fn squared_distances(&self, features: &[&[f32]]) -> Mat<f64> {
-        let queries = units(features, self.means.ncols());
-        let queries = self.metric.whiten(queries.as_ref());
-        let products = matrix::product(queries.as_ref(), self.means.transpose());
-        let squares: Vec<f64> = queries
-            .row_iter()
-            .map(|row| row.squared_norm_l2())
-            .collect();
-        Mat::from_fn(features.len(), self.lengths.len(), |i, class| {
-            (squares[i] + self.lengths[class] - 2.0 * products[(i, class)]).max(0.0)
+    ///
+    /// # Errors
+    /// [`HeadError::Feature`]
+    pub fn squared_distances(&self, features: &[&[f32]]) -> Result<Mat<f64>, HeadError> {
+        let width = self.weight.ncols();
+        if !features.iter().all(|feature| is_sound(feature, width)) {
+            return Err(HeadError::Feature);
+        }
+        let queries = units(features, width);
+        let whitened = self.metric.whiten(queries.as_ref());
+        let squares = whitened.row_iter().map(|row| row.squared_norm_l2());
+        let squares: Vec<f64> = squares.collect();
+        let products = matrix::product(queries.as_ref(), self.weight.transpose());
+        Ok(Mat::from_fn(features.len(), self.offset.len(), |i, class| {
+            (squares[i] - 2.0 * (products[(i, class)] + self.offset[class])).max(0.0)
+        }))
+    }
+
+    /// Classes, and the width of features.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.weight.nrows(), self.weight.ncols())
+    }
+
+    /// `w`, a row for each class, and `b`.
+    pub fn linear(&self) -> (Vec<Vec<f32>>, Vec<f32>) {
+        let weight = self.weight.row_iter();
+        let weight = weight.map(|row| row.iter().map(|&value| value as f32).collect());
+        let offset = self.offset.iter().map(|&value| value as f32).collect();
+        (weight.collect(), offset)
+    }
+}
+
+/// The form in which a head is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredHead {
+    /// `w`, a row for each class
+    weight: Vec<Vec<f32>>,
+    /// `b`
+    offset: Vec<f32>,
+    metric: StoredMetric,
+}
+
+impl From<FittedHead> for StoredHead {
+    fn from(head: FittedHead) -> Self {
+        let (weight, offset) = head.linear();
+        Self {
+            weight,
+            offset,
+            metric: head.metric.stored(),
+        }
+    }
+}
+
+impl TryFrom<StoredHead> for FittedHead {
+    type Error = String;
+
+    fn try_from(stored: StoredHead) -> Result<Self, String> {
+        let width = stored.weight.first().map_or(0, Vec::len);
+        let sound = stored.weight.iter().all(|row| is_sound(row, width));
+        if width == 0 || !sound || !is_sound(&stored.offset, stored.weight.len()) {
+            return Err("the weight and the offset of its head do not fit".into());
+        }
+        Ok(Self {
+            weight: Mat::from_fn(stored.weight.len(), width, |i, j| {
+                f64::from(stored.weight[i][j])
+            }),
+            offset: stored.offset.iter().copied().map(f64::from).collect(),
+            metric: Metric::read(stored.metric, width)?,
         })
     }
+}
+
+/// As `f32` holds it, so that what is written down answers the same.
+pub(super) fn in_f32(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+fn is_sound(feature: &[f32], width: usize) -> bool {
+    feature.len() == width && feature.iter().all(|value| value.is_finite())
 }
 
 /// The class with the smallest of `distances` `[features, classes]` for each feature; the first of equals.

@@ -1,5 +1,6 @@
 //! The metric of a shared covariance: a linear map after which features vary alike in all directions within a class.
 
+use super::fit::in_f32;
 use matrix::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -128,6 +129,8 @@ impl Metric {
         let floor = 1.0 / least.sqrt();
         let gain = |variance: &f64| 1.0 / ((1.0 - share) * variance + least).sqrt() - floor;
         let gains: Vec<f64> = variances.iter().map(gain).collect();
+        let (floor, gains) = (in_f32(floor), gains.into_iter().map(in_f32).collect::<Vec<_>>());
+        let directions = Mat::from_fn(width, gains.len(), |i, j| in_f32(directions[(i, j)]));
         let sound = floor.is_finite() && gains.iter().all(|gain| gain.is_finite());
         sound.then_some(Self {
             floor,
@@ -152,6 +155,54 @@ impl Metric {
             matrix::product(along.as_ref(), self.directions.transpose()).as_ref(),
         );
         whitened
+    }
+}
+
+/// The form in which a metric is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredMetric {
+    floor: f32,
+    /// The columns of `V`
+    directions: Vec<Vec<f32>>,
+    gains: Vec<f32>,
+}
+
+impl Metric {
+    pub(super) fn stored(&self) -> StoredMetric {
+        let columns = self.directions.col_iter();
+        StoredMetric {
+            floor: self.floor as f32,
+            directions: columns
+                .map(|column| column.iter().map(|&value| value as f32).collect())
+                .collect(),
+            gains: self.gains.iter().map(|&gain| gain as f32).collect(),
+        }
+    }
+
+    /// # Errors
+    /// What does not fit features of `width` values.
+    pub(super) fn read(stored: StoredMetric, width: usize) -> Result<Self, String> {
+        let StoredMetric {
+            floor,
+            directions,
+            gains,
+        } = stored;
+        let rank = gains.len();
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        let fits = |column: &Vec<f32>| column.len() == width && finite(column);
+        if !(floor.is_finite() && floor > 0.0 && finite(&gains))
+            || directions.len() != rank
+            || rank > width
+            || !directions.iter().all(fits)
+        {
+            return Err("the metric of its head does not fit".into());
+        }
+        Ok(Self {
+            floor: f64::from(floor),
+            directions: Mat::from_fn(width, rank, |i, j| f64::from(directions[j][i])),
+            gains: gains.into_iter().map(f64::from).collect(),
+        })
     }
 }
 

@@ -73,6 +73,14 @@ impl From<HeadKind> for HeadSettings {
 }
 
 impl HeadSettings {
+    /// `T` of `softmax(−d²/T)`, on squared distances in the metric, where the examples do not say.
+    pub fn usual_temperature(&self) -> f64 {
+        match self.kind {
+            HeadKind::NearestMean => 0.2,
+            HeadKind::Lda | HeadKind::LdaAugmented => 2.0,
+        }
+    }
+
     /// The copies that it needs of each example.
     pub fn copy_specs(&self) -> Vec<CopySpec> {
         let spec = |index| CopySpec {
