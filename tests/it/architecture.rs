@@ -27,9 +27,11 @@ fn package(folder: &Path) -> (String, BTreeSet<String>) {
         .unwrap()
         .parse()
         .unwrap();
-    let dependencies = manifest["dependencies"].as_table().unwrap();
+    // A crate of nothing but files has none.
+    let dependencies = manifest.get("dependencies").and_then(|own| own.as_table());
     let inside = dependencies
-        .iter()
+        .into_iter()
+        .flatten()
         .filter(|(_, dependency)| dependency.get("path").is_some())
         .map(|(name, _)| name.clone());
     let name = manifest["package"]["name"].as_str().unwrap();

@@ -136,7 +136,7 @@ mod tests {
                 .unwrap_err()
                 .contains("not a whole number")
         );
-        assert!(read("recipe", &["{"]).unwrap_err().contains("no JSON"));
-        assert!(read("adapters", &["[1"]).unwrap_err().contains("no JSON"));
+        assert!(read("recipe", &["{"]).unwrap_err().contains("not JSON"));
+        assert!(read("adapters", &["[1"]).unwrap_err().contains("not JSON"));
     }
 }
