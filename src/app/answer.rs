@@ -1,6 +1,8 @@
 //! What an `App` is asked and what it answers, also as JSON.
 
+use super::CopiesWanted;
 use recycle::classifier::{Classifier, Neighbour, Score};
+use recycle::head::{Calibration, HeadChoice, HeadKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -50,12 +52,21 @@ pub enum Answer {
     Classified {
         /// Name of the image.
         image: String,
-        /// The most probable class.
-        label: String,
+        /// The most probable class; null where the image is rejected.
+        label: Option<String>,
         /// All classes, most probable first.
         scores: Vec<Score>,
         /// The nearest support images, nearest first.
         nearest: Vec<Neighbour>,
+        /// What read the features.
+        head: HeadKind,
+        /// Where the probabilities' temperature comes from; with `none` they are rough.
+        calibration: Calibration,
+        /// From 0 to 1: the share of images of known classes that are nearer to their class. Null where there are too few labelled
+        /// images to tell.
+        novelty: Option<f32>,
+        /// Whether the image looks like none of the classes; only where `reject` asks for it.
+        rejected: bool,
         /// Only where asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention: Option<Attention>,
@@ -99,12 +110,18 @@ pub struct Classification {
 }
 
 /// What `classify` also returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClassifyOptions {
     /// Adds the attention map to each answer.
     pub attention: bool,
     /// How many nearest support images are named.
     pub nearest: usize,
+    /// What reads the features.
+    pub head: HeadChoice,
+    /// Whether many copies of the examples are waited for.
+    pub copies: CopiesWanted,
+    /// Share of images of known classes that may be refused so that others are; `None` refuses nothing.
+    pub reject: Option<f32>,
 }
 
 impl Default for ClassifyOptions {
@@ -112,6 +129,9 @@ impl Default for ClassifyOptions {
         Self {
             attention: false,
             nearest: 3,
+            head: HeadChoice::Auto,
+            copies: CopiesWanted::Soon,
+            reject: None,
         }
     }
 }

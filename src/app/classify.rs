@@ -1,11 +1,16 @@
 //! Classification from a few examples, in three steps: encode the examples, fit a classifier to them, answer with it.
 
+use super::encoding::Example;
 use super::{
-    Answer, App, AppError, Attention, Classification, ClassifyOptions, Fault, FittedClassifier,
-    MOST_CLASSES, NamedImage, RefusedSupport, ServedAdapter, SupportClass,
+    Answer, App, AppError, Attention, Classification, ClassifyOptions, DEFAULT_CLASSIFIER, Fault,
+    FittedClassifier, MOST_CLASSES, NamedImage, RefusedSupport, ServedAdapter, SupportClass,
 };
 use crate::inference::Encoded;
-use recycle::classifier::{Classifier, ClassifierError, DistanceSoftmax, Support};
+use futures_util::future::try_join;
+use recycle::classifier::{
+    ClassifiedFeature, Classifier, ClassifierError, ClassifierSettings, Support,
+};
+use recycle::head::HeadChoice;
 use std::collections::BTreeSet;
 
 /// What became of each image, in order.
@@ -13,7 +18,7 @@ type EncodedImages = Vec<Result<Encoded, Fault>>;
 
 impl App {
     /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers, examples and queries
-    /// in the same batches.
+    /// at the same time.
     ///
     /// # Errors
     /// [`AppError`]; an unusable query or support image is not an error but part of the result.
@@ -24,18 +29,13 @@ impl App {
         options: ClassifyOptions,
         adapter: Option<&ServedAdapter>,
     ) -> Result<Classification, AppError> {
-        let (examples, mut images) = Examples::of(classes)?;
         let names = names(&queries);
-        images.extend(queries);
-        let mut encoded = self.encode(images, adapter).await?;
-        let queries = encoded.split_off(examples.places.len());
-        let FittedClassifier {
-            classifier,
-            refused,
-        } = examples.fit(encoded, self.softmax)?;
+        let fitted = self.fit(classes, options, adapter);
+        let encoded = self.pictures.encode(queries, adapter);
+        let (fitted, encoded) = try_join(fitted, encoded).await?;
         Ok(Classification {
-            answers: answers(&classifier, names, queries, options)?,
-            refused,
+            answers: answers(&fitted.classifier, names, encoded, options)?,
+            refused: fitted.refused,
         })
     }
 
@@ -46,11 +46,15 @@ impl App {
     pub async fn fit(
         &self,
         classes: Vec<SupportClass>,
+        options: ClassifyOptions,
         adapter: Option<&ServedAdapter>,
     ) -> Result<FittedClassifier, AppError> {
         let (examples, images) = Examples::of(classes)?;
-        let encoded = self.encode(images, adapter).await?;
-        examples.fit(encoded, self.softmax)
+        let specs = options.head.copy_specs();
+        let encoded = self
+            .pictures
+            .examples(images, &specs, adapter, options.copies);
+        examples.fit(encoded.await?, options.head)
     }
 
     /// Classifies `queries` with a classifier that was made with the same backbone and adapter.
@@ -65,7 +69,7 @@ impl App {
         adapter: Option<&ServedAdapter>,
     ) -> Result<Vec<Answer>, AppError> {
         let names = names(&queries);
-        let encoded = self.encode(queries, adapter).await?;
+        let encoded = self.pictures.encode(queries, adapter).await?;
         answers(classifier, names, encoded, options)
     }
 }
@@ -96,8 +100,8 @@ impl Examples {
     /// A classifier fitted to the images that could be used.
     fn fit(
         self,
-        encoded: EncodedImages,
-        softmax: DistanceSoftmax,
+        encoded: Vec<Result<Example, Fault>>,
+        head: HeadChoice,
     ) -> Result<FittedClassifier, AppError> {
         let Self { labels, places } = self;
         let mut supports = Vec::new();
@@ -108,6 +112,7 @@ impl Examples {
                     image,
                     class,
                     feature: encoded.feature,
+                    copies: encoded.copies.unwrap_or_default(),
                 }),
                 Err(error) => refused.push(RefusedSupport {
                     image,
@@ -116,7 +121,11 @@ impl Examples {
                 }),
             }
         }
-        match Classifier::new(labels.clone(), supports, softmax) {
+        let settings = ClassifierSettings {
+            head,
+            ..DEFAULT_CLASSIFIER
+        };
+        match Classifier::new(labels.clone(), supports, settings) {
             Ok(classifier) => Ok(FittedClassifier {
                 classifier,
                 refused,
@@ -183,16 +192,23 @@ fn answer(
     options: ClassifyOptions,
 ) -> Result<Answer, AppError> {
     let attention = options.attention.then(|| attention(encoded.cls_attention));
-    let (scores, nearest) = classifier.classify(encoded.feature, options.nearest)?;
-    let label = scores
-        .first()
-        .map(|score| score.label.clone())
-        .unwrap_or_default();
-    Ok(Answer::Classified {
-        image,
-        label,
+    let ClassifiedFeature {
         scores,
         nearest,
+        novelty,
+    } = classifier.classify(encoded.feature, options.nearest)?;
+    let is_beyond = |novelty: f32| options.reject.is_some_and(|share| novelty > 1.0 - share);
+    let rejected = novelty.is_some_and(is_beyond);
+    let label = scores.first().map(|score| score.label.clone());
+    Ok(Answer::Classified {
+        image,
+        label: label.filter(|_| !rejected),
+        scores,
+        nearest,
+        head: classifier.head(),
+        calibration: classifier.calibration(),
+        novelty,
+        rejected,
         attention,
     })
 }

@@ -3,7 +3,9 @@
 
 mod answer;
 mod classify;
+mod encoding;
 pub mod evaluation;
+mod feature_cache;
 pub mod pool_quality;
 pub mod registry;
 
@@ -11,18 +13,19 @@ pub use answer::{
     Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, FittedClassifier,
     NamedImage, RefusedSupport, SupportClass,
 };
+pub use encoding::CopiesWanted;
 
 use crate::inference::{
-    Device, EncodeError, EncodeRow, Encoded, EncoderChoice, EncoderInfo, EncoderService,
-    OrtOptions, Outputs, ServiceLimits, open_encoder,
+    Device, EncodeError, EncodeRow, EncoderChoice, EncoderInfo, EncoderService, OrtOptions,
+    Outputs, ServiceLimits, open_encoder,
 };
+use encoding::PictureEncoder;
 use engine::distance::Distance;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use model::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
-use model::image_input::{ImageLimits, load_pixels};
+use model::image_input::ImageLimits;
 use model::tensor::Tensor;
-use rayon::prelude::*;
-use recycle::classifier::{ClassifierError, DistanceSoftmax};
+use recycle::classifier::{ClassifierError, ClassifierSettings};
+use recycle::head::HeadChoice;
 use registry::{BARE, EMBEDDED_SOURCE, Registry, RegistryError, ServedAdapter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,15 +69,12 @@ pub enum AppError {
 /// Most classes of one classification.
 pub const MOST_CLASSES: usize = 1000;
 
-/// Images that are decoded and encoded together; bounds the memory of a large request.
-const CHUNK: usize = 64;
-
 /// For every backbone. Cosine, because the scale of squared distances differs from backbone to backbone and a temperature would not
 /// carry over; on dinov2-s8 the two are equal within their confidence intervals (docs/experiments/NOTEBOOK.md, which also says how
 /// the temperature was chosen).
-pub const DEFAULT_SOFTMAX: DistanceSoftmax = DistanceSoftmax {
+pub const DEFAULT_CLASSIFIER: ClassifierSettings = ClassifierSettings {
+    head: HeadChoice::Auto,
     distance: Distance::Cosine,
-    temperature: 0.1,
 };
 
 /// What to open, and with which means.
@@ -156,11 +156,7 @@ pub struct App {
     pub backbone_name: String,
     /// The weights, and how pictures become their input.
     pub backbone: Arc<Backbone>,
-    /// What pictures may be like.
-    pub limits: ImageLimits,
-    /// How distances become probabilities.
-    pub softmax: DistanceSoftmax,
-    encoder: EncoderService,
+    pictures: PictureEncoder,
     registry: Option<Registry>,
 }
 
@@ -207,10 +203,8 @@ impl App {
     ) -> Self {
         Self {
             backbone_name,
-            backbone,
-            limits,
-            softmax: DEFAULT_SOFTMAX,
-            encoder,
+            backbone: Arc::clone(&backbone),
+            pictures: PictureEncoder::new(backbone, limits, encoder),
             registry: None,
         }
     }
@@ -231,7 +225,7 @@ impl App {
 
     /// Which engine answers, and where.
     pub fn encoder_info(&self) -> &EncoderInfo {
-        self.encoder.info()
+        self.pictures.encoder.info()
     }
 
     /// The adapter that a request for `wanted` goes through: the named one, or the backbone's default where none is named.
@@ -272,7 +266,7 @@ impl App {
         adapter: Option<&ServedAdapter>,
     ) -> Result<Vec<Embedding>, AppError> {
         let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
-        let encoded = self.encode(images, adapter).await?;
+        let encoded = self.pictures.encode(images, adapter).await?;
         Ok(names
             .into_iter()
             .zip(encoded)
@@ -294,7 +288,8 @@ impl App {
         let config = &self.backbone.config;
         let size = self.backbone.image_size();
         let row = EncodeRow::bare(Arc::new(Tensor::zeros([3, size, size])));
-        let encoded = self.encoder.encode(vec![row], Outputs::default()).await?;
+        let encoded = self.encoder().encode(vec![row], Outputs::default());
+        let encoded = encoded.await?;
         let sound = encoded.first().is_some_and(|encoded| {
             encoded.feature.len() == config.feature_width()
                 && encoded.feature.iter().all(|value| value.is_finite())
@@ -308,81 +303,7 @@ impl App {
         }
     }
 
-    /// Decodes and encodes `images` in chunks; while one is encoded the next is decoded.
-    async fn encode(
-        &self,
-        images: Vec<NamedImage>,
-        adapter: Option<&ServedAdapter>,
-    ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
-        let mut chunks = Vec::new();
-        let mut images = images.into_iter();
-        loop {
-            let chunk: Vec<NamedImage> = images.by_ref().take(CHUNK).collect();
-            if chunk.is_empty() {
-                break;
-            }
-            chunks.push(chunk);
-        }
-        let parts: Vec<Vec<Result<Encoded, Fault>>> = stream::iter(chunks)
-            .map(|chunk| self.encode_chunk(chunk, adapter))
-            .buffered(2)
-            .try_collect()
-            .await?;
-        Ok(parts.into_iter().flatten().collect())
-    }
-
-    async fn encode_chunk(
-        &self,
-        images: Vec<NamedImage>,
-        adapter: Option<&ServedAdapter>,
-    ) -> Result<Vec<Result<Encoded, Fault>>, AppError> {
-        let backbone = Arc::clone(&self.backbone);
-        let limits = self.limits;
-        let decode = move || -> Vec<Result<Tensor, Fault>> {
-            images
-                .par_iter()
-                .map(|image| {
-                    load_pixels(&image.bytes, &limits, &backbone.preprocess).map_err(|error| {
-                        Fault {
-                            code: error.code().to_owned(),
-                            message: error.to_string(),
-                        }
-                    })
-                })
-                .collect()
-        };
-        let pixels = tokio::task::spawn_blocking(decode)
-            .await
-            .map_err(|error| EncodeError::Engine(format!("decoding stopped: {error}")))?;
-        let mut rows = Vec::new();
-        let mut faults = Vec::new();
-        for pixels in pixels {
-            faults.push(match pixels {
-                Ok(pixels) => {
-                    rows.push(EncodeRow {
-                        pixels: Arc::new(pixels),
-                        adapter: adapter.map(|served| Arc::clone(&served.adapter)),
-                        pinned: adapter.is_some_and(|served| served.record.is_default),
-                    });
-                    None
-                }
-                Err(fault) => Some(fault),
-            });
-        }
-        let mut encoded = self
-            .encoder
-            .encode(rows, Outputs::default())
-            .await?
-            .into_iter();
-        faults
-            .into_iter()
-            .map(|fault| match fault {
-                Some(fault) => Ok(Err(fault)),
-                None => encoded
-                    .next()
-                    .map(Ok)
-                    .ok_or(AppError::Encode(EncodeError::Stopped)),
-            })
-            .collect()
+    fn encoder(&self) -> &EncoderService {
+        &self.pictures.encoder
     }
 }

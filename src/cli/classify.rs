@@ -2,8 +2,9 @@
 
 use super::options::{Common, block_on, print_json, print_line};
 use super::{CliError, images};
-use crate::app::{Answer, ClassifyOptions, Fault, NamedImage};
+use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage};
 use clap::Args;
+use recycle::head::HeadChoice;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -27,6 +28,18 @@ pub struct Classify {
     /// backbone's default adapter, if it has one]
     #[arg(long, value_name = "NAME", env = "LORA_RECYCLE_ADAPTER")]
     adapter: Option<String>,
+    /// What reads the features: auto, nearest-mean, lda or lda-augmented
+    #[arg(
+        long,
+        value_name = "HEAD",
+        env = "LORA_RECYCLE_HEAD",
+        default_value = "auto"
+    )]
+    head: HeadChoice,
+    /// Say "none of these" for pictures unlike all examples; the share of pictures of the known classes that may be refused
+    /// by mistake, such as 0.05
+    #[arg(long, value_name = "SHARE", env = "LORA_RECYCLE_REJECT", value_parser = share)]
+    reject: Option<f32>,
     /// Pictures to classify; a folder stands for all files in it
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -39,6 +52,9 @@ impl Classify {
         let options = ClassifyOptions {
             nearest: self.nearest,
             attention: false,
+            head: self.head,
+            copies: CopiesWanted::Always,
+            reject: self.reject,
         };
         let result = block_on(async {
             let app = common.open_app().await?;
@@ -64,6 +80,7 @@ impl Classify {
                         scores,
                         ..
                     } => {
+                        let label = label.as_deref().unwrap_or("(none of these)");
                         let percent = scores
                             .first()
                             .map_or(0.0, |score| 100.0 * score.probability);
@@ -82,6 +99,14 @@ impl Classify {
             return Err(CliError::user("none of the pictures could be used"));
         }
         Ok(())
+    }
+}
+
+/// A share above 0 and below 1.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("it must be a number above 0 and below 1".into()),
     }
 }
 

@@ -161,9 +161,7 @@ impl From<EvaluationError> for JobError {
             EvaluationError::App(error) => error.into(),
             EvaluationError::Tuning(_)
             | EvaluationError::Operation(_)
-            | EvaluationError::Head(_) => {
-                Self::failure("engine", message)
-            }
+            | EvaluationError::Head(_) => Self::failure("engine", message),
         }
     }
 }

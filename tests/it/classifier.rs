@@ -1,10 +1,13 @@
 //! Classification in its parts: a classifier that was fitted, stored and read back answers as `classify` does in one go.
 
 use crate::test_app::{png, tiny_backbone};
-use lora_recycle::app::{Answer, App, AppError, ClassifyOptions, NamedImage, SupportClass};
+use lora_recycle::app::{
+    Answer, App, AppError, ClassifyOptions, CopiesWanted, NamedImage, SupportClass,
+};
 use lora_recycle::inference::{EncodeError, Encoder, EncoderService, NativeEncoder, ServiceLimits};
 use model::image_input::ImageLimits;
 use recycle::classifier::{Classifier, ClassifierError};
+use recycle::head::HeadChoice;
 use std::sync::Arc;
 
 /// The tiny backbone on the engine.
@@ -57,6 +60,9 @@ fn queries() -> Vec<NamedImage> {
 const OPTIONS: ClassifyOptions = ClassifyOptions {
     attention: true,
     nearest: 4,
+    head: HeadChoice::Auto,
+    copies: CopiesWanted::Always,
+    reject: None,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +72,7 @@ async fn a_classifier_that_was_stored_answers_as_one_request_does() {
         .classify(classes(), queries(), OPTIONS, None)
         .await
         .unwrap();
-    let fitted = app.fit(classes(), None).await.unwrap();
+    let fitted = app.fit(classes(), OPTIONS, None).await.unwrap();
     assert_eq!(fitted.refused, at_once.refused);
     assert_eq!(fitted.refused[0].image, "broken");
     let stored = fitted.classifier.to_json().unwrap();
@@ -85,7 +91,7 @@ async fn a_classifier_that_was_stored_answers_as_one_request_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_classifier_of_another_backbone_is_refused_and_a_class_without_images_is_named() {
     let app = app();
-    let fitted = app.fit(classes(), None).await.unwrap();
+    let fitted = app.fit(classes(), OPTIONS, None).await.unwrap();
     let mut json: serde_json::Value =
         serde_json::from_slice(&fitted.classifier.to_json().unwrap()).unwrap();
     for support in json["supports"].as_array_mut().unwrap() {
@@ -107,7 +113,7 @@ async fn a_classifier_of_another_backbone_is_refused_and_a_class_without_images_
 
     let mut classes = classes();
     classes[2].images = vec![image("broken", b"no picture".to_vec())];
-    let empty = app.fit(classes, None).await;
+    let empty = app.fit(classes, OPTIONS, None).await;
     assert!(
         matches!(empty, Err(AppError::EmptyClass { label, refused }) if label == "green" && refused.len() == 2)
     );

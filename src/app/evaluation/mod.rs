@@ -437,7 +437,7 @@ impl App {
             let rows = rows.collect::<Result<Vec<_>, _>>();
             let rows = rows.map_err(|error| EncodeError::Engine(error.to_string()))?;
             let rows = rows.into_iter().flatten().map(row).collect();
-            let encoded = self.encoder.encode(rows, Outputs::default());
+            let encoded = self.encoder().encode(rows, Outputs::default());
             features.extend(encoded.await?.into_iter().map(|own| own.feature));
         }
         let mut features = features.into_iter();

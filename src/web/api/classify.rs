@@ -13,6 +13,7 @@ use crate::web::limits::Admission;
 use crate::web::problem::Problem;
 use axum::Json;
 use axum::extract::{Request, State};
+use recycle::head::HeadChoice;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,6 +73,14 @@ pub struct ClassifyParameters {
     /// Adapter that the images go through: `name`, `name:version` or `name@alias`; `none` is the bare backbone. Without one
     /// the backbone's default adapter answers, where it has one.
     adapter: Option<String>,
+    /// What reads the features: `auto`, `nearest-mean`, `lda` or `lda-augmented`.
+    #[serde(default)]
+    #[param(value_type = String, default = "auto")]
+    head: HeadChoice,
+    /// The share of images of known classes that may be refused, above 0 and below 1, so that images unlike all labelled ones get the
+    /// label null and `rejected`. Left out, nothing is refused.
+    #[param(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
+    reject: Option<f32>,
 }
 
 fn default_nearest() -> usize {
@@ -124,10 +133,21 @@ pub(in crate::web) async fn classify_images(
         BodyKind::Form => from_form(&admission, request).await?,
     };
     check(&admission, &classes, &queries)?;
+    if let Some(share) = parameters.reject
+        && !(share > 0.0 && share < 1.0)
+    {
+        return Err(ApiError::InvalidParameter {
+            parameter: "reject".into(),
+            detail: format!("{share} is no share; it must be above 0 and below 1"),
+        });
+    }
     let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let options = ClassifyOptions {
         attention: parameters.attention,
         nearest: parameters.nearest,
+        head: parameters.head,
+        reject: parameters.reject,
+        ..ClassifyOptions::default()
     };
     let answer = admission
         .answer(app.classify(classes, queries, options, served.as_ref()))

@@ -75,12 +75,14 @@ pub fn leave_out(
         let head = FittedHead::fit(settings, classes, &kept)?;
         let queries: Vec<&[f32]> = out.iter().map(|(own, _)| own.feature).collect();
         let distances = head.squared_distances(&queries)?;
-        left_out.extend(out.iter().zip(distances.row_iter()).map(|((own, _), row)| {
-            LeftOut {
-                class: own.class,
-                squared_distances: row.iter().copied().collect(),
-            }
-        }));
+        left_out.extend(
+            out.iter()
+                .zip(distances.row_iter())
+                .map(|((own, _), row)| LeftOut {
+                    class: own.class,
+                    squared_distances: row.iter().copied().collect(),
+                }),
+        );
     }
     Ok(left_out)
 }
@@ -93,7 +95,11 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     let loss = |log: f64| {
         let temperature = log.exp();
         let likelihoods = left_out.iter().map(|own| {
-            let nearest = own.squared_distances.iter().copied().fold(f64::INFINITY, f64::min);
+            let nearest = own
+                .squared_distances
+                .iter()
+                .copied()
+                .fold(f64::INFINITY, f64::min);
             let weights = own.squared_distances.iter();
             let sum: f64 = weights.map(|d| (-(d - nearest) / temperature).exp()).sum();
             (own.squared_distances[own.class] - nearest) / temperature + sum.ln()
@@ -150,7 +156,11 @@ impl NoveltyScale {
         }
         let count = left_out.len() as f64;
         let logarithm = |own: &LeftOut| {
-            let nearest = own.squared_distances.iter().copied().fold(f64::INFINITY, f64::min);
+            let nearest = own
+                .squared_distances
+                .iter()
+                .copied()
+                .fold(f64::INFINITY, f64::min);
             let distance = match squares {
                 Squares::Rooted => nearest.sqrt(),
                 Squares::HalvedToCosine => nearest / 2.0,

@@ -141,9 +141,11 @@ impl FittedHead {
         let squares = whitened.row_iter().map(|row| row.squared_norm_l2());
         let squares: Vec<f64> = squares.collect();
         let products = matrix::product(queries.as_ref(), self.weight.transpose());
-        Ok(Mat::from_fn(features.len(), self.offset.len(), |i, class| {
-            (squares[i] - 2.0 * (products[(i, class)] + self.offset[class])).max(0.0)
-        }))
+        Ok(Mat::from_fn(
+            features.len(),
+            self.offset.len(),
+            |i, class| (squares[i] - 2.0 * (products[(i, class)] + self.offset[class])).max(0.0),
+        ))
     }
 
     /// Classes, and the width of features.

@@ -129,7 +129,10 @@ impl Metric {
         let floor = 1.0 / least.sqrt();
         let gain = |variance: &f64| 1.0 / ((1.0 - share) * variance + least).sqrt() - floor;
         let gains: Vec<f64> = variances.iter().map(gain).collect();
-        let (floor, gains) = (in_f32(floor), gains.into_iter().map(in_f32).collect::<Vec<_>>());
+        let (floor, gains) = (
+            in_f32(floor),
+            gains.into_iter().map(in_f32).collect::<Vec<_>>(),
+        );
         let directions = Mat::from_fn(width, gains.len(), |i, j| in_f32(directions[(i, j)]));
         let sound = floor.is_finite() && gains.iter().all(|gain| gain.is_finite());
         sound.then_some(Self {

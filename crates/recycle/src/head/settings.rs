@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 /// A kind of head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadKind {
     /// The nearest class mean, by the distance of the features themselves.
