@@ -79,9 +79,11 @@ export class Answers {
     }
     const [first, second] = classes;
     const close = first.probability - second.probability < CLOSE_CALL;
-    setText(part(card, "verdict-lead"), close ? "A close call" : "Looks like");
-    setText(part(card, "verdict-label"), first.class.label);
-    card.dataset.verdict = first.class.label;
+    const aside = this.#state.isSetAside(answer);
+    card.classList.toggle("is-set-aside", aside);
+    setText(part(card, "verdict-lead"), aside ? "Looks like" : close ? "A close call" : "Looks like");
+    setText(part(card, "verdict-label"), aside ? "none of these" : first.class.label);
+    card.dataset.verdict = aside ? "" : first.class.label;
     this.#bars(card, query);
     this.#closest(card, answer);
   }

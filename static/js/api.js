@@ -44,6 +44,8 @@ export async function classify(groups, queries, adapter, signal) {
       scores: result.scores.map((score) => ({ class: classOf(score.label), probability: score.probability })),
       nearest: result.nearest.map((near) => ({ class: classOf(near.label), picture: pictureOf(examples, near.image) })),
       attention: result.attention ?? null,
+      novelty: result.novelty,
+      rough: result.calibration === "none",
     });
   }
   return { answers, refused: refusals(body.refused, examples) };

@@ -168,16 +168,23 @@ function answeredBy(adapter) {
 function summary() {
   const counts = new Map();
   let sorted = 0;
+  let aside = 0;
   for (const query of state.queries) {
     const winner = !query.refused && query.answer?.scores[0].class;
     if (!winner || !state.classes.includes(winner)) continue;
     sorted += 1;
+    if (state.isSetAside(query.answer)) {
+      aside += 1;
+      continue;
+    }
     counts.set(winner, (counts.get(winner) ?? 0) + 1);
   }
   if (sorted === 0) return "";
   const { adapter } = state.queries.find((query) => !query.refused && query.answer).answer;
   const refused = state.queries.filter((query) => query.refused).length;
-  const list = [...counts].map(([each, count]) => `${count} ${each.label}`).join(", ");
+  const parts = [...counts].map(([each, count]) => `${count} ${each.label}`);
+  if (aside > 0) parts.push(`${aside} none of these`);
+  const list = parts.join(", ");
   return `${plural(sorted, "picture", "pictures")} sorted: ${list}${refused > 0 ? `, ${refused} left out` : ""}${answeredBy(adapter)}`;
 }
 
@@ -203,6 +210,15 @@ function showProblem() {
   setText(byId("problem-text"), problem?.text ?? "");
 }
 
+// What can be said about how sure the answers are.
+function showCertainty() {
+  const answers = state.queries.filter((query) => !query.refused && query.answer).map((query) => query.answer);
+  byId("rough").hidden = !answers.some((answer) => answer.rough);
+  byId("aside").hidden = !answers.some((answer) => answer.novelty !== null);
+  const share = state.setAside;
+  setText(byId("aside-value"), share === 0 ? "Never" : `Up to ${Math.round(100 * share)} in 100 pictures of your classes may be set aside, too`);
+}
+
 let drawing = false;
 function draw() {
   drawing = false;
@@ -211,6 +227,7 @@ function draw() {
   tuning.render();
   showProgress();
   showProblem();
+  showCertainty();
   setText(byId("next-step"), nextStep());
   byId("next-step").hidden = byId("next-step").textContent === "";
   const words = summary();
@@ -245,6 +262,7 @@ byId("confirm-yes").addEventListener("click", () => {
   byId("confirm-start-over").close();
   startOver();
 });
+byId("aside-share").addEventListener("input", (event) => state.chooseSetAside(Number(event.target.value) / 100));
 pickInto("choose-folders", addClasses);
 pickInto("choose-queries", addQueries);
 acceptDrops(byId("classes"), (transfer) => addClasses(picturesOfTransfer(transfer)));

@@ -2,7 +2,7 @@
 //
 // A picture: {id, name, file, blob, shownUrl, ready, refused, answer}. `blob` is what is uploaded, `shownUrl` is null where
 // the browser cannot show the file, `refused` is the reason in words, `answer` is {supportKey, adapter, scores, nearest,
-// attention}.
+// attention, novelty, rough}.
 
 const TONES = 6;
 
@@ -14,6 +14,8 @@ export class State extends EventTarget {
   queries = [];
   // As requests name it: "" for the default, "none", or a label.
   adapter = "";
+  // Share of pictures of the known classes that may be set aside, so that pictures of none of them are.
+  setAside = 0.05;
 
   constructor() {
     super();
@@ -38,6 +40,16 @@ export class State extends EventTarget {
   chooseAdapter(adapter) {
     this.adapter = adapter;
     this.changed();
+  }
+
+  chooseSetAside(share) {
+    this.setAside = share;
+    this.changed();
+  }
+
+  // Whether a picture is unlike all classes; where the server cannot tell, it is not.
+  isSetAside(answer) {
+    return this.setAside > 0 && answer.novelty !== null && answer.novelty > 1 - this.setAside;
   }
 
   addClass(label = "") {

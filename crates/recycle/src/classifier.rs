@@ -408,16 +408,8 @@ impl Classifier {
     /// The classifier as JSON, for [`Self::from_json`].
     ///
     /// # Errors
-    /// [`ClassifierError::Invalid`] where it holds a number that is not finite, which JSON cannot hold.
+    /// [`ClassifierError::Invalid`] with what JSON cannot hold.
     pub fn to_json(&self) -> Result<Vec<u8>, ClassifierError> {
-        for support in &self.supports {
-            if !is_finite(&support.feature) {
-                return Err(ClassifierError::Invalid(format!(
-                    "the feature of \"{}\" is not finite",
-                    support.image
-                )));
-            }
-        }
         let linear = match &self.reader {
             Reader::NearestMean(_) => None,
             Reader::Metric(_, head) => Some(head.clone()),
@@ -532,16 +524,19 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    const PLAIN: DistanceSoftmax = DistanceSoftmax {
-        distance: Distance::SquaredEuclidean,
-        temperature: 1.0,
-    };
+    fn nearest_mean(distance: Distance) -> ClassifierSettings {
+        ClassifierSettings {
+            head: HeadChoice::Named(HeadKind::NearestMean.into()),
+            distance,
+        }
+    }
 
     fn support(image: &str, class: usize, feature: [f32; 2]) -> Support {
         Support {
             image: image.into(),
             class,
             feature: feature.to_vec(),
+            copies: Vec::new(),
         }
     }
 
@@ -554,10 +549,12 @@ mod tests {
                 support("b", 0, [-3.0, 0.0]),
                 support("c", 1, [2.0, 0.0]),
             ],
-            PLAIN,
+            nearest_mean(Distance::SquaredEuclidean),
         )
         .unwrap();
-        let (scores, nearest) = classifier.classify(vec![0.5, 0.0], 2).unwrap();
+        let ClassifiedFeature {
+            scores, nearest, ..
+        } = classifier.classify(vec![0.5, 0.0], 2).unwrap();
         assert_eq!(scores[0].label, "right");
         assert!((scores[0].probability + scores[1].probability - 1.0).abs() < 1e-6);
         // Mean of class 0 is (-2, 0).
@@ -571,13 +568,13 @@ mod tests {
         let result = Classifier::new(
             vec!["full".into(), "empty".into()],
             vec![support("a", 0, [0.0, 1.0])],
-            PLAIN,
+            nearest_mean(Distance::SquaredEuclidean),
         );
         assert_eq!(result.unwrap_err(), ClassifierError::EmptyClass(1));
     }
 
     /// Five classes with one to five examples each, of drawn features.
-    fn drawn(distance: Distance, width: usize) -> (Classifier, ChaCha8Rng) {
+    fn drawn(settings: ClassifierSettings, width: usize) -> (Classifier, ChaCha8Rng) {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let mut supports = Vec::new();
         for class in 0..5 {
@@ -586,16 +583,13 @@ mod tests {
                     image: format!("class {class}/\u{1f41f} {index}.jpg"),
                     class,
                     feature: draw(&mut random, width),
+                    copies: (0..6).map(|_| draw(&mut random, width)).collect(),
                 });
             }
         }
         let labels = ["a/b", "\"quoted\"", "\u{1f41f}", "", "e"].map(String::from);
-        let softmax = DistanceSoftmax {
-            distance,
-            temperature: 0.1,
-        };
         (
-            Classifier::new(labels.to_vec(), supports, softmax).unwrap(),
+            Classifier::new(labels.to_vec(), supports, settings).unwrap(),
             random,
         )
     }
@@ -610,8 +604,8 @@ mod tests {
             .collect()
     }
 
-    fn bits(answer: &(Vec<Score>, Vec<Neighbour>)) -> Vec<(String, u32, u32)> {
-        let scores = answer.0.iter().map(|score| {
+    fn bits(answer: &ClassifiedFeature) -> Vec<(String, u32, u32)> {
+        let scores = answer.scores.iter().map(|score| {
             let Score {
                 label,
                 probability,
@@ -619,21 +613,29 @@ mod tests {
             } = score;
             (label.clone(), probability.to_bits(), distance.to_bits())
         });
-        let nearest = answer.1.iter().map(|near| {
+        let nearest = answer.nearest.iter().map(|near| {
             let name = format!("{} {}", near.image, near.label);
             (name, near.distance.to_bits(), 0)
         });
-        scores.chain(nearest).collect()
+        let novelty = answer.novelty.map(f32::to_bits).unwrap_or_default();
+        let novelty = std::iter::once((String::new(), novelty, 0));
+        scores.chain(nearest).chain(novelty).collect()
     }
 
     #[test]
     fn a_stored_classifier_answers_the_same_bit_for_bit() {
-        for distance in [
+        let distances = [
             Distance::Cosine,
             Distance::SquaredEuclidean,
             Distance::Euclidean,
-        ] {
-            let (classifier, mut random) = drawn(distance, 384);
+        ];
+        let heads = [HeadKind::Lda, HeadKind::LdaAugmented].map(|head| ClassifierSettings {
+            head: HeadChoice::Named(head.into()),
+            distance: Distance::Cosine,
+        });
+        for settings in distances.map(nearest_mean).into_iter().chain(heads) {
+            let (classifier, mut random) = drawn(settings, 384);
+            assert_eq!(HeadChoice::Named(classifier.head().into()), settings.head);
             let stored = classifier.to_json().unwrap();
             let back = Classifier::from_json(&stored).unwrap();
             assert_eq!(back, classifier);
@@ -648,7 +650,7 @@ mod tests {
 
     /// The stored form of a small classifier, changed.
     fn read_changed(change: impl FnOnce(&mut serde_json::Value)) -> String {
-        let (classifier, _) = drawn(Distance::Cosine, 3);
+        let (classifier, _) = drawn(nearest_mean(Distance::Cosine), 3);
         let mut json = serde_json::from_slice(&classifier.to_json().unwrap()).unwrap();
         change(&mut json);
         let read = Classifier::from_json(&serde_json::to_vec(&json).unwrap());
@@ -658,12 +660,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_the_reason() {
         let newer = read_changed(|json| {
-            json["version"] = 2.into();
+            json["version"] = 3.into();
             json["new_field"] = true.into();
         });
         assert_eq!(
             newer,
-            "the stored classifier has version 2 and this program reads version 1; make the classifier again from its examples"
+            "the stored classifier has version 3 and this program reads version 2; make the classifier again from its examples"
         );
         type Change = fn(&mut serde_json::Value);
         let changes: [(Change, &str); 13] = [
@@ -704,7 +706,7 @@ mod tests {
                 "{index}: {found}"
             );
         }
-        let (classifier, _) = drawn(Distance::Cosine, 3);
+        let (classifier, _) = drawn(nearest_mean(Distance::Cosine), 3);
         let stored = classifier.to_json().unwrap();
         for length in 0..stored.len() {
             assert!(Classifier::from_json(&stored[..length]).is_err());
@@ -713,7 +715,7 @@ mod tests {
 
     #[test]
     fn a_feature_of_another_width_is_refused() {
-        let (classifier, _) = drawn(Distance::Cosine, 3);
+        let (classifier, _) = drawn(nearest_mean(Distance::Cosine), 3);
         assert_eq!(classifier.feature_width(), 3);
         let error = classifier.classify(vec![1.0; 4], 1).unwrap_err();
         assert_eq!(
@@ -723,12 +725,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_not_stored() {
+    fn an_example_that_is_not_finite_is_refused() {
         let labels = vec!["a".into()];
         let supports = vec![support("a", 0, [f32::NAN, 0.0])];
-        let classifier = Classifier::new(labels, supports, PLAIN).unwrap();
+        let refused = Classifier::new(labels, supports, nearest_mean(Distance::Cosine));
         assert_eq!(
-            classifier.to_json().unwrap_err().to_string(),
+            refused.unwrap_err().to_string(),
             "the feature of \"a\" is not finite"
         );
     }

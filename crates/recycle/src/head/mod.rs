@@ -14,3 +14,6 @@ pub use choice::HeadChoice;
 pub use fit::{FittedHead, HeadError, LabelledFeature, nearest_classes, with_copies};
 pub use metric::{Metric, Shrinkage};
 pub use settings::{HeadKind, HeadSettings};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+use super::copies::{CopySpec, copy_of};
+use super::*;
+use crate::classifier::{Classifier, ClassifierSettings, Support};
+use engine::distance::Distance;
+use matrix::Mat;
+use model::tensor::Tensor;
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn random(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn drawn(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
+    let mut random = random(seed);
+    let values: Vec<f64> = (0..rows * columns)
+        .map(|_| random.random_range(-1.0..1.0))
+        .collect();
+    Mat::from_fn(rows, columns, |i, j| values[i * columns + j])
+}
+
+/// `Σ = (1−a)·S + a·tr(S)/D·I`, value by value.
+fn plain_covariance(deviations: &Mat<f64>, degrees: f64, share: f64) -> Mat<f64> {
+    let (rows, width) = (deviations.nrows(), deviations.ncols());
+    let variance = |i: usize, j: usize| {
+        let products = (0..rows).map(|row| deviations[(row, i)] * deviations[(row, j)]);
+        products.sum::<f64>() / degrees
+    };
+    let trace: f64 = (0..width).map(|i| variance(i, i)).sum();
+    Mat::from_fn(width, width, |i, j| {
+        let floor = if i == j {
+            share * trace / width as f64
+        } else {
+            0.0
+        };
+        (1.0 - share) * variance(i, j) + floor
+    })
+}
+
+#[test]
+fn the_metric_is_the_inverse_of_the_shrunk_covariance_for_few_and_for_many_deviations() {
+    for (rows, width) in [(4, 9), (1, 5), (9, 9), (30, 7), (3, 1)] {
+        let deviations = drawn(rows, width, 5);
+        for share in [0.1, 0.5, 1.0] {
+            let degrees = rows as f64 + 2.0;
+            let metric = Metric::of(deviations.as_ref(), degrees, Shrinkage::Fixed(share)).unwrap();
+            let identity = Mat::from_fn(width, width, |i, j| f64::from(u8::from(i == j)));
+            let half = metric.whiten(identity.as_ref());
+            let inverse = metric.whiten(half.as_ref());
+            let covariance = plain_covariance(&deviations, degrees, share);
+            let product = matrix::product(covariance.as_ref(), inverse.as_ref());
+            for i in 0..width {
+                for j in 0..width {
+                    // The metric holds what `f32` can.
+                    let expected = identity[(i, j)];
+                    assert!(
+                        (product[(i, j)] - expected).abs() < 2e-5,
+                        "{rows} x {width}, a = {share}: {} for {expected}",
+                        product[(i, j)]
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn oas_shrinks_few_deviations_and_leaves_many_unequal_ones_alone() {
+    let share = |rows: usize| {
+        let mut deviations = drawn(rows, 6, 3);
+        for row in 0..rows {
+            deviations[(row, 0)] *= 10.0;
+        }
+        let metric = Metric::of(deviations.as_ref(), rows as f64, Shrinkage::Oas).unwrap();
+        // W along the widest direction against W across it says how much was added to all.
+        let axes = Mat::from_fn(2, 6, |i, j| f64::from(u8::from(j == 3 * i)));
+        let scaled = metric.whiten(axes.as_ref());
+        scaled.row(1).norm_l2() / scaled.row(0).norm_l2()
+    };
+    // The standard deviations are as 10 to 1.
+    assert!((share(4000) - 10.0).abs() < 0.5, "{}", share(4000));
+    assert!(share(3) < 6.0, "{}", share(3));
+}
+
+#[test]
+fn distances_of_lda_are_those_of_its_definition() {
+    let features: Vec<Vec<f32>> = (0..8)
+        .map(|seed| {
+            let mut random = random(seed);
+            (0..5).map(|_| random.random_range(-1.0f32..1.0)).collect()
+        })
+        .collect();
+    let example = |i: usize| LabelledFeature {
+        class: i % 3,
+        feature: &features[i],
+        copies: &[],
+    };
+    let examples: Vec<LabelledFeature<'_>> = (0..7).map(example).collect();
+    let settings = HeadSettings {
+        shrinkage: Shrinkage::Fixed(0.3),
+        ..HeadKind::Lda.into()
+    };
+    let head = FittedHead::fit(&settings, 3, &examples).unwrap();
+    let found = head.squared_distances(&[&features[7]]).unwrap();
+
+    let unit = |feature: &[f32]| -> Vec<f64> {
+        let length = feature
+            .iter()
+            .map(|&v| f64::from(v).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        feature.iter().map(|&v| f64::from(v) / length).collect()
+    };
+    let units: Vec<Vec<f64>> = features.iter().map(|own| unit(own)).collect();
+    let mean = |class: usize, j: usize| {
+        let own: Vec<f64> = (0..7)
+            .filter(|i| i % 3 == class)
+            .map(|i| units[i][j])
+            .collect();
+        own.iter().sum::<f64>() / own.len() as f64
+    };
+    let deviations = Mat::from_fn(7, 5, |i, j| units[i][j] - mean(i % 3, j));
+    let covariance = plain_covariance(&deviations, 4.0, 0.3);
+    let eigen = matrix::symmetric_eigen(covariance.as_ref()).unwrap();
+    for class in 0..3 {
+        let along = |k: usize| -> f64 {
+            let difference = (0..5).map(|j| units[7][j] - mean(class, j));
+            difference
+                .enumerate()
+                .map(|(j, own)| own * eigen.vectors[(j, k)])
+                .sum()
+        };
+        let expected: f64 = (0..5).map(|k| along(k).powi(2) / eigen.values[k]).sum();
+        let found = found[(0, class)];
+        assert!(
+            (found - expected).abs() < 1e-4 * expected,
+            "{found} {expected}"
+        );
+    }
+}
+
+#[test]
+fn what_is_left_out_is_scored_by_a_head_that_has_not_seen_it() {
+    let features: Vec<Vec<f32>> = (0..6)
+        .map(|seed| {
+            let mut random = random(seed + 20);
+            (0..4).map(|_| random.random_range(0.1f32..1.0)).collect()
+        })
+        .collect();
+    let example = |i: usize| LabelledFeature {
+        class: [0, 0, 1, 1, 2, 0][i],
+        feature: &features[i],
+        copies: &[],
+    };
+    let examples: Vec<LabelledFeature<'_>> = (0..6).map(example).collect();
+    let settings: HeadSettings = HeadKind::Lda.into();
+    let left_out = leave_out(&settings, 3, &examples).unwrap();
+    // The only example of class 2 stays in.
+    let classes: Vec<usize> = left_out.iter().map(|own| own.class).collect();
+    assert_eq!(classes, [0, 1, 0, 1, 0]);
+    let kept: Vec<LabelledFeature<'_>> = [1, 3, 4, 5].map(example).to_vec();
+    let head = FittedHead::fit(&settings, 3, &kept).unwrap();
+    let expected = head.squared_distances(&[&features[0]]).unwrap();
+    for class in 0..3 {
+        assert_eq!(left_out[0].squared_distances[class], expected[(0, class)]);
+    }
+    let single = &examples[4..];
+    assert_eq!(
+        leave_out(&settings, 3, &single[..1]).unwrap_or_default(),
+        []
+    );
+}
+
+#[test]
+fn the_temperature_is_that_of_many_answers_and_stays_near_the_usual_one_for_a_few() {
+    let mut random = random(9);
+    let mut outcomes = |count: usize, true_temperature: f64| -> Vec<LeftOut> {
+        let outcome = |_| {
+            let squared_distances: Vec<f64> =
+                (0..4).map(|_| random.random_range(0.0..8.0)).collect();
+            let weights = squared_distances
+                .iter()
+                .map(|d| (-d / true_temperature).exp());
+            let weights: Vec<f64> = weights.collect();
+            let mut place = random.random_range(0.0..weights.iter().sum());
+            let mut class = 0;
+            while class < 3 && place > weights[class] {
+                place -= weights[class];
+                class += 1;
+            }
+            LeftOut {
+                class,
+                squared_distances,
+            }
+        };
+        (0..count).map(outcome).collect()
+    };
+    let found = temperature(&outcomes(4000, 3.0), 1.0);
+    assert!((found / 3.0).ln().abs() < 0.15, "{found}");
+    assert!((temperature(&[], 0.7) - 0.7).abs() < 1e-12);
+    // Five right answers would have no temperature at all.
+    let right = vec![
+        LeftOut {
+            class: 0,
+            squared_distances: vec![0.0, 9.0],
+        };
+        5
+    ];
+    let found = temperature(&right, 2.0);
+    assert!((0.5..2.0).contains(&found), "{found}");
+}
+
+#[test]
+fn novelty_is_the_share_of_known_images_that_are_nearer() {
+    let left_out: Vec<LeftOut> = (1..=99)
+        .map(|place| LeftOut {
+            class: 0,
+            // Logarithms of the distances are even about ln 10.
+            squared_distances: vec![100.0 * (f64::from(place - 50) / 25.0).exp(), 1e6],
+        })
+        .collect();
+    let scale = NoveltyScale::of(&left_out, Squares::Rooted).unwrap();
+    assert!((scale.share_nearer(10.0) - 0.5).abs() < 1e-6);
+    assert!(scale.share_nearer(0.0) < 1e-6 && scale.share_nearer(1e6) > 1.0 - 1e-6);
+    assert!(scale.share_nearer(14.0) > scale.share_nearer(11.0));
+    assert_eq!(NoveltyScale::of(&left_out[..3], Squares::Rooted), None);
+}
+
+#[test]
+fn copies_repeat_for_a_picture_and_differ_by_their_number() {
+    let mut random = random(1);
+    let values = (0..3 * 14 * 14)
+        .map(|_| random.random_range(-1.0f32..1.0))
+        .collect();
+    let pixels = Tensor::new([3, 14, 14], values).unwrap();
+    let spec = CopySpec {
+        index: 0,
+        negative: false,
+        mirrored: false,
+        strength_percent: 100,
+    };
+    let normalisation = ([0.5; 3], [0.25; 3]);
+    let copy = |spec| copy_of(&pixels, spec, normalisation).unwrap();
+    assert_eq!(copy(spec), copy(spec));
+    assert_ne!(copy(spec), copy(CopySpec { index: 1, ..spec }));
+    assert_ne!(copy(spec), pixels);
+    let still = CopySpec {
+        strength_percent: 0,
+        ..spec
+    };
+    let nearly = |a: &Tensor, b: &Tensor| {
+        let mut pairs = a.data().iter().zip(b.data());
+        pairs.all(|(a, b)| (a - b).abs() < 1e-5)
+    };
+    assert!(nearly(&copy(still), &pixels));
+    // The levels' mean is their middle, so a negative changes the sign.
+    let negative = copy(CopySpec {
+        negative: true,
+        ..still
+    });
+    let opposite = Tensor::new([3, 14, 14], pixels.data().iter().map(|v| -v).collect()).unwrap();
+    assert!(nearly(&negative, &opposite));
+    let mirrored = copy(CopySpec {
+        mirrored: true,
+        ..still
+    });
+    assert!((mirrored.data()[0] - pixels.data()[13]).abs() < 1e-5);
+    let flat = Tensor::new([12], vec![0.0; 12]).unwrap();
+    assert!(copy_of(&flat, spec, normalisation).is_err());
+}
+
+#[test]
+fn a_head_is_read_with_its_settings_and_written_as_it_was_read() {
+    for text in [
+        "auto",
+        "nearest-mean",
+        "lda",
+        "lda:shrinkage=oas",
+        "lda-augmented:shrinkage=0.25:copies=3:strength=50:negatives=false:mirrored=true:means=true:queries=true",
+    ] {
+        let choice: HeadChoice = text.parse().unwrap();
+        let written = choice.to_string();
+        assert_eq!(written.parse(), Ok(choice), "{written}");
+    }
+    assert_eq!("lda".parse::<HeadChoice>().unwrap().to_string(), "lda");
+    for (text, reason) in [
+        ("ridge", "there are auto, nearest-mean, lda, lda-augmented"),
+        ("lda:shrinkage=0", "above 0"),
+        ("lda:shrinkage=nan", "above 0"),
+        ("lda:a=1", "no setting \"a\""),
+        ("lda:copies", "no setting"),
+        ("lda-augmented:copies=99", "up to 32"),
+        ("lda:means=1", "true or false"),
+    ] {
+        let error = text.parse::<HeadChoice>().unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+/// Features that a classifier may meet: drawn, repeated, zero, of one direction.
+fn any_feature() -> impl Strategy<Value = Vec<f32>> {
+    prop_oneof![
+        4 => prop::collection::vec(-1.0f32..1.0, 6),
+        2 => Just(vec![0.5, -0.25, 0.0, 1.0, 0.0, 0.0]),
+        1 => Just(vec![0.0; 6]),
+        1 => prop::collection::vec(-1e-20f32..1e-20, 6),
+        1 => prop::collection::vec(-1e18f32..1e18, 6),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_examples_are_answers_are_finite_and_probabilities_sum_to_one(
+        classes in prop::collection::vec(prop::collection::vec(any_feature(), 1..6), 2..5),
+        repeats in prop_oneof![Just(1usize), Just(60)],
+        query in any_feature(),
+        has_copies in any::<bool>(),
+        head in prop_oneof![
+            Just("auto"), Just("nearest-mean"), Just("lda"), Just("lda:shrinkage=oas"), Just("lda-augmented"),
+            Just("lda-augmented:shrinkage=0.001:means=true"),
+        ],
+    ) {
+        let labels: Vec<String> = (0..classes.len()).map(|class| class.to_string()).collect();
+        let mut supports = Vec::new();
+        for (class, features) in classes.iter().enumerate() {
+            let times = if class == 0 { repeats } else { 1 };
+            for feature in features.iter().cycle().take(features.len() * times) {
+                let copies = if has_copies { features.iter().cycle().take(6).cloned().collect() } else { Vec::new() };
+                supports.push(Support { image: String::new(), class, feature: feature.clone(), copies });
+            }
+        }
+        let settings = ClassifierSettings { head: head.parse().unwrap(), distance: Distance::Cosine };
+        let classifier = Classifier::new(labels, supports, settings).unwrap();
+        let answer = classifier.classify(query, 3).unwrap();
+        let sum: f32 = answer.scores.iter().map(|score| score.probability).sum();
+        prop_assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+        prop_assert!(answer.scores.iter().all(|score| score.distance.is_finite()));
+        prop_assert!(answer.novelty.is_none_or(|novelty| (0.0..=1.0).contains(&novelty)));
+        let read = Classifier::from_json(&classifier.to_json().unwrap()).unwrap();
+        prop_assert_eq!(read, classifier);
+    }
+}
