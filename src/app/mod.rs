@@ -303,6 +303,11 @@ impl App {
         }
     }
 
+    /// What pictures may be like.
+    pub fn limits(&self) -> &ImageLimits {
+        &self.pictures.limits
+    }
+
     fn encoder(&self) -> &EncoderService {
         &self.pictures.encoder
     }

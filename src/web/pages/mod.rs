@@ -37,7 +37,7 @@ pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
 
 pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
     let values = index_values(
-        app.limits.max_bytes,
+        app.limits().max_bytes,
         seen_centre(&app.backbone.preprocess),
         &app.backbone_name,
     );
