@@ -69,6 +69,9 @@ pub struct Evaluate {
         default_value = "auto"
     )]
     head: Vec<HeadChoice>,
+    /// Also say how sure the answers are: calibration of the probabilities, and whether novelty tells unknown classes
+    #[arg(long)]
+    certainty: bool,
     /// How the head nearest-mean compares features
     #[arg(long, env = "LORA_RECYCLE_DISTANCE", value_enum, default_value_t)]
     distance: Distance,
@@ -183,6 +186,7 @@ impl Evaluate {
                 seed: self.seed,
                 distance: self.distance,
                 heads: self.head.clone(),
+                certainty: self.certainty,
                 merge_rank: self.merge_rank,
                 choose_scales: self.choose_scales,
                 against: self.against,
@@ -227,6 +231,17 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
                 100.0 * difference.ci95,
                 report.against.name()
             ));
+        }
+        if let Some(certainty) = method.certainty {
+            line.push_str(&format!(
+                "   calibration error {:.3}, log loss {:.3}, unknown classes: AUROC {:.1} % by confidence",
+                certainty.calibration_error,
+                certainty.log_loss,
+                100.0 * certainty.confidence_auroc.mean
+            ));
+            if let Some(novelty) = certainty.novelty_auroc {
+                line.push_str(&format!(", {:.1} % by novelty", 100.0 * novelty.mean));
+            }
         }
         for remark in remarks(method, report.tasks) {
             line.push_str("   ");
@@ -291,7 +306,7 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
 
 fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
-        "method,adapter,head,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot",
+        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot,head",
     )?;
     let lines = reports
         .iter()
@@ -302,9 +317,6 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
         let fields = [
             method.name.name().to_owned(),
             method.adapter.clone().unwrap_or_default(),
-            method
-                .head
-                .map_or_else(String::new, |head| head.to_string()),
             method.tasks.to_string(),
             method.accuracy.to_string(),
             method.ci95.to_string(),
@@ -314,6 +326,9 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
             merge.map_or_else(String::new, |own| own.scale.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
             report.shape.shot.to_string(),
+            method
+                .head
+                .map_or_else(String::new, |head| head.to_string()),
         ];
         print_line(&fields.join(","))?;
     }

@@ -288,19 +288,16 @@ impl Fitted {
             })
             .collect();
         let is_nearest_mean = settings.kind == HeadKind::NearestMean;
-        let usual = settings.usual_temperature();
+        let head = FittedHead::fit(&settings, labels.len(), &examples)?;
+        let usual = head.usual_temperature();
         // Other distances than the cosine are not those of a head.
         let left_out = match is_nearest_mean && distance != Distance::Cosine {
             true => Vec::new(),
-            false => leave_out(&settings, labels.len(), &examples)?,
+            false => leave_out(&settings, &head, &examples)?,
         };
         let calibration = match left_out.is_empty() {
             true => Calibration::None,
             false => Calibration::Supports,
-        };
-        let head = match is_nearest_mean {
-            true => None,
-            false => Some(FittedHead::fit(&settings, labels.len(), &examples)?),
         };
         // The squared distance of two directions is twice their cosine distance.
         let (temperature, per) = match is_nearest_mean {
@@ -309,7 +306,7 @@ impl Fitted {
         };
         Ok(Self {
             kind: settings.kind,
-            head,
+            head: (!is_nearest_mean).then_some(head),
             temperature: temperature as f32,
             calibration,
             novelty: NoveltyScale::of(&left_out, per),

@@ -18,8 +18,8 @@ pub(super) use progress::EncodingPass;
 pub use progress::EvaluationProgress;
 pub use recipe::EvaluationRecipe;
 pub use report::{
-    Difference, EvaluationReport, LeaveOneOutReport, LeftOut, MergeReport, MethodReport, MethodRun,
-    ScaleSource, TriedScale, TuningReport,
+    CertaintyReport, Difference, EvaluationReport, LeaveOneOutReport, LeftOut, MergeReport,
+    MethodReport, MethodRun, ScaleSource, TriedScale, TuningReport,
 };
 
 use super::registry::{RegistryError, ServedAdapter};
@@ -31,10 +31,11 @@ use model::adapter::{Adapter, MergeError};
 use model::tensor::Tensor;
 use progress::Passes;
 use rayon::prelude::*;
+use recycle::classifier::ClassifierSettings;
 use recycle::episode::{Episode, EpisodeError, draw_episodes};
 use recycle::evaluate::{
-    ClassFeatures, TuningProblem, head_accuracies, linear_probe_accuracies, pixel_accuracies,
-    task_accuracies,
+    ClassFeatures, TuningProblem, certainty, head_accuracies, linear_probe_accuracies,
+    pixel_accuracies, task_accuracies,
 };
 use recycle::head::copies::{CopySpec, copy_of};
 use recycle::head::{HeadChoice, HeadError, HeadKind};
@@ -152,8 +153,17 @@ impl MethodRun {
         recipe: &EvaluationRecipe,
     ) -> Result<Vec<Self>, EvaluationError> {
         let lines = recipe.heads.iter().map(|&head| {
+            let certainty = recipe.certainty.then(|| {
+                let settings = ClassifierSettings {
+                    head,
+                    distance: recipe.distance,
+                };
+                certainty(features, tasks.episodes, settings, recipe.seed)
+            });
+            let certainty = certainty.transpose().map_err(AppError::from)?;
             Ok(Self {
                 head: Some(head),
+                certainty: certainty.map(CertaintyReport::from),
                 accuracies: accuracies(features, tasks.episodes, head, recipe)?,
                 ..self.clone()
             })

@@ -36,6 +36,8 @@ pub struct EvaluationRecipe {
     /// What reads the features; each method is measured with each of them.
     #[schema(default = json!(["auto"]))]
     pub heads: Vec<HeadChoice>,
+    /// Also says how sure the answers are.
+    pub certainty: bool,
     /// Rank of merges; left out, what is exact.
     pub merge_rank: Option<usize>,
     /// Chooses the scales of all merges on synthetic tasks, not the sum's alone.
@@ -64,6 +66,7 @@ impl Default for EvaluationRecipe {
             seed: 0,
             distance: Distance::default(),
             heads: vec![HeadChoice::default()],
+            certainty: false,
             merge_rank: None,
             choose_scales: false,
             against: None,

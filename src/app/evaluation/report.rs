@@ -3,7 +3,7 @@
 use super::method::MethodKind;
 use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
-use recycle::evaluate::{Accuracy, accuracy, paired_difference};
+use recycle::evaluate::{Accuracy, Certainty, accuracy, paired_difference};
 use recycle::head::HeadChoice;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,6 +59,9 @@ pub struct MethodReport {
     pub tasks: usize,
     /// Accuracy minus that of `against`, task by task.
     pub difference: Option<Difference>,
+    /// How sure the answers are, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certainty: Option<CertaintyReport>,
     /// Of a merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeReport>,
@@ -74,6 +77,41 @@ pub struct Difference {
     pub mean: f64,
     /// Half-width of the 95 % interval.
     pub ci95: f64,
+}
+
+/// How sure the answers of a method are, over all tasks.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct CertaintyReport {
+    /// Expected calibration error of the highest probability, in 15 bins of equal width; from 0 to 1.
+    pub calibration_error: f64,
+    /// Mean negative log-likelihood of the right class, in nats.
+    pub log_loss: f64,
+    /// How well the highest probability tells queries from as many pictures of classes that are not in the task: area under the curve,
+    /// 0.5 for chance.
+    pub confidence_auroc: Difference,
+    /// The same by novelty; null where there are too few examples for it.
+    pub novelty_auroc: Option<Difference>,
+    /// Share of queries that are refused when 0.05 may be.
+    pub known_refused: Option<f64>,
+    /// Share of the other pictures that are refused then.
+    pub unknown_refused: Option<f64>,
+}
+
+impl From<Certainty> for CertaintyReport {
+    fn from(certainty: Certainty) -> Self {
+        let mean = |own: Accuracy| Difference {
+            mean: own.mean,
+            ci95: own.ci95,
+        };
+        Self {
+            calibration_error: certainty.calibration_error,
+            log_loss: certainty.log_loss,
+            confidence_auroc: mean(certainty.confidence_auroc),
+            novelty_auroc: certainty.novelty_auroc.map(mean),
+            known_refused: certainty.known_refused,
+            unknown_refused: certainty.unknown_refused,
+        }
+    }
 }
 
 /// The sum of all adapters, and of all but one.
@@ -161,6 +199,8 @@ pub struct MethodRun {
     #[serde(default)]
     pub(super) head: Option<HeadChoice>,
     pub(super) accuracies: Vec<f64>,
+    #[serde(default)]
+    pub(super) certainty: Option<CertaintyReport>,
     pub(super) merge: Option<MergeReport>,
     pub(super) tuning: Option<TuningReport>,
 }
@@ -172,6 +212,7 @@ impl MethodRun {
             kind,
             adapter: None,
             head: None,
+            certainty: None,
             accuracies: Vec::new(),
             merge: None,
             tuning: None,
@@ -194,6 +235,7 @@ impl MethodRun {
             ci95,
             tasks: self.accuracies.len(),
             difference: self.minus(against),
+            certainty: self.certainty,
             merge: self.merge.clone(),
             tuning: self.tuning.clone(),
         }

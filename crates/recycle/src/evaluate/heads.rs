@@ -19,7 +19,7 @@ pub struct ClassFeatures {
 
 impl ClassFeatures {
     /// Those of `specs` that there are, of one picture.
-    fn copies_of(&self, class: usize, image: usize, places: &[usize]) -> Vec<&[f32]> {
+    pub(super) fn copies_of(&self, class: usize, image: usize, places: &[usize]) -> Vec<&[f32]> {
         let copies = |&place: &usize| self.copies[class][image][place].as_slice();
         places.iter().map(copies).collect()
     }

@@ -1,9 +1,11 @@
 //! Accuracy on many few-shot tasks, with its confidence interval, and differences of methods on the same tasks.
 
+mod certainty;
 mod heads;
 mod linear_probe;
 mod tuning;
 
+pub use certainty::{Certainty, REFUSED_SHARE, certainty};
 pub use heads::{ClassFeatures, head_accuracies};
 pub use linear_probe::linear_probe_accuracies;
 pub use tuning::{TuningProblem, tuned_accuracy};

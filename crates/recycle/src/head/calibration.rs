@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 pub enum Calibration {
     /// From examples that were left out in turns.
     Supports,
-    /// From changed copies of the examples, where no class has a second example.
-    Copies,
     /// It is the usual one of the head.
     None,
 }
@@ -37,15 +35,16 @@ pub struct LeftOut {
 }
 
 /// Examples scored by heads that are fitted without them: of each class with two or more, one part after the other is left out. A class
-/// with one example stays in all heads.
+/// with one example stays in all heads. None where too few are left for a metric like that of `whole`, the head of all examples.
 ///
 /// # Errors
 /// [`HeadError`]
 pub fn leave_out(
     settings: &HeadSettings,
-    classes: usize,
+    whole: &FittedHead,
     examples: &[LabelledFeature<'_>],
 ) -> Result<Vec<LeftOut>, HeadError> {
+    let (classes, _) = whole.sizes();
     let mut counts = vec![0usize; classes];
     let places: Vec<usize> = examples
         .iter()
@@ -73,6 +72,9 @@ pub fn leave_out(
         }
         let kept: Vec<LabelledFeature<'_>> = kept.into_iter().map(|(own, _)| *own).collect();
         let head = FittedHead::fit(settings, classes, &kept)?;
+        if head.usual_temperature() != whole.usual_temperature() {
+            return Ok(Vec::new());
+        }
         let queries: Vec<&[f32]> = out.iter().map(|(own, _)| own.feature).collect();
         let distances = head.squared_distances(&queries)?;
         left_out.extend(

@@ -79,6 +79,11 @@ impl Metric {
         }
     }
 
+    /// Whether distances are those of the features themselves.
+    pub fn is_identity(&self) -> bool {
+        self.gains.is_empty() && self.floor == 1.0
+    }
+
     /// The metric of `S = XᵀX/degrees`, where `deviations` `X` `[rows, width]` are taken from the mean of each row's class. The identity
     /// where there is no deviation.
     ///

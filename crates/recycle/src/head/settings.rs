@@ -55,11 +55,14 @@ pub struct HeadSettings {
     pub queries_of_copies: bool,
 }
 
+/// Chosen on validation classes of letters, clothes and textures: docs/experiments/NOTEBOOK.md, "Heads".
+const USUAL_SHRINKAGE: f64 = 0.3;
+
 impl From<HeadKind> for HeadSettings {
     fn from(kind: HeadKind) -> Self {
         Self {
             kind,
-            shrinkage: Shrinkage::Fixed(0.5),
+            shrinkage: Shrinkage::Fixed(USUAL_SHRINKAGE),
             copies: match kind {
                 HeadKind::LdaAugmented => 6,
                 HeadKind::NearestMean | HeadKind::Lda => 0,
@@ -74,14 +77,6 @@ impl From<HeadKind> for HeadSettings {
 }
 
 impl HeadSettings {
-    /// `T` of `softmax(−d²/T)`, on squared distances in the metric, where the examples do not say.
-    pub fn usual_temperature(&self) -> f64 {
-        match self.kind {
-            HeadKind::NearestMean => 0.2,
-            HeadKind::Lda | HeadKind::LdaAugmented => 2.0,
-        }
-    }
-
     /// The copies that it needs of each example.
     pub fn copy_specs(&self) -> Vec<CopySpec> {
         let spec = |index| CopySpec {

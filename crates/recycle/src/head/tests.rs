@@ -155,7 +155,8 @@ fn what_is_left_out_is_scored_by_a_head_that_has_not_seen_it() {
     };
     let examples: Vec<LabelledFeature<'_>> = (0..6).map(example).collect();
     let settings: HeadSettings = HeadKind::Lda.into();
-    let left_out = leave_out(&settings, 3, &examples).unwrap();
+    let whole = FittedHead::fit(&settings, 3, &examples).unwrap();
+    let left_out = leave_out(&settings, &whole, &examples).unwrap();
     // The only example of class 2 stays in.
     let classes: Vec<usize> = left_out.iter().map(|own| own.class).collect();
     assert_eq!(classes, [0, 1, 0, 1, 0]);
