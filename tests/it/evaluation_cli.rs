@@ -50,8 +50,8 @@ fn evaluate<'a>(pictures: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
-    let all =
-        "adapter,bare,average,sum,ties,knots,tsv,core-space,compress-then-merge,linear,tune,pixels";
+    let all = "adapter,bare,average,sum,ties,knots,tsv,core-space,compress-then-merge,\
+        iso-c,iso-cts,tsv-iso,wudi,pico,linear,tune,pixels";
     let options = [
         "--methods",
         all,
@@ -99,8 +99,16 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
     for name in ["average", "sum", "tsv"] {
         assert_eq!(of(name)["merge"]["rank"], 12, "{name}");
     }
-    // TIES may take a direction away.
-    for name in ["knots", "core-space"] {
+    // TIES may take a direction away, and directions that are only rounding do not count.
+    for name in [
+        "knots",
+        "core-space",
+        "iso-c",
+        "iso-cts",
+        "tsv-iso",
+        "wudi",
+        "pico",
+    ] {
         assert!(of(name)["merge"]["rank"].as_u64().unwrap() <= 12, "{name}");
     }
     assert_eq!(of("compress-then-merge")["merge"]["rank"], 4);
@@ -114,7 +122,7 @@ fn every_merge_of_one_adapter_classifies_as_that_adapter() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
     // Two of them by the names of an earlier version.
-    let methods = "adapter,average,sum:1,ties,knots,tsv,core,ctm";
+    let methods = "adapter,average,sum:1,ties,knots,tsv,core,ctm,iso-c,iso-cts,tsv-iso,wudi,pico";
     let options = [
         "--methods",
         methods,
@@ -130,7 +138,7 @@ fn every_merge_of_one_adapter_classifies_as_that_adapter() {
         rows[0][..5],
         ["method", "adapter", "tasks", "accuracy", "ci95"]
     );
-    assert_eq!(rows.len(), 9);
+    assert_eq!(rows.len(), 14);
     for row in &rows[2..] {
         assert_eq!(row[3..5], rows[1][3..5], "{row:?}");
         assert_eq!((row[5], row[6], row[7]), ("0", "0", "adapter"), "{row:?}");

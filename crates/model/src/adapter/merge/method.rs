@@ -139,6 +139,51 @@ merge_methods! {
         takes_rank: true,
         takes_scale: true,
     }
+    /// Iso-C (arXiv 2502.04959): the sum of the changes, all its directions equally strong
+    IsoC = "iso-c" {
+        title: "Iso-C",
+        choice: Some("Iso-C: the sum, with all its directions made equally strong"),
+        default_weight: DefaultWeight::One,
+        density: Density::Unused,
+        takes_rank: true,
+        takes_scale: true,
+    }
+    /// Iso-CTS (arXiv 2502.04959): as iso-c, with directions of each adapter in place of the weakest
+    IsoCts = "iso-cts" {
+        title: "Iso-CTS",
+        choice: Some("Iso-CTS: as Iso-C, but each adapter has some directions to itself"),
+        default_weight: DefaultWeight::One,
+        density: Density::Unused,
+        takes_rank: true,
+        takes_scale: true,
+    }
+    /// TSV-M with all directions equally strong
+    TsvIso = "tsv-iso" {
+        title: "TSV-iso",
+        choice: Some("TSV-iso: as TSV, with all directions made equally strong"),
+        default_weight: DefaultWeight::One,
+        density: Density::Unused,
+        takes_rank: true,
+        takes_scale: true,
+    }
+    /// WUDI-Merging (arXiv 2503.08099), solved exactly: nearest to each adapter on the inputs that this adapter changes
+    Wudi = "wudi" {
+        title: "WUDI",
+        choice: Some("WUDI: on what an adapter reacts to, as close to that adapter as can be"),
+        default_weight: DefaultWeight::One,
+        density: Density::Unused,
+        takes_rank: true,
+        takes_scale: true,
+    }
+    /// Pico (arXiv 2604.16826) before the sum: directions into which many adapters write are made weaker
+    Pico = "pico" {
+        title: "Pico",
+        choice: Some("Pico: the sum, without too much of what all adapters change alike"),
+        default_weight: DefaultWeight::One,
+        density: Density::Unused,
+        takes_rank: true,
+        takes_scale: true,
+    }
     /// PEFT's linear: sums the LoRA matrices A and B, each times √weight, a rough approximation. Needs equal ranks
     PeftLinear = "peft-linear" or "linear" {
         title: "PEFT's linear",

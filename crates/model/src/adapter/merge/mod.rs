@@ -18,6 +18,7 @@ use crate::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use singular_vectors::Spectrum;
 use std::collections::BTreeSet;
 use thiserror::Error;
 use ties::Ties;
@@ -240,19 +241,38 @@ fn merge_site(
         MergeMethod::PeftSvd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
         MergeMethod::Ties => subspace::ties_of_changes(site, parts, &ties, rank),
         MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
-        MergeMethod::Tsv => singular_vectors::merge(site, parts, rank),
+        MergeMethod::Tsv => singular_vectors::tsv(site, parts, Spectrum::Kept, rank),
         MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
         MergeMethod::CompressThenMerge => {
             subspace::compress_then_merge(site, parts, &ties, rank.unwrap_or(largest_rank))
         }
+        MergeMethod::IsoC => singular_vectors::iso_c(site, parts, rank),
+        MergeMethod::IsoCts => singular_vectors::iso_cts(site, parts, rank),
+        MergeMethod::TsvIso => singular_vectors::tsv(site, parts, Spectrum::Flat, rank),
+        MergeMethod::Wudi => subspace::wudi(site, parts, rank),
+        MergeMethod::Pico => subspace::pico(site, parts, rank),
     }
 }
 
 /// One adapter's low-rank pair at the site that is being merged.
+#[derive(Clone, Copy)]
 struct Part<'a> {
     name: &'a str,
     pair: &'a LowRankPair,
     weight: f32,
+}
+
+/// Without the adapters that change nothing at this site; one, where none does.
+fn effective<'a>(parts: &[Part<'a>]) -> Vec<Part<'a>> {
+    let changes = |part: &&Part<'_>| {
+        let any = |tensor: &Tensor| tensor.data().iter().any(|value| *value != 0.0);
+        part.weight != 0.0 && part.pair.scale != 0.0 && any(&part.pair.a) && any(&part.pair.b)
+    };
+    let some: Vec<Part<'_>> = parts.iter().filter(changes).copied().collect();
+    if some.is_empty() {
+        return parts[..1].to_vec();
+    }
+    some
 }
 
 fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeError> {

@@ -6,7 +6,7 @@ use crate::adapter::{LowRankPair, Site};
 use matrix::{Mat, MatRef, ThinSvd};
 
 /// Values below this share of the largest are rounding, not rank: LoRA matrices, and what TIES gives, are `f32`.
-const NEGLIGIBLE: f64 = 1e-6;
+pub(super) const NEGLIGIBLE: f64 = 1e-6;
 
 /// Orthonormal bases of all LoRA matrices at one site, and each adapter's change in them.
 pub(super) struct Spaces {
@@ -49,6 +49,34 @@ impl Spaces {
                 .map(|pair| (pair.rank(), f64::from(pair.scale)))
                 .collect(),
         }
+    }
+
+    /// All `B` side by side, as in `b`, each times its adapter's scale and weight.
+    pub fn weighted_b(&self, parts: &[Part<'_>]) -> Mat<f64> {
+        let scales = parts.iter().flat_map(|part| {
+            let scale = f64::from(part.weight) * f64::from(part.pair.scale);
+            std::iter::repeat_n(scale, part.pair.rank())
+        });
+        let scales: Vec<f64> = scales.collect();
+        let scaled = |row, column| self.b[(row, column)] * scales[column];
+        Mat::from_fn(self.b.nrows(), self.b.ncols(), scaled)
+    }
+
+    /// The change of each adapter times its weight, as in [`Self::cores`].
+    pub fn weighted_cores(&self, parts: &[Part<'_>]) -> Vec<Mat<f64>> {
+        let weighted = parts.iter().zip(self.cores());
+        let weighted =
+            weighted.map(|(part, core)| matrix::scaled(f64::from(part.weight), core.as_ref()));
+        weighted.collect()
+    }
+
+    /// The sum of `cores`.
+    pub fn total(&self, cores: &[Mat<f64>]) -> Mat<f64> {
+        let mut total = Mat::zeros(self.b.nrows(), self.a.nrows());
+        for core in cores {
+            matrix::add_scaled(&mut total, 1.0, core.as_ref());
+        }
+        total
     }
 
     /// The change of each adapter, `[k, l]`: `left · core · rightᵀ` is `scale·B·A`.
@@ -95,6 +123,17 @@ pub(super) fn decompose(site: Site, matrix: MatRef<'_, f64>) -> Result<Decomposi
 }
 
 impl Decomposition {
+    /// Only the first `most` values of those above `least`; there may be none.
+    pub fn first(&self, most: usize, least: f64) -> Self {
+        let above = self.values.iter().take_while(|&&value| value > least);
+        let rank = above.count().min(most);
+        Self {
+            u: self.u.subcols(0, rank).to_owned(),
+            v: self.v.subcols(0, rank).to_owned(),
+            values: self.values[..rank].to_vec(),
+        }
+    }
+
     /// `(U·S, V)` of the first `rank` values, all where it is not given: the nearest matrix of that rank, split as PEFT splits it.
     pub fn split(&self, rank: Option<usize>) -> (Mat<f64>, Mat<f64>) {
         let rank = rank.unwrap_or(self.values.len()).min(self.values.len());

@@ -1,8 +1,10 @@
 //! Merges of the changes' coordinates in spaces that the low-rank pairs share.
 
-use super::spaces::{Spaces, compressed, coordinates, decompose, from_rows, pair_of};
+use super::spaces::{
+    Decomposition, NEGLIGIBLE, Spaces, compressed, coordinates, decompose, from_rows, pair_of,
+};
 use super::ties::Ties;
-use super::{MergeError, Part};
+use super::{MergeError, Part, effective};
 use crate::adapter::{LowRankPair, Site};
 use matrix::{Mat, product};
 
@@ -13,10 +15,7 @@ pub(super) fn sum(
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
     let spaces = Spaces::of(parts);
-    let mut core = Mat::zeros(spaces.b.nrows(), spaces.a.nrows());
-    for (part, own) in parts.iter().zip(spaces.cores()) {
-        matrix::add_scaled(&mut core, f64::from(part.weight), own.as_ref());
-    }
+    let core = spaces.total(&spaces.weighted_cores(parts));
     let Spaces { left, right, .. } = &spaces;
     compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
 }
@@ -92,6 +91,89 @@ pub(super) fn compress_then_merge(
     };
     let (left, right) = (shared(&cores)?, shared(&transposed)?);
     in_bases(site, &spaces, &cores, (&left, &right), ties, Some(rank))
+}
+
+/// WUDI-Merging (arXiv 2503.08099): the `W` that minimises `Σ ‖(W − Δ_i)·Δ_iᵀ‖² / ‖Δ_i‖²` over the changes `Δ_i = w_i·ΔW_i`, and of
+/// several the smallest: `(Σ c_i·Δ_i·Δ_iᵀ·Δ_i)·(Σ c_i·Δ_iᵀ·Δ_i)⁺` with `c_i = 1/‖Δ_i‖²`. The paper goes there in 300 steps of Adam.
+///
+/// With `Δ_i = U_i S_i V_iᵀ` and `Ŝ_i = S_i/‖Δ_i‖` the sum is `‖W·H − T‖²`, where `H = [V_1·Ŝ_1 …]` and `T = [U_1·S_1·Ŝ_1 …]`. So the
+/// result is `T·H⁺`, which does not square how unlike the singular values are, as the first form does.
+pub(super) fn wudi(
+    site: Site,
+    parts: &[Part<'_>],
+    rank: Option<usize>,
+) -> Result<LowRankPair, MergeError> {
+    let parts = effective(parts);
+    let spaces = Spaces::of(&parts);
+    let mut changes = Vec::new();
+    let mut columns: Vec<(usize, usize, f64)> = Vec::new();
+    for (index, core) in spaces.weighted_cores(&parts).iter().enumerate() {
+        let own = decompose(site, core.as_ref())?.first(usize::MAX, 0.0);
+        let squares = own.values.iter().map(|value| value * value);
+        let norm = squares.sum::<f64>().sqrt();
+        let values = own.values.iter().enumerate();
+        columns.extend(values.map(|(j, value)| (index, j, value / norm)));
+        changes.push(own);
+    }
+    let Spaces { left, right, .. } = &spaces;
+    let mut core = Mat::zeros(left.ncols(), right.ncols());
+    if !columns.is_empty() {
+        let inputs = Mat::from_fn(right.ncols(), columns.len(), |row, column| {
+            let (index, j, share) = columns[column];
+            changes[index].v[(row, j)] * share
+        });
+        let outputs = Mat::from_fn(left.ncols(), columns.len(), |row, column| {
+            let (index, j, share) = columns[column];
+            changes[index].u[(row, j)] * changes[index].values[j] * share
+        });
+        let Decomposition { u, values, v } = decompose(site, inputs.as_ref())?;
+        let inverse = Mat::from_fn(columns.len(), values.len(), |row, j| {
+            v[(row, j)] / values[j]
+        });
+        core = product(
+            product(outputs.as_ref(), inverse.as_ref()).as_ref(),
+            u.transpose(),
+        );
+    }
+    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+}
+
+/// Pico (arXiv 2604.16826) before the sum. `[B_1 … B_n] = U diag(σ) Vᵀ`, where `B_i` has the scale and the weight of its adapter; the
+/// direction `u_j`, with the share `s_j = σ_j² / Σ σ²` of all squares, is multiplied by `1 / (1 + (n−1)·s_j)` in every change. The sum
+/// of the changes then gets the mean norm of the changes as they were.
+///
+/// The paper's `B` have neither scale nor weight; where these are alike, they change no share.
+pub(super) fn pico(
+    site: Site,
+    parts: &[Part<'_>],
+    rank: Option<usize>,
+) -> Result<LowRankPair, MergeError> {
+    let parts = effective(parts);
+    let spaces = Spaces::of(&parts);
+    let changes = spaces.weighted_cores(&parts);
+    let Decomposition { u, values, .. } =
+        decompose(site, spaces.weighted_b(&parts).as_ref())?.first(usize::MAX, 0.0);
+    let squares = values.iter().map(|value| value * value);
+    let all: f64 = squares.sum();
+    let others = parts.len() as f64 - 1.0;
+    let mut core = spaces.total(&changes);
+    // What each direction loses of the sum, which is as good as of every change.
+    let along = product(u.transpose(), core.as_ref());
+    let lost = Mat::from_fn(along.nrows(), along.ncols(), |j, column| {
+        let crowd = others * values[j] * values[j] / all;
+        along[(j, column)] * crowd / (1.0 + crowd)
+    });
+    let lost = product(u.as_ref(), lost.as_ref());
+    matrix::add_scaled(&mut core, -1.0, lost.as_ref());
+    let norm = |change: &Mat<f64>| matrix::squared_norm(change.as_ref()).sqrt();
+    let mean = changes.iter().map(norm).sum::<f64>() / changes.len() as f64;
+    let found = norm(&core);
+    // Changes that cancel each other leave rounding, which must not become a change.
+    if found > mean * NEGLIGIBLE {
+        core = matrix::scaled(mean / found, core.as_ref());
+    }
+    let Spaces { left, right, .. } = &spaces;
+    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
 }
 
 /// TIES on the changes, whose `cores` in `spaces` are given, in coordinates of `left` `[k, ·]` and `right` `[l, ·]`, bases within
