@@ -306,7 +306,7 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
 
 fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
-        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,shot,head",
+        "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,head,shot",
     )?;
     let lines = reports
         .iter()
@@ -325,10 +325,10 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
             report.against.name().to_owned(),
             merge.map_or_else(String::new, |own| own.scale.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
-            report.shape.shot.to_string(),
             method
                 .head
                 .map_or_else(String::new, |head| head.to_string()),
+            report.shape.shot.to_string(),
         ];
         print_line(&fields.join(","))?;
     }
