@@ -208,7 +208,8 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
-    words = ["evaluate", folder, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
+    # All tables were begun with this head.
+    words = ["evaluate", folder, "--head", "nearest-mean", "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
     words += ["--methods", ",".join((["adapter"] if missing else []) + [name_now(merge) for merge in merges])]
     for adapter in missing:
         words += ["--adapter", adapter]

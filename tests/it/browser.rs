@@ -8,6 +8,7 @@ mod jobs_live;
 mod session;
 mod webdriver;
 
+use crate::test_app::png;
 use serde_json::{Value, json};
 use session::{Server, Session, example};
 use std::fs;
@@ -97,6 +98,73 @@ async fn a_person_adds_pictures_and_reads_the_answers() {
             .await,
         "2 pictures sorted: 1 fish, 1 mill"
     );
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_none_of_the_classes_is_set_aside_as_the_slider_says() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let plain = |name: &str, [red, green, blue]: [u8; 3]| {
+        let path = folder.path().join(name);
+        fs::write(&path, png(red, green, blue)).unwrap();
+        path
+    };
+    let reds = (0..6).map(|shade| {
+        plain(
+            &format!("red-{shade}.png"),
+            [180 + 12 * shade, 6 * shade, 20],
+        )
+    });
+    let blues = (0..6).map(|shade| {
+        plain(
+            &format!("blue-{shade}.png"),
+            [20, 6 * shade, 180 + 12 * shade],
+        )
+    });
+    page.pick(&class_input(1), &reds.collect::<Vec<_>>()).await;
+    page.pick(&class_input(2), &blues.collect::<Vec<_>>()).await;
+    let queries = [
+        plain("reddish.png", [215, 10, 20]),
+        example("queries/polder-mill.jpg"),
+    ];
+    page.pick("#choose-queries", &queries).await;
+    answered(&page, 2).await;
+    assert_eq!(
+        page.value("document.getElementById('aside').hidden").await,
+        false
+    );
+    assert_eq!(
+        page.value("document.getElementById('rough').hidden").await,
+        true
+    );
+
+    let verdicts = "[...document.querySelectorAll('.answer')].map((answer) => answer.querySelector('[data-part=verdict-label]').textContent)";
+    let slider = page.client.find("#aside-share").await.unwrap();
+    slider
+        .send_keys(&char::from(Key::Home).to_string())
+        .await
+        .unwrap();
+    page.wait_for("document.getElementById('aside-value').textContent === 'Never'")
+        .await;
+    page.wait_for(&format!("!{verdicts}.includes('none of these')"))
+        .await;
+    for _ in 0..5 {
+        slider
+            .send_keys(&char::from(Key::Right).to_string())
+            .await
+            .unwrap();
+    }
+    page.wait_for(&format!("{verdicts}[1] === 'none of these'"))
+        .await;
+    assert_eq!(
+        page.value(verdicts).await,
+        json!(["Class 1", "none of these"])
+    );
+    page.wait_for("document.getElementById('summary').textContent === '2 pictures sorted: 1 Class 1, 1 none of these'").await;
     assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }

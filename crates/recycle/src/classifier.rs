@@ -477,8 +477,9 @@ impl StoredClassifier {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(format!("its temperature is {}", self.temperature));
         }
-        if let Some(NoveltyScale { mean, deviation }) = self.novelty
-            && !(mean.is_finite() && deviation.is_finite() && deviation > 0.0)
+        let is_scale = |value: f64| value.is_finite() && value > 0.0;
+        if let Some(scale) = self.novelty
+            && !(scale.mean.is_finite() && is_scale(scale.deviation) && is_scale(scale.degrees))
         {
             return Err("its scale of novelty is not finite".into());
         }

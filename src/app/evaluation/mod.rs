@@ -135,11 +135,13 @@ struct MethodEntry {
 }
 
 impl MethodEntry {
-    /// Lines that it gives the report.
-    fn lines(&self, recipe: &EvaluationRecipe) -> usize {
+    /// The head of each line that it gives the report.
+    fn heads(&self, recipe: &EvaluationRecipe) -> Vec<Option<HeadChoice>> {
         match self.method.kind {
-            MethodKind::Adapter | MethodKind::Bare | MethodKind::Merge(_) => recipe.heads.len(),
-            MethodKind::Linear | MethodKind::Tune | MethodKind::Pixels => 1,
+            MethodKind::Adapter | MethodKind::Bare | MethodKind::Merge(_) => {
+                recipe.heads.iter().copied().map(Some).collect()
+            }
+            MethodKind::Linear | MethodKind::Tune | MethodKind::Pixels => vec![None],
         }
     }
 }
@@ -218,11 +220,13 @@ impl App {
         let mut runs = request.finished.clone();
         let (mut finished, mut lines) = (0, 0);
         for entry in &entries {
-            let own = entry.lines(recipe);
-            if lines + own > runs.len() {
+            let heads = entry.heads(recipe);
+            let kept = runs.get(lines..lines + heads.len());
+            // Lines of an earlier version know no heads.
+            if kept.is_none_or(|kept| kept.iter().map(|run| run.head).ne(heads.iter().copied())) {
                 break;
             }
-            (finished, lines) = (finished + 1, lines + own);
+            (finished, lines) = (finished + 1, lines + heads.len());
         }
         runs.truncate(lines);
         let left = entries.get(finished..).unwrap_or_default();

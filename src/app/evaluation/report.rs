@@ -196,10 +196,10 @@ pub struct TuningReport {
 pub struct MethodRun {
     pub(super) kind: MethodKind,
     pub(super) adapter: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) head: Option<HeadChoice>,
     pub(super) accuracies: Vec<f64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) certainty: Option<CertaintyReport>,
     pub(super) merge: Option<MergeReport>,
     pub(super) tuning: Option<TuningReport>,

@@ -32,6 +32,11 @@ impl Evaluation {
         if recipe.tasks == 0 {
             return refuse("there must be at least 1 task".into());
         }
+        if recipe.heads.is_empty() {
+            return refuse(
+                "there must be at least one head; auto suits every number of examples".into(),
+            );
+        }
         let methods = self.methods();
         for (place, method) in methods.iter().enumerate() {
             let name = method.kind.name();

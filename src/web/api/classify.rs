@@ -138,7 +138,7 @@ pub(in crate::web) async fn classify_images(
     {
         return Err(ApiError::InvalidParameter {
             parameter: "reject".into(),
-            detail: format!("{share} is no share; it must be above 0 and below 1"),
+            detail: format!("{share} is not a share; it must be above 0 and below 1"),
         });
     }
     let served = wanted_adapter(&app, parameters.adapter, in_body).await?;

@@ -35,10 +35,14 @@ function scaleOf({ factor, factor_from: from, tried, ...merge }) {
 
 const number = (value) => String(Number(value.toPrecision(3)));
 
+// What tells two lines of a method apart where another head than the usual one read the features.
+export const headText = ({ head }) => (head && head !== "auto" ? `, ${head}` : "");
+
 // What a person calls a method; a scale that was given tells two of a kind apart.
-export function nameOf({ name, adapter, merge }) {
-  if (adapter) return adapter;
-  return `${titleOf(name)}${merge?.scale_from === "given" ? ` × ${number(merge.scale)}` : ""}`;
+export function nameOf(method) {
+  const { name, adapter, merge } = method;
+  const scale = merge?.scale_from === "given" ? ` × ${number(merge.scale)}` : "";
+  return `${adapter ?? `${titleOf(name)}${scale}`}${headText(method)}`;
 }
 
 // The places of the methods in the report, most accurate first.

@@ -4,7 +4,7 @@ import { byId, fromTemplate, part, plural, setText, showItems } from "../dom.js"
 import * as api from "./api.js";
 import { BarChart } from "./compare_chart.js";
 import { publish } from "./compare_publish.js";
-import { accuracyText, csvOf, differenceText, minus, nameOf, placeOf, ranked, remarks, reportOf, shareText, triedText, verdict } from "./compare_report.js";
+import { accuracyText, csvOf, differenceText, headText, minus, nameOf, placeOf, ranked, remarks, reportOf, shareText, triedText, verdict } from "./compare_report.js";
 import { attempt, jobPage, link, make, showFacts, announce, when } from "./elements.js";
 import { isOver, progressText, stateText, tookText } from "./words.js";
 
@@ -122,7 +122,7 @@ function makeRow({ id: index }) {
   const method = report.methods[index];
   const row = fromTemplate("method-row");
   const { adapter } = method;
-  part(row, "name").append(adapter ? link(adapter) : nameOf(method));
+  part(row, "name").append(...(adapter ? [link(adapter), headText(method)] : [nameOf(method)]));
   setText(part(row, "accuracy"), accuracyText(method));
   part(row, "remarks").append(remarks(method, report.tasks));
   const tried = method.merge?.tried ?? [];

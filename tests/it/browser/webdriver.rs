@@ -25,6 +25,8 @@ pub enum Key {
     Enter,
     Control,
     Escape,
+    Home,
+    Right,
 }
 
 impl From<Key> for char {
@@ -35,6 +37,8 @@ impl From<Key> for char {
             Key::Enter => '\u{e007}',
             Key::Control => '\u{e009}',
             Key::Escape => '\u{e00c}',
+            Key::Home => '\u{e011}',
+            Key::Right => '\u{e014}',
         }
     }
 }

@@ -136,6 +136,8 @@ pub struct NoveltyScale {
     pub mean: f64,
     /// Their standard deviation, above 0.
     pub deviation: f64,
+    /// Degrees of freedom of that deviation, above 0: of few images it is known only roughly.
+    pub degrees: f64,
 }
 
 /// What squared distances of a head become.
@@ -148,7 +150,7 @@ pub enum Squares {
 }
 
 /// Fewer left-out images say nothing about how far images of known classes are.
-const LEAST_LEFT_OUT: usize = 4;
+const LEAST_LEFT_OUT: usize = 10;
 
 impl NoveltyScale {
     /// From the distances of `left_out` images to the nearest mean; `None` for too few.
@@ -175,13 +177,20 @@ impl NoveltyScale {
         let deviation = (squares.sum::<f64>() / (count - 1.0)).sqrt();
         // The next image comes from the same distribution, whose mean is known only so well.
         let deviation = (deviation * (1.0 + 1.0 / count).sqrt()).max(LEAST_DEVIATION);
-        Some(Self { mean, deviation })
+        Some(Self {
+            mean,
+            deviation,
+            degrees: count - 1.0,
+        })
     }
 
     /// The share of images of known classes that are nearer than `distance`.
     pub fn share_nearer(&self, distance: f32) -> f64 {
         let logarithm = f64::from(distance).max(LEAST_DISTANCE).ln();
-        normal_distribution((logarithm - self.mean) / self.deviation)
+        let t = (logarithm - self.mean) / self.deviation;
+        // Student's t as a normal deviate, by Abramowitz and Stegun 26.7.8.
+        let normal = t * (1.0 - 0.25 / self.degrees) / (1.0 + 0.5 * t * t / self.degrees).sqrt();
+        normal_distribution(normal)
     }
 }
 

@@ -223,6 +223,14 @@ fn novelty_is_the_share_of_known_images_that_are_nearer() {
     let scale = NoveltyScale::of(&left_out, Squares::Rooted).unwrap();
     assert!((scale.share_nearer(10.0) - 0.5).abs() < 1e-6);
     assert!(scale.share_nearer(0.0) < 1e-6 && scale.share_nearer(1e6) > 1.0 - 1e-6);
+    // Of ten images the same distance says less than of ninety-nine.
+    let few: Vec<LeftOut> = left_out.iter().step_by(10).cloned().collect();
+    let few = NoveltyScale::of(&few, Squares::Rooted).unwrap();
+    let deviations = |scale: NoveltyScale| {
+        let distance = (scale.mean + 2.0 * scale.deviation).exp();
+        scale.share_nearer(distance as f32)
+    };
+    assert!(deviations(few) < deviations(scale));
     assert!(scale.share_nearer(14.0) > scale.share_nearer(11.0));
     assert_eq!(NoveltyScale::of(&left_out[..3], Squares::Rooted), None);
 }
