@@ -1,6 +1,5 @@
 //! What an `App` is asked and what it answers, also as JSON.
 
-use super::CopiesWanted;
 use recycle::classifier::{Classifier, Neighbour, Score};
 use recycle::head::{Calibration, HeadChoice, HeadKind};
 use serde::{Deserialize, Serialize};
@@ -107,6 +106,15 @@ pub struct Classification {
     pub answers: Vec<Answer>,
     /// Support images that could not be used.
     pub refused: Vec<RefusedSupport>,
+}
+
+/// Whether copies are waited for, however many they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopiesWanted {
+    /// As for a command, which answers once.
+    Always,
+    /// As for a server: many are encoded in the background.
+    Soon,
 }
 
 /// What `classify` also returns.

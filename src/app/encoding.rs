@@ -1,7 +1,7 @@
 //! From encoded pictures to features: decoding and encoding in chunks, copies of examples, and what is known already.
 
 use super::feature_cache::{FeatureCache, FeatureKey};
-use super::{AppError, Fault, NamedImage, ServedAdapter};
+use super::{AppError, CopiesWanted, Fault, NamedImage, ServedAdapter};
 use crate::inference::{EncodeError, EncodeRow, Encoded, EncoderService, Outputs};
 use engine::operation::OperationError;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -25,15 +25,6 @@ pub(super) struct Example {
     pub feature: Vec<f32>,
     /// `None` where they are still to be encoded.
     pub copies: Option<Vec<Vec<f32>>>,
-}
-
-/// Whether copies are waited for, however many they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopiesWanted {
-    /// As for a command, which answers once.
-    Always,
-    /// As for a server: many are encoded in the background.
-    Soon,
 }
 
 /// An encoder with what a picture needs to become its input.

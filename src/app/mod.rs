@@ -10,10 +10,9 @@ pub mod pool_quality;
 pub mod registry;
 
 pub use answer::{
-    Answer, Attention, Classification, ClassifyOptions, Embedding, Fault, FittedClassifier,
-    NamedImage, RefusedSupport, SupportClass,
+    Answer, Attention, Classification, ClassifyOptions, CopiesWanted, Embedding, Fault,
+    FittedClassifier, NamedImage, RefusedSupport, SupportClass,
 };
-pub use encoding::CopiesWanted;
 
 use crate::inference::{
     Device, EncodeError, EncodeRow, EncoderChoice, EncoderInfo, EncoderService, OrtOptions,

@@ -1,6 +1,6 @@
 //! Fitting a head, and the distances that it measures.
 
-use super::metric::{Metric, StoredMetric};
+use super::metric::{Metric, StoredMetric, in_f32};
 use super::settings::{HeadKind, HeadSettings};
 use matrix::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
@@ -210,11 +210,6 @@ impl TryFrom<StoredHead> for FittedHead {
             metric: Metric::read(stored.metric, width)?,
         })
     }
-}
-
-/// As `f32` holds it, so that what is written down answers the same.
-pub(super) fn in_f32(value: f64) -> f64 {
-    f64::from(value as f32)
 }
 
 fn is_sound(feature: &[f32], width: usize) -> bool {

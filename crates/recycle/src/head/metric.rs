@@ -1,6 +1,5 @@
 //! The metric of a shared covariance: a linear map after which features vary alike in all directions within a class.
 
-use super::fit::in_f32;
 use matrix::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -212,6 +211,11 @@ impl Metric {
             gains: gains.into_iter().map(f64::from).collect(),
         })
     }
+}
+
+/// As `f32` holds it, so that what is written down answers the same.
+pub(super) fn in_f32(value: f64) -> f64 {
+    f64::from(value as f32)
 }
 
 /// How many of the ascending `values` are more than rounding; at least one.
