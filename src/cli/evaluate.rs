@@ -21,7 +21,7 @@ fn after_help() -> String {
     let names: Vec<&str> = merges.map(MergeMethod::name).collect();
     format!(
         "Methods, all on the same tasks:
-  adapter   nearest prototype on features of --adapter; each of several separately
+  adapter   features of --adapter, read by --head; each of several separately
   bare      the same on the backbone without an adapter
   {}
             the same on a merge of --pool; sum:0.33 gives a scale. Without one, sum chooses it on synthetic

@@ -19,7 +19,7 @@ macro_rules! method_kinds {
         #[serde(try_from = "String", into = "&'static str")]
         pub enum MethodKind {
             $($(#[$first_doc])* $first,)+
-            /// Nearest prototype on the features of a merge of several adapters.
+            /// Features of a merge of several adapters, read by a head.
             Merge(MergeMethod),
             $($(#[$last_doc])* $last,)+
         }
@@ -54,9 +54,9 @@ macro_rules! method_kinds {
 
 method_kinds! {
     {
-        /// Nearest prototype on the features of an adapter.
+        /// Features of an adapter, read by a head.
         Adapter = "adapter", "Adapter";
-        /// Nearest prototype on the features of the bare backbone.
+        /// Features of the bare backbone, read by a head.
         Bare = "bare", "Bare model";
     }
     merges
