@@ -3,13 +3,12 @@
 use super::feature_cache::{FeatureCache, FeatureKey};
 use super::{AppError, CopiesWanted, Fault, NamedImage, ServedAdapter};
 use crate::inference::{EncodeError, EncodeRow, Encoded, EncoderService, Outputs};
-use engine::operation::OperationError;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::backbone::Backbone;
 use model::image_input::{ImageLimits, load_pixels};
 use model::tensor::Tensor;
 use rayon::prelude::*;
-use recycle::head::copies::{CopySpec, copy_of};
+use recycle::head::copies::{CopySpec, with_its_copies};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -76,8 +75,8 @@ impl PictureEncoder {
         adapter: Option<&ServedAdapter>,
         wanted: CopiesWanted,
     ) -> Result<Results<Example>, AppError> {
-        let keys = self.keys(&images, adapter);
-        let known = |keys: &FeatureKey| self.known(keys, specs);
+        let (images, keys) = self.keys(images, adapter).await?;
+        let known = |key: &FeatureKey| self.known(key, specs);
         let mut found: Vec<Option<Example>> = keys.iter().map(known).collect();
         let is_missing =
             |own: &Option<Example>| own.as_ref().is_none_or(|own| own.copies.is_none());
@@ -137,68 +136,66 @@ impl PictureEncoder {
         let own = self.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let at_once = (CHUNK / (1 + specs.len())).max(1);
-            let mut images = images.into_iter();
-            loop {
-                let chunk: Vec<NamedImage> = images.by_ref().take(at_once).collect();
-                if chunk.is_empty() {
+            for chunk in chunks(images, &specs) {
+                // The encoder is busy or stopped; a later request tries again.
+                if let Err(error) = own.encode_and_keep(chunk, &specs, adapter.as_ref()).await {
+                    tracing::debug!(%error, "copies were not encoded");
                     return;
-                }
-                let keys = own.keys(&chunk, adapter.as_ref());
-                match own
-                    .encode_with_copies(chunk, &specs, adapter.as_ref())
-                    .await
-                {
-                    Ok(encoded) => {
-                        for (key, result) in keys.iter().zip(encoded) {
-                            if let Ok((plain, copies)) = result {
-                                own.keep(key, &plain.feature, &specs, &copies);
-                            }
-                        }
-                    }
-                    // The encoder is busy or stopped; a later request tries again.
-                    Err(error) => {
-                        tracing::debug!(%error, "copies were not encoded");
-                        return;
-                    }
                 }
             }
         });
     }
 
-    fn keys(&self, images: &[NamedImage], adapter: Option<&ServedAdapter>) -> Vec<FeatureKey> {
+    async fn encode_and_keep(
+        &self,
+        images: Vec<NamedImage>,
+        specs: &[CopySpec],
+        adapter: Option<&ServedAdapter>,
+    ) -> Result<(), AppError> {
+        let (images, keys) = self.keys(images, adapter).await?;
+        let encoded = self.encode_with_copies(images, specs, adapter).await?;
+        for (key, result) in keys.iter().zip(encoded) {
+            if let Ok((plain, copies)) = result {
+                self.keep(key, &plain.feature, specs, &copies);
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of `images`, which come back beside them: digests are taken off the async workers.
+    async fn keys(
+        &self,
+        images: Vec<NamedImage>,
+        adapter: Option<&ServedAdapter>,
+    ) -> Result<(Vec<NamedImage>, Vec<FeatureKey>), AppError> {
         let adapter: Option<Arc<str>> = adapter.map(|own| own.record.digest.as_str().into());
-        let key = |image: &NamedImage| FeatureKey {
-            picture: Sha256::digest(&image.bytes).into(),
-            adapter: adapter.clone(),
-            copy: None,
+        let digests = move || {
+            let key = |image: &NamedImage| FeatureKey {
+                picture: Sha256::digest(&image.bytes).into(),
+                adapter: adapter.clone(),
+                copy: None,
+            };
+            let keys = images.par_iter().map(key).collect();
+            (images, keys)
         };
-        images.par_iter().map(key).collect()
+        let keys = tokio::task::spawn_blocking(digests).await;
+        Ok(keys.map_err(|error| EncodeError::Engine(format!("hashing stopped: {error}")))?)
     }
 
     fn known(&self, key: &FeatureKey, specs: &[CopySpec]) -> Option<Example> {
-        let feature = self.features.find(key)?.to_vec();
-        let copy = |spec: &CopySpec| {
-            let key = FeatureKey {
-                copy: Some(*spec),
-                ..key.clone()
-            };
-            Some(self.features.find(&key)?.to_vec())
-        };
+        let copies = specs
+            .iter()
+            .map(|&spec| self.features.find(&key.of_copy(spec)));
         Some(Example {
-            feature,
-            copies: specs.iter().map(copy).collect(),
+            feature: self.features.find(key)?,
+            copies: copies.collect(),
         })
     }
 
     fn keep(&self, key: &FeatureKey, feature: &[f32], specs: &[CopySpec], copies: &[Vec<f32>]) {
         self.features.add(key.clone(), feature);
-        for (spec, copy) in specs.iter().zip(copies) {
-            let key = FeatureKey {
-                copy: Some(*spec),
-                ..key.clone()
-            };
-            self.features.add(key, copy);
+        for (&spec, copy) in specs.iter().zip(copies) {
+            self.features.add(key.of_copy(spec), copy);
         }
     }
 
@@ -209,17 +206,7 @@ impl PictureEncoder {
         specs: &[CopySpec],
         adapter: Option<&ServedAdapter>,
     ) -> Result<Results<(Encoded, Vec<Vec<f32>>)>, AppError> {
-        let at_once = (CHUNK / (1 + specs.len())).max(1);
-        let mut chunks = Vec::new();
-        let mut images = images.into_iter();
-        loop {
-            let chunk: Vec<NamedImage> = images.by_ref().take(at_once).collect();
-            if chunk.is_empty() {
-                break;
-            }
-            chunks.push(chunk);
-        }
-        let parts: Vec<Results<_>> = stream::iter(chunks)
+        let parts: Vec<Results<_>> = stream::iter(chunks(images, specs))
             .map(|chunk| self.encode_chunk(chunk, specs, adapter))
             .buffered(2)
             .try_collect()
@@ -285,18 +272,22 @@ fn rows_of(
         code: error.code().to_owned(),
         message: error.to_string(),
     })?;
-    let normalisation = (
-        backbone.preprocess.mean,
-        backbone.preprocess.standard_deviation,
-    );
-    let copies = specs
-        .iter()
-        .map(|&spec| copy_of(&pixels, spec, normalisation));
-    let copies: Result<Vec<Tensor>, OperationError> = copies.collect();
-    let mut rows = copies.map_err(|error| Fault {
+    let normalisation = backbone.preprocess.normalisation();
+    with_its_copies(pixels, specs, normalisation).map_err(|error| Fault {
         code: "image_not_copied".into(),
         message: error.to_string(),
-    })?;
-    rows.insert(0, pixels);
-    Ok(rows)
+    })
+}
+
+/// `images` in chunks that have about [`CHUNK`] rows with their copies `specs`.
+fn chunks(
+    images: Vec<NamedImage>,
+    specs: &[CopySpec],
+) -> impl Iterator<Item = Vec<NamedImage>> + use<> {
+    let at_once = (CHUNK / (1 + specs.len())).max(1);
+    let mut images = images.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<NamedImage> = images.by_ref().take(at_once).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }

@@ -218,9 +218,7 @@ pub(super) fn print_table(report: &EvaluationReport) -> Result<(), CliError> {
         let mut line = format!(
             "{:<19} {:<14} {:5.2} % ± {:.2}",
             method.name.name(),
-            method
-                .head
-                .map_or_else(String::new, |head| head.to_string()),
+            head_of(method),
             100.0 * method.accuracy,
             100.0 * method.ci95
         );
@@ -304,6 +302,13 @@ fn remarks(method: &MethodReport, tasks: usize) -> Vec<String> {
     remarks
 }
 
+/// As it is written on the command line; nothing where the method has its own classifier.
+fn head_of(method: &MethodReport) -> String {
+    method
+        .head
+        .map_or_else(String::new, |head| head.to_string())
+}
+
 fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
     print_line(
         "method,adapter,tasks,accuracy,ci95,difference,difference_ci95,against,scale,rank,head,shot",
@@ -325,9 +330,7 @@ fn print_csv(reports: &[EvaluationReport]) -> Result<(), CliError> {
             report.against.name().to_owned(),
             merge.map_or_else(String::new, |own| own.scale.to_string()),
             merge.map_or_else(String::new, |own| own.rank.to_string()),
-            method
-                .head
-                .map_or_else(String::new, |head| head.to_string()),
+            head_of(method),
             report.shape.shot.to_string(),
         ];
         print_line(&fields.join(","))?;

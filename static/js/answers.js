@@ -80,8 +80,7 @@ export class Answers {
     const [first, second] = classes;
     const close = first.probability - second.probability < CLOSE_CALL;
     const aside = this.#state.isSetAside(answer);
-    card.classList.toggle("is-set-aside", aside);
-    setText(part(card, "verdict-lead"), aside ? "Looks like" : close ? "A close call" : "Looks like");
+    setText(part(card, "verdict-lead"), close && !aside ? "A close call" : "Looks like");
     setText(part(card, "verdict-label"), aside ? "none of these" : first.class.label);
     card.dataset.verdict = aside ? "" : first.class.label;
     this.#bars(card, query);

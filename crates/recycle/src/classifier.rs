@@ -131,7 +131,7 @@ impl Classifier {
     ) -> Result<Self, ClassifierError> {
         check_supports(&labels, &supports)?;
         let per_class = supports.len() as f64 / labels.len().max(1) as f64;
-        let mut head = settings.head.settings(per_class);
+        let mut head = settings.head.settings();
         let wanted = head.copies as usize;
         if supports.iter().any(|support| support.copies.len() < wanted) {
             head = HeadChoice::without_copies(per_class);

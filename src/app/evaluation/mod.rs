@@ -37,7 +37,7 @@ use recycle::evaluate::{
     ClassFeatures, TuningProblem, certainty, head_accuracies, linear_probe_accuracies,
     pixel_accuracies, task_accuracies,
 };
-use recycle::head::copies::{CopySpec, copy_of};
+use recycle::head::copies::{CopySpec, with_its_copies};
 use recycle::head::{HeadChoice, HeadError, HeadKind};
 use recycle::labelled_images::{LabelledImages, LabelledImagesError, normalise};
 use report::pairwise;
@@ -181,7 +181,7 @@ fn accuracies(
     head: HeadChoice,
     recipe: &EvaluationRecipe,
 ) -> Result<Vec<f64>, EvaluationError> {
-    let settings = head.settings(recipe.shot as f64);
+    let settings = head.settings();
     if settings == HeadKind::NearestMean.into() {
         let features = &features.plain;
         return Ok(task_accuracies(features, episodes, recipe.distance));
@@ -425,7 +425,6 @@ impl App {
         let order: Vec<usize> = positions.iter().flatten().copied().collect();
         let preprocess = &self.backbone.preprocess;
         let table = preprocess.normalised_levels();
-        let normalisation = (preprocess.mean, preprocess.standard_deviation);
         let length = 3 * side * side;
         let mut features = Vec::with_capacity(order.len() * (1 + specs.len()));
         let mut done = 0;
@@ -441,12 +440,7 @@ impl App {
                 let mut pixels = Tensor::zeros([3, side, side]);
                 let own = &levels[index * length..(index + 1) * length];
                 normalise(own, &table, pixels.data_mut());
-                let copies = specs
-                    .iter()
-                    .map(|&spec| copy_of(&pixels, spec, normalisation));
-                let mut rows = copies.collect::<Result<Vec<_>, _>>()?;
-                rows.insert(0, pixels);
-                Ok::<_, OperationError>(rows)
+                with_its_copies(pixels, specs, preprocess.normalisation())
             });
             let rows = rows.collect::<Result<Vec<_>, _>>();
             let rows = rows.map_err(|error| EncodeError::Engine(error.to_string()))?;
@@ -460,11 +454,11 @@ impl App {
             ..ClassFeatures::default()
         };
         for class in positions {
-            let mut images = class.iter().map(|_| {
+            let images = class.iter().map(|_| {
                 let plain = features.next().unwrap_or_default();
                 (plain, features.by_ref().take(specs.len()).collect())
             });
-            let (plain, copies): (Vec<_>, Vec<_>) = images.by_ref().unzip();
+            let (plain, copies): (Vec<_>, Vec<_>) = images.unzip();
             all.plain.push(plain);
             all.copies.push(copies);
         }

@@ -82,6 +82,11 @@ impl Preprocess {
         changed
     }
 
+    /// Mean and standard deviation, with which pixels are normalised.
+    pub fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
+        (self.mean, self.standard_deviation)
+    }
+
     /// The normalised value of each of the 256 levels, by channel.
     pub fn normalised_levels(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|channel| {

@@ -104,10 +104,7 @@ fn task(
     settings: ClassifierSettings,
     seed: u64,
 ) -> Result<Answers, ClassifierError> {
-    let shots = episode.first().map_or(0, |class| class.supports.len());
-    let specs = settings.head.settings(shots as f64).copy_specs();
-    let place = |spec| features.specs.iter().position(|own| own == spec);
-    let places: Vec<usize> = specs.iter().filter_map(place).collect();
+    let places = features.places(&settings.head.settings())?;
     let mut supports = Vec::new();
     for (label, class) in episode.iter().enumerate() {
         for &image in &class.supports {

@@ -18,7 +18,20 @@ pub struct ClassFeatures {
 }
 
 impl ClassFeatures {
-    /// Those of `specs` that there are, of one picture.
+    /// Where the copies that `settings` needs are among [`Self::specs`].
+    ///
+    /// # Errors
+    /// [`HeadError::Feature`] where one is missing.
+    pub(super) fn places(&self, settings: &HeadSettings) -> Result<Vec<usize>, HeadError> {
+        let specs = settings.copy_specs().into_iter();
+        let place = |spec| self.specs.iter().position(|own| *own == spec);
+        specs
+            .map(place)
+            .collect::<Option<_>>()
+            .ok_or(HeadError::Feature)
+    }
+
+    /// The copies of one picture at `places`.
     pub(super) fn copies_of(&self, class: usize, image: usize, places: &[usize]) -> Vec<&[f32]> {
         let copies = |&place: &usize| self.copies[class][image][place].as_slice();
         places.iter().map(copies).collect()
@@ -34,10 +47,7 @@ pub fn head_accuracies(
     episodes: &[Episode],
     settings: &HeadSettings,
 ) -> Result<Vec<f64>, HeadError> {
-    let specs = settings.copy_specs();
-    let place = |spec: &CopySpec| features.specs.iter().position(|own| own == spec);
-    let places: Option<Vec<usize>> = specs.iter().map(place).collect();
-    let places = places.ok_or(HeadError::Feature)?;
+    let places = features.places(settings)?;
     let tasks = episodes.par_iter();
     tasks
         .map(|episode| task_accuracy(features, &places, episode, settings))

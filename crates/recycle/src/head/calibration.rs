@@ -34,6 +34,14 @@ pub struct LeftOut {
     pub squared_distances: Vec<f64>,
 }
 
+impl LeftOut {
+    /// The squared distance to the nearest class mean.
+    fn nearest(&self) -> f64 {
+        let distances = self.squared_distances.iter().copied();
+        distances.fold(f64::INFINITY, f64::min)
+    }
+}
+
 /// Examples scored by heads that are fitted without them: of each class with two or more, one part after the other is left out. A class
 /// with one example stays in all heads. None where too few are left for a metric like that of `whole`, the head of all examples.
 ///
@@ -97,17 +105,22 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     if left_out.is_empty() {
         return usual;
     }
+    // How much farther than the nearest class mean all are, and that of the right class.
+    let above: Vec<(Vec<f64>, f64)> = left_out
+        .iter()
+        .map(|own| {
+            let nearest = own.nearest();
+            let above = own.squared_distances.iter().map(|d| d - nearest);
+            let above: Vec<f64> = above.collect();
+            let right = above[own.class];
+            (above, right)
+        })
+        .collect();
     let loss = |log: f64| {
         let temperature = log.exp();
-        let likelihoods = left_out.iter().map(|own| {
-            let nearest = own
-                .squared_distances
-                .iter()
-                .copied()
-                .fold(f64::INFINITY, f64::min);
-            let weights = own.squared_distances.iter();
-            let sum: f64 = weights.map(|d| (-(d - nearest) / temperature).exp()).sum();
-            (own.squared_distances[own.class] - nearest) / temperature + sum.ln()
+        let likelihoods = above.iter().map(|(above, right)| {
+            let sum: f64 = above.iter().map(|d| (-d / temperature).exp()).sum();
+            right / temperature + sum.ln()
         });
         let away = (log - usual.ln()) / LOG_TEMPERATURE_DEVIATION;
         likelihoods.sum::<f64>() + 0.5 * away * away
@@ -132,7 +145,7 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     ((low + high) / 2.0).exp()
 }
 
-/// How far images of known classes are from the nearest class mean: the logarithm of the squared distance, as a normal distribution.
+/// How far images of known classes are from the nearest class mean: the logarithm of the distance, as a normal distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NoveltyScale {
     /// Mean of the logarithms.
@@ -163,14 +176,9 @@ impl NoveltyScale {
         }
         let count = left_out.len() as f64;
         let logarithm = |own: &LeftOut| {
-            let nearest = own
-                .squared_distances
-                .iter()
-                .copied()
-                .fold(f64::INFINITY, f64::min);
             let distance = match squares {
-                Squares::Rooted => nearest.sqrt(),
-                Squares::HalvedToCosine => nearest / 2.0,
+                Squares::Rooted => own.nearest().sqrt(),
+                Squares::HalvedToCosine => own.nearest() / 2.0,
             };
             distance.max(LEAST_DISTANCE).ln()
         };

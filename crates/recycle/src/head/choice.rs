@@ -1,4 +1,4 @@
-//! The head that is asked for: one that is named, or the one that suits the number of examples.
+//! The head that is asked for: one that is named, or the usual one.
 
 use super::copies::CopySpec;
 use super::settings::{HeadKind, HeadSettings};
@@ -10,7 +10,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum HeadChoice {
-    /// The head that suits the number of examples.
+    /// The usual one, which suits every number of examples.
     #[default]
     Auto,
     /// This one.
@@ -18,16 +18,15 @@ pub enum HeadChoice {
 }
 
 impl HeadChoice {
-    /// The head for classes of `examples` examples, the mean where they differ.
-    pub fn settings(self, examples: f64) -> HeadSettings {
-        let _ = examples;
+    /// The head and its settings.
+    pub fn settings(self) -> HeadSettings {
         match self {
             Self::Auto => HeadKind::LdaAugmented.into(),
             Self::Named(settings) => settings,
         }
     }
 
-    /// The head for as many examples where their copies are not known.
+    /// The head for classes of `examples` examples, the mean where they differ, whose copies are not known.
     pub fn without_copies(examples: f64) -> HeadSettings {
         if examples > 1.0 {
             HeadKind::Lda.into()
@@ -38,7 +37,7 @@ impl HeadChoice {
 
     /// The copies that it may need of each example.
     pub fn copy_specs(self) -> Vec<CopySpec> {
-        self.settings(1.0).copy_specs()
+        self.settings().copy_specs()
     }
 }
 

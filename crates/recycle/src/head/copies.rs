@@ -80,6 +80,22 @@ pub fn copy_of(
     Ok(copy)
 }
 
+/// `pixels` and, after them, their copies `specs`.
+///
+/// # Errors
+/// As [`copy_of`].
+pub fn with_its_copies(
+    pixels: Tensor,
+    specs: &[CopySpec],
+    normalisation: ([f32; 3], [f32; 3]),
+) -> Result<Vec<Tensor>, OperationError> {
+    let copies = specs
+        .iter()
+        .map(|&spec| copy_of(&pixels, spec, normalisation));
+    let copies = copies.collect::<Result<Vec<_>, _>>()?;
+    Ok(std::iter::once(pixels).chain(copies).collect())
+}
+
 /// Of the generator that draws copy `index`.
 fn seed(pixels: &Tensor, index: u32) -> [u8; 32] {
     let mut hasher = Sha256::new();

@@ -63,44 +63,40 @@ impl FittedHead {
         if width == 0 || !examples.iter().all(all) {
             return Err(HeadError::Feature);
         }
+        // Examples and copies: class, whether the class mean takes it, feature.
+        let rows: Vec<(usize, bool, &[f32])> = examples
+            .iter()
+            .flat_map(|example| {
+                let copies = example.copies.iter();
+                let copies = copies.map(|copy| (example.class, settings.means_of_copies, *copy));
+                std::iter::once((example.class, true, example.feature)).chain(copies)
+            })
+            .collect();
+        let features: Vec<&[f32]> = rows.iter().map(|row| row.2).collect();
+        let mut deviations = units(&features, width);
         let mut means = Mat::<f64>::zeros(classes, width);
         let mut counts = vec![0usize; classes];
-        let with_copies = settings.means_of_copies;
-        for example in examples {
-            let copies = example.copies.iter().copied();
-            let rows = std::iter::once(example.feature).chain(copies.take_while(|_| with_copies));
-            for row in rows {
-                for (j, value) in unit(row).enumerate() {
-                    means[(example.class, j)] += value;
+        for (i, &(class, is_of_mean, _)) in rows.iter().enumerate() {
+            if is_of_mean {
+                counts[class] += 1;
+                for j in 0..width {
+                    means[(class, j)] += deviations[(i, j)];
                 }
-                counts[example.class] += 1;
             }
         }
         for (class, &count) in counts.iter().enumerate() {
             if count == 0 {
                 return Err(HeadError::EmptyClass(class));
             }
-            means
-                .row_mut(class)
-                .iter_mut()
-                .for_each(|value| *value /= count as f64);
+            let mean = means.row_mut(class);
+            mean.iter_mut().for_each(|value| *value /= count as f64);
         }
         let metric = match settings.kind {
             HeadKind::NearestMean => Metric::identity(width),
             HeadKind::Lda | HeadKind::LdaAugmented => {
-                let rows: Vec<(usize, &[f32])> = examples
-                    .iter()
-                    .flat_map(|example| {
-                        let copies = example.copies.iter().copied();
-                        std::iter::once(example.feature)
-                            .chain(copies)
-                            .map(|row| (example.class, row))
-                    })
-                    .collect();
-                let mut deviations = Mat::zeros(rows.len(), width);
-                for (i, (class, row)) in rows.iter().enumerate() {
-                    for (j, value) in unit(row).enumerate() {
-                        deviations[(i, j)] = value - means[(*class, j)];
+                for (i, &(class, ..)) in rows.iter().enumerate() {
+                    for j in 0..width {
+                        deviations[(i, j)] -= means[(class, j)];
                     }
                 }
                 let degrees = rows.len() as f64 - classes as f64;

@@ -9,8 +9,7 @@ use std::str::FromStr;
 const NEGLIGIBLE: f64 = 1e-12;
 
 /// `a` in `Σ = (1−a)·S + a·tr(S)/D·I`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shrinkage {
     /// Above 0 and at most 1.
     Fixed(f64),
@@ -40,20 +39,6 @@ impl FromStr for Shrinkage {
                 "the shrinkage is \"{text}\"; it must be oas, or a number above 0 and at most 1"
             )),
         }
-    }
-}
-
-impl TryFrom<String> for Shrinkage {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Shrinkage> for String {
-    fn from(shrinkage: Shrinkage) -> Self {
-        shrinkage.to_string()
     }
 }
 

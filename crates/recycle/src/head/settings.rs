@@ -34,8 +34,7 @@ impl HeadKind {
 }
 
 /// A head with everything that decides what it answers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadSettings {
     /// Where the metric comes from.
     pub kind: HeadKind,
@@ -160,17 +159,3 @@ impl FromStr for HeadSettings {
 
 /// Most copies of one example.
 pub const MOST_COPIES: u32 = 32;
-
-impl TryFrom<String> for HeadSettings {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<HeadSettings> for String {
-    fn from(settings: HeadSettings) -> Self {
-        settings.to_string()
-    }
-}

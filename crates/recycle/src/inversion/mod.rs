@@ -171,7 +171,7 @@ impl Inversion {
         };
         let side = recipe.image_size.unwrap_or_else(|| backbone.image_size());
         let preprocess = &backbone.preprocess;
-        let normalisation = (preprocess.mean, preprocess.standard_deviation);
+        let normalisation = preprocess.normalisation();
         let parts = recipe.parts();
         let first = (parts[0], side);
         Ok(Self {

@@ -222,7 +222,7 @@ impl MetaTraining {
         Ok(Self {
             session: Session::new(backbone, options)?,
             table: preprocess.normalised_levels(),
-            normalisation: (preprocess.mean, preprocess.standard_deviation),
+            normalisation: preprocess.normalisation(),
             preparations: preparations.collect(),
             prepared: 0,
             validation_tasks: tasks.validation(&recipe),

@@ -1,6 +1,6 @@
 //! Merges of the changes' singular vectors: TSV-M sets them apart, Iso-C and Iso-CTS make them equally strong.
 
-use super::spaces::{Decomposition, NEGLIGIBLE, Spaces, compressed, decompose, pair_of};
+use super::spaces::{Decomposition, NEGLIGIBLE, Spaces, compressed, decompose, in_full};
 use super::{MergeError, Part, effective};
 use crate::adapter::{LowRankPair, Site};
 use matrix::{Mat, product};
@@ -72,7 +72,7 @@ pub(super) fn iso_c(
         return zero(site, &spaces);
     }
     let (b, a) = sum.split(rank);
-    Ok(in_full(&spaces, &b, &a))
+    Ok(in_full(spaces.left.as_ref(), &b, spaces.right.as_ref(), &a))
 }
 
 /// Iso-CTS (arXiv 2502.04959). Of the `R` singular vectors of `Σ w_i·ΔW_i`, the first `k` are the common ones, `U_k` and `V_k`. Each
@@ -132,14 +132,14 @@ fn set_apart(
     if columns.is_empty() {
         return zero(site, spaces);
     }
-    let u = Mat::from_fn(spaces.b.nrows(), columns.len(), |row, column| {
-        let (index, j, _) = columns[column];
-        changes[index].0.u[(row, j)]
-    });
-    let v = Mat::from_fn(spaces.a.nrows(), columns.len(), |row, column| {
-        let (index, j, _) = columns[column];
-        changes[index].0.v[(row, j)]
-    });
+    let beside = |vectors: fn(&Decomposition) -> &Mat<f64>| {
+        let rows = vectors(&changes[0].0).nrows();
+        Mat::from_fn(rows, columns.len(), |row, column| {
+            let (index, j, _) = columns[column];
+            vectors(&changes[index].0)[(row, j)]
+        })
+    };
+    let (u, v) = (beside(|own| &own.u), beside(|own| &own.v));
     let u = orthonormal(site, &u, spectrum)?;
     let v = orthonormal(site, &v, spectrum)?;
     let mut order: Vec<usize> = (0..columns.len()).collect();
@@ -154,7 +154,7 @@ fn set_apart(
         u[(row, order[j])] * value(order[j])
     });
     let a = Mat::from_fn(v.nrows(), order.len(), |row, j| v[(row, order[j])]);
-    Ok(in_full(spaces, &b, &a))
+    Ok(in_full(spaces.left.as_ref(), &b, spaces.right.as_ref(), &a))
 }
 
 /// The matrix with orthonormal columns that is nearest to `matrix`. Where columns depend on each other, several are. For a spectrum that
@@ -183,13 +183,6 @@ fn rounding(changes: &[Mat<f64>]) -> f64 {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
-}
-
-/// The low-rank pair of `b · aᵀ`, which are in coordinates of `spaces`.
-fn in_full(spaces: &Spaces, b: &Mat<f64>, a: &Mat<f64>) -> LowRankPair {
-    let b = product(spaces.left.as_ref(), b.as_ref());
-    let a = product(spaces.right.as_ref(), a.as_ref());
-    pair_of(b.as_ref(), a.as_ref())
 }
 
 /// No change.

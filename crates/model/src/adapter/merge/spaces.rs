@@ -152,9 +152,19 @@ pub(super) fn compressed(
     rank: Option<usize>,
 ) -> Result<LowRankPair, MergeError> {
     let (b, a) = decompose(site, core)?.split(rank);
+    Ok(in_full(left, &b, right, &a))
+}
+
+/// The low-rank pair of `left · b · aᵀ · rightᵀ`.
+pub(super) fn in_full(
+    left: MatRef<'_, f64>,
+    b: &Mat<f64>,
+    right: MatRef<'_, f64>,
+    a: &Mat<f64>,
+) -> LowRankPair {
     let b = matrix::product(left, b.as_ref());
     let a = matrix::product(right, a.as_ref());
-    Ok(pair_of(b.as_ref(), a.as_ref()))
+    pair_of(b.as_ref(), a.as_ref())
 }
 
 /// `B` from `b` `[out, rank]`, `A` from the transpose of `a` `[in, rank]`.

@@ -54,15 +54,18 @@ fn adapters(ranks: &[usize], seed: u64) -> Vec<Adapter> {
     adapters.collect()
 }
 
-fn merged(adapters: &[Adapter], weights: &[f32], options: &MergeOptions) -> Adapter {
+fn inputs<'a>(adapters: &'a [Adapter], weights: &[f32]) -> Vec<MergeInput<'a>> {
     let inputs = adapters.iter().zip(weights);
-    let inputs: Vec<MergeInput<'_>> = inputs
-        .map(|(adapter, &weight)| MergeInput {
-            name: "x",
-            adapter,
-            weight,
-        })
-        .collect();
+    let inputs = inputs.map(|(adapter, &weight)| MergeInput {
+        name: "x",
+        adapter,
+        weight,
+    });
+    inputs.collect()
+}
+
+fn merged(adapters: &[Adapter], weights: &[f32], options: &MergeOptions) -> Adapter {
+    let inputs = inputs(adapters, weights);
     merge(&inputs, options).unwrap().adapter
 }
 
@@ -472,14 +475,7 @@ fn tsv_takes_fewer_vectors_of_each_where_all_are_too_many_and_says_when_even_one
         "10 dimensions for 4 adapters: 2 each"
     );
     let many = adapters(&[1; 11], 1);
-    let inputs: Vec<MergeInput<'_>> = many
-        .iter()
-        .map(|adapter| MergeInput {
-            name: "x",
-            adapter,
-            weight: 1.0,
-        })
-        .collect();
+    let inputs = inputs(&many, &vec![1.0; many.len()]);
     let error = merge(&inputs, &tsv).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -749,14 +745,7 @@ fn every_merge_repeats_bit_for_bit_and_those_without_ties_refuse_values_that_are
     for value in [f32::NAN, f32::INFINITY] {
         let pair = adapters[1].pairs.get_mut(&SITE).unwrap();
         pair.a.data_mut()[3] = value;
-        let inputs: Vec<MergeInput<'_>> = adapters
-            .iter()
-            .map(|adapter| MergeInput {
-                name: "x",
-                adapter,
-                weight: 1.0,
-            })
-            .collect();
+        let inputs = inputs(&adapters, &vec![1.0; adapters.len()]);
         // TIES passes over NaN, whose sign is not the elected one.
         let without_ties = NEW.into_iter();
         let without_ties = without_ties.filter(|method| method.default_density().is_none());
