@@ -133,14 +133,12 @@ impl FittedHead {
             return Err(HeadError::Feature);
         }
         let queries = units(features, width);
-        let whitened = self.metric.whiten(queries.as_ref());
-        let squares = whitened.row_iter().map(|row| row.squared_norm_l2());
-        let squares: Vec<f64> = squares.collect();
-        let products = matrix::product(queries.as_ref(), self.weight.transpose());
+        let squares = self.metric.squared_lengths(queries.as_ref());
+        let products = matrix::product(self.weight.as_ref(), queries.transpose());
         Ok(Mat::from_fn(
             features.len(),
             self.offset.len(),
-            |i, class| (squares[i] - 2.0 * (products[(i, class)] + self.offset[class])).max(0.0),
+            |i, class| (squares[i] - 2.0 * (products[(class, i)] + self.offset[class])).max(0.0),
         ))
     }
 

@@ -131,6 +131,22 @@ impl Metric {
         })
     }
 
+    /// `|Wu|²` of each row `u` of `features` `[rows, width]`.
+    pub fn squared_lengths(&self, features: MatRef<'_, f64>) -> Vec<f64> {
+        // A tall matrix times few columns: the other way around a single row is slow.
+        let along = matrix::product(self.directions.transpose(), features.transpose());
+        let floor = self.floor * self.floor;
+        let lengths = features.row_iter().enumerate().map(|(i, row)| {
+            let gains = self.gains.iter().zip(along.col(i).iter());
+            let above = gains.map(|(gain, along)| {
+                let whole = self.floor + gain;
+                (whole * whole - floor) * along * along
+            });
+            floor * row.squared_norm_l2() + above.sum::<f64>()
+        });
+        lengths.collect()
+    }
+
     /// `X·Wᵀ` of `features` `X` `[rows, width]`: squared distances between rows are those in `Σ⁻¹`.
     pub fn whiten(&self, features: MatRef<'_, f64>) -> Mat<f64> {
         let mut whitened = matrix::scaled(self.floor, features);
