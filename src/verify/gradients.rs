@@ -5,14 +5,14 @@ use super::VerifyError;
 use super::adapter_folder::AdapterFolder;
 use super::checks::ReferenceChecks;
 use super::episode::ReferenceEpisode;
-use engine::loss::{PrototypeScores, Scoring};
+use engine::loss::Scoring;
 use engine::session::{Input, Session, Wanted};
 use engine::tolerance;
 use engine::vit::Differentiate;
 use model::adapter::{Head, Side, peft_lora_matrix};
 use model::tensor::Tensor;
 use recycle::head_pass::HeadPass;
-use recycle::meta_train::episode_gradients;
+use recycle::meta_train::{EpisodeScores, episode_gradients};
 
 pub(super) const AT_PIXELS: Differentiate = Differentiate {
     pixels: true,
@@ -57,11 +57,11 @@ pub(super) fn adapted(
         ..Input::pixels(&pixels)
     };
     let architecture = session.config().architecture;
-    let mut prototypes = PrototypeScores::new(Scoring::default());
+    let mut scoring = EpisodeScores::nearest_mean(Scoring::default());
     let (_, gradients) = episode_gradients(
         session,
         &input,
-        &mut prototypes,
+        &mut scoring,
         episode.labels(),
         episode.teacher(),
     )?;

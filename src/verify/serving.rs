@@ -5,12 +5,12 @@ use super::adapter_folder::AdapterFolder;
 use super::checks::ReferenceChecks;
 use super::episode::ReferenceEpisode;
 use crate::inference::{EncodeRow, Encoded, Encoder, Outputs, head_logits};
-use engine::loss::{PrototypeScores, Scoring, cross_entropy};
+use engine::loss::{Scoring, cross_entropy};
 use engine::tolerance;
 use model::adapter::{Adapter, Head};
 use model::backbone::Architecture;
 use model::tensor::Tensor;
-use recycle::meta_train::{Goal, episode_loss};
+use recycle::meta_train::{EpisodeScores, Goal, episode_loss};
 use std::sync::Arc;
 
 /// The bare backbone: `features`, `cls_attention` and `last_hidden_state` of `pixel_values`, `cls_SIZE` and `mean_patch_SIZE` of
@@ -79,9 +79,8 @@ pub(super) fn adapted(
             .copied()
             .collect();
         // Plain features, minus the squared Euclidean distance.
-        let mut prototypes = PrototypeScores::new(Scoring::default());
-        let mut loss =
-            |goal| episode_loss(&mut prototypes, &features, episode.labels(), goal, None);
+        let mut scoring = EpisodeScores::nearest_mean(Scoring::default());
+        let mut loss = |goal| episode_loss(&mut scoring, &features, episode.labels(), goal, None);
         let divergence = loss(episode.teacher())?;
         let cross_entropy = loss(Goal::Labels)?;
         let shape = [episode.queries, episode.classes];

@@ -5,8 +5,6 @@ pub mod augment;
 pub mod backend;
 pub mod cpu;
 pub mod distance;
-#[cfg(test)]
-mod gradient_check;
 pub mod image_parameters;
 pub mod loss;
 mod matrix;

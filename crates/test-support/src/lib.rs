@@ -9,6 +9,7 @@
 
 pub mod broken_adapters;
 pub mod fixtures;
+pub mod gradient_check;
 #[cfg(feature = "recycle")]
 pub mod pools;
 pub mod reference;

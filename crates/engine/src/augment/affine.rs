@@ -205,8 +205,8 @@ fn taps(position: f64, side: usize) -> (usize, usize, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::noise;
     use proptest::prelude::*;
+    use test_support::gradient_check::noise;
 
     fn any_affine() -> impl Strategy<Value = Affine> {
         (-4.0f32..4.0, 0.2f32..3.0, -1.5f32..1.5, -1.5f32..1.5).prop_map(

@@ -148,9 +148,9 @@ fn for_each_plane(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];

@@ -107,10 +107,10 @@ fn copy_row(source: &[f32], target: &mut [f32], shift: usize, flip: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::noise;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+    use test_support::gradient_check::noise;
 
     proptest! {
         #[test]

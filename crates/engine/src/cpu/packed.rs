@@ -166,7 +166,7 @@ unsafe fn pack_transposed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{noise, widen};
+    use test_support::gradient_check::{noise, widen};
 
     /// `[rows, columns]` of an operand.
     fn at(operand: Operand<'_>, row: usize, column: usize) -> f64 {

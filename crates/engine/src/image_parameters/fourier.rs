@@ -183,9 +183,9 @@ fn sigmoid(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
     use std::f64::consts::TAU;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     /// The sum over the whole spectrum, cosine by cosine.
     fn plain(spectrum: &[f64], height: usize, width: usize) -> Vec<f64> {

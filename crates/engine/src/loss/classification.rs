@@ -101,8 +101,8 @@ fn log_sum_exp(row: &[f32], temperature: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise};
 
     fn softmax(row: &[f64]) -> Vec<f64> {
         let sum: f64 = row.iter().map(|v| v.exp()).sum();
@@ -139,7 +139,7 @@ mod tests {
             let mut dlogits = vec![f32::NAN; logits.len()];
             let loss = cross_entropy(&logits, &labels, classes, Some(&mut dlogits)).unwrap();
             let forward = |at: &[f64]| plain_cross_entropy(at, &labels, classes);
-            assert_near("loss", loss, forward(&crate::gradient_check::widen(&logits)), 1e-6);
+            assert_near("loss", loss, forward(&test_support::gradient_check::widen(&logits)), 1e-6);
             assert_gradient("dlogits", &logits, &dlogits, forward);
         }
 
@@ -151,9 +151,9 @@ mod tests {
             let student: Vec<f32> = noise(seed + 7, rows * classes).iter().map(|v| v * 5.0).collect();
             let mut dstudent = vec![f32::NAN; student.len()];
             let loss = distillation(&teacher, &student, classes, temperature, Some(&mut dstudent)).unwrap();
-            let wide = crate::gradient_check::widen(&teacher);
+            let wide = test_support::gradient_check::widen(&teacher);
             let forward = |at: &[f64]| plain_distillation(&wide, at, classes, f64::from(temperature));
-            assert_near("loss", loss, forward(&crate::gradient_check::widen(&student)), 1e-6);
+            assert_near("loss", loss, forward(&test_support::gradient_check::widen(&student)), 1e-6);
             assert_gradient("dstudent", &student, &dstudent, forward);
         }
     }

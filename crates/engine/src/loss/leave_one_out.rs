@@ -153,8 +153,8 @@ fn mean_without(mean: &mut [f64], sum: &[f64], count: usize, left_out: Option<&[
 mod tests {
     use super::super::prototype::tests::{any_scoring, plain_rows, plain_score};
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     fn plain(
         scoring: Scoring,

@@ -119,8 +119,8 @@ fn sizes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     fn plain(features: &[f64], width: usize, weight: &[f64], bias: &[f64]) -> Vec<f64> {
         let logit = |row: &[f64], class: usize| {

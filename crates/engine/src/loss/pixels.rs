@@ -115,8 +115,8 @@ fn sign(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     fn plain_total_variation(pixels: &[f64], [b, c, h, w]: [usize; 4]) -> f64 {
         let at = |plane: usize, y: isize, x: isize| -> Option<f64> {

@@ -310,8 +310,8 @@ fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     pub fn any_scoring() -> impl Strategy<Value = Scoring> {
         let distance = prop_oneof![

@@ -191,8 +191,8 @@ impl StatisticsTerm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_gradient, assert_near, noise, widen};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
 
     fn plain(values: &[f64], stored_mean: &[f64], stored_variance: &[f64]) -> f64 {
         let channels = stored_mean.len();

@@ -238,7 +238,7 @@ impl SiteStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::noise;
+    use test_support::gradient_check::noise;
 
     fn collected() -> TokenStatistics {
         let mut collector = TokenStatisticsCollector::default();

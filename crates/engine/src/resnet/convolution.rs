@@ -137,8 +137,8 @@ impl Convolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradient_check::{assert_near, noise};
     use proptest::prelude::*;
+    use test_support::gradient_check::{assert_near, noise};
 
     fn plain(convolution: &Convolution, input: &[f32], [height, width]: PlaneSize) -> Vec<f64> {
         let [rows, columns] = convolution.output_size([height, width]);

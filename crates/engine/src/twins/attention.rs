@@ -2,8 +2,8 @@
 
 use super::{SUMS, TestMemory, assert_near_all, dot};
 use crate::backend::{AttentionInput, AttentionShape, Backend};
-use crate::gradient_check::{assert_gradient, noise, widen};
 use proptest::prelude::*;
+use test_support::gradient_check::{assert_gradient, noise, widen};
 
 /// Calls `visit(row of the query, first column of the head, probability of each token)`.
 fn for_each_query(

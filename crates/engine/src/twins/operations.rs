@@ -2,9 +2,9 @@
 
 use super::{SUMS, TestMemory, assert_near_all, dot, exact_distribution};
 use crate::backend::{Backend, Norm, NormOutput};
-use crate::gradient_check::{assert_gradient, noise, widen};
 use model::backbone::Activation;
 use proptest::prelude::*;
+use test_support::gradient_check::{assert_gradient, noise, widen};
 
 fn plain_linear(x: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
     let rows = x.chunks(inputs);

@@ -3,9 +3,9 @@
 
 use super::{SUMS, TestMemory, assert_near_all};
 use crate::backend::{Backend, Matrix, PatchGrid};
-use crate::gradient_check::{noise, widen};
 use model::backbone::Pooling;
 use proptest::prelude::*;
+use test_support::gradient_check::{noise, widen};
 
 /// Positions of the tokens of each image: the class token and `patches`, those of the next image turned by one place.
 fn positions(grid: PatchGrid, patches: &[usize]) -> Vec<u32> {

@@ -1,13 +1,12 @@
 //! The steps: preparing the images, learning the merge coefficients, learning the student.
 
 use super::batch::{TaskBatch, TaskImages};
-use super::loss::{EpisodeLabels, EpisodeLoss, episode_gradients};
+use super::loss::{EpisodeLabels, EpisodeLoss, EpisodeScores, episode_gradients};
 use super::recipe::MetaTrainRecipe;
 use super::tasks::Task;
 use super::{MetaTrainError, MetaTraining, diverged, start, validation};
 use crate::fresh_adapter::{pair_values, set_pair_values};
 use crate::steps::StepReport;
-use engine::loss::PrototypeScores;
 use engine::operation::OperationError;
 use engine::session::{Gradients, Session};
 use model::adapter::Adapter;
@@ -92,7 +91,7 @@ impl MetaTraining {
         }
         let Self {
             session,
-            prototypes,
+            scoring,
             coefficients: Some(learning),
             ..
         } = self
@@ -102,7 +101,7 @@ impl MetaTraining {
         let student = learning.student(&left_out);
         let (loss, gradients) = task_gradients(
             session,
-            prototypes,
+            scoring,
             &self.recipe,
             (&task, &episode, &batch),
             student,
@@ -137,7 +136,7 @@ impl MetaTraining {
         let (task, episode, batch) = self.draw(step).map_err(diverged)?;
         let (loss, gradients) = task_gradients(
             &mut self.session,
-            &mut self.prototypes,
+            &mut self.scoring,
             &self.recipe,
             (&task, &episode, &batch),
             &self.student,
@@ -174,7 +173,7 @@ impl MetaTraining {
 /// Loss of a task, and its gradient at the low-rank pairs of `student`.
 fn task_gradients<'s>(
     session: &'s mut Session,
-    prototypes: &mut PrototypeScores,
+    scoring: &mut EpisodeScores,
     recipe: &MetaTrainRecipe,
     (task, episode, batch): (&Task, &TaskImages, &TaskBatch),
     student: &Adapter,
@@ -185,7 +184,7 @@ fn task_gradients<'s>(
         queries: &episode.queries,
     };
     let goal = validation::goal(episode, recipe);
-    episode_gradients(session, &batch.input(student), prototypes, labels, goal)
+    episode_gradients(session, &batch.input(student), scoring, labels, goal)
 }
 
 fn figures(

@@ -1,8 +1,9 @@
 //! The loss of one task and its gradient at the student's low-rank pairs: the step of meta-training, and what reference values are
 //! compared with.
 
+use super::lda_scores::LdaScores;
 use crate::head_pass::count_correct;
-use engine::loss::{PrototypeScores, cross_entropy, distillation};
+use engine::loss::{PrototypeScores, Scoring, cross_entropy, distillation};
 use engine::operation::OperationError;
 use engine::session::{Gradients, Input, Session, Wanted};
 use engine::vit::Differentiate;
@@ -16,6 +17,54 @@ pub struct EpisodeLabels<'a> {
     pub supports: &'a [usize],
     /// `[queries]`
     pub queries: &'a [usize],
+}
+
+/// What turns the features of a task into scores; keeps its buffers.
+#[derive(Debug)]
+pub struct EpisodeScores(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    NearestMean(PrototypeScores),
+    Lda(LdaScores),
+}
+
+impl EpisodeScores {
+    /// Distances to the plain class means.
+    pub fn nearest_mean(scoring: Scoring) -> Self {
+        Self(Kind::NearestMean(PrototypeScores::new(scoring)))
+    }
+
+    /// Squared distances to the class means in the metric of the supports' covariance, through the width and `temperature`.
+    pub fn lda(temperature: f64, unit_features: bool) -> Self {
+        Self(Kind::Lda(LdaScores::new(temperature, unit_features)))
+    }
+
+    fn forward(
+        &mut self,
+        supports: &[f32],
+        labels: &[usize],
+        queries: &[f32],
+        sizes: [usize; 2],
+        scores: &mut [f32],
+    ) -> Result<(), OperationError> {
+        match &mut self.0 {
+            Kind::NearestMean(own) => own.forward(supports, labels, queries, sizes, scores),
+            Kind::Lda(own) => own.forward(supports, labels, queries, sizes, scores),
+        }
+    }
+
+    fn backward(
+        &mut self,
+        dscores: &[f32],
+        dsupports: &mut [f32],
+        dqueries: &mut [f32],
+    ) -> Result<(), OperationError> {
+        match &mut self.0 {
+            Kind::NearestMean(own) => own.backward(dscores, dsupports, dqueries),
+            Kind::Lda(own) => own.backward(dscores, dsupports, dqueries),
+        }
+    }
 }
 
 /// What the scores should be.
@@ -48,7 +97,7 @@ pub struct EpisodeLoss {
 /// # Errors
 /// Lengths that do not fit, a class without supports, values that are not finite.
 pub fn episode_loss(
-    prototypes: &mut PrototypeScores,
+    scoring: &mut EpisodeScores,
     features: &[f32],
     labels: EpisodeLabels<'_>,
     goal: Goal<'_>,
@@ -65,7 +114,7 @@ pub fn episode_loss(
     let (support_features, query_features) = features.split_at(at_supports);
     let mut scores = vec![0.0; queries.len() * classes];
     let sizes = [classes, width];
-    prototypes.forward(
+    scoring.forward(
         support_features,
         supports,
         query_features,
@@ -83,7 +132,7 @@ pub fn episode_loss(
     };
     if let Some(dfeatures) = dfeatures {
         let (dsupports, dqueries) = dfeatures.split_at_mut(at_supports);
-        prototypes.backward(&dscores, dsupports, dqueries)?;
+        scoring.backward(&dscores, dsupports, dqueries)?;
     }
     Ok(EpisodeLoss {
         loss,
@@ -99,7 +148,7 @@ pub fn episode_loss(
 pub fn episode_gradients<'s>(
     session: &'s mut Session,
     input: &Input<'_>,
-    prototypes: &mut PrototypeScores,
+    scoring: &mut EpisodeScores,
     labels: EpisodeLabels<'_>,
     goal: Goal<'_>,
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
@@ -110,6 +159,6 @@ pub fn episode_gradients<'s>(
     let output = session.forward_for(input, Wanted::default(), differentiate)?;
     let features = output.features.data();
     let mut dfeatures = vec![0.0; features.len()];
-    let loss = episode_loss(prototypes, features, labels, goal, Some(&mut dfeatures))?;
+    let loss = episode_loss(scoring, features, labels, goal, Some(&mut dfeatures))?;
     Ok((loss, session.backward(&dfeatures, None)?))
 }

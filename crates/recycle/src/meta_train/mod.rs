@@ -6,6 +6,7 @@
 //! prototypes (arXiv 2412.02220). Before that, merge coefficients of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.
 
 mod batch;
+mod lda_scores;
 mod learn;
 mod loss;
 mod member;
@@ -15,9 +16,11 @@ mod start;
 mod tasks;
 mod validation;
 
-pub use loss::{EpisodeLabels, EpisodeLoss, Goal, episode_gradients, episode_loss};
+pub use loss::{EpisodeLabels, EpisodeLoss, EpisodeScores, Goal, episode_gradients, episode_loss};
 pub use member::Member;
-pub use recipe::{Keep, MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start};
+pub use recipe::{
+    EpisodeHead, Keep, MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start,
+};
 pub use validation::Validation;
 
 use super::episode::EpisodeError;
@@ -25,7 +28,6 @@ use super::fresh_adapter::{pair_values, set_pair_values};
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
 use super::steps::{StepReport, Steps};
-use engine::loss::PrototypeScores;
 use engine::operation::OperationError;
 use engine::optimise::{Adam, AdamSettings};
 use engine::session::{Session, SessionOptions};
@@ -168,7 +170,7 @@ pub struct MetaTraining {
     adam: Adam,
     /// Comes first where it is there.
     coefficients: Option<CoefficientLearning>,
-    prototypes: PrototypeScores,
+    scoring: EpisodeScores,
     steps_done: u64,
     loss_curve: Vec<f64>,
     validations: Vec<Validation>,
@@ -230,7 +232,7 @@ impl MetaTraining {
             average: recipe.moving_average.map(|_| values.clone()),
             adam: Adam::new(AdamSettings::default(), values.len()),
             coefficients,
-            prototypes: PrototypeScores::new(recipe.scoring()),
+            scoring: recipe.episode_scores(),
             sources,
             tasks,
             first_layer,

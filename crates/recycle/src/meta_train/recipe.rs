@@ -1,5 +1,6 @@
 //! How one adapter is learned from the synthetic images of many.
 
+use super::loss::EpisodeScores;
 use crate::layers::Layers;
 use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
@@ -48,6 +49,9 @@ pub struct MetaTrainRecipe {
     pub distance: Distance,
     /// Scales features to length one first.
     pub unit_features: bool,
+    /// What reads the features of a task.
+    #[serde(default)]
+    pub head: EpisodeHead,
     /// Scores are multiplied by it.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub score_scale: f64,
@@ -109,6 +113,19 @@ pub enum Start {
         /// What the sum of the changes is multiplied with.
         scale: Option<f64>,
     },
+}
+
+/// What reads the features of a task in meta-training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EpisodeHead {
+    /// The distance to the class means.
+    #[default]
+    NearestMean,
+    /// The squared distance in the metric of the supports' covariance within classes, through the width of the features, for tasks of two
+    /// shots and more.
+    Lda,
 }
 
 /// How the merge coefficients of the sum are learned, before it is compressed.
@@ -266,6 +283,7 @@ impl MetaTrainRecipe {
             queries: 15,
             distance: Distance::SquaredEuclidean,
             unit_features: false,
+            head: EpisodeHead::NearestMean,
             score_scale: 1.0,
             temperature: 1.0,
             sparsity: Sparsity::NONE,
@@ -360,6 +378,14 @@ impl MetaTrainRecipe {
                 "shots are {fewest} to {most}; they must be from 1 to 1000, the smaller number first"
             )
         });
+        if self.head == EpisodeHead::Lda {
+            problems.check(fewest >= 2, || {
+                "head is lda, which needs shots of 2 or more: one image does not say how a class varies".into()
+            });
+            problems.check(self.distance == Distance::SquaredEuclidean, || {
+                "head is lda, which takes squared distances; leave distance out, or use head nearest_mean".into()
+            });
+        }
         problems.check((1..=1000).contains(&self.queries), || {
             format!("queries is {}; it must be from 1 to 1000", self.queries)
         });
@@ -422,12 +448,16 @@ impl MetaTrainRecipe {
     /// # Errors
     /// [`RecipeError::Problems`] with the number that is.
     pub fn check_images_per_class(&self, images: usize) -> Result<(), RecipeError> {
+        let supports = match self.head {
+            EpisodeHead::NearestMean => "a support",
+            EpisodeHead::Lda => "two support",
+        };
         let (needed, what) = match self.held_out > 0.0 {
             true => (
-                LEAST_TO_HOLD_OUT,
-                "a support and a query image, both to learn from and held out",
+                2 * self.least_images(),
+                format!("{supports} and a query image, both to learn from and held out"),
             ),
-            false => (2, "a support and a query image"),
+            false => (self.least_images(), format!("{supports} and a query image")),
         };
         let mut problems = Problems::default();
         problems.check(images >= needed, || {
@@ -438,10 +468,19 @@ impl MetaTrainRecipe {
 
     /// Images that are held out of a class of `images`: none where too few would be left on either side.
     pub(super) fn held_out_of(&self, images: usize) -> usize {
-        if self.held_out <= 0.0 || images < LEAST_TO_HOLD_OUT {
+        let least = self.least_images();
+        if self.held_out <= 0.0 || images < 2 * least {
             return 0;
         }
-        ((images as f64 * self.held_out).round() as usize).clamp(2, images - 2)
+        ((images as f64 * self.held_out).round() as usize).clamp(least, images - least)
+    }
+
+    /// Images of a class that a task needs: its supports, and a query.
+    pub(super) fn least_images(&self) -> usize {
+        match self.head {
+            EpisodeHead::NearestMean => 2,
+            EpisodeHead::Lda => 3,
+        }
     }
 
     /// As the field, with what stands in for it where it is left out.
@@ -458,11 +497,18 @@ impl MetaTrainRecipe {
         }
     }
 
-    pub(super) fn scoring(&self) -> Scoring {
+    fn scoring(&self) -> Scoring {
         Scoring {
             distance: self.distance,
             temperature: (1.0 / self.score_scale) as f32,
             unit_features: self.unit_features,
+        }
+    }
+
+    pub(super) fn episode_scores(&self) -> EpisodeScores {
+        match self.head {
+            EpisodeHead::NearestMean => EpisodeScores::nearest_mean(self.scoring()),
+            EpisodeHead::Lda => EpisodeScores::lda(1.0 / self.score_scale, self.unit_features),
         }
     }
 
@@ -485,9 +531,6 @@ fn with_current_names(json: &serde_json::Value) -> serde_json::Value {
     }
     json
 }
-
-/// Two to learn from and two to validate on.
-const LEAST_TO_HOLD_OUT: usize = 4;
 
 #[cfg(test)]
 mod tests {

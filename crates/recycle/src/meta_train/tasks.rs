@@ -44,6 +44,8 @@ pub(super) struct Tasks {
     pub classes: Vec<PooledClass>,
     training: Drawable,
     held_out: Drawable,
+    /// Fewest images of a class in a task.
+    least_images: usize,
 }
 
 /// Classes with enough images.
@@ -95,8 +97,8 @@ impl Tasks {
                 });
             }
         }
-        let training = Drawable::of(&classes, PoolPart::Training);
-        let held_out = Drawable::of(&classes, PoolPart::HeldOut);
+        let training = Drawable::of(&classes, PoolPart::Training, recipe.least_images());
+        let held_out = Drawable::of(&classes, PoolPart::HeldOut, recipe.least_images());
         let share = recipe.share_of_mixed_episodes;
         if training.mixed.is_empty() && share >= 1.0 {
             return Err(MetaTrainError::NothingMixed);
@@ -111,6 +113,7 @@ impl Tasks {
             classes,
             training,
             held_out,
+            least_images: recipe.least_images(),
         })
     }
 
@@ -173,7 +176,7 @@ impl Tasks {
         order.shuffle(random);
         let fits = |chosen: &[usize], class: usize| {
             let own = &self.classes[class];
-            own.images(part).len() >= 2
+            own.images(part).len() >= self.least_images
                 && chosen
                     .iter()
                     .all(|&other| other != class && own.goes_with(&self.classes[other]))
@@ -215,8 +218,8 @@ impl Tasks {
 }
 
 impl Drawable {
-    fn of(classes: &[PooledClass], part: PoolPart) -> Self {
-        let usable = |class: &&usize| classes[**class].images(part).len() >= 2;
+    fn of(classes: &[PooledClass], part: PoolPart, least_images: usize) -> Self {
+        let usable = |class: &&usize| classes[**class].images(part).len() >= least_images;
         let all: Vec<usize> = (0..classes.len()).collect();
         let all: Vec<usize> = all.iter().filter(usable).copied().collect();
         let sources = classes.last().map_or(0, |last| last.source + 1);

@@ -229,7 +229,7 @@ impl MetaTraining {
                 supports: &labels(&supports),
                 queries: &labels(&queries),
             };
-            let own = episode_loss(&mut self.prototypes, &of_task, labels, Goal::Labels, None)?;
+            let own = episode_loss(&mut self.scoring, &of_task, labels, Goal::Labels, None)?;
             sum.add(&own, queries.len());
         }
         Ok(sum.mean(self.steps_done, real.episodes.len()))
@@ -253,7 +253,7 @@ impl MetaTraining {
                 queries: &episode.queries,
             };
             let goal = goal(&episode, &self.recipe);
-            let own = episode_loss(&mut self.prototypes, &of_task, labels, goal, None)?;
+            let own = episode_loss(&mut self.scoring, &of_task, labels, goal, None)?;
             sum.add(&own, episode.queries.len());
         }
         Ok(sum.mean(self.steps_done, self.validation_tasks.len()))

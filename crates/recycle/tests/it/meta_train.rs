@@ -2,7 +2,6 @@
 
 use crate::old_state::written_then;
 use engine::distance::Distance;
-use engine::loss::PrototypeScores;
 use engine::session::{Input, Session, Wanted};
 use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::tensor::Tensor;
@@ -11,8 +10,9 @@ use recycle::inversion::InversionRecipe;
 use recycle::labelled_images::{LabelledImages, normalise};
 use recycle::layers::Layers;
 use recycle::meta_train::{
-    EpisodeLabels, Goal, Keep, Member, MergeCoefficientRecipe, MetaTrainError, MetaTrainOutcome,
-    MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start, episode_gradients, episode_loss,
+    EpisodeHead, EpisodeLabels, EpisodeScores, Goal, Keep, Member, MergeCoefficientRecipe,
+    MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start,
+    episode_gradients, episode_loss,
 };
 use recycle::pool::{Pool, Provenance};
 use recycle::steps::{StepReport, Steps};
@@ -127,18 +127,18 @@ fn a_step_from_zero_b_has_the_scores_of_the_bare_backbone_and_a_gradient_at_b_al
             supports: &[0, 1],
             queries: &[0, 1, 1, 0],
         };
-        let mut prototypes = PrototypeScores::new(Default::default());
+        let mut scoring = EpisodeScores::nearest_mean(Default::default());
         let output = session
             .forward(&Input::pixels(&pixels), Wanted::default())
             .unwrap();
         let features = output.features.data().to_vec();
-        let bare = episode_loss(&mut prototypes, &features, labels, Goal::Labels, None).unwrap();
+        let bare = episode_loss(&mut scoring, &features, labels, Goal::Labels, None).unwrap();
         let input = Input {
             adapter: Some(&zero),
             ..Input::pixels(&pixels)
         };
         let (first, gradients) =
-            episode_gradients(&mut session, &input, &mut prototypes, labels, Goal::Labels).unwrap();
+            episode_gradients(&mut session, &input, &mut scoring, labels, Goal::Labels).unwrap();
         assert_eq!(first, bare, "{model}");
         for (site, own) in &gradients.pairs {
             assert!(
@@ -163,6 +163,11 @@ fn going_on_after_any_step_gives_the_same_bits() {
             layers: Layers::Last(2),
             sparsity: Sparsity::Share(0.5),
             start: Start::Merge { scale: None },
+            ..recipe()
+        },
+        MetaTrainRecipe {
+            head: EpisodeHead::Lda,
+            shots: Shots::Between([2, 3]),
             ..recipe()
         },
     ] {

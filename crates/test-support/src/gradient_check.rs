@@ -11,6 +11,7 @@ pub fn noise(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
+/// The same values in `f64`.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
