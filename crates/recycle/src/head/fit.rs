@@ -74,30 +74,27 @@ impl FittedHead {
             .collect();
         let features: Vec<&[f32]> = rows.iter().map(|row| row.2).collect();
         let mut deviations = units(&features, width);
-        let mut means = Mat::<f64>::zeros(classes, width);
+        let mut means = Mat::<f64>::zeros(width, classes);
         let mut counts = vec![0usize; classes];
-        for (i, &(class, is_of_mean, _)) in rows.iter().enumerate() {
+        for (unit, &(class, is_of_mean, _)) in deviations.col_iter().zip(&rows) {
             if is_of_mean {
                 counts[class] += 1;
-                for j in 0..width {
-                    means[(class, j)] += deviations[(i, j)];
-                }
+                let mut mean = means.col_mut(class);
+                mean += unit;
             }
         }
         for (class, &count) in counts.iter().enumerate() {
             if count == 0 {
                 return Err(HeadError::EmptyClass(class));
             }
-            let mean = means.row_mut(class);
+            let mean = means.col_mut(class);
             mean.iter_mut().for_each(|value| *value /= count as f64);
         }
         let metric = match settings.kind {
             HeadKind::NearestMean => Metric::identity(width),
             HeadKind::Lda | HeadKind::LdaAugmented => {
-                for (i, &(class, ..)) in rows.iter().enumerate() {
-                    for j in 0..width {
-                        deviations[(i, j)] -= means[(class, j)];
-                    }
+                for (mut deviation, &(class, ..)) in deviations.col_iter_mut().zip(&rows) {
+                    deviation -= means.col(class);
                 }
                 let degrees = rows.len() as f64 - classes as f64;
                 Metric::of(deviations.as_ref(), degrees, settings.shrinkage)
@@ -106,7 +103,7 @@ impl FittedHead {
         };
         if settings.kind == HeadKind::NearestMean {
             // The mean of directions is a direction: as by the cosine of the angle.
-            for mean in means.row_iter_mut() {
+            for mean in means.col_iter_mut() {
                 let length = mean.norm_l2();
                 if length > 0.0 {
                     mean.iter_mut().for_each(|value| *value /= length);
@@ -115,9 +112,9 @@ impl FittedHead {
         }
         let whitened = metric.whiten(means.as_ref());
         let weight = metric.whiten(whitened.as_ref());
-        let offset = whitened.row_iter().map(|row| -0.5 * row.squared_norm_l2());
+        let offset = whitened.col_iter().map(|mean| -0.5 * mean.squared_norm_l2());
         Ok(Self {
-            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(i, j)])),
+            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(j, i)])),
             offset: offset.map(in_f32).collect(),
             metric,
         })
@@ -134,7 +131,7 @@ impl FittedHead {
         }
         let queries = units(features, width);
         let squares = self.metric.squared_lengths(queries.as_ref());
-        let products = matrix::product(self.weight.as_ref(), queries.transpose());
+        let products = matrix::product(self.weight.as_ref(), queries.as_ref());
         Ok(Mat::from_fn(
             features.len(),
             self.offset.len(),
@@ -225,15 +222,14 @@ pub fn nearest_classes(distances: MatRef<'_, f64>) -> Vec<usize> {
     .collect()
 }
 
-/// Rows of length one, `[features, width]`.
+/// Columns of length one, `[width, features]`.
 fn units(features: &[&[f32]], width: usize) -> Mat<f64> {
-    let mut rows = Mat::zeros(features.len(), width);
-    for (i, feature) in features.iter().enumerate() {
-        for (j, value) in unit(feature).enumerate() {
-            rows[(i, j)] = value;
-        }
+    let mut columns = Mat::zeros(width, features.len());
+    for (column, feature) in columns.col_iter_mut().zip(features) {
+        let values = column.iter_mut().zip(unit(feature));
+        values.for_each(|(slot, value)| *slot = value);
     }
-    rows
+    columns
 }
 
 /// `feature` scaled to length one; zeros stay zeros.

@@ -68,12 +68,12 @@ impl Metric {
         self.gains.is_empty() && self.floor == 1.0
     }
 
-    /// The metric of `S = XᵀX/degrees`, where `deviations` `X` `[rows, width]` are taken from the mean of each row's class. The identity
-    /// where there is no deviation.
+    /// The metric of `S = XXᵀ/degrees`, where the columns of `deviations` `X` `[width, features]` are taken from the mean of their class. The
+    /// identity where there is no deviation.
     ///
     /// `None` for values that are not finite.
     pub fn of(deviations: MatRef<'_, f64>, degrees: f64, shrinkage: Shrinkage) -> Option<Self> {
-        let (rows, width) = (deviations.nrows(), deviations.ncols());
+        let (width, count) = (deviations.nrows(), deviations.ncols());
         let squares = matrix::squared_norm(deviations);
         if !squares.is_finite() {
             return None;
@@ -83,13 +83,13 @@ impl Metric {
         }
         let degrees = degrees.max(1.0);
         // Of the two products the smaller one has the same eigenvalues.
-        let (values, directions) = if rows < width {
-            let gram = matrix::product(deviations, deviations.transpose());
+        let (values, directions) = if count < width {
+            let gram = matrix::product(deviations.transpose(), deviations);
             let eigen = matrix::symmetric_eigen(gram.as_ref())?;
             let counted = counted(&eigen.values);
-            let own = eigen.vectors.subcols(rows - counted, counted);
-            let mut directions = matrix::product(deviations.transpose(), own);
-            let values = eigen.values[rows - counted..].to_vec();
+            let own = eigen.vectors.subcols(count - counted, counted);
+            let mut directions = matrix::product(deviations, own);
+            let values = eigen.values[count - counted..].to_vec();
             for (j, value) in values.iter().enumerate() {
                 let length = value.sqrt();
                 directions
@@ -99,7 +99,7 @@ impl Metric {
             }
             (values, directions)
         } else {
-            let scatter = matrix::product(deviations.transpose(), deviations);
+            let scatter = matrix::product(deviations, deviations.transpose());
             let eigen = matrix::symmetric_eigen(scatter.as_ref())?;
             let counted = counted(&eigen.values);
             let directions = eigen.vectors.subcols(width - counted, counted).to_owned();
@@ -131,37 +131,35 @@ impl Metric {
         })
     }
 
-    /// `|Wu|²` of each row `u` of `features` `[rows, width]`.
+    /// `|Wu|²` of each column `u` of `features` `[width, features]`.
     pub fn squared_lengths(&self, features: MatRef<'_, f64>) -> Vec<f64> {
-        // A tall matrix times few columns: the other way around a single row is slow.
-        let along = matrix::product(self.directions.transpose(), features.transpose());
+        let along = matrix::product(self.directions.transpose(), features);
         let floor = self.floor * self.floor;
-        let lengths = features.row_iter().enumerate().map(|(i, row)| {
-            let gains = self.gains.iter().zip(along.col(i).iter());
+        let lengths = features.col_iter().zip(along.col_iter());
+        let lengths = lengths.map(|(feature, along)| {
+            let gains = self.gains.iter().zip(along.iter());
             let above = gains.map(|(gain, along)| {
                 let whole = self.floor + gain;
                 (whole * whole - floor) * along * along
             });
-            floor * row.squared_norm_l2() + above.sum::<f64>()
+            floor * feature.squared_norm_l2() + above.sum::<f64>()
         });
         lengths.collect()
     }
 
-    /// `X·Wᵀ` of `features` `X` `[rows, width]`: squared distances between rows are those in `Σ⁻¹`.
+    /// `W·X` of `features` `X` `[width, features]`: squared distances between columns are those in `Σ⁻¹`.
     pub fn whiten(&self, features: MatRef<'_, f64>) -> Mat<f64> {
         let mut whitened = matrix::scaled(self.floor, features);
         if self.gains.is_empty() {
             return whitened;
         }
-        let mut along = matrix::product(features, self.directions.as_ref());
-        for (j, gain) in self.gains.iter().enumerate() {
-            along.col_mut(j).iter_mut().for_each(|value| *value *= gain);
+        let mut along = matrix::product(self.directions.transpose(), features);
+        for column in along.col_iter_mut() {
+            let gains = column.iter_mut().zip(&self.gains);
+            gains.for_each(|(value, gain)| *value *= gain);
         }
-        matrix::add_scaled(
-            &mut whitened,
-            1.0,
-            matrix::product(along.as_ref(), self.directions.transpose()).as_ref(),
-        );
+        let back = matrix::product(self.directions.as_ref(), along.as_ref());
+        matrix::add_scaled(&mut whitened, 1.0, back.as_ref());
         whitened
     }
 }

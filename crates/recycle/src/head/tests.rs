@@ -44,7 +44,7 @@ fn the_metric_is_the_inverse_of_the_shrunk_covariance_for_few_and_for_many_devia
         let deviations = drawn(rows, width, 5);
         for share in [0.1, 0.5, 1.0] {
             let degrees = rows as f64 + 2.0;
-            let metric = Metric::of(deviations.as_ref(), degrees, Shrinkage::Fixed(share)).unwrap();
+            let metric = Metric::of(deviations.transpose(), degrees, Shrinkage::Fixed(share)).unwrap();
             let identity = Mat::from_fn(width, width, |i, j| f64::from(u8::from(i == j)));
             let half = metric.whiten(identity.as_ref());
             let inverse = metric.whiten(half.as_ref());
@@ -72,11 +72,11 @@ fn oas_shrinks_few_deviations_and_leaves_many_unequal_ones_alone() {
         for row in 0..rows {
             deviations[(row, 0)] *= 10.0;
         }
-        let metric = Metric::of(deviations.as_ref(), rows as f64, Shrinkage::Oas).unwrap();
+        let metric = Metric::of(deviations.transpose(), rows as f64, Shrinkage::Oas).unwrap();
         // W along the widest direction against W across it says how much was added to all.
-        let axes = Mat::from_fn(2, 6, |i, j| f64::from(u8::from(j == 3 * i)));
+        let axes = Mat::from_fn(6, 2, |i, j| f64::from(u8::from(i == 3 * j)));
         let scaled = metric.whiten(axes.as_ref());
-        scaled.row(1).norm_l2() / scaled.row(0).norm_l2()
+        scaled.col(1).norm_l2() / scaled.col(0).norm_l2()
     };
     // The standard deviations are as 10 to 1.
     assert!((share(4000) - 10.0).abs() < 0.5, "{}", share(4000));
