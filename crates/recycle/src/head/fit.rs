@@ -112,7 +112,9 @@ impl FittedHead {
         }
         let whitened = metric.whiten(means.as_ref());
         let weight = metric.whiten(whitened.as_ref());
-        let offset = whitened.col_iter().map(|mean| -0.5 * mean.squared_norm_l2());
+        let offset = whitened
+            .col_iter()
+            .map(|mean| -0.5 * mean.squared_norm_l2());
         Ok(Self {
             weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(j, i)])),
             offset: offset.map(in_f32).collect(),

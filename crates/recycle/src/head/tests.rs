@@ -44,7 +44,8 @@ fn the_metric_is_the_inverse_of_the_shrunk_covariance_for_few_and_for_many_devia
         let deviations = drawn(rows, width, 5);
         for share in [0.1, 0.5, 1.0] {
             let degrees = rows as f64 + 2.0;
-            let metric = Metric::of(deviations.transpose(), degrees, Shrinkage::Fixed(share)).unwrap();
+            let metric =
+                Metric::of(deviations.transpose(), degrees, Shrinkage::Fixed(share)).unwrap();
             let identity = Mat::from_fn(width, width, |i, j| f64::from(u8::from(i == j)));
             let half = metric.whiten(identity.as_ref());
             let inverse = metric.whiten(half.as_ref());

@@ -25,19 +25,22 @@ pub struct EpisodeScores(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    NearestMean(PrototypeScores),
-    Lda(LdaScores),
+    NearestMean(Box<PrototypeScores>),
+    Lda(Box<LdaScores>),
 }
 
 impl EpisodeScores {
     /// Distances to the plain class means.
     pub fn nearest_mean(scoring: Scoring) -> Self {
-        Self(Kind::NearestMean(PrototypeScores::new(scoring)))
+        Self(Kind::NearestMean(Box::new(PrototypeScores::new(scoring))))
     }
 
     /// Squared distances to the class means in the metric of the supports' covariance, through the width and `temperature`.
     pub fn lda(temperature: f64, unit_features: bool) -> Self {
-        Self(Kind::Lda(LdaScores::new(temperature, unit_features)))
+        Self(Kind::Lda(Box::new(LdaScores::new(
+            temperature,
+            unit_features,
+        ))))
     }
 
     fn forward(
