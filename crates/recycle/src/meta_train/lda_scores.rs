@@ -365,11 +365,10 @@ mod tests {
         let degrees = (labels.len() - classes) as f64;
         let mut covariance = vec![vec![0.0; width]; width];
         for (row, &label) in supports.iter().zip(labels) {
-            for i in 0..width {
-                for j in 0..width {
-                    covariance[i][j] +=
-                        (row[i] - means[label][i]) * (row[j] - means[label][j]) / degrees;
-                }
+            let away: Vec<f64> = row.iter().zip(&means[label]).map(|(u, m)| u - m).collect();
+            for (line, own) in covariance.iter_mut().zip(&away) {
+                let pairs = line.iter_mut().zip(&away);
+                pairs.for_each(|(value, other)| *value += own * other / degrees);
             }
         }
         let trace: f64 = (0..width).map(|i| covariance[i][i]).sum();
@@ -394,19 +393,17 @@ mod tests {
     fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
         let n = right.len();
         for i in 0..n {
-            for j in i + 1..n {
-                let factor = matrix[j][i] / matrix[i][i];
-                for k in i..n {
-                    matrix[j][k] -= factor * matrix[i][k];
+            let pivot = matrix[i].clone();
+            for j in 0..n {
+                if j != i {
+                    let factor = matrix[j][i] / pivot[i];
+                    let pairs = matrix[j].iter_mut().zip(&pivot);
+                    pairs.for_each(|(value, own)| *value -= factor * own);
+                    right[j] -= factor * right[i];
                 }
-                right[j] -= factor * right[i];
             }
         }
-        for i in (0..n).rev() {
-            let known: f64 = (i + 1..n).map(|k| matrix[i][k] * right[k]).sum();
-            right[i] = (right[i] - known) / matrix[i][i];
-        }
-        right
+        (0..n).map(|i| right[i] / matrix[i][i]).collect()
     }
 
     proptest! {
