@@ -4,6 +4,7 @@ one in the box.
 
     python docs/experiments/domains.py WORK --seed 0 --pools letters                       the one in the box
     python docs/experiments/domains.py WORK --seed 0 --pools letters --recipe together
+    python docs/experiments/domains.py WORK --seed 0 --pools letters --recipe together --head auto
     python docs/experiments/domains.py WORK --seed 1 --without-scale
 
 Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA it takes. Clothes (Fashion-MNIST) and textures lend some classes to adapters and
@@ -15,7 +16,7 @@ examples/fashion_mnist_folders.py and examples/photo_folders.py; domains whose d
 """
 
 from glyphs import RANK, RECIPES
-from recycled import Full, Program, Small, Table, common_options, drawn, evaluate, glyphs, greek, recycle, some, tune_letters
+from recycled import FIRST_HEAD, Full, Program, Small, Table, common_options, drawn, evaluate, glyphs, greek, recycle, some, tune_letters
 
 # Classes that adapters are tuned on; the others test.
 TUNED = {
@@ -38,13 +39,13 @@ SCALES = [0.15, 0.3, 0.5, 0.7, 1.0]
 FEWER_QUERIES = 4
 
 
-def damped(program, table, seed, size, made, validation, tests):
+def damped(program, table, seed, size, made, validation, tests, head):
     """The largest scale with which the meta-LoRA `made` harms nothing of `validation`; measures that one on the tests."""
 
     def measure(folders, split, scales):
         for domain, (folder, shots) in folders.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
-            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], [made], ["bare", *(f"sum:{scale}" for scale in scales)], RANK, "bare", f" of {made}")
+            evaluate(program, table, folder, f"{split}{domain}", shots, own, seed, [], [made], ["bare", *(f"sum:{scale}" for scale in scales)], RANK, "bare", f" of {made}", head=head)
 
     measure(validation, "validation ", SCALES)
 
@@ -67,11 +68,13 @@ def main():
     parser.add_argument("--pools", nargs="+", choices=POOLS, help="default: all; with --small one of each kind")
     parser.add_argument("--without-scale", action="store_true", help="do not choose the scale of the adapter in the box")
     parser.add_argument("--recipe", choices=RECIPES, default="ours")
+    parser.add_argument("--head", choices=["nearest-mean", "auto"], default=FIRST_HEAD, help="what reads the features; auto writes domains-auto.csv")
     asked = parser.parse_args()
     asked.pools = asked.pools or (["letters", "letters-and-textures"] if asked.small else list(POOLS))
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
     program = Program(asked)
-    table, runs = Table(work / "domains.csv", "seed split shot name asked_rank"), Table(work / "glyphs-runs.csv", "seed name")
+    suffix = "" if asked.head == FIRST_HEAD else f"-{asked.head}"
+    table, runs = Table(work / f"domains{suffix}.csv", "seed split shot name asked_rank"), Table(work / "glyphs-runs.csv", "seed name")
 
     base, letters, capitals = glyphs(work, size)
     tests, validation = {"capitals": (capitals, size.shots)}, {"letters": (letters, size.shots)}
@@ -104,9 +107,9 @@ def main():
         for domain, (folder, shots) in tests.items():
             own = with_fewer_queries(size) if domain == "photographs" else size
             # The scale is that of the recipe, 4 through the number of adapters.
-            evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], RANK, "bare", f" of {name}")
+            evaluate(program, table, folder, domain, shots, own, seed, [made], pool, ["bare", f"sum:{min(1, 4 / len(pool)):.3g}"], RANK, "bare", f" of {name}", head=asked.head)
         if name == "letters" and not asked.without_scale:
-            print(f"{made} harms nothing of validation up to the scale {damped(program, table, seed, size, made, validation, tests)}")
+            print(f"{made} harms nothing of validation up to the scale {damped(program, table, seed, size, made, validation, tests, asked.head)}")
     print(table.path)
 
 

@@ -189,7 +189,11 @@ def name_now(merge):
     return NAMES_NOW.get(name, name) + colon + scale
 
 
-def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of="", validation=None):
+# All tables but those that name another head were begun with it.
+FIRST_HEAD = "nearest-mean"
+
+
+def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=(), merges=(), rank=None, against="adapter", of="", validation=None, head=FIRST_HEAD):
     """Adds the lines that are missing. Differences are paired: line minus the first adapter where there is one, or minus a method.
 
     `of` tells the merges of one pool from those of another; `tune` chooses its learning rate on `validation`.
@@ -208,8 +212,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
-    # All tables were begun with this head.
-    words = ["evaluate", folder, "--head", "nearest-mean", "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
+    words = ["evaluate", folder, "--head", head, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
     words += ["--methods", ",".join((["adapter"] if missing else []) + [name_now(merge) for merge in merges])]
     for adapter in missing:
         words += ["--adapter", adapter]
