@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""Candidates for a head, on validation classes: none of them is in the program.
+
+    python docs/experiments/candidates.py WORK
+
+Letters c f k p t y, five classes of clothes and eight of textures; the bare backbone and the adapter in the box; 200 tasks of each number of examples,
+5-way, 15 queries. Differences are paired: line minus `lda-augmented` on the same tasks. Transductive heads are measured on as many queries of each class
+and on numbers of queries from Dirichlet(0.5), 75 or as many as a class has pictures. Writes WORK/candidates.csv and keeps features in
+WORK/candidates. Needs numpy, Pillow and the folders that heads.py makes in WORK; features are computed by features.py beside this script, 15 minutes on one processor.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import pathlib
+
+import numpy
+
+from features import features_of
+
+WAY, QUERIES, SHOTS, TASKS, SEED = 5, 15, [1, 2, 5, 10], 200, 7
+FOLDERS = {"letters": "validation", "clothes": "clothes-lent", "textures": "textures-lent"}
+OTHER_LETTERS = "abdeghijlmnoqrsuvwxz"
+SHRINKAGE = 0.3
+
+
+def unit(x):
+    return x / numpy.linalg.norm(x, axis=-1, keepdims=True)
+
+
+class Task:
+    """`supports` `[way, shot, 1 + copies, 1 + layers, width]`, `queries` `[n, 1 + copies, 1 + layers, width]`, all of length one."""
+
+    def __init__(self, features, shot, random, proportions=None):
+        chosen = random.permutation(len(features))[:WAY]
+        pictures = [random.permutation(features.shape[1]) for _ in chosen]
+        counts = numpy.full(WAY, QUERIES)
+        if proportions:
+            counts = random.multinomial(WAY * QUERIES, random.dirichlet([proportions] * WAY))
+        self.supports = numpy.stack([features[c, own[:shot]] for c, own in zip(chosen, pictures)]).astype(float)
+        queries = [features[c, own[shot : shot + count]] for c, own, count in zip(chosen, pictures, counts)]
+        self.labels = numpy.repeat(numpy.arange(WAY), [len(own) for own in queries])
+        self.queries = numpy.concatenate(queries).astype(float)
+
+    def last(self):
+        """Supports with copies, queries: means of patch tokens behind the last layer, the program's features."""
+        return self.supports[..., -1, :], self.queries[:, 0, -1]
+
+
+def deviations(x, means):
+    return (x - means[:, None, None]).reshape(-1, x.shape[-1])
+
+
+def linear(q, means, solved):
+    """Scores of the queries `q` for `solved` = Σ⁻¹m."""
+    return q @ solved.T - 0.5 * (means * solved).sum(-1)
+
+
+def lda(x, q, a=SHRINKAGE, means=None):
+    """The program's `lda-augmented`."""
+    means = x[:, :, 0].mean(1) if means is None else means
+    d = deviations(x, means)
+    degrees = max(len(d) - len(x), 1)
+    floor = a * (d * d).sum() / degrees / d.shape[1]
+    inner = numpy.linalg.solve(d @ d.T + floor * degrees / (1 - a) * numpy.eye(len(d)), d @ means.T)
+    return linear(q, means, (means - inner.T @ d) / floor)
+
+
+def covariance(x, means):
+    d = deviations(x, means)
+    return d.T @ d / max(len(d) - len(x), 1)
+
+
+def shrunk(s, a=SHRINKAGE):
+    return (1 - a) * s + a * numpy.trace(s) / len(s) * numpy.eye(len(s))
+
+
+def nearest_mean(task):
+    x, q = task.last()
+    return q @ unit(x[:, :, 0].mean(1)).T
+
+
+def default(task):
+    return lda(*task.last())
+
+
+def ridge_scores(x, q, strength):
+    """Ridge regression to one-hot labels with an intercept; `strength` in units of the mean variance times the number of rows."""
+    way, width = len(x), x.shape[-1]
+    rows, labels = x.reshape(-1, width), numpy.repeat(numpy.eye(way), x.shape[1] * x.shape[2], 0)
+    middle = rows.mean(0)
+    d = rows - middle
+    penalty = strength * (d * d).sum() / width
+    inner = numpy.linalg.solve(d @ d.T + penalty * numpy.eye(len(d)), labels - labels.mean(0))
+    return (q - middle) @ d.T @ inner
+
+
+def ridge(strength):
+    return lambda task: ridge_scores(*task.last(), strength)
+
+
+def power(x):
+    """Tukey's transform with exponent 1/2 of values of either sign."""
+    return numpy.sign(x) * numpy.sqrt(numpy.abs(x))
+
+
+def fecam(tukey=False, of_all=0.0):
+    """FeCAM with both of its shrinkages 1; `of_all` is the share of the covariance of all classes."""
+
+    def scores(task):
+        x, q = (power(part) if tukey else part for part in task.last())
+        means, width, result = x[:, :, 0].mean(1), x.shape[-1], []
+        shared = covariance(x, means)
+        for own, mean in zip(x, means):
+            s = covariance(own[None], mean[None])
+            s = (1 - of_all) * s + of_all * shared
+            diagonal = numpy.diagonal(s).mean()
+            others = (s.sum() - diagonal * width) / width / (width - 1)
+            s = s + diagonal * numpy.eye(width) + others * (1 - numpy.eye(width))
+            spread = numpy.sqrt(numpy.diagonal(s))
+            d = (q - mean) / 1.0
+            result.append(-(d * numpy.linalg.solve(s / spread[:, None] / spread, d.T).T).sum(-1))
+        return numpy.stack(result, 1)
+
+    return scores
+
+
+def own_covariance(share):
+    """`lda-augmented` with that share of each class's own covariance in its metric, scaled to the trace of that of all."""
+
+    def scores(task):
+        x, q = task.last()
+        means, result = x[:, :, 0].mean(1), []
+        shared = covariance(x, means)
+        for own, mean in zip(x, means):
+            s = covariance(own[None], mean[None])
+            s = shrunk((1 - share) * shared + share * s * numpy.trace(shared) / numpy.trace(s))
+            d = q - mean
+            result.append(-(d * numpy.linalg.solve(s, d.T).T).sum(-1))
+        return numpy.stack(result, 1)
+
+    return scores
+
+
+def ranpac(count, strength=None):
+    """Random projection to `count` values and ReLU; then ridge with `strength`, or else `lda-augmented`."""
+    projections = {}
+
+    def scores(task):
+        x, q = task.last()
+        if x.shape[-1] not in projections:
+            projections[x.shape[-1]] = numpy.random.default_rng(0).standard_normal((x.shape[-1], count))
+        x, q = (numpy.maximum(part @ projections[x.shape[-1]], 0) for part in (x, q))
+        return ridge_scores(x, q, strength) if strength else lda(x, q)
+
+    return scores
+
+
+def joined(*parts):
+    """`lda-augmented` on several features one after the other: 0 is the class token, the others are layers."""
+
+    def scores(task):
+        x, q = (numpy.concatenate([of[..., part, :] for part in parts], -1) for of in (task.supports, task.queries[:, 0]))
+        return lda(x, q)
+
+    return scores
+
+
+def summed(*parts):
+    """Scores of `lda-augmented` on each, added."""
+    return lambda task: sum(lda(task.supports[..., part, :], task.queries[:, 0, part]) for part in parts)
+
+
+def with_prior(prior, weight):
+    """The covariance within the classes of other pictures, scaled to the trace of that of the supports, as so many more rows or as that share."""
+
+    def scores(task):
+        x, q = task.last()
+        means = x[:, :, 0].mean(1)
+        s = covariance(x, means)
+        share = weight if weight < 1 else weight / (weight + x.shape[0] * (x.shape[1] * x.shape[2] - 1))
+        s = (1 - share) * s + share * prior * numpy.trace(s) / numpy.trace(prior)
+        return linear(q, means, numpy.linalg.solve(shrunk(s), means.T).T)
+
+    return scores
+
+
+def averaged(of_supports=False, step=1):
+    """A query stands for the mean of itself and its copies, the mean of a class for those of its supports: 7 (or 4) times the work for a query."""
+
+    def scores(task):
+        x = task.supports[..., -1, :]
+        means = x[:, :, ::step].mean((1, 2)) if of_supports else None
+        places = [0, *range(1, x.shape[2], step)]
+        return lda(x, unit(task.queries[:, places, -1].mean(1)), means=means)
+
+    return scores
+
+
+def logistic(strength, steps=150):
+    """Multinomial logistic regression on supports and copies by accelerated gradient; `strength` in units of the largest curvature."""
+
+    def scores(task):
+        x, q = task.last()
+        way, width = len(x), x.shape[-1]
+        rows, labels = x.reshape(-1, width), numpy.repeat(numpy.eye(way), x.shape[1] * x.shape[2], 0)
+        middle = rows.mean(0)
+        u, s, v = numpy.linalg.svd(rows - middle, full_matrices=False)
+        own, weight = u * s, numpy.zeros((len(s), way))
+        bias, curvature = numpy.zeros(way), s[0] ** 2 / len(rows) / 2
+        penalty, last, at = strength * curvature, weight, weight
+        momentum = (1 - strength**0.5) / (1 + strength**0.5)
+        for _ in range(steps):
+            logits = own @ at + bias
+            p = numpy.exp(logits - logits.max(-1, keepdims=True))
+            gap = (p / p.sum(-1, keepdims=True) - labels) / len(rows)
+            weight = at - (own.T @ gap + penalty * at) / (curvature + penalty)
+            at, last = weight + momentum * (weight - last), weight
+        return (q - middle) @ v.T @ weight
+
+    return scores
+
+
+def whitened(task):
+    """Means, queries, and supports in the metric of `lda-augmented`."""
+    x, q = task.last()
+    means = x[:, :, 0].mean(1)
+    root = numpy.linalg.cholesky(shrunk(covariance(x, means)))
+    return (numpy.linalg.solve(root, rows.T).T for rows in (means, q))
+
+
+def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None):
+    """Class means that move to the queries; `temperature` in units of the program's, `weight` how many queries a support is worth,
+    `prior` how many queries the even proportions of the classes are worth, None for even ones throughout."""
+
+    def scores(task):
+        first, q = whitened(task)
+        t, held = temperature * 0.3 * q.shape[1], weight * task.supports.shape[1]
+        means, logs = first, numpy.zeros(len(first))
+        for _ in range(steps):
+            p = distances(q, means) / -t + logs
+            p = numpy.exp(p - p.max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            total = p.sum(0)
+            means = (held * first + p.T @ q) / (held + total)[:, None]
+            if prior is not None:
+                logs = numpy.log((total + prior / WAY) / (len(q) + prior))
+        return distances(q, means) / -t + logs
+
+    return scores
+
+
+def distances(q, means):
+    return (q * q).sum(-1)[:, None] - 2 * q @ means.T + (means * means).sum(-1)
+
+
+def candidates(priors, domain):
+    result = {
+        "lda-augmented": default,
+        "nearest-mean": nearest_mean,
+        **{f"ridge:{strength}": ridge(strength) for strength in (0.1, 1, 10, 100)},
+        "fecam": fecam(), "fecam:tukey": fecam(True), "fecam:tukey:of-all=0.5": fecam(True, 0.5), "fecam:tukey:of-all=1": fecam(True, 1.0),
+        "own-covariance:0.3": own_covariance(0.3), "own-covariance:0.6": own_covariance(0.6),
+        "ranpac:2000:ridge=1": ranpac(2000, 1), "ranpac:2000:ridge=10": ranpac(2000, 10), "ranpac:2000:ridge=100": ranpac(2000, 100), "ranpac:2000:lda": ranpac(2000),
+        "class-token": joined(0), "class-token+mean": joined(0, 4),
+        "layers-78": joined(3, 4), "layers-5678": joined(1, 2, 3, 4), "layers-78+class-token": joined(0, 3, 4),
+        "scores-78": summed(3, 4), "scores-5678": summed(1, 2, 3, 4), "scores-78+class-token": summed(0, 3, 4),
+        "queries-of-copies": averaged(), "queries-of-copies:means": averaged(True), "queries-of-4": averaged(step=2), "queries-of-4:means": averaged(True, 2),
+        **{f"logistic:{strength}": logistic(strength) for strength in (0.001, 0.01, 0.1)},
+    }
+    for name, prior in priors.items():
+        for weight in (0.3, 0.6, 30, 100):
+            result[f"prior:{name}:{weight}"] = with_prior(prior, weight)
+    return result
+
+
+def transductive():
+    return {
+        "lda-augmented": default,
+        "soft-k-means:1": soft_k_means(1), "soft-k-means:3": soft_k_means(3), "soft-k-means:10": soft_k_means(10),
+        "soft-k-means:3:t=0.3": soft_k_means(3, 0.3), "soft-k-means:3:t=2": soft_k_means(3, 2.0),
+        "soft-k-means:3:weight=5": soft_k_means(3, 1.0, 5.0), "soft-k-means:3:weight=15": soft_k_means(3, 1.0, 15.0), "soft-k-means:1:weight=15": soft_k_means(1, 1.0, 15.0),
+        "soft-k-means:3:prior=10": soft_k_means(3, prior=10.0), "soft-k-means:10:prior=10": soft_k_means(10, prior=10.0),
+        "soft-k-means:3:weight=5:prior=10": soft_k_means(3, 1.0, 5.0, 10.0), "soft-k-means:10:weight=5:prior=10": soft_k_means(10, 1.0, 5.0, 10.0),
+        "soft-k-means:10:weight=15:prior=10": soft_k_means(10, 1.0, 15.0, 10.0),
+        "soft-k-means:10:weight=5:prior=50": soft_k_means(10, 1.0, 5.0, 50.0),
+    }
+
+
+def within(features):
+    """The covariance within classes of pictures `[classes, pictures, ...]`."""
+    x = features[:, :, 0, -1].astype(float)
+    return covariance(x[:, :, None], x.mean(1))
+
+
+def interval(values):
+    return values.mean(), 1.96 * values.std(ddof=1) / len(values) ** 0.5
+
+
+def measured(features, heads, shot, proportions):
+    """Accuracy of each head in each task."""
+    random = numpy.random.default_rng([SEED, shot, bool(proportions)])
+    found = {name: [] for name in heads}
+    for _ in range(TASKS):
+        task = Task(features, shot, random, proportions)
+        for name, head in heads.items():
+            found[name].append((head(task).argmax(-1) == task.labels).mean())
+    return {name: numpy.array(values) for name, values in found.items()}
+
+
+def lines(work, domain, model, shot):
+    all_features = {name: unit(numpy.load(work / f"candidates/{name}/{model}.npy")) for name in [*FOLDERS, "other-letters"]}
+    priors = {"letters": within(all_features["other-letters"])}
+    if domain == "letters":
+        others = [within(all_features[name]) for name in ("clothes", "textures")]
+        priors["wrong"] = sum(own / numpy.trace(own) for own in others)
+    result = []
+    for queries, heads, proportions in (
+        ("even", candidates(priors, domain), None), ("even", transductive(), None), ("dirichlet", transductive(), 0.5),
+    ):
+        found = measured(all_features[domain], heads, shot, proportions)
+        for name, values in found.items():
+            figures = [*interval(values), *interval(values - found["lda-augmented"])]
+            if (queries, name) not in {(own[3], own[4]) for own in result}:
+                result.append([domain, model, shot, queries, name, *(f"{100 * figure:.2f}" for figure in figures)])
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=pathlib.Path, help="folder for pictures and tables")
+    parser.add_argument("--processes", type=int, default=1)
+    asked = parser.parse_args()
+    for name, folder in FOLDERS.items():
+        classes = sorted(own.name for own in (asked.work / folder).iterdir())
+        features_of(asked.work / folder, classes, asked.work / "candidates" / name)
+    features_of(asked.work / "glyphs/base", OTHER_LETTERS, asked.work / "candidates/other-letters", 20)
+    cells = [(asked.work, domain, model, shot) for domain in FOLDERS for model in ("bare", "adapter") for shot in SHOTS]
+    with multiprocessing.Pool(asked.processes) as pool, open(asked.work / "candidates.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow("domain,model,shot,queries,head,accuracy,ci95,difference,difference_ci95".split(","))
+        for own in pool.starmap(lines, cells, chunksize=1):
+            writer.writerows(own)
+
+
+if __name__ == "__main__":
+    main()
