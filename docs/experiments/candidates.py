@@ -3,7 +3,7 @@
 
     python docs/experiments/candidates.py WORK
 
-Letters c f k p t y, five classes of clothes and eight of textures; the bare backbone and the adapter in the box; 200 tasks of each number of examples,
+Letters c f k p t y, five classes of clothes and eight of textures; the bare backbone and the adapter in the box; 100 tasks of each number of examples,
 5-way, 15 queries. Differences are paired: line minus `lda-augmented` on the same tasks. Transductive heads are measured on as many queries of each class
 and on numbers of queries from Dirichlet(0.5), 75 or as many as a class has pictures. Writes WORK/candidates.csv and keeps features in
 WORK/candidates. Needs numpy, Pillow and the folders that heads.py makes in WORK; features are computed by features.py beside this script, 15 minutes on one processor.
@@ -18,7 +18,7 @@ import numpy
 
 from features import features_of
 
-WAY, QUERIES, SHOTS, TASKS, SEED = 5, 15, [1, 2, 5, 10], 200, 7
+WAY, QUERIES, SHOTS, TASKS, SEED = 5, 15, [1, 2, 5, 10], 100, 7
 FOLDERS = {"letters": "validation", "clothes": "clothes-lent", "textures": "textures-lent"}
 OTHER_LETTERS = "abdeghijlmnoqrsuvwxz"
 SHRINKAGE = 0.3
@@ -41,6 +41,13 @@ class Task:
         queries = [features[c, own[shot : shot + count]] for c, own, count in zip(chosen, pictures, counts)]
         self.labels = numpy.repeat(numpy.arange(WAY), [len(own) for own in queries])
         self.queries = numpy.concatenate(queries).astype(float)
+        self.kept = {}
+
+    def once(self, make, *more):
+        """What several heads need."""
+        if (make, more) not in self.kept:
+            self.kept[make, more] = make(self, *more)
+        return self.kept[make, more]
 
     def last(self):
         """Supports with copies, queries: means of patch tokens behind the last layer, the program's features."""
@@ -56,19 +63,32 @@ def linear(q, means, solved):
     return q @ solved.T - 0.5 * (means * solved).sum(-1)
 
 
+def inverse_times(rows, floor, right, signs=1.0):
+    """(floor·I + Σ ±row·rowᵀ)⁻¹ times each row of `right`."""
+    inner = numpy.linalg.solve(rows @ rows.T + floor * numpy.diag(numpy.broadcast_to(signs, len(rows))), rows @ right.T)
+    return (right - inner.T @ rows) / floor
+
+
 def lda(x, q, a=SHRINKAGE, means=None):
     """The program's `lda-augmented`."""
     means = x[:, :, 0].mean(1) if means is None else means
+    rows, floor = shrunk_rows(spread(x, means), a)
+    return linear(q, means, inverse_times(rows, floor, means))
+
+
+def spread(x, means):
+    """Rows whose products add up to the covariance within classes."""
     d = deviations(x, means)
-    degrees = max(len(d) - len(x), 1)
-    floor = a * (d * d).sum() / degrees / d.shape[1]
-    inner = numpy.linalg.solve(d @ d.T + floor * degrees / (1 - a) * numpy.eye(len(d)), d @ means.T)
-    return linear(q, means, (means - inner.T @ d) / floor)
+    return d / max(len(d) - len(x), 1) ** 0.5
+
+
+def shrunk_rows(rows, a=SHRINKAGE):
+    return (1 - a) ** 0.5 * rows, a * (rows * rows).sum() / rows.shape[1]
 
 
 def covariance(x, means):
-    d = deviations(x, means)
-    return d.T @ d / max(len(d) - len(x), 1)
+    rows = spread(x, means)
+    return rows.T @ rows
 
 
 def shrunk(s, a=SHRINKAGE):
@@ -104,22 +124,25 @@ def power(x):
     return numpy.sign(x) * numpy.sqrt(numpy.abs(x))
 
 
-def fecam(tukey=False, of_all=0.0):
-    """FeCAM with both of its shrinkages 1; `of_all` is the share of the covariance of all classes."""
+def fecam(tukey=False):
+    """FeCAM with shrinkages of 1.
+
+    Behind a LayerNorm the sum of a feature's values hardly varies, and shrinking covariances to their mean makes the matrix singular; without Tukey's
+    transform only variances are shrunk.
+    """
 
     def scores(task):
         x, q = (power(part) if tukey else part for part in task.last())
         means, width, result = x[:, :, 0].mean(1), x.shape[-1], []
-        shared = covariance(x, means)
         for own, mean in zip(x, means):
-            s = covariance(own[None], mean[None])
-            s = (1 - of_all) * s + of_all * shared
-            diagonal = numpy.diagonal(s).mean()
-            others = (s.sum() - diagonal * width) / width / (width - 1)
-            s = s + diagonal * numpy.eye(width) + others * (1 - numpy.eye(width))
-            spread = numpy.sqrt(numpy.diagonal(s))
-            d = (q - mean) / 1.0
-            result.append(-(d * numpy.linalg.solve(s / spread[:, None] / spread, d.T).T).sum(-1))
+            rows = spread(own[None], mean[None])
+            diagonal = (rows * rows).sum(0)
+            others = tukey * ((rows.sum(1) ** 2).sum() - diagonal.sum()) / width / (width - 1)
+            rows = numpy.concatenate([rows, numpy.full((1, width), abs(others) ** 0.5)])
+            signs = numpy.append(numpy.ones(len(rows) - 1), -1 if others < 0 else 1)
+            # The inverse of the correlations is that of the covariances between values times their standard deviations.
+            d = (q - mean) * numpy.sqrt(diagonal + diagonal.mean())
+            result.append(-(d * inverse_times(rows, diagonal.mean() - others, d, signs)).sum(-1))
         return numpy.stack(result, 1)
 
     return scores
@@ -131,26 +154,28 @@ def own_covariance(share):
     def scores(task):
         x, q = task.last()
         means, result = x[:, :, 0].mean(1), []
-        shared = covariance(x, means)
+        shared = spread(x, means)
         for own, mean in zip(x, means):
-            s = covariance(own[None], mean[None])
-            s = shrunk((1 - share) * shared + share * s * numpy.trace(shared) / numpy.trace(s))
-            d = q - mean
-            result.append(-(d * numpy.linalg.solve(s, d.T).T).sum(-1))
+            rows = spread(own[None], mean[None])
+            rows *= (share * (shared * shared).sum() / (rows * rows).sum()) ** 0.5
+            rows, floor = shrunk_rows(numpy.concatenate([(1 - share) ** 0.5 * shared, rows]))
+            result.append(-((q - mean) * inverse_times(rows, floor, q - mean)).sum(-1))
         return numpy.stack(result, 1)
 
     return scores
 
 
+def projected(task, count):
+    x, q = task.last()
+    projection = numpy.random.default_rng(0).standard_normal((x.shape[-1], count))
+    return numpy.maximum(x @ projection, 0), numpy.maximum(q @ projection, 0)
+
+
 def ranpac(count, strength=None):
     """Random projection to `count` values and ReLU; then ridge with `strength`, or else `lda-augmented`."""
-    projections = {}
 
     def scores(task):
-        x, q = task.last()
-        if x.shape[-1] not in projections:
-            projections[x.shape[-1]] = numpy.random.default_rng(0).standard_normal((x.shape[-1], count))
-        x, q = (numpy.maximum(part @ projections[x.shape[-1]], 0) for part in (x, q))
+        x, q = task.once(projected, count)
         return ridge_scores(x, q, strength) if strength else lda(x, q)
 
     return scores
@@ -197,36 +222,40 @@ def averaged(of_supports=False, step=1):
     return scores
 
 
+def turned(task):
+    """Rows of supports and copies along their own directions, these directions, and what the rows are taken from."""
+    x, _ = task.last()
+    rows = x.reshape(-1, x.shape[-1])
+    u, s, directions = numpy.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    return u * s, directions, rows.mean(0)
+
+
 def logistic(strength, steps=150):
     """Multinomial logistic regression on supports and copies by accelerated gradient; `strength` in units of the largest curvature."""
 
     def scores(task):
         x, q = task.last()
-        way, width = len(x), x.shape[-1]
-        rows, labels = x.reshape(-1, width), numpy.repeat(numpy.eye(way), x.shape[1] * x.shape[2], 0)
-        middle = rows.mean(0)
-        u, s, v = numpy.linalg.svd(rows - middle, full_matrices=False)
-        own, weight = u * s, numpy.zeros((len(s), way))
-        bias, curvature = numpy.zeros(way), s[0] ** 2 / len(rows) / 2
-        penalty, last, at = strength * curvature, weight, weight
-        momentum = (1 - strength**0.5) / (1 + strength**0.5)
+        rows, directions, middle = task.once(turned)
+        labels = numpy.repeat(numpy.eye(len(x)), len(rows) // len(x), 0)
+        curvature = (rows[:, 0] ** 2).sum() / len(rows) / 2
+        penalty, momentum = strength * curvature, (1 - strength**0.5) / (1 + strength**0.5)
+        weight = at = numpy.zeros((rows.shape[1], len(x)))
         for _ in range(steps):
-            logits = own @ at + bias
-            p = numpy.exp(logits - logits.max(-1, keepdims=True))
+            p = numpy.exp(rows @ at)
             gap = (p / p.sum(-1, keepdims=True) - labels) / len(rows)
-            weight = at - (own.T @ gap + penalty * at) / (curvature + penalty)
-            at, last = weight + momentum * (weight - last), weight
-        return (q - middle) @ v.T @ weight
+            last, weight = weight, at - (rows.T @ gap + penalty * at) / (curvature + penalty)
+            at = weight + momentum * (weight - last)
+        return (q - middle) @ directions.T @ weight
 
     return scores
 
 
 def whitened(task):
-    """Means, queries, and supports in the metric of `lda-augmented`."""
+    """Means and queries in the metric of `lda-augmented`."""
     x, q = task.last()
     means = x[:, :, 0].mean(1)
     root = numpy.linalg.cholesky(shrunk(covariance(x, means)))
-    return (numpy.linalg.solve(root, rows.T).T for rows in (means, q))
+    return [numpy.linalg.solve(root, rows.T).T for rows in (means, q)]
 
 
 def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None):
@@ -234,7 +263,7 @@ def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None):
     `prior` how many queries the even proportions of the classes are worth, None for even ones throughout."""
 
     def scores(task):
-        first, q = whitened(task)
+        first, q = task.once(whitened)
         t, held = temperature * 0.3 * q.shape[1], weight * task.supports.shape[1]
         means, logs = first, numpy.zeros(len(first))
         for _ in range(steps):
@@ -254,37 +283,30 @@ def distances(q, means):
     return (q * q).sum(-1)[:, None] - 2 * q @ means.T + (means * means).sum(-1)
 
 
-def candidates(priors, domain):
+def candidates(priors):
     result = {
-        "lda-augmented": default,
-        "nearest-mean": nearest_mean,
-        **{f"ridge:{strength}": ridge(strength) for strength in (0.1, 1, 10, 100)},
-        "fecam": fecam(), "fecam:tukey": fecam(True), "fecam:tukey:of-all=0.5": fecam(True, 0.5), "fecam:tukey:of-all=1": fecam(True, 1.0),
-        "own-covariance:0.3": own_covariance(0.3), "own-covariance:0.6": own_covariance(0.6),
-        "ranpac:2000:ridge=1": ranpac(2000, 1), "ranpac:2000:ridge=10": ranpac(2000, 10), "ranpac:2000:ridge=100": ranpac(2000, 100), "ranpac:2000:lda": ranpac(2000),
-        "class-token": joined(0), "class-token+mean": joined(0, 4),
-        "layers-78": joined(3, 4), "layers-5678": joined(1, 2, 3, 4), "layers-78+class-token": joined(0, 3, 4),
-        "scores-78": summed(3, 4), "scores-5678": summed(1, 2, 3, 4), "scores-78+class-token": summed(0, 3, 4),
-        "queries-of-copies": averaged(), "queries-of-copies:means": averaged(True), "queries-of-4": averaged(step=2), "queries-of-4:means": averaged(True, 2),
-        **{f"logistic:{strength}": logistic(strength) for strength in (0.001, 0.01, 0.1)},
+        "lda-augmented": default, "nearest-mean": nearest_mean,
+        **{f"ridge:{strength}": ridge(strength) for strength in (0.1, 1, 10)},
+        "fecam": fecam(), "fecam:tukey": fecam(True), "own-covariance:0.3": own_covariance(0.3),
+        "ranpac:2000:ridge=1": ranpac(2000, 1), "ranpac:2000:lda": ranpac(2000),
+        "class-token": joined(0), "class-token+mean": joined(0, 4), "layers-78": joined(3, 4), "layers-678": joined(2, 3, 4), "scores-78": summed(3, 4), "scores-68": summed(2, 4),
+        "queries-of-copies": averaged(), "queries-of-copies:means": averaged(True), "queries-of-4": averaged(step=2),
+        **{f"logistic:{strength}": logistic(strength) for strength in (0.001, 0.01)},
     }
     for name, prior in priors.items():
-        for weight in (0.3, 0.6, 30, 100):
+        for weight in (0.3, 30, 100):
             result[f"prior:{name}:{weight}"] = with_prior(prior, weight)
     return result
 
 
 def transductive():
-    return {
-        "lda-augmented": default,
-        "soft-k-means:1": soft_k_means(1), "soft-k-means:3": soft_k_means(3), "soft-k-means:10": soft_k_means(10),
-        "soft-k-means:3:t=0.3": soft_k_means(3, 0.3), "soft-k-means:3:t=2": soft_k_means(3, 2.0),
-        "soft-k-means:3:weight=5": soft_k_means(3, 1.0, 5.0), "soft-k-means:3:weight=15": soft_k_means(3, 1.0, 15.0), "soft-k-means:1:weight=15": soft_k_means(1, 1.0, 15.0),
-        "soft-k-means:3:prior=10": soft_k_means(3, prior=10.0), "soft-k-means:10:prior=10": soft_k_means(10, prior=10.0),
-        "soft-k-means:3:weight=5:prior=10": soft_k_means(3, 1.0, 5.0, 10.0), "soft-k-means:10:weight=5:prior=10": soft_k_means(10, 1.0, 5.0, 10.0),
-        "soft-k-means:10:weight=15:prior=10": soft_k_means(10, 1.0, 15.0, 10.0),
-        "soft-k-means:10:weight=5:prior=50": soft_k_means(10, 1.0, 5.0, 50.0),
+    settings = {
+        "1": (1,), "3": (3,), "10": (10,), "3:t=0.3": (3, 0.3), "3:t=2": (3, 2.0),
+        "3:weight=5": (3, 1.0, 5.0), "3:weight=15": (3, 1.0, 15.0), "3:t=0.3:weight=5": (3, 0.3, 5.0), "1:t=0.3:weight=15": (1, 0.3, 15.0),
+        "3:t=0.3:weight=15": (3, 0.3, 15.0), "10:t=0.3:weight=15": (10, 0.3, 15.0), "3:t=0.1:weight=15": (3, 0.1, 15.0), "3:t=0.3:weight=50": (3, 0.3, 50.0),
+        "3:prior=10": (3, 1.0, 1.0, 10.0), "3:weight=5:prior=10": (3, 1.0, 5.0, 10.0), "3:t=0.3:weight=15:prior=50": (3, 0.3, 15.0, 50.0),
     }
+    return {"lda-augmented": default, **{f"soft-k-means:{name}": soft_k_means(*own) for name, own in settings.items()}}
 
 
 def within(features):
@@ -316,7 +338,7 @@ def lines(work, domain, model, shot):
         priors["wrong"] = sum(own / numpy.trace(own) for own in others)
     result = []
     for queries, heads, proportions in (
-        ("even", candidates(priors, domain), None), ("even", transductive(), None), ("dirichlet", transductive(), 0.5),
+        ("even", candidates(priors), None), ("even", transductive(), None), ("dirichlet", transductive(), 0.5),
     ):
         found = measured(all_features[domain], heads, shot, proportions)
         for name, values in found.items():
@@ -324,6 +346,10 @@ def lines(work, domain, model, shot):
             if (queries, name) not in {(own[3], own[4]) for own in result}:
                 result.append([domain, model, shot, queries, name, *(f"{100 * figure:.2f}" for figure in figures)])
     return result
+
+
+def of_cell(cell):
+    return lines(*cell)
 
 
 def main():
@@ -334,13 +360,14 @@ def main():
     for name, folder in FOLDERS.items():
         classes = sorted(own.name for own in (asked.work / folder).iterdir())
         features_of(asked.work / folder, classes, asked.work / "candidates" / name)
-    features_of(asked.work / "glyphs/base", OTHER_LETTERS, asked.work / "candidates/other-letters", 20)
+    features_of(asked.work / "glyphs/base", OTHER_LETTERS, asked.work / "candidates/other-letters", 20, copies=0)
     cells = [(asked.work, domain, model, shot) for domain in FOLDERS for model in ("bare", "adapter") for shot in SHOTS]
     with multiprocessing.Pool(asked.processes) as pool, open(asked.work / "candidates.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow("domain,model,shot,queries,head,accuracy,ci95,difference,difference_ci95".split(","))
-        for own in pool.starmap(lines, cells, chunksize=1):
+        for own in pool.imap(of_cell, cells):
             writer.writerows(own)
+            file.flush()
 
 
 if __name__ == "__main__":

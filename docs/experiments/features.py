@@ -137,8 +137,8 @@ def pixels_of(path):
     return (numpy.asarray(picture, numpy.float32).transpose(2, 0, 1) / 255 - MEAN) / DEVIATION
 
 
-def features_of(folder, classes, cache, per_class=None):
-    """Per model `[classes, pictures, 1 + COPIES, 1 + LAYERS, width]`; kept in the folder `cache`, whose name says of what."""
+def features_of(folder, classes, cache, per_class=None, copies=COPIES):
+    """Per model `[classes, pictures, 1 + copies, 1 + LAYERS, width]`; kept in the folder `cache`, whose name says of what."""
     models = {"bare": None, "adapter": BOX}
     if all((cache / f"{model}.npy").exists() for model in models):
         return {model: numpy.load(cache / f"{model}.npy") for model in models}
@@ -150,7 +150,7 @@ def features_of(folder, classes, cache, per_class=None):
         rows = {model: [] for model in models}
         for path in paths:
             pixels = pixels_of(path)
-            batch = numpy.stack([pixels, *(copy_of(pixels, index) for index in range(COPIES))])
+            batch = numpy.stack([pixels, *(copy_of(pixels, index) for index in range(copies))])
             for model in models:
                 rows[model].append(backbones[model].features(batch))
         for model in models:
