@@ -3,10 +3,11 @@
 
     python docs/experiments/candidates.py WORK
 
-Letters c f k p t y, five classes of clothes and eight of textures; the bare backbone and the adapter in the box; 100 tasks of each number of examples,
-5-way, 15 queries. Differences are paired: line minus `lda-augmented` on the same tasks. Transductive heads are measured on as many queries of each class
-and on numbers of queries from Dirichlet(0.5), 75 or as many as a class has pictures. Writes WORK/candidates.csv and keeps features in
-WORK/candidates. Needs numpy, Pillow and the folders that heads.py makes in WORK; features are computed by features.py beside this script, 15 minutes on one processor.
+Letters c f k p t y, five classes of clothes and eight of textures; the bare backbone and the adapter in the box; 100 tasks of each number of examples, 5-way,
+15 queries. Differences are paired: line minus `lda-augmented` on the same tasks. Transductive heads are measured on as many queries of each class (`even`)
+and on numbers of queries from Dirichlet(0.5): 75 (`dirichlet`) or as many as the name says, or as many as a class has pictures; and in 4-way tasks
+with pictures of other classes among the queries, which do not count. Writes WORK/candidates.csv; a cell that is there is not measured again. Keeps features
+in WORK/candidates. Needs numpy, Pillow and the folders that heads.py makes in WORK; features.py beside this script computes the features in numpy.
 """
 
 import argparse
@@ -29,18 +30,23 @@ def unit(x):
 
 
 class Task:
-    """`supports` `[way, shot, 1 + copies, 1 + layers, width]`, `queries` `[n, 1 + copies, 1 + layers, width]`, all of length one."""
+    """`supports` `[way, shot, 1 + copies, 1 + layers, width]`, `queries` `[n, 1 + copies, 1 + layers, width]`, all of length one; the label of pictures
+    of other classes is −1."""
 
-    def __init__(self, features, shot, random, proportions=None):
-        chosen = random.permutation(len(features))[:WAY]
-        pictures = [random.permutation(features.shape[1]) for _ in chosen]
-        counts = numpy.full(WAY, QUERIES)
+    def __init__(self, features, shot, random, way=WAY, queries=WAY * QUERIES, proportions=None, others=0):
+        order = random.permutation(len(features))
+        pictures = [random.permutation(features.shape[1]) for _ in order[:way]]
+        counts = numpy.full(way, queries // way)
         if proportions:
-            counts = random.multinomial(WAY * QUERIES, random.dirichlet([proportions] * WAY))
-        self.supports = numpy.stack([features[c, own[:shot]] for c, own in zip(chosen, pictures)]).astype(float)
-        queries = [features[c, own[shot : shot + count]] for c, own, count in zip(chosen, pictures, counts)]
-        self.labels = numpy.repeat(numpy.arange(WAY), [len(own) for own in queries])
-        self.queries = numpy.concatenate(queries).astype(float)
+            counts = random.multinomial(queries, random.dirichlet([proportions] * way))
+        self.supports = numpy.stack([features[c, own[:shot]] for c, own in zip(order, pictures)]).astype(float)
+        found = [features[c, own[shot : shot + count]] for c, own, count in zip(order, pictures, counts)]
+        self.labels = numpy.repeat(numpy.arange(way), [len(own) for own in found])
+        if others:
+            unknown = features[order[way:]].reshape(-1, *features.shape[2:])
+            found.append(unknown[random.permutation(len(unknown))[:others]])
+            self.labels = numpy.append(self.labels, numpy.full(others, -1))
+        self.queries = numpy.concatenate(found).astype(float)
         self.kept = {}
 
     def once(self, make, *more):
@@ -250,20 +256,22 @@ def logistic(strength, steps=150):
     return scores
 
 
-def whitened(task):
+def whitened(task, of_copies):
     """Means and queries in the metric of `lda-augmented`."""
     x, q = task.last()
+    if of_copies:
+        q = unit(task.queries[..., -1, :].mean(1))
     means = x[:, :, 0].mean(1)
     root = numpy.linalg.cholesky(shrunk(covariance(x, means)))
     return [numpy.linalg.solve(root, rows.T).T for rows in (means, q)]
 
 
-def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None):
+def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None, of_copies=False):
     """Class means that move to the queries; `temperature` in units of the program's, `weight` how many queries a support is worth,
-    `prior` how many queries the even proportions of the classes are worth, None for even ones throughout."""
+    `prior` how many queries the even proportions of the classes are worth, None for even ones throughout; with `of_copies` as `averaged`."""
 
     def scores(task):
-        first, q = task.once(whitened)
+        first, q = task.once(whitened, of_copies)
         t, held = temperature * 0.3 * q.shape[1], weight * task.supports.shape[1]
         means, logs = first, numpy.zeros(len(first))
         for _ in range(steps):
@@ -273,7 +281,7 @@ def soft_k_means(steps, temperature=1.0, weight=1.0, prior=None):
             total = p.sum(0)
             means = (held * first + p.T @ q) / (held + total)[:, None]
             if prior is not None:
-                logs = numpy.log((total + prior / WAY) / (len(q) + prior))
+                logs = numpy.log((total + prior / len(first)) / (len(q) + prior))
         return distances(q, means) / -t + logs
 
     return scores
@@ -319,32 +327,45 @@ def interval(values):
     return values.mean(), 1.96 * values.std(ddof=1) / len(values) ** 0.5
 
 
-def measured(features, heads, shot, proportions):
-    """Accuracy of each head in each task."""
-    random = numpy.random.default_rng([SEED, shot, bool(proportions)])
-    found = {name: [] for name in heads}
-    for _ in range(TASKS):
-        task = Task(features, shot, random, proportions)
-        for name, head in heads.items():
-            found[name].append((head(task).argmax(-1) == task.labels).mean())
-    return {name: numpy.array(values) for name, values in found.items()}
+def further():
+    return {
+        "lda-augmented": default, "queries-of-copies": averaged(),
+        "soft-k-means:3:t=0.3:weight=15": soft_k_means(3, 0.3, 15.0), "soft-k-means:3:t=0.1:weight=15": soft_k_means(3, 0.1, 15.0),
+        "soft-k-means:3:t=0.1:weight=15:queries-of-copies": soft_k_means(3, 0.1, 15.0, of_copies=True),
+    }
 
 
-def lines(work, domain, model, shot):
-    all_features = {name: unit(numpy.load(work / f"candidates/{name}/{model}.npy")) for name in [*FOLDERS, "other-letters"]}
-    priors = {"letters": within(all_features["other-letters"])}
+DIRICHLET = 0.5
+# Queries of a task: heads, shots, how they are drawn.
+STUDIES = {
+    "even": (lambda priors: {**candidates(priors), **transductive()}, SHOTS, {}),
+    "dirichlet": (lambda priors: transductive(), SHOTS, {"proportions": DIRICHLET}),
+    **{f"dirichlet-{count}": (lambda priors: further(), [1, 5], {"proportions": DIRICHLET, "queries": count}) for count in (15, 75, 190)},
+    "dirichlet-60-others-20": (lambda priors: further(), [1, 5], {"way": 4, "proportions": DIRICHLET, "queries": 60, "others": 20}),
+}
+
+
+def lines(work, domain, model, shot, known):
+    """Of all studies that are not in the table."""
+    features = {name: unit(numpy.load(work / f"candidates/{name}/{model}.npy")) for name in [*FOLDERS, "other-letters"]}
+    priors = {"letters": within(features["other-letters"])}
     if domain == "letters":
-        others = [within(all_features[name]) for name in ("clothes", "textures")]
+        others = [within(features[name]) for name in ("clothes", "textures")]
         priors["wrong"] = sum(own / numpy.trace(own) for own in others)
     result = []
-    for queries, heads, proportions in (
-        ("even", candidates(priors), None), ("even", transductive(), None), ("dirichlet", transductive(), 0.5),
-    ):
-        found = measured(all_features[domain], heads, shot, proportions)
+    for number, (study, (heads, shots, drawn)) in enumerate(STUDIES.items()):
+        if shot not in shots or (domain, model, str(shot), study) in known:
+            continue
+        random, heads = numpy.random.default_rng([SEED, shot, number]), heads(priors)
+        found = {name: numpy.zeros(TASKS) for name in heads}
+        for index in range(TASKS):
+            task = Task(features[domain], shot, random, **drawn)
+            counted = task.labels >= 0
+            for name, head in heads.items():
+                found[name][index] = (head(task).argmax(-1) == task.labels)[counted].mean()
         for name, values in found.items():
             figures = [*interval(values), *interval(values - found["lda-augmented"])]
-            if (queries, name) not in {(own[3], own[4]) for own in result}:
-                result.append([domain, model, shot, queries, name, *(f"{100 * figure:.2f}" for figure in figures)])
+            result.append([domain, model, shot, study, name, *(f"{100 * figure:.2f}" for figure in figures)])
     return result
 
 
@@ -361,10 +382,15 @@ def main():
         classes = sorted(own.name for own in (asked.work / folder).iterdir())
         features_of(asked.work / folder, classes, asked.work / "candidates" / name)
     features_of(asked.work / "glyphs/base", OTHER_LETTERS, asked.work / "candidates/other-letters", 20, copies=0)
-    cells = [(asked.work, domain, model, shot) for domain in FOLDERS for model in ("bare", "adapter") for shot in SHOTS]
-    with multiprocessing.Pool(asked.processes) as pool, open(asked.work / "candidates.csv", "w", newline="") as file:
+    path, known = asked.work / "candidates.csv", set()
+    if path.exists():
+        with open(path, newline="") as file:
+            known = {(own["domain"], own["model"], own["shot"], own["queries"]) for own in csv.DictReader(file)}
+    cells = [(asked.work, domain, model, shot, known) for domain in FOLDERS for model in ("bare", "adapter") for shot in SHOTS]
+    with multiprocessing.Pool(asked.processes) as pool, open(path, "a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow("domain,model,shot,queries,head,accuracy,ci95,difference,difference_ci95".split(","))
+        if not file.tell():
+            writer.writerow("domain,model,shot,queries,head,accuracy,ci95,difference,difference_ci95".split(","))
         for own in pool.imap(of_cell, cells):
             writer.writerows(own)
             file.flush()
