@@ -5,7 +5,8 @@
 
 Follows candidates.py on the same WORK, whose features it takes. 100 tasks of 8 queries for each class and as many of the other classes of the domain, with 2, 3
 and 4 classes. A rule names a centre in log-distance; a query is refused where its log-distance to the nearest mean is above centre + c. c is the 95 % quantile of
-what queries of known classes of the two other domains are above their centre with 4 classes, both models together. Writes WORK/candidates-novelty.csv.
+what queries of known classes of the two other domains are above their centre with 4 classes, both models together; the share of V in the rule `chosen`
+is chosen on the two other domains, too. Writes WORK/candidates-novelty.csv.
 
     V   mean log-distance of the copies of each support to the mean of its class, in the metric without that class
     U   mean log-distance of the supports to the nearest mean of the other classes, in the same metric
@@ -22,9 +23,15 @@ import numpy
 from candidates import FOLDERS, distances, shrunk_rows, spread, unit
 
 TASKS, QUERIES, SEED = 100, 8, 7
+
+
+def mixed(share):
+    return lambda own: share * own["V"] + (1 - share) * own["U"]
+
+
 RULES = {
     "constant": lambda own: 0.0, "V": lambda own: own["V"], "U": lambda own: own["U"], "K": lambda own: own["K"],
-    **{f"{share}V+{1 - share:.2g}U": lambda own, share=share: share * own["V"] + (1 - share) * own["U"] for share in (0.4, 0.5, 0.6, 0.75)},
+    **{f"{share}V+{1 - share:.2g}U": mixed(share) for share in (0.4, 0.5, 0.6, 0.75)},
     "0.4V+0.6P": lambda own: 0.4 * own["V"] + 0.6 * own["P"],
     "0.7K+0.3U": lambda own: 0.7 * own["K"] + 0.3 * own["U"],
 }
@@ -83,18 +90,32 @@ def main():
     def above(domain, model, way, shot, rule, at=0):
         return numpy.concatenate([own[at] - rule(own[2]) for own in found[domain, model, way, shot]])
 
+    def limit(others, shot, rule):
+        return numpy.quantile(numpy.concatenate([above(*other, 4, shot, rule) for other in others]), 0.95)
+
+    def chosen(others, shot):
+        """The share of V with which the refused shares of the other domains are nearest to 5 %, the farthest counting."""
+
+        def farthest(share):
+            c = limit(others, shot, mixed(share))
+            return max(abs((above(*other, 4, shot, mixed(share)) > c).mean() - 0.05) for other in others)
+
+        return min(numpy.arange(21) / 20, key=farthest)
+
     with open(work / "candidates-novelty.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow("domain,model,way,shot,rule,c,known_refused,unknown_refused,auroc".split(","))
+        writer.writerow("domain,model,way,shot,rule,share,c,known_refused,unknown_refused,auroc".split(","))
         for (domain, model, way, shot), tasks in found.items():
             auroc = numpy.mean([area(unknown, known) for known, unknown, _ in tasks])
-            for name, rule in RULES.items():
+            others = [(other, own) for other in FOLDERS if other != domain for own in ("bare", "adapter")]
+            share = chosen(others, shot)
+            for name, rule in {**RULES, "chosen": mixed(share)}.items():
                 if "K" in name and shot == 1:
                     continue
-                learnt = [above(other, own, 4, shot, rule) for other in FOLDERS if other != domain for own in ("bare", "adapter")]
-                c = numpy.quantile(numpy.concatenate(learnt), 0.95)
+                c = limit(others, shot, rule)
                 refused = [100 * (above(domain, model, way, shot, rule, at) > c).mean() for at in (0, 1)]
-                writer.writerow([domain, model, way, shot, name, f"{c:.3f}", *(f"{share:.1f}" for share in refused), f"{100 * auroc:.1f}"])
+                figures = [f"{c:.3f}", *(f"{value:.1f}" for value in (*refused, 100 * auroc))]
+                writer.writerow([domain, model, way, shot, name, f"{share:.2f}" if name == "chosen" else "", *figures])
 
 
 if __name__ == "__main__":
