@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Candidates for a head, on validation classes: none of them is in the program.
+"""Candidates for a head, on validation classes: but for `queries-of-copies`, none of them is in the program.
 
     python docs/experiments/candidates.py WORK
 
