@@ -64,6 +64,8 @@ pub enum Answer {
         /// From 0 to 1: the share of images of known classes that are nearer to their class. Null where there are too few labelled
         /// images to tell.
         novelty: Option<f32>,
+        /// Whether the class means were moved towards the queries before.
+        transductive: bool,
         /// Whether the image looks like none of the classes; only where `reject` asks for it.
         rejected: bool,
         /// Only where asked for.
@@ -128,8 +130,20 @@ pub struct ClassifyOptions {
     pub head: HeadChoice,
     /// Whether many copies of the examples are waited for.
     pub copies: CopiesWanted,
+    /// Moves the class means towards all queries together first.
+    pub transductive: bool,
     /// Share of images of known classes that may be refused so that others are; `None` refuses nothing.
     pub reject: Option<f32>,
+}
+
+impl ClassifyOptions {
+    /// What is wrong with them; `None` if nothing is.
+    pub fn problem(&self) -> Option<&'static str> {
+        let is_nearest_mean = self.head.settings().kind == HeadKind::NearestMean;
+        (self.transductive && is_nearest_mean).then_some(
+            "transductive needs the head lda or lda-augmented; nearest-mean has no metric to group the pictures in",
+        )
+    }
 }
 
 impl Default for ClassifyOptions {
@@ -139,6 +153,7 @@ impl Default for ClassifyOptions {
             nearest: 3,
             head: HeadChoice::Auto,
             copies: CopiesWanted::Soon,
+            transductive: false,
             reject: None,
         }
     }

@@ -149,10 +149,18 @@ fn answers(
     encoded: EncodedImages,
     options: ClassifyOptions,
 ) -> Result<Vec<Answer>, AppError> {
+    let features = encoded.iter().flatten();
+    let features: Vec<&[f32]> = features.map(|own| own.feature.as_slice()).collect();
+    let moved = match options.transductive {
+        true => classifier.moved_towards(&features)?,
+        false => None,
+    };
+    let is_moved = moved.is_some();
+    let classifier = moved.as_ref().unwrap_or(classifier);
     let queries = names.into_iter().zip(encoded);
     queries
         .map(|(image, result)| match result {
-            Ok(encoded) => answer(classifier, image, encoded, options),
+            Ok(encoded) => answer(classifier, image, encoded, options, is_moved),
             Err(error) => Ok(Answer::Failed { image, error }),
         })
         .collect()
@@ -190,6 +198,7 @@ fn answer(
     image: String,
     encoded: Encoded,
     options: ClassifyOptions,
+    transductive: bool,
 ) -> Result<Answer, AppError> {
     let attention = options.attention.then(|| attention(encoded.cls_attention));
     let ClassifiedFeature {
@@ -208,6 +217,7 @@ fn answer(
         head: classifier.head(),
         calibration: classifier.calibration(),
         novelty,
+        transductive,
         rejected,
         attention,
     })

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   lora-recycle classify --support pets/ new.jpg
   lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'
-  lora-recycle classify --support pets/ --adapter meta@champion new.jpg")]
+  lora-recycle classify --support pets/ --adapter meta@champion new.jpg
+  lora-recycle classify --support pets/ --transductive holiday/")]
 pub struct Classify {
     /// Folder whose sub-folders are the classes, each with a few example pictures
     #[arg(long, value_name = "DIR", env = "LORA_RECYCLE_SUPPORT")]
@@ -36,6 +37,10 @@ pub struct Classify {
         default_value = "auto"
     )]
     head: HeadChoice,
+    /// Classify all pictures together, which helps where they are many and examples are few; a picture's answer then depends on
+    /// the others
+    #[arg(long)]
+    transductive: bool,
     /// Say "none of these" for pictures unlike all examples; the share of pictures of the known classes that may be refused
     /// by mistake, such as 0.05
     #[arg(long, value_name = "SHARE", env = "LORA_RECYCLE_REJECT", value_parser = share)]
@@ -54,8 +59,12 @@ impl Classify {
             attention: false,
             head: self.head,
             copies: CopiesWanted::Always,
+            transductive: self.transductive,
             reject: self.reject,
         };
+        if let Some(problem) = options.problem() {
+            return Err(CliError::user(problem));
+        }
         let result = block_on(async {
             let app = common.open_app().await?;
             let served = app.adapter(self.adapter.as_deref()).await?;

@@ -77,6 +77,10 @@ pub struct ClassifyParameters {
     #[serde(default)]
     #[param(value_type = String, default = "auto")]
     head: HeadChoice,
+    /// Classifies all queries of the request together: class means move towards the queries that are near. It helps many queries with few
+    /// labelled images; an answer then depends on the other queries. The heads `lda` and `lda-augmented` can do it.
+    #[serde(default)]
+    transductive: bool,
     /// The share of images of known classes that may be refused, above 0 and below 1, so that images unlike all labelled ones get the
     /// label null and `rejected`. Left out, nothing is refused.
     #[param(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
@@ -141,14 +145,21 @@ pub(in crate::web) async fn classify_images(
             detail: format!("{share} is not a share; it must be above 0 and below 1"),
         });
     }
-    let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let options = ClassifyOptions {
         attention: parameters.attention,
         nearest: parameters.nearest,
         head: parameters.head,
+        transductive: parameters.transductive,
         reject: parameters.reject,
         ..ClassifyOptions::default()
     };
+    if let Some(problem) = options.problem() {
+        return Err(ApiError::InvalidParameter {
+            parameter: "transductive".into(),
+            detail: problem.into(),
+        });
+    }
+    let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let answer = admission
         .answer(app.classify(classes, queries, options, served.as_ref()))
         .await?;

@@ -220,6 +220,26 @@ impl Classifier {
         })
     }
 
+    /// The classifier with its class means moved towards `features`, which are to be classified together; `None` where its head has no
+    /// metric, as `nearest-mean`, or learned none.
+    ///
+    /// # Errors
+    /// As [`Self::classify`].
+    pub fn moved_towards(&self, features: &[&[f32]]) -> Result<Option<Self>, ClassifierError> {
+        let Reader::Metric(kind, head) = &self.reader else {
+            return Ok(None);
+        };
+        let mut per_class = vec![0; self.labels.len()];
+        for support in &self.supports {
+            per_class[support.class] += 1;
+        }
+        let moved = head.moved_towards(features, &per_class)?;
+        Ok(moved.map(|head| Self {
+            reader: Reader::Metric(*kind, head),
+            ..self.clone()
+        }))
+    }
+
     /// To each class, and what the temperature divides: for the distance of a metric its square.
     fn distances(&self, feature: &[f32]) -> Result<(Vec<f32>, Vec<f32>), ClassifierError> {
         match &self.reader {

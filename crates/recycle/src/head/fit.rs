@@ -141,6 +141,65 @@ impl FittedHead {
         ))
     }
 
+    /// The head with its class means moved towards `features` that are classified together, `per_class[c]` the examples of class `c`:
+    /// soft k-means in the metric, three steps of
+    ///
+    /// `p_qc = softmax_c(−|z_q − m_c|² / T)`, `m_c = (15·n_c·m⁰_c + Σ_q p_qc z_q) / (15·n_c + Σ_q p_qc)`,
+    ///
+    /// with `z = Wu`, `m⁰_c` the mean of the examples and `T` a tenth of the usual temperature. Chosen on validation classes
+    /// (docs/experiments/NOTEBOOK.md, "Candidates"). `None` where there is no metric to measure in.
+    ///
+    /// # Errors
+    /// [`HeadError::Feature`]
+    pub fn moved_towards(
+        &self,
+        features: &[&[f32]],
+        per_class: &[usize],
+    ) -> Result<Option<Self>, HeadError> {
+        const STEPS: usize = 3;
+        const QUERIES_AN_EXAMPLE_IS_WORTH: f64 = 15.0;
+        const SHARE_OF_USUAL_TEMPERATURE: f64 = 0.1;
+        if self.metric.is_identity() {
+            return Ok(None);
+        }
+        let (classes, width) = self.sizes();
+        if !features.iter().all(|feature| is_sound(feature, width)) {
+            return Err(HeadError::Feature);
+        }
+        let queries = self.metric.whiten(units(features, width).as_ref());
+        let squares: Vec<f64> = queries
+            .col_iter()
+            .map(|own| own.squared_norm_l2())
+            .collect();
+        // Σ⁻¹m = Wᵀ(Wm)
+        let first = self.metric.unwhiten(self.weight.transpose());
+        let temperature = SHARE_OF_USUAL_TEMPERATURE * self.usual_temperature();
+        let mut means = first.clone();
+        for _ in 0..STEPS {
+            let products = matrix::product(means.transpose(), queries.as_ref());
+            let lengths: Vec<f64> = means.col_iter().map(|own| own.squared_norm_l2()).collect();
+            let shares = Mat::from_fn(classes, features.len(), |class, query| {
+                -(squares[query] - 2.0 * products[(class, query)] + lengths[class]) / temperature
+            });
+            let shares = softmax_columns(shares);
+            let sums = matrix::product(queries.as_ref(), shares.transpose());
+            for class in 0..classes {
+                let worth = QUERIES_AN_EXAMPLE_IS_WORTH * per_class[class] as f64;
+                let all = worth + shares.row(class).iter().sum::<f64>();
+                for j in 0..width {
+                    means[(j, class)] = (worth * first[(j, class)] + sums[(j, class)]) / all;
+                }
+            }
+        }
+        let weight = self.metric.whiten(means.as_ref());
+        let offset = means.col_iter().map(|mean| -0.5 * mean.squared_norm_l2());
+        Ok(Some(Self {
+            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(j, i)])),
+            offset: offset.map(in_f32).collect(),
+            metric: self.metric.clone(),
+        }))
+    }
+
     /// `T` of `softmax(−d²/T)` where the examples do not say. Chosen on validation classes of letters, clothes and textures with one example
     /// each (docs/experiments/NOTEBOOK.md, "Heads"); squared distances in a metric grow with the width.
     pub fn usual_temperature(&self) -> f64 {
@@ -148,6 +207,11 @@ impl FittedHead {
             true => 0.2,
             false => 0.3 * self.weight.ncols() as f64,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn whitened(&self, features: MatRef<'_, f64>) -> Mat<f64> {
+        self.metric.whiten(features)
     }
 
     /// Classes, and the width of features.
@@ -162,6 +226,20 @@ impl FittedHead {
         let offset = self.offset.iter().map(|&value| value as f32).collect();
         (weight.collect(), offset)
     }
+}
+
+/// Softmax of each column.
+fn softmax_columns(mut logits: Mat<f64>) -> Mat<f64> {
+    for j in 0..logits.ncols() {
+        let column = logits.col(j);
+        let largest = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = column.iter().map(|value| (value - largest).exp()).sum();
+        let column = logits.col_mut(j);
+        column
+            .iter_mut()
+            .for_each(|value| *value = (*value - largest).exp() / sum);
+    }
+    logits
 }
 
 /// The form in which a head is written down.

@@ -164,6 +164,23 @@ impl Metric {
     }
 }
 
+impl Metric {
+    /// `W⁻¹·X` of `whitened` `X` `[width, features]`.
+    pub fn unwhiten(&self, whitened: MatRef<'_, f64>) -> Mat<f64> {
+        let mut features = matrix::scaled(1.0 / self.floor, whitened);
+        let mut along = matrix::product(self.directions.transpose(), whitened);
+        for column in along.col_iter_mut() {
+            let gains = column.iter_mut().zip(&self.gains);
+            gains.for_each(|(value, gain)| {
+                *value *= 1.0 / (self.floor + gain) - 1.0 / self.floor;
+            });
+        }
+        let back = matrix::product(self.directions.as_ref(), along.as_ref());
+        matrix::add_scaled(&mut features, 1.0, back.as_ref());
+        features
+    }
+}
+
 /// The form in which a metric is written down.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -350,3 +350,89 @@ proptest! {
         prop_assert_eq!(read, classifier);
     }
 }
+
+#[test]
+fn means_moved_towards_queries_are_those_of_the_plain_steps_and_stay_without_any() {
+    let width = 6;
+    let features: Vec<Vec<f32>> = (0..30)
+        .map(|seed| {
+            let mut random = random(seed);
+            (0..width)
+                .map(|_| random.random_range(-1.0f32..1.0))
+                .collect()
+        })
+        .collect();
+    let examples: Vec<LabelledFeature<'_>> = (0..9)
+        .map(|i| LabelledFeature {
+            class: i % 2,
+            feature: &features[i],
+            copies: &[],
+        })
+        .collect();
+    let settings: HeadChoice = "lda".parse().unwrap();
+    let head = FittedHead::fit(&settings.settings(), 2, &examples).unwrap();
+    let same = head.moved_towards(&[], &[5, 4]).unwrap().unwrap();
+    let query = &features[20];
+    let distances = |head: &FittedHead, of: &[f32]| {
+        let found = head.squared_distances(&[of]).unwrap();
+        [found[(0, 0)], found[(0, 1)]]
+    };
+    for (a, b) in distances(&same, query).iter().zip(distances(&head, query)) {
+        assert!((a - b).abs() < 1e-4 * b, "{a}, before {b}");
+    }
+    // In the space of W, where distances are plain, found through the distances to the queries themselves.
+    let queries: Vec<&[f32]> = features[9..].iter().map(Vec::as_slice).collect();
+    let moved = head.moved_towards(&queries, &[5, 4]).unwrap().unwrap();
+    let unit = |of: &[f32]| {
+        let length = of.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        Mat::from_fn(width, 1, |i, _| f64::from(of[i]) / length)
+    };
+    let plain = |of: &[f32]| -> Vec<f64> {
+        let z = head.whitened(unit(of).as_ref());
+        z.col(0).iter().copied().collect()
+    };
+    let mean = |class: usize| -> Vec<f64> {
+        let own: Vec<Vec<f64>> = (0..9)
+            .filter(|i| i % 2 == class)
+            .map(|i| plain(&features[i]))
+            .collect();
+        (0..width)
+            .map(|j| own.iter().map(|z| z[j]).sum::<f64>() / own.len() as f64)
+            .collect()
+    };
+    let square = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>();
+    let first = [mean(0), mean(1)];
+    let mut means = first.clone();
+    let z: Vec<Vec<f64>> = queries.iter().map(|own| plain(own)).collect();
+    for _ in 0..3 {
+        let shares: Vec<[f64; 2]> = z
+            .iter()
+            .map(|z| {
+                let raw = [0, 1].map(|c| (-square(z, &means[c]) / (0.03 * width as f64)).exp());
+                raw.map(|own| own / (raw[0] + raw[1]))
+            })
+            .collect();
+        for (class, worth) in [(0, 75.0), (1, 60.0)] {
+            let all = worth + shares.iter().map(|own| own[class]).sum::<f64>();
+            means[class] = (0..width)
+                .map(|j| {
+                    let sum: f64 = z
+                        .iter()
+                        .zip(&shares)
+                        .map(|(z, own)| own[class] * z[j])
+                        .sum();
+                    (worth * first[class][j] + sum) / all
+                })
+                .collect();
+        }
+    }
+    for query in &queries {
+        for (class, found) in distances(&moved, query).into_iter().enumerate() {
+            let expected = square(&plain(query), &means[class]);
+            assert!(
+                (found - expected).abs() < 1e-3 * (1.0 + expected),
+                "{found}, plain {expected}"
+            );
+        }
+    }
+}
