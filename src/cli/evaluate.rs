@@ -8,7 +8,7 @@ use crate::app::evaluation::{
 };
 use clap::Args;
 use engine::distance::Distance;
-use model::adapter::MergeMethod;
+use model::adapter::Merging;
 use recycle::episode::{EpisodeShape, draw_episodes};
 use recycle::head::HeadChoice;
 use std::path::PathBuf;
@@ -17,15 +17,16 @@ use std::path::PathBuf;
 fn after_help() -> String {
     let merges = MethodKind::all().filter_map(MethodKind::merge);
     // A comparison has no density to give them.
-    let merges = merges.filter(|method| !method.needs_density());
-    let names: Vec<&str> = merges.map(MergeMethod::name).collect();
+    let merges = merges.filter(|merging| !merging.method().needs_density());
+    let names: Vec<&str> = merges.map(Merging::name).collect();
     format!(
         "Methods, all on the same tasks:
   adapter   features of --adapter, read by --head; each of several separately
   bare      the same on the backbone without an adapter
   {}
             the same on a merge of --pool; sum:0.33 gives a scale. Without one, sum chooses it on synthetic
-            tasks of each adapter, left out of its merge (`invert` makes the images); average has none, the others take 1
+            tasks of each adapter, left out of its merge (`invert` makes the images); average has none, the others take 1.
+            pico+ before a merge other than average, pico and PEFT's is Pico before it, as in pico+knots:1.4
   linear    a linear classifier on bare features, tuned for each task
   tune      a LoRA and a head, tuned for each task; on few tasks, it is slow
   pixels    nearest prototype on the pictures themselves

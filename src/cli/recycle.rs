@@ -232,7 +232,7 @@ impl Recycle {
             Some(0) => None,
             Some(steps) => Some(MergeCoefficientRecipe {
                 steps,
-                ..MergeCoefficientRecipe::default()
+                ..recipe.merge_coefficients.unwrap_or_default()
             }),
             // A start from zero has no sum.
             None if start == Some(Start::Zero) => None,

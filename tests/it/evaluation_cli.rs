@@ -51,7 +51,7 @@ fn all_methods_run_on_the_same_tasks_and_repeat_with_their_seed() {
     let home = home_with_adapters();
     let pictures = home.text("pictures");
     let all = "adapter,bare,average,sum,ties,knots,tsv,core-space,compress-then-merge,\
-        iso-c,iso-cts,tsv-iso,wudi,pico,linear,tune,pixels";
+        iso-c,iso-cts,tsv-iso,wudi,pico,pico+knots,linear,tune,pixels";
     let options = [
         "--methods",
         all,

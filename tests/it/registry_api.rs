@@ -391,8 +391,21 @@ async fn merges_that_cannot_be_are_refused_with_the_reason() {
     assert_problem(&answer, 422, "merge_impossible");
     let answer = merge(json!({"name": "c", "adapters": [], "method": "average"})).await;
     assert_problem(&answer, 422, "merge_impossible");
-    let answer = merge(json!({"name": "c", "adapters": same, "method": "glue"})).await;
-    assert_problem(&answer, 422, "invalid_parameter");
+    for (method, reason) in [
+        (
+            "glue",
+            "there is no way to merge called \"glue\"; there are average, sum, ",
+        ),
+        (
+            "pico+peft-ties",
+            "Pico cannot come before peft-ties; it comes before sum, ties, ",
+        ),
+    ] {
+        let answer = merge(json!({"name": "c", "adapters": same, "method": method})).await;
+        let problem = assert_problem(&answer, 422, "invalid_parameter");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(reason), "{detail}");
+    }
     assert_eq!(fresh.count().await, 2);
 }
 

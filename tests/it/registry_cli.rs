@@ -224,6 +224,16 @@ fn a_merge_remembers_its_parents() {
     let recipe = &merged["adapter"]["lineage"]["recipe"];
     assert_eq!(recipe["weights"], json!([1.0, 1.0]));
     assert_eq!(recipe["options"]["scale"], 0.5);
+    let after_pico = home.json(&[&merge[..], &["pico+tsv", "--rank", "3"]].concat());
+    assert_eq!(after_pico["adapter"]["rank"], 3);
+    let recipe = &after_pico["adapter"]["lineage"]["recipe"];
+    assert_eq!(recipe["method"], "pico+tsv");
+    let (status, stderr) = home.fails(&[&merge[..], &["pico+peft-ties"]].concat());
+    assert_eq!(status, 2);
+    assert!(
+        stderr.contains("Pico cannot come before peft-ties; it comes before sum, "),
+        "{stderr}"
+    );
     let (status, stderr) = home.fails(&[&merge[..], &["average", "--weights", "1"]].concat());
     assert_eq!(status, 2);
     assert!(stderr.contains("1 weights for 2 adapters"), "{stderr}");

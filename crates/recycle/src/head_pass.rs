@@ -1,6 +1,8 @@
-//! A linear head and its cross-entropy on parts of a batch, as micro-batches come.
+//! A linear head with its cross-entropy on parts of a batch, as micro-batches come, and with its entropy on a whole one.
 
-use engine::loss::{LinearHeadGradients, cross_entropy, linear_head, linear_head_backward};
+use engine::loss::{
+    LinearHeadGradients, cross_entropy, entropy, linear_head, linear_head_backward,
+};
 use engine::operation::OperationError;
 use model::adapter::Head;
 
@@ -83,18 +85,43 @@ impl<'a> HeadPass<'a> {
         dlogits
             .iter_mut()
             .for_each(|value| *value = (f64::from(*value) * share) as f32);
-        let gradients = LinearHeadGradients {
-            dfeatures: Some(&mut *dfeatures),
-            ..LinearHeadGradients::default()
-        };
-        linear_head_backward(&features, self.width, self.weight, &dlogits, gradients)?;
-        dfeatures.iter_mut().for_each(|value| *value *= self.scale);
+        self.backward(&features, &dlogits, dfeatures)?;
         Ok(HeadPart {
             loss: f64::from(loss) * share,
             features,
             logits,
             dlogits,
         })
+    }
+
+    /// Mean entropy of the softmax over the classes for the rows `features`, see [`engine::loss::entropy`]; overwrites `dfeatures`
+    /// `[rows, width]` with its gradient.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn entropy(&self, features: &[f32], dfeatures: &mut [f32]) -> Result<f32, OperationError> {
+        let features = self.scaled(features);
+        let logits = self.logits_of_scaled(&features)?;
+        let mut dlogits = vec![0.0; logits.len()];
+        let loss = entropy(&logits, self.classes, Some(&mut dlogits))?;
+        self.backward(&features, &dlogits, dfeatures)?;
+        Ok(loss)
+    }
+
+    /// Overwrites `dfeatures` `[rows, width]`; `features` are scaled.
+    fn backward(
+        &self,
+        features: &[f32],
+        dlogits: &[f32],
+        dfeatures: &mut [f32],
+    ) -> Result<(), OperationError> {
+        let gradients = LinearHeadGradients {
+            dfeatures: Some(&mut *dfeatures),
+            ..LinearHeadGradients::default()
+        };
+        linear_head_backward(features, self.width, self.weight, dlogits, gradients)?;
+        dfeatures.iter_mut().for_each(|value| *value *= self.scale);
+        Ok(())
     }
 }
 

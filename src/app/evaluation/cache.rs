@@ -1,6 +1,6 @@
 //! What outlives one evaluation: other tasks from the same pictures need no second pass, and other scales or tasks no second merge.
 
-use model::adapter::{Adapter, MergeMethod};
+use model::adapter::{Adapter, Merging};
 use recycle::evaluate::ClassFeatures;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ pub struct EvaluationCache {
 }
 
 /// Merges of one pool with the scale 1, by method and rank.
-pub(super) type CachedMerges = Shared<(MergeMethod, Option<usize>), Adapter>;
+pub(super) type CachedMerges = Shared<(Merging, Option<usize>), Adapter>;
 
 impl EvaluationCache {
     /// With `adapter`, or with the bare backbone.

@@ -35,7 +35,7 @@ impl App {
         let pool: Vec<_> = pool.iter().collect();
         let sum = match pool.is_empty() {
             true => None,
-            false => Some(Arc::new(merged(&pool, MergeMethod::Sum, None)?)),
+            false => Some(Arc::new(merged(&pool, MergeMethod::Sum.into(), None)?)),
         };
         let levels = (images.all_levels(), images.image_size());
         let taken = [few];

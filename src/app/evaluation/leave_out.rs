@@ -81,7 +81,7 @@ impl App {
         let mut adapters = Vec::with_capacity(sources.pool.len());
         for (left_out, own) in sources.pool.iter().enumerate() {
             let others = sources.all_but(left_out);
-            let sum = merged(&others, MergeMethod::Sum, recipe.merge_rank)?;
+            let sum = merged(&others, MergeMethod::Sum.into(), recipe.merge_rank)?;
             let sum = Arc::new(times(&sum, merge.scale));
             let features = self.features_of(tasks, Some(&sum), passes.next()).await?;
             let without = super::accuracies(&features, tasks.episodes, head, recipe)?;

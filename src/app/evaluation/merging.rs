@@ -5,7 +5,7 @@ use super::report::{MergeReport, ScaleSource, TriedScale};
 use super::{EncodingPass, Evaluation, EvaluationError, EvaluationProgress, Method, Sources};
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
-use model::adapter::{Adapter, MergeInput, MergeMethod, MergeOptions, merge};
+use model::adapter::{Adapter, MergeInput, MergeOptions, Merging, merge};
 use recycle::episode::{EpisodeShape, draw_episodes};
 use recycle::evaluate::{accuracy, task_accuracies};
 use recycle::labelled_images::LabelledImages;
@@ -20,11 +20,11 @@ const SYNTHETIC_TASKS: usize = 50;
 /// Merges `adapters` with the scale 1.
 pub(super) fn merged(
     adapters: &[&ServedAdapter],
-    method: MergeMethod,
+    method: Merging,
     rank: Option<usize>,
 ) -> Result<Adapter, EvaluationError> {
     let labels: Vec<String> = adapters.iter().map(|own| own.record.label()).collect();
-    let weight = method.default_weight(adapters.len());
+    let weight = method.method().default_weight(adapters.len());
     let inputs: Vec<MergeInput<'_>> = adapters
         .iter()
         .zip(&labels)
@@ -35,7 +35,7 @@ pub(super) fn merged(
         })
         .collect();
     // What takes no rank stays as it is whatever rank the others are given.
-    let rank = rank.filter(|_| method.facts().takes_rank);
+    let rank = rank.filter(|_| method.method().facts().takes_rank);
     let options = MergeOptions {
         rank,
         ..MergeOptions::new(method)
@@ -55,11 +55,7 @@ pub(super) fn times(adapter: &Adapter, scale: f64) -> Adapter {
 
 impl Sources {
     /// The merge of the whole pool with the scale 1, made once.
-    fn merge(
-        &self,
-        method: MergeMethod,
-        rank: Option<usize>,
-    ) -> Result<Arc<Adapter>, EvaluationError> {
+    fn merge(&self, method: Merging, rank: Option<usize>) -> Result<Arc<Adapter>, EvaluationError> {
         if let Some(known) = self.merges.find(&(method, rank)) {
             return Ok(known);
         }
@@ -77,7 +73,7 @@ impl App {
         request: &Evaluation,
         sources: &Sources,
         method: Method,
-        definition: MergeMethod,
+        definition: Merging,
         progress: &dyn EvaluationProgress,
     ) -> Result<(Adapter, MergeReport), EvaluationError> {
         let mut tried = Vec::new();
@@ -110,7 +106,7 @@ impl App {
         &self,
         request: &Evaluation,
         sources: &Sources,
-        method: MergeMethod,
+        method: Merging,
         progress: &dyn EvaluationProgress,
     ) -> Result<Vec<TriedScale>, EvaluationError> {
         let synthetic = &sources.synthetic;

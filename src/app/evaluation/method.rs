@@ -1,6 +1,6 @@
 //! What an evaluation compares.
 
-use model::adapter::MergeMethod;
+use model::adapter::{MergeMethod, Merging, UnknownMerging};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,14 +20,14 @@ macro_rules! method_kinds {
         pub enum MethodKind {
             $($(#[$first_doc])* $first,)+
             /// Features of a merge of several adapters, read by a head.
-            Merge(MergeMethod),
+            Merge(Merging),
             $($(#[$last_doc])* $last,)+
         }
 
         impl MethodKind {
-            /// All of them, in the order in which they are shown.
+            /// All of them but merges after Pico, in the order in which they are shown.
             pub fn all() -> impl Iterator<Item = Self> {
-                let merges = MergeMethod::ALL.iter().copied().map(Self::Merge);
+                let merges = MergeMethod::ALL.iter().map(|&method| Merging::plain(method).into());
                 [$(Self::$first),+].into_iter().chain(merges).chain([$(Self::$last),+])
             }
 
@@ -35,7 +35,7 @@ macro_rules! method_kinds {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$first => $first_name,)+
-                    Self::Merge(method) => method.name(),
+                    Self::Merge(merging) => merging.name(),
                     $(Self::$last => $last_name,)+
                 }
             }
@@ -44,7 +44,7 @@ macro_rules! method_kinds {
             pub fn title(self) -> Cow<'static, str> {
                 match self {
                     $(Self::$first => $first_title.into(),)+
-                    Self::Merge(method) => format!("Merge: {}", method.facts().title).into(),
+                    Self::Merge(merging) => format!("Merge: {}", merging.title()).into(),
                     $(Self::$last => $last_title.into(),)+
                 }
             }
@@ -72,14 +72,19 @@ method_kinds! {
 
 impl MethodKind {
     /// The mean of the adapters' changes.
-    pub const AVERAGE: Self = Self::Merge(MergeMethod::Average);
+    pub const AVERAGE: Self = Self::Merge(Merging::plain(MergeMethod::Average));
     /// The scaled sum of the adapters' changes.
-    pub const SUM: Self = Self::Merge(MergeMethod::Sum);
+    pub const SUM: Self = Self::Merge(Merging::plain(MergeMethod::Sum));
+
+    /// [`Self::all`], then the merges after Pico.
+    fn all_and_after_pico() -> impl Iterator<Item = Self> {
+        Self::all().chain(Merging::all_after_pico().map(Self::Merge))
+    }
 
     /// How it merges the adapters of the pool, where it does.
-    pub fn merge(self) -> Option<MergeMethod> {
+    pub fn merge(self) -> Option<Merging> {
         match self {
-            Self::Merge(method) => Some(method),
+            Self::Merge(merging) => Some(merging),
             Self::Adapter | Self::Bare | Self::Linear | Self::Tune | Self::Pixels => None,
         }
     }
@@ -87,17 +92,17 @@ impl MethodKind {
     /// Whether its merge has a scale to choose.
     pub fn takes_scale(self) -> bool {
         self.merge()
-            .is_some_and(|method| method.facts().takes_scale)
+            .is_some_and(|merging| merging.method().facts().takes_scale)
     }
 
     /// [`Self::title`] by name. Stored results of earlier versions have the old names.
     pub fn titles() -> BTreeMap<&'static str, Cow<'static, str>> {
         let old = MergeMethod::ALL.iter().flat_map(|&method| {
             let names = method.facts().old_names.iter();
-            names.map(move |name| (*name, Self::Merge(method).title()))
+            names.map(move |name| (*name, Self::from(Merging::plain(method)).title()))
         });
         // A new name goes before an old one: linear.
-        old.chain(Self::all().map(|kind| (kind.name(), kind.title())))
+        old.chain(Self::all_and_after_pico().map(|kind| (kind.name(), kind.title())))
             .collect()
     }
 }
@@ -106,14 +111,23 @@ impl FromStr for MethodKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().find(|kind| kind.name() == text);
-        known
-            .or_else(|| text.parse().map(Self::Merge).ok())
-            .ok_or_else(|| {
+        if let Some(known) = Self::all().find(|kind| kind.name() == text) {
+            return Ok(known);
+        }
+        text.parse().map(Self::Merge).map_err(|error| match error {
+            UnknownMerging::NotAfterPico(_) => error.to_string(),
+            UnknownMerging::Method(_) => {
                 let names: Vec<&str> = Self::all().map(Self::name).collect();
                 let names = names.join(", ");
-                format!("there is no method \"{text}\"; there are {names}")
-            })
+                format!("there is no method \"{text}\"; there are {names}, and pico+ before a merge, as in pico+knots")
+            }
+        })
+    }
+}
+
+impl From<Merging> for MethodKind {
+    fn from(merging: Merging) -> Self {
+        Self::Merge(merging)
     }
 }
 
@@ -147,7 +161,7 @@ impl PartialSchema for MethodKind {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some("A way to classify the pictures of a task."))
-            .enum_values(Some(Self::all().map(Self::name)))
+            .enum_values(Some(Self::all_and_after_pico().map(Self::name)))
             .into()
     }
 }
@@ -162,7 +176,8 @@ impl PartialSchema for Method {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some(format!(
-                "One of {names}; a merge other than average optionally with its scale, such as `sum:0.33`."
+                "One of {names}; a merge other than average optionally with its scale, such as `sum:0.33`. Before a merge of weight changes, \
+                 `pico+` is Pico, as in `pico+knots:1.4`."
             )))
             .examples(["adapter", "sum:0.33"])
             .into()
@@ -246,6 +261,29 @@ mod tests {
     }
 
     #[test]
+    fn pico_before_a_merge_is_part_of_the_name_and_refused_where_it_makes_no_sense() {
+        let method: Method = "pico+knots:1.4".parse().unwrap();
+        assert_eq!(method.to_string(), "pico+knots:1.4");
+        assert_eq!(method.kind.title(), "Merge: Pico, then KnOTS");
+        assert_eq!(
+            MethodKind::titles()["pico+knots"],
+            "Merge: Pico, then KnOTS"
+        );
+        // The sum after Pico is Pico alone.
+        assert_eq!("pico+sum:2".parse::<Method>(), "pico:2".parse());
+        let error = "pico+peft-linear".parse::<Method>().unwrap_err();
+        assert!(
+            error.starts_with("Pico cannot come before peft-linear; it comes before sum, ties, "),
+            "{error}"
+        );
+        let error = "pico+bare".parse::<Method>().unwrap_err();
+        assert!(
+            error.contains("there is no method \"pico+bare\""),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn names_of_earlier_versions_are_read_and_the_new_ones_are_written() {
         for (old, new) in [
             ("core", "core-space"),
@@ -261,7 +299,8 @@ mod tests {
         }
         assert_eq!("linear".parse(), Ok(MethodKind::Linear));
         let kind: MethodKind = serde_json::from_value("ctm".into()).unwrap(); // old spelling
-        assert_eq!(kind, MethodKind::Merge(MergeMethod::CompressThenMerge));
+        let merging = Merging::plain(MergeMethod::CompressThenMerge);
+        assert_eq!(kind, MethodKind::Merge(merging));
         let titles = MethodKind::titles();
         assert_eq!(titles["core"], titles["core-space"]);
         assert_eq!(titles["linear"], "Classifier tuned for each task");

@@ -260,7 +260,7 @@ pub(super) fn pairwise(runs: &[MethodRun]) -> Vec<Vec<Option<Difference>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::adapter::MergeMethod;
+    use model::adapter::{MergeMethod, Merging};
     use serde_json::json;
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
             },
         });
         let run: MethodRun = serde_json::from_value(then).expect("a line");
-        let kind = MethodKind::Merge(MergeMethod::CompressThenMerge);
+        let kind = MethodKind::Merge(Merging::plain(MergeMethod::CompressThenMerge));
         assert_eq!(run.kind, kind);
         let today = json!(run);
         assert_eq!(today["kind"], "compress-then-merge");

@@ -1,7 +1,6 @@
 //! What is asked of an evaluation, checked before anything is computed.
 
 use super::{Evaluation, EvaluationError, Method, MethodKind};
-use model::adapter::MergeMethod;
 
 impl Evaluation {
     /// Those of the recipe; without any the adapters and the average of the pool where they are named, and the bare backbone.
@@ -51,7 +50,8 @@ impl Evaluation {
                     "{name} merges adapters; name them with --pool A B C, or pool in a request"
                 ));
             }
-            if method.kind.merge().is_some_and(MergeMethod::needs_density) {
+            let merging = method.kind.merge();
+            if merging.is_some_and(|own| own.method().needs_density()) {
                 return refuse(format!(
                     "{name} needs a density, which a comparison does not set; leave it out"
                 ));

@@ -35,7 +35,7 @@ impl Registry {
         name: Name,
     ) -> Result<MergedAndStored, RegistryError> {
         super::import::check_name(&name)?;
-        let share = options.method.default_weight(parts.len());
+        let share = options.method.method().default_weight(parts.len());
         let mut records: Vec<AdapterRecord> = Vec::with_capacity(parts.len());
         let mut inputs = Vec::with_capacity(parts.len());
         for part in parts {

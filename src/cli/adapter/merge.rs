@@ -3,11 +3,13 @@
 use super::{CliError, Common, change};
 use crate::app::registry::{MergePart, RegistryError};
 use crate::cli::options::{print_json, print_line};
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
 use model::adapter::{
-    DefaultWeight, Density, MajoritySign, MergeMethod, MergeMethodFacts, MergeOptions,
+    DefaultWeight, Density, MajoritySign, MergeMethod, MergeMethodFacts, MergeOptions, Merging,
 };
 use serde_json::json;
+use std::ffi::OsStr;
 use store::Name;
 
 #[derive(Debug, Args)]
@@ -16,14 +18,15 @@ use store::Name;
   lora-recycle adapter merge pets:1 birds@best --method peft-svd --rank 8 --weights 0.7,0.3 --name animals
   lora-recycle adapter merge a b c --method peft-ties --density 0.5 --name abc
   lora-recycle adapter merge a b c --method sum --scale 0.33 --rank 16 --name abc
-  lora-recycle adapter merge a b c --method tsv --scale 0.6 --name abc")]
+  lora-recycle adapter merge a b c --method tsv --scale 0.6 --name abc
+  lora-recycle adapter merge a b c --method pico+knots --rank 16 --name abc")]
 pub struct Merge {
     /// name, name:version, name@alias or id
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     /// How the changes are merged
-    #[arg(long, value_enum)]
-    method: MergeMethod,
+    #[arg(long, value_parser = MergingParser, help = method_help())]
+    method: Merging,
     /// Name of the result; it becomes the next version
     #[arg(long, value_name = "NAME")]
     name: String,
@@ -59,6 +62,36 @@ enum Sign {
     Total,
     /// The sign that more adapters have
     Frequency,
+}
+
+/// Reads a method with or without Pico before it. Help lists those without.
+#[derive(Clone)]
+struct MergingParser;
+
+impl TypedValueParser for MergingParser {
+    type Value = Merging;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Merging, clap::Error> {
+        let parser = |text: &str| text.parse::<Merging>();
+        parser.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let all = MergeMethod::value_variants().iter();
+        Some(Box::new(all.filter_map(ValueEnum::to_possible_value)))
+    }
+}
+
+fn method_help() -> String {
+    format!(
+        "How the changes are merged; pico+ before {} is Pico before it, as in pico+knots",
+        names(|own| own.takes_pico)
+    )
 }
 
 /// Names of the methods for which something holds.

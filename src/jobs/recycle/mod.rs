@@ -472,6 +472,7 @@ impl From<MetaTrainError> for JobError {
             | MetaTrainError::TooFewHeldOut
             | MetaTrainError::NothingMixed
             | MetaTrainError::NothingToSum
+            | MetaTrainError::NoHead { .. }
             | MetaTrainError::RealTasks(_)
             | MetaTrainError::Merge(_) => Self::abort("recipe", message),
             MetaTrainError::Diverged(_) => Self::abort("diverged", message)

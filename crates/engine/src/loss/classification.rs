@@ -1,4 +1,4 @@
-//! Losses of logits: cross-entropy against labels, Kullback-Leibler divergence against a teacher.
+//! Losses of logits: cross-entropy against labels, Kullback-Leibler divergence against a teacher, entropy without either.
 
 use crate::operation::{Checks, OperationError};
 
@@ -88,6 +88,45 @@ pub fn distillation(
     Ok((loss / rows as f64) as f32)
 }
 
+/// Entropy `H = −Σ_j p_j·ln p_j` of `p = softmax(logits)`, mean over rows; `logits` is `[rows, classes]`.
+/// Overwrites `dlogits` `[rows, classes]` with `∂H/∂z_j = −p_j·(ln p_j + H)`, divided by the number of rows.
+///
+/// # Errors
+/// Zero rows or classes, lengths that do not fit, logits that are not finite.
+pub fn entropy(
+    logits: &[f32],
+    classes: usize,
+    dlogits: Option<&mut [f32]>,
+) -> Result<f32, OperationError> {
+    let checks = Checks("entropy");
+    let rows = logits.len().checked_div(classes).unwrap_or(0);
+    let shape = [rows, classes];
+    checks.finite("logits", logits, &shape)?;
+    if let Some(dlogits) = &dlogits {
+        checks.length("dlogits", dlogits, &shape)?;
+    }
+    let of_row = |row: &[f32]| {
+        let normaliser = log_sum_exp(row, 1.0);
+        let terms = row.iter().map(|value| {
+            let log = f64::from(*value) - normaliser;
+            log.exp() * log
+        });
+        (normaliser, -terms.sum::<f64>())
+    };
+    let loss: f64 = logits.chunks_exact(classes).map(|row| of_row(row).1).sum();
+    if let Some(dlogits) = dlogits {
+        let drows = dlogits.chunks_exact_mut(classes);
+        for (row, drow) in logits.chunks_exact(classes).zip(drows) {
+            let (normaliser, entropy) = of_row(row);
+            for (value, dvalue) in row.iter().zip(drow) {
+                let log = f64::from(*value) - normaliser;
+                *dvalue = (-log.exp() * (log + entropy) / rows as f64) as f32;
+            }
+        }
+    }
+    Ok((loss / rows as f64) as f32)
+}
+
 /// `ln Σ exp(row / temperature)`, shifted by the largest value so that nothing overflows.
 fn log_sum_exp(row: &[f32], temperature: f64) -> f64 {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -129,7 +168,25 @@ mod tests {
         terms.sum::<f64>() / (student.len() / classes) as f64
     }
 
+    fn plain_entropy(logits: &[f64], classes: usize) -> f64 {
+        let rows = logits.chunks(classes);
+        let terms = rows.flat_map(|row| softmax(row).into_iter().map(|p| -p * p.ln()));
+        terms.sum::<f64>() / (logits.len() / classes) as f64
+    }
+
     proptest! {
+        #[test]
+        fn entropy_and_its_gradient_equal_the_plain_formula(
+            rows in 1usize..6, classes in 1usize..8, seed in 0u64..1000,
+        ) {
+            let logits: Vec<f32> = noise(seed, rows * classes).iter().map(|v| v * 5.0).collect();
+            let mut dlogits = vec![f32::NAN; logits.len()];
+            let loss = entropy(&logits, classes, Some(&mut dlogits)).unwrap();
+            let forward = |at: &[f64]| plain_entropy(at, classes);
+            assert_near("loss", loss, forward(&crate::gradient_check::widen(&logits)), 1e-6);
+            assert_gradient("dlogits", &logits, &dlogits, forward);
+        }
+
         #[test]
         fn cross_entropy_and_its_gradient_equal_the_plain_formula(
             rows in 1usize..6, classes in 1usize..8, seed in 0u64..1000,
@@ -163,6 +220,19 @@ mod tests {
         let mut dlogits = [0.0; 2];
         let loss = cross_entropy(&[1000.0, -1000.0], &[1], 2, Some(&mut dlogits)).unwrap();
         assert_eq!((loss, dlogits), (2000.0, [1.0, -1.0]));
+        let loss = entropy(&[1000.0, -1000.0], 2, Some(&mut dlogits)).unwrap();
+        assert_eq!((loss, dlogits), (0.0, [0.0, 0.0]));
+    }
+
+    #[test]
+    fn an_even_choice_has_the_largest_entropy_and_no_slope() {
+        let mut dlogits = [f32::NAN; 4];
+        let loss = entropy(&[3.0; 4], 4, Some(&mut dlogits)).unwrap();
+        assert!((loss - 4f32.ln()).abs() < 1e-6, "{loss}");
+        assert!(
+            dlogits.iter().all(|value| value.abs() < 1e-7),
+            "{dlogits:?}"
+        );
     }
 
     #[test]
@@ -179,6 +249,14 @@ mod tests {
         assert_eq!(
             message(cross_entropy(&[0.0, f32::NAN], &[0], 2, None)),
             "cross-entropy: value 1 of logits, shape [1, 2], is NaN; all values must be finite numbers"
+        );
+        assert_eq!(
+            message(entropy(&[0.0; 4], 2, Some(&mut [0.0; 3]))),
+            "entropy: dlogits with shape [2, 2]: 3 values where 4 are needed"
+        );
+        assert_eq!(
+            message(entropy(&[f32::INFINITY], 1, None)),
+            "entropy: value 0 of logits, shape [1, 1], is inf; all values must be finite numbers"
         );
         assert_eq!(
             message(distillation(&[0.0; 4], &[0.0; 6], 2, 1.0, None)),

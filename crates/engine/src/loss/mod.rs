@@ -12,7 +12,7 @@ mod prototype;
 mod statistics;
 mod token_statistics;
 
-pub use classification::{cross_entropy, distillation};
+pub use classification::{cross_entropy, distillation, entropy};
 pub use leave_one_out::LeaveOneOut;
 pub use linear_head::{LinearHeadGradients, linear_head, linear_head_backward};
 pub use pixels::{mean_norm, total_variation};

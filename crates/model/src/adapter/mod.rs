@@ -26,7 +26,7 @@ pub use import::{Imported, Side, import, peft_lora_matrix};
 pub use layer_names::NameStyle;
 pub use merge::{
     DefaultWeight, Density, MajoritySign, MergeError, MergeInput, MergeMethod, MergeMethodFacts,
-    MergeOptions, Merged, UnknownMergeMethod, merge,
+    MergeOptions, Merged, Merging, UnknownMergeMethod, UnknownMerging, merge,
 };
 pub use package::{Package, Unpacked};
 pub use report::{

@@ -1,8 +1,10 @@
 //! The steps: preparing the images, learning the merge coefficients, learning the student.
 
 use super::batch::{TaskBatch, TaskImages};
-use super::loss::{EpisodeLabels, EpisodeLoss, EpisodeScores, episode_gradients};
-use super::recipe::MetaTrainRecipe;
+use super::loss::{
+    EpisodeLabels, EpisodeLoss, EpisodeScores, entropy_gradients, episode_gradients,
+};
+use super::recipe::{CoefficientObjective, MetaTrainRecipe};
 use super::tasks::Task;
 use super::{MetaTrainError, MetaTraining, diverged, start, validation};
 use crate::fresh_adapter::{pair_values, set_pair_values};
@@ -59,9 +61,18 @@ impl MetaTraining {
         }
     }
 
+    /// The task of draw `position`; of one adapter where its entropy is what merge coefficients are learned from.
+    pub(super) fn task(&self, position: u64) -> Task {
+        let is_entropy = self.recipe.learns_from_entropy();
+        match is_entropy && position >= COEFFICIENT_TASKS {
+            true => self.tasks.of_one_adapter(&self.recipe, position),
+            false => self.tasks.training(&self.recipe, position),
+        }
+    }
+
     /// Task `position` with its images as they are changed for it.
     fn draw(&self, position: u64) -> Result<(Task, TaskImages, TaskBatch), OperationError> {
-        let task = self.tasks.training(&self.recipe, position);
+        let task = self.task(position);
         let mut episode = TaskImages::of(&task, &self.tasks, &self.sources);
         episode.mirror(&self.recipe, position);
         let mut batch = TaskBatch::of(&episode.taken, &self.sources, self.first_layer, &self.table);
@@ -92,6 +103,7 @@ impl MetaTraining {
         let Self {
             session,
             scoring,
+            sources,
             coefficients: Some(learning),
             ..
         } = self
@@ -99,16 +111,35 @@ impl MetaTraining {
             return Ok(self.report(vec![]));
         };
         let student = learning.student(&left_out);
-        let (loss, gradients) = task_gradients(
-            session,
-            scoring,
-            &self.recipe,
-            (&task, &episode, &batch),
-            student,
-        )
-        .map_err(diverged)?;
+        let rate = recipe.learning_rate;
+        let head = match recipe.objective {
+            CoefficientObjective::Episodes => None,
+            CoefficientObjective::Entropy => task
+                .teacher
+                .and_then(|source| sources[source].member.adapter.head.as_ref()),
+        };
+        let (figures, gradients) = match head {
+            Some(head) => {
+                let (loss, gradients) =
+                    entropy_gradients(session, &batch.input(student), head).map_err(diverged)?;
+                let loss = f64::from(loss);
+                let figures = vec![("loss", loss), ("entropy", loss), ("learning_rate", rate)];
+                (figures, gradients)
+            }
+            None => {
+                let (loss, gradients) = task_gradients(
+                    session,
+                    scoring,
+                    &self.recipe,
+                    (&task, &episode, &batch),
+                    student,
+                )
+                .map_err(diverged)?;
+                (figures(&loss, &task, &episode, rate), gradients)
+            }
+        };
         learning
-            .step(gradients, &left_out, recipe.learning_rate)
+            .step(gradients, &left_out, rate)
             .map_err(diverged)?;
         let step = learning.steps_done;
         if step == recipe.steps {
@@ -127,7 +158,7 @@ impl MetaTraining {
             phase: "learning merge coefficients",
             step,
             total: recipe.steps,
-            figures: figures(&loss, &task, &episode, recipe.learning_rate),
+            figures,
         })
     }
 

@@ -2,11 +2,12 @@
 //! compared with.
 
 use super::lda_scores::LdaScores;
-use crate::head_pass::count_correct;
+use crate::head_pass::{HeadPass, count_correct};
 use engine::loss::{PrototypeScores, Scoring, cross_entropy, distillation};
 use engine::operation::OperationError;
 use engine::session::{Gradients, Input, Session, Wanted};
 use engine::vit::Differentiate;
+use model::adapter::Head;
 
 /// What a batch is: first the support images, then the queries, each with the number of its class in the task.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +156,36 @@ pub fn episode_gradients<'s>(
     labels: EpisodeLabels<'_>,
     goal: Goal<'_>,
 ) -> Result<(EpisodeLoss, &'s Gradients), OperationError> {
+    pair_gradients(session, input, |features, dfeatures| {
+        episode_loss(scoring, features, labels, goal, Some(dfeatures))
+    })
+}
+
+/// One pass of images without labels forward and back to the low-rank pairs of the input's adapter: the mean entropy of the softmax
+/// over all classes of `head`, which reads the features with that adapter (AdaMerging, arXiv 2310.02575), and its gradient.
+///
+/// # Errors
+/// A head of another width than the features, and what the session refuses.
+pub fn entropy_gradients<'s>(
+    session: &'s mut Session,
+    input: &Input<'_>,
+    head: &Head,
+) -> Result<(f32, &'s Gradients), OperationError> {
+    let input = Input {
+        read: head.input,
+        ..*input
+    };
+    pair_gradients(session, &input, |features, dfeatures| {
+        HeadPass::of(head).entropy(features, dfeatures)
+    })
+}
+
+/// What `loss` gives for the features of `input`, whose gradient it writes, and the gradient at the low-rank pairs.
+fn pair_gradients<'s, T>(
+    session: &'s mut Session,
+    input: &Input<'_>,
+    loss: impl FnOnce(&[f32], &mut [f32]) -> Result<T, OperationError>,
+) -> Result<(T, &'s Gradients), OperationError> {
     let differentiate = Differentiate {
         pixels: false,
         pairs: true,
@@ -162,6 +193,6 @@ pub fn episode_gradients<'s>(
     let output = session.forward_for(input, Wanted::default(), differentiate)?;
     let features = output.features.data();
     let mut dfeatures = vec![0.0; features.len()];
-    let loss = episode_loss(scoring, features, labels, goal, Some(&mut dfeatures))?;
+    let loss = loss(features, &mut dfeatures)?;
     Ok((loss, session.backward(&dfeatures, None)?))
 }

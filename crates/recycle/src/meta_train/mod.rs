@@ -3,7 +3,8 @@
 //! Each step draws one task, either of one adapter's classes, where the student's scores are to follow the adapter's own answers
 //! (`KL(softmax(teacher / T) ‖ softmax(scores / T))`, teacher logits as the pool has them), or mixed over the classes of several
 //! adapters, where the labels are the goal (cross-entropy). Scores are minus the distances of the queries to the class
-//! prototypes (arXiv 2412.02220). Before that, merge coefficients of the adapters' sum may be learned in the same way. Layers before the student's first never change: what they make of an image is computed once.
+//! prototypes (arXiv 2412.02220). Before that, merge coefficients of the adapters' sum may be learned in the same way, or so that the
+//! adapters' heads are sure of what they read (AdaMerging). Layers before the student's first never change: what they make of an image is computed once.
 
 mod batch;
 mod lda_scores;
@@ -16,10 +17,14 @@ mod start;
 mod tasks;
 mod validation;
 
-pub use loss::{EpisodeLabels, EpisodeLoss, EpisodeScores, Goal, episode_gradients, episode_loss};
+pub use loss::{
+    EpisodeLabels, EpisodeLoss, EpisodeScores, Goal, entropy_gradients, episode_gradients,
+    episode_loss,
+};
 pub use member::Member;
 pub use recipe::{
-    EpisodeHead, Keep, MergeCoefficientRecipe, MetaTrainRecipe, Shots, Sparsity, Start,
+    CoefficientObjective, EpisodeHead, Keep, MergeCoefficientRecipe, MetaTrainRecipe, Shots,
+    Sparsity, Start,
 };
 pub use validation::Validation;
 
@@ -85,6 +90,11 @@ pub enum MetaTrainError {
         "no adapter changes the layers and targets that the recipe names, so there is no sum to start from; name others, or start from zero"
     )]
     NothingToSum,
+    #[error(
+        "{label} has no head, whose certainty the objective entropy learns merge coefficients from; import it with its head, leave it out, \
+         or set the objective to episodes"
+    )]
+    NoHead { label: String },
     #[error("the pictures to validate on are too few: {0}")]
     RealTasks(#[from] EpisodeError),
     #[error("the start cannot be made: {0}")]
@@ -197,6 +207,16 @@ impl MetaTraining {
             .map(|member| TaskSource::new(member, backbone, &recipe))
             .collect::<Result<Vec<_>, _>>()?;
         let tasks = Tasks::new(&sources, &recipe)?;
+        if recipe.learns_from_entropy() {
+            let headless = sources.iter().find(|own| own.member.adapter.head.is_none());
+            if let Some(source) = headless {
+                let label = source.member.label.clone();
+                return Err(MetaTrainError::NoHead { label });
+            }
+            if !tasks.has_one_adapter() {
+                return Err(MetaTrainError::TooFewImages);
+            }
+        }
         let layers = recipe.layers.resolve(backbone.config.layers);
         let layers = layers.map_err(|problem| RecipeError::Problems(vec![problem]))?;
         let mut student = start::fresh_student(&backbone.config, &layers, &recipe);
@@ -289,7 +309,7 @@ impl MetaTraining {
         let Some(position) = self.newest_position() else {
             return Vec::new();
         };
-        let task = self.tasks.training(&self.recipe, position);
+        let task = self.task(position);
         let part = |is_support: bool| {
             task.classes.iter().flat_map(move |class| {
                 let images = if is_support {

@@ -140,8 +140,24 @@ pub struct MergeCoefficientRecipe {
     /// Adam's step on the coefficients.
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub learning_rate: f64,
-    /// Leaves the task's own adapters out of the sum, so that its classes are new to it.
+    /// Leaves the task's own adapters out of the sum, so that its classes are new to it. With the objective `entropy` it must be false,
+    /// and is where it is left out.
     pub leave_one_out: bool,
+    /// What they are learned for.
+    pub objective: CoefficientObjective,
+}
+
+/// What merge coefficients are learned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CoefficientObjective {
+    /// The loss of few-shot tasks, as meta-training learns from them.
+    #[default]
+    Episodes,
+    /// AdaMerging (arXiv 2310.02575): that the head of an adapter, which reads the features of the sum, is sure of that adapter's images.
+    /// No label is used; each step takes all images of a task of one adapter.
+    Entropy,
 }
 
 impl Default for MergeCoefficientRecipe {
@@ -150,6 +166,7 @@ impl Default for MergeCoefficientRecipe {
             steps: 60,
             learning_rate: 0.01,
             leave_one_out: true,
+            objective: CoefficientObjective::Episodes,
         }
     }
 }
@@ -305,7 +322,7 @@ impl MetaTrainRecipe {
     }
 
     /// Reads a recipe from JSON: its fields laid over the preset that it names. A start from zero has no sum, and with it goes the
-    /// preset's learning of its merge coefficients.
+    /// preset's learning of its merge coefficients. With the objective `entropy` no adapter is left out unless the recipe says so.
     ///
     /// # Errors
     /// [`RecipeError`] for an unknown preset or field, or a value of another type.
@@ -314,6 +331,12 @@ impl MetaTrainRecipe {
         let mut own: Self = recipe::read(json, &Self::PRESETS)?;
         if own.start == Start::Zero && json.get("merge_coefficients").is_none() {
             own.merge_coefficients = None;
+        }
+        if let Some(coefficients) = &mut own.merge_coefficients
+            && coefficients.objective == CoefficientObjective::Entropy
+            && json["merge_coefficients"].get("leave_one_out").is_none()
+        {
+            coefficients.leave_one_out = false;
         }
         Ok(own)
     }
@@ -362,6 +385,11 @@ impl MetaTrainRecipe {
                 "learning_rate of merge_coefficients",
                 coefficients.learning_rate,
             );
+            let is_entropy = coefficients.objective == CoefficientObjective::Entropy;
+            problems.check(!(is_entropy && coefficients.leave_one_out), || {
+                "leave_one_out of merge_coefficients is true, but with the objective entropy an adapter's head reads a sum that has the adapter in it; \
+                 set it to false".into()
+            });
             problems.check(self.start != Start::Zero, || {
                 "merge_coefficients are those of the sum that a start from merge begins with, but start is zero".into()
             });
@@ -512,6 +540,12 @@ impl MetaTrainRecipe {
         }
     }
 
+    /// Whether merge coefficients are learned from the certainty of the adapters' heads.
+    pub(super) fn learns_from_entropy(&self) -> bool {
+        let objective = self.merge_coefficients.map(|own| own.objective);
+        objective == Some(CoefficientObjective::Entropy)
+    }
+
     /// Whether images change by more than their mirror image, so that no layer's output can be kept for them.
     pub(super) fn changes_pixels(&self) -> bool {
         self.affine || self.colour || self.inversion_probability > 0.0
@@ -598,6 +632,27 @@ mod tests {
         assert_eq!(MetaTrainRecipe::deserialize(&whole).unwrap(), today);
         let none = MetaTrainRecipe::from_json(&json!({"factors": null})).unwrap(); // old spelling
         assert_eq!(none.merge_coefficients, None);
+    }
+
+    #[test]
+    fn entropy_leaves_no_adapter_out_and_refuses_to() {
+        let read = |json| MetaTrainRecipe::from_json(&json).unwrap();
+        let config = embedded_config().unwrap();
+        let own = read(json!({"merge_coefficients": {"objective": "entropy"}, "episodes": 0}));
+        let expected = MergeCoefficientRecipe {
+            objective: CoefficientObjective::Entropy,
+            leave_one_out: false,
+            ..MergeCoefficientRecipe::default()
+        };
+        assert_eq!(own.merge_coefficients, Some(expected));
+        assert!(own.validate(&config).is_ok());
+        assert_eq!(read(json!(own)), own);
+        let left_out =
+            json!({"merge_coefficients": {"objective": "entropy", "leave_one_out": true}});
+        let refused = read(left_out).validate(&config).unwrap_err().to_string();
+        assert!(refused.contains("set it to false"), "{refused}");
+        let episodes = read(json!({"merge_coefficients": {"steps": 60}}));
+        assert_eq!(episodes, MetaTrainRecipe::standard());
     }
 
     #[test]

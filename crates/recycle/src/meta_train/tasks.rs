@@ -119,8 +119,22 @@ impl Tasks {
 
     /// The task of step `step`.
     pub fn training(&self, recipe: &MetaTrainRecipe, step: u64) -> Task {
+        self.step(recipe, recipe.share_of_mixed_episodes, step)
+    }
+
+    /// The task of step `step` where none mixes the classes of several adapters.
+    pub fn of_one_adapter(&self, recipe: &MetaTrainRecipe, step: u64) -> Task {
+        self.step(recipe, 0.0, step)
+    }
+
+    /// Whether an adapter has enough images for [`Self::of_one_adapter`].
+    pub fn has_one_adapter(&self) -> bool {
+        !self.training.within.is_empty()
+    }
+
+    fn step(&self, recipe: &MetaTrainRecipe, share_mixed: f64, step: u64) -> Task {
         let mut random = generator(recipe.seed, Purpose::Episodes, step);
-        self.draw(recipe, PoolPart::Training, &mut random)
+        self.draw(recipe, share_mixed, PoolPart::Training, &mut random)
     }
 
     /// The tasks of every validation; none where nothing is held out.
@@ -130,16 +144,25 @@ impl Tasks {
         }
         let mut random = generator(recipe.seed, Purpose::Validation, 0);
         (0..recipe.validation_tasks)
-            .map(|_| self.draw(recipe, PoolPart::HeldOut, &mut random))
+            .map(|_| {
+                let share = recipe.share_of_mixed_episodes;
+                self.draw(recipe, share, PoolPart::HeldOut, &mut random)
+            })
             .collect()
     }
 
-    fn draw(&self, recipe: &MetaTrainRecipe, part: PoolPart, random: &mut impl Rng) -> Task {
+    fn draw(
+        &self,
+        recipe: &MetaTrainRecipe,
+        share_mixed: f64,
+        part: PoolPart,
+        random: &mut impl Rng,
+    ) -> Task {
         let drawable = match part {
             PoolPart::Training => &self.training,
             PoolPart::HeldOut => &self.held_out,
         };
-        let wants_mixed = random.random_bool(recipe.share_of_mixed_episodes);
+        let wants_mixed = random.random_bool(share_mixed);
         let is_mixed = match (drawable.within.is_empty(), drawable.mixed.is_empty()) {
             (false, false) => wants_mixed,
             (is_mixed, _) => is_mixed,

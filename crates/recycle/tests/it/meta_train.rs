@@ -10,9 +10,9 @@ use recycle::inversion::InversionRecipe;
 use recycle::labelled_images::{LabelledImages, normalise};
 use recycle::layers::Layers;
 use recycle::meta_train::{
-    EpisodeHead, EpisodeLabels, EpisodeScores, Goal, Keep, Member, MergeCoefficientRecipe,
-    MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining, Shots, Sparsity, Start,
-    episode_gradients, episode_loss,
+    CoefficientObjective, EpisodeHead, EpisodeLabels, EpisodeScores, Goal, Keep, Member,
+    MergeCoefficientRecipe, MetaTrainError, MetaTrainOutcome, MetaTrainRecipe, MetaTraining, Shots,
+    Sparsity, Start, episode_gradients, episode_loss,
 };
 use recycle::pool::{Pool, Provenance};
 use recycle::steps::{StepReport, Steps};
@@ -442,19 +442,31 @@ fn sum_of(members: &[Member], coefficients: &[Vec<f32>], site: Site) -> Vec<f32>
 
 #[test]
 fn merge_coefficients_give_the_sum_that_they_name_and_going_on_changes_no_bit() {
-    let model = "vit-tiny";
-    let backbone = backbone(model);
-    let mut members = members(model);
+    let mut members = members("vit-tiny");
     // Two different adapters, or coefficients could be moved from one to the other.
     for own in members[1].adapter.pairs.values_mut() {
         own.b.data_mut().reverse();
     }
+    for objective in OBJECTIVES {
+        check_coefficients(&members, objective);
+    }
+}
+
+const OBJECTIVES: [CoefficientObjective; 2] = [
+    CoefficientObjective::Episodes,
+    CoefficientObjective::Entropy,
+];
+
+fn check_coefficients(members: &[Member], objective: CoefficientObjective) {
+    let model = "vit-tiny";
+    let (backbone, members) = (backbone(model), members.to_vec());
     let recipe = MetaTrainRecipe {
         rank: 8,
         start: Start::Merge { scale: Some(0.5) },
         merge_coefficients: Some(MergeCoefficientRecipe {
             steps: 5,
             leave_one_out: false,
+            objective,
             ..MergeCoefficientRecipe::default()
         }),
         episodes: 0,
@@ -510,13 +522,14 @@ fn a_merge_coefficient_moves_against_the_slope_of_the_loss() {
     let one = member(model, "one", inversion());
     // Adam's first step is as long as the rate, against the sign of the gradient.
     let rate = 1e-3;
-    for seed in 0..4 {
+    for (seed, objective) in (0..4).flat_map(|seed| OBJECTIVES.map(|own| (seed, own))) {
         let recipe = |scale: f64| MetaTrainRecipe {
             start: Start::Merge { scale: Some(scale) },
             merge_coefficients: Some(MergeCoefficientRecipe {
                 steps: 1,
                 learning_rate: rate,
                 leave_one_out: false,
+                objective,
             }),
             layers: Layers::Last(1),
             flip_probability: 0.0,
@@ -547,6 +560,85 @@ fn a_merge_coefficient_moves_against_the_slope_of_the_loss() {
             "{slope} {moved}"
         );
     }
+}
+
+#[test]
+fn the_entropy_is_that_of_what_the_adapters_head_predicts_from_features_of_the_sum() {
+    let model = "vit-tiny";
+    let one = member(model, "one", inversion());
+    let pool = one.pool.clone();
+    // The sum of one adapter times 1 is that adapter, whose predictions the pool has.
+    let recipe = MetaTrainRecipe {
+        start: Start::Merge { scale: Some(1.0) },
+        merge_coefficients: Some(MergeCoefficientRecipe {
+            steps: 1,
+            leave_one_out: false,
+            objective: CoefficientObjective::Entropy,
+            ..MergeCoefficientRecipe::default()
+        }),
+        share_of_mixed_episodes: 1.0,
+        flip_probability: 0.0,
+        episodes: 0,
+        ..recipe()
+    };
+    let two = member(
+        model,
+        "two",
+        InversionRecipe {
+            seed: 1,
+            ..inversion()
+        },
+    );
+    // Tasks of one adapter, although the recipe asks for mixed ones only.
+    let mut mixed = start(model, vec![one.clone(), two], recipe.clone());
+    mixed.step().unwrap();
+    let adapters: BTreeSet<&str> = mixed.newest_task().iter().map(|own| own.adapter).collect();
+    assert_eq!(adapters.len(), 1);
+
+    let recipe = MetaTrainRecipe {
+        share_of_mixed_episodes: 0.0,
+        ..recipe
+    };
+    let mut training = start(model, vec![one], recipe);
+    let report = training.step().unwrap();
+    assert_eq!(report.phase, "learning merge coefficients");
+    let logits = pool.teacher_logits();
+    let task = training.newest_task();
+    let length = 3 * 28 * 28;
+    let entropies = task.iter().map(|image| {
+        let all = pool.images().chunks(length);
+        let row = logits.row(all.into_iter().position(|own| own == image.levels).unwrap());
+        let sum: f64 = row.iter().map(|z| f64::from(*z).exp()).sum();
+        let shares = row.iter().map(|z| f64::from(*z).exp() / sum);
+        shares.map(|p| -p * p.ln()).sum::<f64>()
+    });
+    let expected = entropies.sum::<f64>() / task.len() as f64;
+    let found = figure(&report, "entropy");
+    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+}
+
+#[test]
+fn steps_on_the_entropy_make_the_heads_surer() {
+    let model = "vit-tiny";
+    let recipe = MetaTrainRecipe {
+        start: Start::Merge { scale: Some(0.2) },
+        merge_coefficients: Some(MergeCoefficientRecipe {
+            steps: 30,
+            learning_rate: 0.05,
+            leave_one_out: false,
+            objective: CoefficientObjective::Entropy,
+        }),
+        episodes: 0,
+        ..recipe()
+    };
+    let (reports, _) = finish(start(model, members(model), recipe));
+    let entropies = reports
+        .iter()
+        .filter(|own| own.phase == "learning merge coefficients");
+    let entropies: Vec<f64> = entropies.map(|own| figure(own, "entropy")).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&entropies[..5]), mean(&entropies[25..]));
+    assert!(last < first, "{first} {last}");
 }
 
 #[test]
@@ -586,6 +678,19 @@ fn what_cannot_be_learned_from_is_refused_before_any_work() {
         },
     );
     assert!(refuse(vec![few.clone()], recipe()).contains("too few images to hold some out"));
+    let mut headless = member("vit-tiny", "headless", inversion());
+    headless.adapter.head = None;
+    let entropy = MetaTrainRecipe {
+        start: Start::Merge { scale: None },
+        merge_coefficients: Some(MergeCoefficientRecipe {
+            objective: CoefficientObjective::Entropy,
+            leave_one_out: false,
+            ..MergeCoefficientRecipe::default()
+        }),
+        ..recipe()
+    };
+    let refused = refuse(vec![headless], entropy);
+    assert!(refused.starts_with("headless has no head"), "{refused}");
     let mixed = MetaTrainRecipe {
         share_of_mixed_episodes: 1.0,
         held_out: 0.0,

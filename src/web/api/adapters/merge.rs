@@ -9,7 +9,7 @@ use crate::web::ApiError;
 use crate::web::limits::Admission;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use model::adapter::{MajoritySign, MergeMethod, MergeOptions};
+use model::adapter::{MajoritySign, MergeOptions, Merging};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -24,7 +24,7 @@ pub struct MergeRequest {
     /// Name of the result; it becomes the next version.
     name: String,
     adapters: Vec<MergeRequestPart>,
-    method: MergeMethod,
+    method: Merging,
     /// What the merged change is multiplied with.
     #[serde(default = "one", alias = "factor")] // old spelling
     scale: f32,

@@ -22,6 +22,10 @@ pub struct MergeMethodFacts {
     pub takes_rank: bool,
     /// Whether a comparison may multiply the result with a scale.
     pub takes_scale: bool,
+    /// Whether Pico may come before it.
+    pub takes_pico: bool,
+    /// Its name where Pico does.
+    pub name_after_pico: &'static str,
 }
 
 /// The weight of each of n adapters where none is given.
@@ -44,17 +48,14 @@ pub enum Density {
     Required,
 }
 
-/// Names are token trees, not literals: `utoipa` reads the tokens of `serde` attributes.
 macro_rules! merge_methods {
-    ($($(#[$description:meta])+ $method:ident = $name:tt $(or $old:tt)* { $($fact:tt)+ })+) => {
+    ($($(#[$description:meta])+ $method:ident = $name:literal $(or $old:literal)* { $($fact:tt)+ })+) => {
         /// How the changes are merged.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
         pub enum MergeMethod {
             $(
                 $(#[$description])+
-                #[serde(rename = $name $(, alias = $old)*)]
                 #[cfg_attr(feature = "clap", value(name = $name $(, alias = $old)*))]
                 $method,
             )+
@@ -67,7 +68,12 @@ macro_rules! merge_methods {
             /// What there is to know of it.
             pub const fn facts(self) -> &'static MergeMethodFacts {
                 match self {
-                    $(Self::$method => &MergeMethodFacts { name: $name, old_names: &[$($old),*], $($fact)+ },)+
+                    $(Self::$method => &MergeMethodFacts {
+                        name: $name,
+                        old_names: &[$($old),*],
+                        name_after_pico: concat!("pico+", $name),
+                        $($fact)+
+                    },)+
                 }
             }
         }
@@ -84,6 +90,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: false,
         takes_scale: false,
+        takes_pico: false,
     }
     /// The sum of the changes, exactly or compressed to a rank; most often to be scaled down
     Sum = "sum" {
@@ -93,6 +100,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// TIES (arXiv 2306.01708) on the changes themselves; of full rank where no rank is given
     Ties = "ties" or "ties_changes" { // old spelling
@@ -102,6 +110,7 @@ merge_methods! {
         density: Density::Default(0.2),
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// KnOTS-TIES (arXiv 2410.19735): TIES on the changes in a basis that they share
     Knots = "knots" {
@@ -111,6 +120,7 @@ merge_methods! {
         density: Density::Default(0.2),
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// TSV-M (arXiv 2412.00081): the singular vectors of all changes, made orthonormal together
     Tsv = "tsv" {
@@ -120,6 +130,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// Core Space (arXiv 2509.17786): TIES on small matrices in reference bases of all low-rank pairs
     CoreSpace = "core-space" or "core_space" or "core" { // old spelling
@@ -129,6 +140,7 @@ merge_methods! {
         density: Density::Default(0.2),
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// Compress-then-Merge (arXiv 2606.03723): TIES in shared spaces of the result's rank
     CompressThenMerge = "compress-then-merge" or "compress_then_merge" or "ctm" { // old spelling
@@ -138,6 +150,7 @@ merge_methods! {
         density: Density::Default(1.0),
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// Iso-C (arXiv 2502.04959): the sum of the changes, all its directions equally strong
     IsoC = "iso-c" {
@@ -147,6 +160,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// Iso-CTS (arXiv 2502.04959): as iso-c, with directions of each adapter in place of the weakest
     IsoCts = "iso-cts" {
@@ -156,6 +170,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// TSV-M with all directions equally strong
     TsvIso = "tsv-iso" {
@@ -165,6 +180,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
     /// WUDI-Merging (arXiv 2503.08099), solved exactly: nearest to each adapter on the inputs that this adapter changes
     Wudi = "wudi" {
@@ -174,8 +190,9 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: true,
     }
-    /// Pico (arXiv 2604.16826) before the sum: directions into which many adapters write are made weaker
+    /// Pico (arXiv 2604.16826) before the sum: directions into which many adapters write are made weaker; pico+knots is Pico before knots
     Pico = "pico" {
         title: "Pico",
         choice: Some("Pico: the sum, without too much of what all adapters change alike"),
@@ -183,6 +200,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: false,
     }
     /// PEFT's linear: sums the LoRA matrices A and B, each times √weight, a rough approximation. Needs equal ranks
     PeftLinear = "peft-linear" or "linear" {
@@ -192,6 +210,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: false,
         takes_scale: true,
+        takes_pico: false,
     }
     /// PEFT's svd: the nearest change of a given rank to the weighted sum of the changes
     PeftSvd = "peft-svd" or "svd" {
@@ -201,6 +220,7 @@ merge_methods! {
         density: Density::Unused,
         takes_rank: true,
         takes_scale: true,
+        takes_pico: false,
     }
     /// PEFT's ties: TIES on the LoRA matrices A and B, each by itself. Needs equal ranks and a density
     PeftTies = "peft-ties" {
@@ -210,6 +230,7 @@ merge_methods! {
         density: Density::Required,
         takes_rank: false,
         takes_scale: true,
+        takes_pico: false,
     }
     /// PEFT's dare_linear: drops values at random, scales up the rest, then as peft-linear. Needs equal ranks and a density
     PeftDareLinear = "peft-dare-linear" or "dare_linear" {
@@ -219,6 +240,7 @@ merge_methods! {
         density: Density::Required,
         takes_rank: false,
         takes_scale: true,
+        takes_pico: false,
     }
 }
 
@@ -269,6 +291,7 @@ impl FromStr for MergeMethod {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Merging;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -280,10 +303,11 @@ mod tests {
             for name in [facts.name].iter().chain(facts.old_names) {
                 assert!(names.insert(*name), "{name} appears twice");
                 assert_eq!(name.parse(), Ok(method));
-                let read: MergeMethod = serde_json::from_value((*name).into()).unwrap();
-                assert_eq!(read, method, "{name}");
+                let read: Merging = serde_json::from_value((*name).into()).unwrap();
+                assert_eq!(read, Merging::plain(method), "{name}");
             }
-            assert_eq!(serde_json::to_value(method).unwrap(), facts.name);
+            let written = serde_json::to_value(Merging::plain(method)).unwrap();
+            assert_eq!(written, facts.name);
         }
         assert_eq!(
             "glue".parse::<MergeMethod>(),

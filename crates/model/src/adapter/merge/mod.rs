@@ -2,7 +2,9 @@
 //! adapter is what its change is multiplied by. Only changes are merged, site by site (a [`Site`] is one weight matrix of one layer); heads
 //! are left out, because heads of different classes have no common meaning.
 
+mod merging;
 mod method;
+mod pico;
 mod singular_vectors;
 mod spaces;
 mod subspace;
@@ -11,10 +13,12 @@ mod tests;
 mod ties;
 mod values;
 
+pub use merging::{Merging, UnknownMerging};
 pub use method::{DefaultWeight, Density, MergeMethod, MergeMethodFacts, UnknownMergeMethod};
 
 use super::{Adapter, LowRankPair, Site};
 use crate::tensor::Tensor;
+use pico::Calibrated;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -39,8 +43,8 @@ pub enum MajoritySign {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MergeOptions {
-    /// The merge method.
-    pub method: MergeMethod,
+    /// The merge method, with Pico before it or not.
+    pub method: Merging,
     /// What the merged change is multiplied with.
     #[serde(alias = "factor")] // old spelling
     pub scale: f32,
@@ -57,9 +61,9 @@ pub struct MergeOptions {
 
 impl MergeOptions {
     /// `method` with scale 1 and its default rank and density.
-    pub fn new(method: MergeMethod) -> Self {
+    pub fn new(method: impl Into<Merging>) -> Self {
         Self {
-            method,
+            method: method.into(),
             scale: 1.0,
             rank: None,
             density: None,
@@ -69,7 +73,7 @@ impl MergeOptions {
     }
 
     fn density_or_default(&self) -> f64 {
-        let density = self.density.or(self.method.default_density());
+        let density = self.density.or(self.method.method().default_density());
         density.unwrap_or(1.0)
     }
 }
@@ -159,7 +163,7 @@ pub fn merge(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<Merged
         return Ok(single(only, options.scale));
     }
     let mut notes = Vec::new();
-    if options.method == MergeMethod::Ties {
+    if options.method.method() == MergeMethod::Ties {
         notes.push(TIES_HAS_CHANGED.into());
     }
     let with_heads: Vec<&str> = inputs
@@ -224,34 +228,48 @@ fn merge_site(
     largest_rank: usize,
     random: &mut ChaCha8Rng,
 ) -> Result<LowRankPair, MergeError> {
-    let rank = options.rank;
+    let (method, is_after_pico) = options.method.steps();
+    let calibrated = match is_after_pico {
+        true => Some(Calibrated::of(site, parts)?),
+        false => None,
+    };
+    let after_pico = calibrated.as_ref().map(Calibrated::parts);
+    let parts = after_pico.as_deref().unwrap_or(parts);
     let weights: Vec<f32> = parts.iter().map(|part| part.weight).collect();
     let ties = Ties {
         density: options.density_or_default(),
         majority_sign: options.majority_sign,
         weights: &weights,
     };
-    match options.method {
+    let mut rank = options.rank;
+    let mut change = match method {
         MergeMethod::PeftLinear | MergeMethod::PeftTies | MergeMethod::PeftDareLinear => {
-            values::merge(site, parts, options, random)
+            return values::merge(site, parts, options, random);
         }
-        MergeMethod::Average => Ok(stacked(parts)),
-        MergeMethod::Sum if rank.is_none() => Ok(stacked(parts)),
-        MergeMethod::Sum => subspace::sum(site, parts, rank),
-        MergeMethod::PeftSvd => subspace::sum(site, parts, rank.or(Some(largest_rank))),
-        MergeMethod::Ties => subspace::ties_of_changes(site, parts, &ties, rank),
-        MergeMethod::Knots => subspace::knots(site, parts, &ties, rank),
-        MergeMethod::Tsv => singular_vectors::tsv(site, parts, Spectrum::Kept, rank),
-        MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties, rank),
+        MergeMethod::Average => return Ok(stacked(parts)),
+        MergeMethod::Sum if rank.is_none() && !is_after_pico => return Ok(stacked(parts)),
+        // Before the sum: `steps` has taken it apart.
+        MergeMethod::Sum | MergeMethod::Pico => subspace::sum(site, parts)?,
+        MergeMethod::PeftSvd => {
+            rank = rank.or(Some(largest_rank));
+            subspace::sum(site, parts)?
+        }
+        MergeMethod::Ties => subspace::ties_of_changes(site, parts, &ties)?,
+        MergeMethod::Knots => subspace::knots(site, parts, &ties)?,
+        MergeMethod::Tsv => singular_vectors::tsv(site, parts, Spectrum::Kept)?,
+        MergeMethod::CoreSpace => subspace::core_space(site, parts, &ties)?,
         MergeMethod::CompressThenMerge => {
-            subspace::compress_then_merge(site, parts, &ties, rank.unwrap_or(largest_rank))
+            subspace::compress_then_merge(site, parts, &ties, rank.unwrap_or(largest_rank))?
         }
-        MergeMethod::IsoC => singular_vectors::iso_c(site, parts, rank),
-        MergeMethod::IsoCts => singular_vectors::iso_cts(site, parts, rank),
-        MergeMethod::TsvIso => singular_vectors::tsv(site, parts, Spectrum::Flat, rank),
-        MergeMethod::Wudi => subspace::wudi(site, parts, rank),
-        MergeMethod::Pico => subspace::pico(site, parts, rank),
+        MergeMethod::IsoC => singular_vectors::iso_c(site, parts)?,
+        MergeMethod::IsoCts => singular_vectors::iso_cts(site, parts)?,
+        MergeMethod::TsvIso => singular_vectors::tsv(site, parts, Spectrum::Flat)?,
+        MergeMethod::Wudi => subspace::wudi(site, parts)?,
+    };
+    if let Some(calibrated) = &calibrated {
+        calibrated.rescale(&mut change);
     }
+    Ok(change.pair(rank))
 }
 
 /// One adapter's low-rank pair at the site that is being merged.
@@ -295,6 +313,7 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
         Some(density) => Some(format!("it is {density}")),
         None => options
             .method
+            .method()
             .needs_density()
             .then(|| "it is not given".into()),
     };
@@ -306,7 +325,7 @@ fn check(inputs: &[MergeInput<'_>], options: &MergeOptions) -> Result<(), MergeE
     }
     match options.rank {
         Some(0) => Err(MergeError::Rank),
-        Some(_) if !options.method.facts().takes_rank => Err(MergeError::RankOfMethod {
+        Some(_) if !options.method.method().facts().takes_rank => Err(MergeError::RankOfMethod {
             method: options.method.name(),
         }),
         _ => Ok(()),

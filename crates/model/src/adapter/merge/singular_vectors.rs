@@ -1,8 +1,8 @@
 //! Merges of the changes' singular vectors: TSV-M sets them apart, Iso-C and Iso-CTS make them equally strong.
 
-use super::spaces::{Decomposition, NEGLIGIBLE, Spaces, compressed, decompose, in_full};
+use super::spaces::{Decomposition, MergedChange, NEGLIGIBLE, Spaces, decompose};
 use super::{MergeError, Part, effective};
-use crate::adapter::{LowRankPair, Site};
+use crate::adapter::Site;
 use matrix::{Mat, product};
 
 /// What becomes of singular values.
@@ -22,8 +22,7 @@ pub(super) fn tsv(
     site: Site,
     parts: &[Part<'_>],
     spectrum: Spectrum,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let spaces = Spaces::of(parts);
     let dimensions = spaces.left.nrows().min(spaces.right.nrows());
     let own = spaces.cores();
@@ -49,18 +48,14 @@ pub(super) fn tsv(
             dimensions,
         });
     }
-    set_apart(site, &spaces, &own, spectrum, rank)
+    set_apart(site, spaces, &own, spectrum)
 }
 
 /// Iso-C (arXiv 2502.04959): `Σ w_i·ΔW_i = U S Vᵀ` becomes `m·U·Vᵀ`, where `m` is the mean of `S`.
 ///
 /// The paper has matrices of full rank. Of low rank, only singular values that are not zero are counted and made equal, because the
 /// vectors of the others are arbitrary. All values are equal, so a smaller `rank` keeps those that were the largest.
-pub(super) fn iso_c(
-    site: Site,
-    parts: &[Part<'_>],
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+pub(super) fn iso_c(site: Site, parts: &[Part<'_>]) -> Result<MergedChange, MergeError> {
     let parts = effective(parts);
     let spaces = Spaces::of(&parts);
     let changes = spaces.weighted_cores(&parts);
@@ -69,21 +64,19 @@ pub(super) fn iso_c(
     let mean = mean(sum.values.iter().copied());
     sum.values.fill(mean);
     if sum.values.is_empty() {
-        return zero(site, &spaces);
+        return zero(site, spaces);
     }
-    let (b, a) = sum.split(rank);
-    Ok(in_full(spaces.left.as_ref(), &b, spaces.right.as_ref(), &a))
+    Ok(MergedChange {
+        bases: Some((spaces.left, spaces.right)),
+        core: sum,
+    })
 }
 
 /// Iso-CTS (arXiv 2502.04959). Of the `R` singular vectors of `Σ w_i·ΔW_i`, the first `k` are the common ones, `U_k` and `V_k`. Each
 /// adapter adds the first `t` of `(I − U_k·U_kᵀ)·w_i·ΔW_i`. All left ones side by side are made orthonormal as in [`tsv`], and all right
 /// ones, and the result is `m·U⊥·V⊥ᵀ`, where `m` is the mean of their singular values. `k` and `t` are those of [`common_and_own`]; zeros and
 /// `rank` are treated as in [`iso_c`].
-pub(super) fn iso_cts(
-    site: Site,
-    parts: &[Part<'_>],
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+pub(super) fn iso_cts(site: Site, parts: &[Part<'_>]) -> Result<MergedChange, MergeError> {
     let parts = effective(parts);
     let spaces = Spaces::of(&parts);
     let changes = spaces.weighted_cores(&parts);
@@ -101,7 +94,7 @@ pub(super) fn iso_cts(
     let left_over = left_over.collect::<Result<Vec<_>, _>>()?;
     let mut all = vec![(common, 1.0)];
     all.extend(left_over);
-    set_apart(site, &spaces, &all, Spectrum::Flat, rank)
+    set_apart(site, spaces, &all, Spectrum::Flat)
 }
 
 /// Of `dimensions`, how many are common and how many each of `adapters` has for itself: four fifths are common, as the paper has it, but for
@@ -116,11 +109,10 @@ pub(super) fn common_and_own(dimensions: usize, adapters: usize) -> (usize, usiz
 /// stands beside each change.
 fn set_apart(
     site: Site,
-    spaces: &Spaces,
+    spaces: Spaces,
     changes: &[(Decomposition, f64)],
     spectrum: Spectrum,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let mut columns: Vec<(usize, usize, f64)> = Vec::new();
     for (index, (own, weight)) in changes.iter().enumerate() {
         let values = own.values.iter().enumerate();
@@ -144,17 +136,24 @@ fn set_apart(
     let v = orthonormal(site, &v, spectrum)?;
     let mut order: Vec<usize> = (0..columns.len()).collect();
     order.sort_by(|&i, &j| columns[j].2.abs().total_cmp(&columns[i].2.abs()));
-    order.truncate(rank.unwrap_or(columns.len()));
     let mean = mean(columns.iter().map(|(_, _, value)| value.abs()));
     let value = |column: usize| match spectrum {
         Spectrum::Kept => columns[column].2,
         Spectrum::Flat => mean.copysign(columns[column].2),
     };
-    let b = Mat::from_fn(u.nrows(), order.len(), |row, j| {
-        u[(row, order[j])] * value(order[j])
-    });
-    let a = Mat::from_fn(v.nrows(), order.len(), |row, j| v[(row, order[j])]);
-    Ok(in_full(spaces.left.as_ref(), &b, spaces.right.as_ref(), &a))
+    let ordered = |vectors: &Mat<f64>| {
+        Mat::from_fn(vectors.nrows(), order.len(), |row, j| {
+            vectors[(row, order[j])]
+        })
+    };
+    Ok(MergedChange {
+        bases: Some((spaces.left, spaces.right)),
+        core: Decomposition {
+            u: ordered(&u),
+            values: order.iter().map(|&column| value(column)).collect(),
+            v: ordered(&v),
+        },
+    })
 }
 
 /// The matrix with orthonormal columns that is nearest to `matrix`. Where columns depend on each other, several are. For a spectrum that
@@ -186,8 +185,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 }
 
 /// No change.
-fn zero(site: Site, spaces: &Spaces) -> Result<LowRankPair, MergeError> {
+fn zero(site: Site, spaces: Spaces) -> Result<MergedChange, MergeError> {
     let core = Mat::zeros(spaces.b.nrows(), spaces.a.nrows());
-    let Spaces { left, right, .. } = spaces;
-    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), Some(1))
+    MergedChange::of(site, spaces.left, core.as_ref(), spaces.right)
 }

@@ -3,7 +3,7 @@
 
 use super::{MergeError, Part, unscaled_pair};
 use crate::adapter::{LowRankPair, Site};
-use matrix::{Mat, MatRef, ThinSvd};
+use matrix::{Mat, MatRef, ThinSvd, product};
 
 /// Values below this share of the largest are rounding, not rank: LoRA matrices, and what TIES gives, are `f32`.
 pub(super) const NEGLIGIBLE: f64 = 1e-6;
@@ -86,7 +86,7 @@ impl Spaces {
             let b = self.b.subcols(start, rank);
             let a = self.a.subcols(start, rank);
             start += rank;
-            matrix::scaled(scale, matrix::product(b, a.transpose()).as_ref())
+            matrix::scaled(scale, product(b, a.transpose()).as_ref())
         };
         self.parts.iter().map(core).collect()
     }
@@ -143,32 +143,59 @@ impl Decomposition {
     }
 }
 
-/// The low-rank pair of `left · core · rightᵀ`, or of the nearest change of `rank` to it. `left` and `right` have orthonormal columns.
-pub(super) fn compressed(
-    site: Site,
-    left: MatRef<'_, f64>,
-    core: MatRef<'_, f64>,
-    right: MatRef<'_, f64>,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
-    let (b, a) = decompose(site, core)?.split(rank);
-    Ok(in_full(left, &b, right, &a))
+/// A merged change whose rank is still open: `left · U · diag(values) · Vᵀ · rightᵀ`, with `U`, `values` and `V` those of `core`.
+pub(super) struct MergedChange {
+    /// `[out, k]` and `[in, l]`, both with orthonormal columns; `None` where `core` is the change itself.
+    pub bases: Option<(Mat<f64>, Mat<f64>)>,
+    /// `[k, l]`, the strongest directions first.
+    pub core: Decomposition,
 }
 
-/// The low-rank pair of `left · b · aᵀ · rightᵀ`.
-pub(super) fn in_full(
-    left: MatRef<'_, f64>,
-    b: &Mat<f64>,
-    right: MatRef<'_, f64>,
-    a: &Mat<f64>,
-) -> LowRankPair {
-    let b = matrix::product(left, b.as_ref());
-    let a = matrix::product(right, a.as_ref());
-    pair_of(b.as_ref(), a.as_ref())
+impl MergedChange {
+    /// `left · core · rightᵀ`, where `left` and `right` have orthonormal columns.
+    ///
+    /// # Errors
+    /// As [`decompose`].
+    pub fn of(
+        site: Site,
+        left: Mat<f64>,
+        core: MatRef<'_, f64>,
+        right: Mat<f64>,
+    ) -> Result<Self, MergeError> {
+        Ok(Self {
+            bases: Some((left, right)),
+            core: decompose(site, core)?,
+        })
+    }
+
+    /// Its Frobenius norm.
+    pub fn norm(&self) -> f64 {
+        // Of directions that were made orthonormal together, some may be zero, so the values alone do not give it.
+        let (b, a) = self.core.split(None);
+        matrix::squared_norm(product(b.as_ref(), a.transpose()).as_ref()).sqrt()
+    }
+
+    /// Multiplies the change by `by`.
+    pub fn scale(&mut self, by: f64) {
+        self.core.values.iter_mut().for_each(|value| *value *= by);
+    }
+
+    /// Its low-rank pair, or that of the nearest change of `rank` to it.
+    pub fn pair(&self, rank: Option<usize>) -> LowRankPair {
+        let (b, a) = self.core.split(rank);
+        match &self.bases {
+            Some((left, right)) => {
+                let b = product(left.as_ref(), b.as_ref());
+                let a = product(right.as_ref(), a.as_ref());
+                pair_of(b.as_ref(), a.as_ref())
+            }
+            None => pair_of(b.as_ref(), a.as_ref()),
+        }
+    }
 }
 
 /// `B` from `b` `[out, rank]`, `A` from the transpose of `a` `[in, rank]`.
-pub(super) fn pair_of(b: MatRef<'_, f64>, a: MatRef<'_, f64>) -> LowRankPair {
+fn pair_of(b: MatRef<'_, f64>, a: MatRef<'_, f64>) -> LowRankPair {
     let rank = b.ncols();
     unscaled_pair([rank, a.nrows()], columns(a), [b.nrows(), rank], rows(b))
 }

@@ -1,23 +1,16 @@
 //! Merges of the changes' coordinates in spaces that the low-rank pairs share.
 
-use super::spaces::{
-    Decomposition, NEGLIGIBLE, Spaces, compressed, coordinates, decompose, from_rows, pair_of,
-};
+use super::spaces::{Decomposition, MergedChange, Spaces, coordinates, decompose, from_rows};
 use super::ties::Ties;
 use super::{MergeError, Part, effective};
-use crate::adapter::{LowRankPair, Site};
+use crate::adapter::Site;
 use matrix::{Mat, product};
 
-/// The weighted sum of the changes, or the nearest change of `rank` to it.
-pub(super) fn sum(
-    site: Site,
-    parts: &[Part<'_>],
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+/// The weighted sum of the changes.
+pub(super) fn sum(site: Site, parts: &[Part<'_>]) -> Result<MergedChange, MergeError> {
     let spaces = Spaces::of(parts);
     let core = spaces.total(&spaces.weighted_cores(parts));
-    let Spaces { left, right, .. } = &spaces;
-    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+    MergedChange::of(site, spaces.left, core.as_ref(), spaces.right)
 }
 
 /// TIES on the changes themselves, `[out, in]`, one in memory at a time: it works value by value, which no smaller form allows.
@@ -25,12 +18,13 @@ pub(super) fn ties_of_changes(
     site: Site,
     parts: &[Part<'_>],
     ties: &Ties<'_>,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let merged = ties.merge(|index| parts[index].pair.delta().data().to_vec());
     let change = from_rows(&merged, parts[0].pair.inputs());
-    let (b, a) = decompose(site, change.as_ref())?.split(rank);
-    Ok(pair_of(b.as_ref(), a.as_ref()))
+    Ok(MergedChange {
+        bases: None,
+        core: decompose(site, change.as_ref())?,
+    })
 }
 
 /// KnOTS-TIES (arXiv 2410.19735): `[ΔW_1 … ΔW_n] = U S [V_1 … V_n]ᵀ`; the `S·V_iᵀ`, which share a basis, are merged by TIES, and
@@ -39,8 +33,7 @@ pub(super) fn knots(
     site: Site,
     parts: &[Part<'_>],
     ties: &Ties<'_>,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let spaces = Spaces::of(parts);
     // Right matrices with orthonormal columns change neither U nor S, so the cores stand in for the changes.
     let cores = spaces.cores();
@@ -52,7 +45,7 @@ pub(super) fn knots(
     let a = from_rows(&merged, spaces.right.nrows());
     let b = product(spaces.left.as_ref(), u.as_ref());
     let qr = matrix::thin_qr(a.transpose());
-    compressed(site, b.as_ref(), qr.r.transpose(), qr.q.as_ref(), rank)
+    MergedChange::of(site, b, qr.r.transpose(), qr.q)
 }
 
 /// Core Space (arXiv 2509.17786): the left singular vectors of all `B` side by side and of all `Aᵀ` side by side are the reference
@@ -62,13 +55,12 @@ pub(super) fn core_space(
     site: Site,
     parts: &[Part<'_>],
     ties: &Ties<'_>,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let spaces = Spaces::of(parts);
     let left = decompose(site, spaces.b.as_ref())?.u;
     let right = decompose(site, spaces.a.as_ref())?.u;
     let cores = spaces.cores();
-    in_bases(site, &spaces, &cores, (&left, &right), ties, rank)
+    in_bases(site, &spaces, &cores, (&left, &right), ties)
 }
 
 /// Compress-then-Merge (arXiv 2606.03723): every change is projected to shared spaces of `rank` dimensions, and the coordinates,
@@ -81,7 +73,7 @@ pub(super) fn compress_then_merge(
     parts: &[Part<'_>],
     ties: &Ties<'_>,
     rank: usize,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let spaces = Spaces::of(parts);
     let cores = spaces.cores();
     let transposed: Vec<Mat<f64>> = cores.iter().map(|own| own.transpose().to_owned()).collect();
@@ -90,7 +82,7 @@ pub(super) fn compress_then_merge(
         Ok(u.subcols(0, rank.min(u.ncols())).to_owned())
     };
     let (left, right) = (shared(&cores)?, shared(&transposed)?);
-    in_bases(site, &spaces, &cores, (&left, &right), ties, Some(rank))
+    in_bases(site, &spaces, &cores, (&left, &right), ties)
 }
 
 /// WUDI-Merging (arXiv 2503.08099): the `W` that minimises `Σ ‖(W − Δ_i)·Δ_iᵀ‖² / ‖Δ_i‖²` over the changes `Δ_i = w_i·ΔW_i`, and of
@@ -98,11 +90,7 @@ pub(super) fn compress_then_merge(
 ///
 /// With `Δ_i = U_i S_i V_iᵀ` and `Ŝ_i = S_i/‖Δ_i‖` the sum is `‖W·H − T‖²`, where `H = [V_1·Ŝ_1 …]` and `T = [U_1·S_1·Ŝ_1 …]`. So the
 /// result is `T·H⁺`, which does not square how unlike the singular values are, as the first form does.
-pub(super) fn wudi(
-    site: Site,
-    parts: &[Part<'_>],
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+pub(super) fn wudi(site: Site, parts: &[Part<'_>]) -> Result<MergedChange, MergeError> {
     let parts = effective(parts);
     let spaces = Spaces::of(&parts);
     let mut changes = Vec::new();
@@ -135,45 +123,7 @@ pub(super) fn wudi(
             u.transpose(),
         );
     }
-    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
-}
-
-/// Pico (arXiv 2604.16826) before the sum. `[B_1 … B_n] = U diag(σ) Vᵀ`, where `B_i` has the scale and the weight of its adapter; the
-/// direction `u_j`, with the share `s_j = σ_j² / Σ σ²` of all squares, is multiplied by `1 / (1 + (n−1)·s_j)` in every change. The sum
-/// of the changes then gets the mean norm of the changes as they were.
-///
-/// The paper's `B` have neither scale nor weight; where these are alike, they change no share.
-pub(super) fn pico(
-    site: Site,
-    parts: &[Part<'_>],
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
-    let parts = effective(parts);
-    let spaces = Spaces::of(&parts);
-    let changes = spaces.weighted_cores(&parts);
-    let Decomposition { u, values, .. } =
-        decompose(site, spaces.weighted_b(&parts).as_ref())?.first(usize::MAX, 0.0);
-    let squares = values.iter().map(|value| value * value);
-    let all: f64 = squares.sum();
-    let others = parts.len() as f64 - 1.0;
-    let mut core = spaces.total(&changes);
-    // What each direction loses of the sum, which is as good as of every change.
-    let along = product(u.transpose(), core.as_ref());
-    let lost = Mat::from_fn(along.nrows(), along.ncols(), |j, column| {
-        let crowd = others * values[j] * values[j] / all;
-        along[(j, column)] * crowd / (1.0 + crowd)
-    });
-    let lost = product(u.as_ref(), lost.as_ref());
-    matrix::add_scaled(&mut core, -1.0, lost.as_ref());
-    let norm = |change: &Mat<f64>| matrix::squared_norm(change.as_ref()).sqrt();
-    let mean = changes.iter().map(norm).sum::<f64>() / changes.len() as f64;
-    let found = norm(&core);
-    // Changes that cancel each other leave rounding, which must not become a change.
-    if found > mean * NEGLIGIBLE {
-        core = matrix::scaled(mean / found, core.as_ref());
-    }
-    let Spaces { left, right, .. } = &spaces;
-    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+    MergedChange::of(site, spaces.left, core.as_ref(), spaces.right)
 }
 
 /// TIES on the changes, whose `cores` in `spaces` are given, in coordinates of `left` `[k, ·]` and `right` `[l, ·]`, bases within
@@ -184,14 +134,13 @@ fn in_bases(
     cores: &[Mat<f64>],
     (left, right): (&Mat<f64>, &Mat<f64>),
     ties: &Ties<'_>,
-    rank: Option<usize>,
-) -> Result<LowRankPair, MergeError> {
+) -> Result<MergedChange, MergeError> {
     let inner = |index: usize| product(left.transpose(), cores[index].as_ref());
     let merged = ties.merge(|index| coordinates(&product(inner(index).as_ref(), right.as_ref())));
     let core = from_rows(&merged, right.ncols());
     let left = product(spaces.left.as_ref(), left.as_ref());
     let right = product(spaces.right.as_ref(), right.as_ref());
-    compressed(site, left.as_ref(), core.as_ref(), right.as_ref(), rank)
+    MergedChange::of(site, left, core.as_ref(), right)
 }
 
 /// `[M_1 … M_n]`

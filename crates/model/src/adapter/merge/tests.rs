@@ -25,6 +25,12 @@ const NEW: [MergeMethod; 11] = [
     MergeMethod::Wudi,
     MergeMethod::Pico,
 ];
+/// All of these, as they are and with Pico before them.
+fn with_and_without_pico() -> Vec<Merging> {
+    let plain = NEW.map(Merging::plain).into_iter();
+    plain.chain(Merging::all_after_pico()).collect()
+}
+
 /// Those that make all singular values of their result equal.
 const FLAT: [MergeMethod; 3] = [MergeMethod::IsoC, MergeMethod::IsoCts, MergeMethod::TsvIso];
 /// Sums of tens of products below 1, kept as `f32`.
@@ -80,14 +86,14 @@ fn assert_equal(found: MatRef<'_, f64>, expected: MatRef<'_, f64>, what: &str) {
 }
 
 /// What rounding may do to `expected`: WUDI's grows without bound as the inputs that adapters react to get alike.
-fn allowed(method: MergeMethod, expected: &Mat<f64>) -> f64 {
-    match method {
+fn allowed(method: impl Into<Merging>, expected: &Mat<f64>) -> f64 {
+    match method.into().method() {
         MergeMethod::Wudi => TOLERANCE * expected.norm_max().max(1.0),
         _ => TOLERANCE,
     }
 }
 
-fn set(method: MergeMethod, rank: Option<usize>, density: Option<f64>) -> MergeOptions {
+fn set(method: impl Into<Merging>, rank: Option<usize>, density: Option<f64>) -> MergeOptions {
     MergeOptions {
         rank,
         density,
@@ -228,22 +234,35 @@ fn wudi_loss(merged: &Mat<f64>, changes: &[Mat<f64>]) -> f64 {
     terms.sum()
 }
 
-/// Pico on changes whose `B` are given, then their sum.
-fn plain_pico(changes: &[Mat<f64>], b: &[Mat<f64>]) -> Mat<f64> {
-    let all = beside(b);
+/// `adapters` after Pico.
+fn plain_pico(adapters: &[Adapter], weights: &[f32]) -> Vec<Adapter> {
+    let b = adapters.iter().zip(weights).map(|(own, weight)| {
+        let scale = f64::from(own.pairs[&SITE].scale * weight);
+        matrix::scaled(scale, stored(own).0.as_ref())
+    });
+    let all = beside(&b.collect::<Vec<_>>());
     let (u, values, _) = triplets(&all, all.ncols().min(OUTPUTS));
     let squares: f64 = values.iter().map(|value| value * value).sum();
     let mut calibration = Mat::identity(OUTPUTS, OUTPUTS);
     for (j, value) in values.iter().enumerate() {
         let share = value * value / squares;
-        let kept = 1.0 / (1.0 + (changes.len() as f64 - 1.0) * share);
+        let kept = 1.0 / (1.0 + (adapters.len() as f64 - 1.0) * share);
         let direction = u.subcols(j, 1);
         calibration += matrix::scaled(kept - 1.0, (direction * direction.transpose()).as_ref());
     }
-    let calibrated: Vec<Mat<f64>> = changes.iter().map(|own| &calibration * own).collect();
-    let sum = plain_sum(&calibrated);
-    let norms: Vec<f64> = changes.iter().map(|own| own.norm_l2()).collect();
-    matrix::scaled(mean(&norms) / sum.norm_l2(), sum.as_ref())
+    let calibrated = adapters.iter().map(|own| {
+        let b = &calibration * stored(own).0;
+        let pair = &own.pairs[&SITE];
+        let shape = [OUTPUTS, pair.rank()];
+        let places = (0..OUTPUTS).flat_map(|row| (0..pair.rank()).map(move |j| (row, j)));
+        let b = places.map(|place| b[place] as f32).collect();
+        adapter_of(pair.a.clone(), Tensor::new(shape, b).unwrap(), pair.scale)
+    });
+    calibrated.collect()
+}
+
+fn mean_norm(changes: &[Mat<f64>]) -> f64 {
+    mean(&changes.iter().map(|own| own.norm_l2()).collect::<Vec<_>>())
 }
 
 /// The first `rank` left singular vectors.
@@ -272,6 +291,23 @@ fn exact_change(adapter: &Adapter) -> Mat<f64> {
 
 /// `None` as in [`plain_ties`].
 fn dense(
+    method: impl Into<Merging>,
+    adapters: &[Adapter],
+    weights: &[f32],
+    density: f64,
+) -> Option<Mat<f64>> {
+    let (method, is_after_pico) = method.into().steps();
+    if !is_after_pico {
+        return dense_without_pico(method, adapters, weights, density);
+    }
+    let changes: Vec<Mat<f64>> = adapters.iter().map(exact_change).collect();
+    let calibrated = plain_pico(adapters, weights);
+    let merged = dense_without_pico(method, &calibrated, weights, density)?;
+    let scale = mean_norm(&weighted(&changes, weights)) / merged.norm_l2();
+    Some(matrix::scaled(scale, merged.as_ref()))
+}
+
+fn dense_without_pico(
     method: MergeMethod,
     adapters: &[Adapter],
     weights: &[f32],
@@ -317,13 +353,6 @@ fn dense(
         }
         MergeMethod::IsoCts => plain_iso_cts(&weighted(&changes, weights), total.min(INPUTS)),
         MergeMethod::Wudi => plain_wudi(&weighted(&changes, weights)),
-        MergeMethod::Pico => {
-            let b = adapters.iter().zip(weights).map(|(own, weight)| {
-                let scale = f64::from(own.pairs[&SITE].scale * weight);
-                matrix::scaled(scale, stored(own).0.as_ref())
-            });
-            plain_pico(&weighted(&changes, weights), &b.collect::<Vec<_>>())
-        }
         MergeMethod::CoreSpace => {
             let (b, a): (Vec<_>, Vec<_>) = adapters.iter().map(stored).unzip();
             let left = left_vectors(&beside(&b), total.min(OUTPUTS));
@@ -357,10 +386,12 @@ fn what_is_compared_is_seldom_left_to_rounding() {
     let mut decided = 0;
     for seed in 0..20 {
         let adapters = adapters(&[2, 3, 1], seed);
-        let each = NEW.map(|method| dense(method, &adapters, &[1.0, 0.5, 1.25], 1.0));
-        decided += each.iter().flatten().count();
+        let each = with_and_without_pico().into_iter();
+        let each = each.filter_map(|method| dense(method, &adapters, &[1.0, 0.5, 1.25], 1.0));
+        decided += each.count();
     }
-    assert!(decided > 20 * NEW.len() * 9 / 10, "{decided}");
+    let all = 20 * with_and_without_pico().len();
+    assert!(decided > all * 9 / 10, "{decided} of {all}");
 }
 
 proptest! {
@@ -370,8 +401,8 @@ proptest! {
     fn every_merge_is_what_the_whole_changes_give(seed in any::<u64>(), ranks in prop::collection::vec(1usize..4, 2..4)) {
         let adapters = adapters(&ranks, seed);
         let weights = &[1.0, 0.5, 1.25][..ranks.len()];
-        for method in NEW {
-            let takes_density = method.default_density().is_some();
+        for method in with_and_without_pico() {
+            let takes_density = method.method().default_density().is_some();
             for density in [0.5, 1.0] {
                 let options = set(method, None, takes_density.then_some(density));
                 let found = change(&merged(&adapters, weights, &options));
@@ -387,9 +418,11 @@ proptest! {
     fn a_rank_gives_the_nearest_change_of_that_rank(seed in any::<u64>()) {
         let adapters = adapters(&[3, 2, 3], seed);
         let weights = [1.0, -0.5, 0.75];
-        for method in [
+        let plain = [
             MergeMethod::Sum, MergeMethod::Ties, MergeMethod::Knots, MergeMethod::CoreSpace, MergeMethod::Tsv, MergeMethod::Wudi, MergeMethod::Pico,
-        ] {
+        ];
+        let after_pico = plain.iter().filter_map(|&method| Merging::after_pico(method).ok());
+        for method in plain.map(Merging::plain).into_iter().chain(after_pico) {
             let whole = change(&merged(&adapters, &weights, &set(method, None, None)));
             let small = merged(&adapters, &weights, &set(method, Some(2), None));
             prop_assert_eq!(small.largest_rank(), 2);
@@ -408,13 +441,17 @@ proptest! {
         let parts = [Part { name: "x", pair: &adapter.pairs[&SITE], weight: 1.0 }];
         let (u, values, v) = triplets(&exact_change(adapter), rank);
         let flat = matrix::scaled(mean(&values), (u * v.transpose()).as_ref());
-        for method in NEW {
-            let density = method.default_density().map(|_| 1.0);
+        for method in with_and_without_pico() {
+            let density = method.method().default_density().map(|_| 1.0);
             let mut random = ChaCha8Rng::seed_from_u64(0);
             let found = merge_site(SITE, &parts, &set(method, None, density), rank, &mut random).unwrap();
             let found = adapter_of(found.a, found.b, found.scale);
-            // With equal singular values, where the method makes them equal.
-            let expected = if FLAT.contains(&method) { flat.clone() } else { change(adapter) };
+            // With equal singular values, where the method makes them equal, and after Pico with the norm that it had.
+            let expected = match (FLAT.contains(&method.method()), method.steps().1) {
+                (true, false) => flat.clone(),
+                (true, true) => matrix::scaled(change(adapter).norm_l2() / flat.norm_l2(), flat.as_ref()),
+                (false, _) => change(adapter),
+            };
             assert_equal(change(&found).as_ref(), expected.as_ref(), method.name());
             prop_assert!(found.largest_rank() <= rank, "{}", method.name());
         }
@@ -535,7 +572,7 @@ fn compress_then_merge_stays_within_the_shared_spaces() {
 #[test]
 fn the_scale_multiplies_every_merge() {
     let adapters = adapters(&[2, 2], 17);
-    for method in NEW {
+    for method in with_and_without_pico() {
         let mut options = set(method, None, None);
         let whole = change(&merged(&adapters, &[1.0; 2], &options));
         options.scale = 0.25;
@@ -587,12 +624,16 @@ fn adapters_with_more_ranks_than_the_matrix_has_dimensions_are_merged_as_whole_c
     let weights = [1.0, 0.5, 1.25];
     for seed in 0..20 {
         let adapters = adapters(&[4, 5, 4], seed);
-        for method in [
+        let plain = [
             MergeMethod::IsoC,
             MergeMethod::IsoCts,
             MergeMethod::Wudi,
             MergeMethod::Pico,
-        ] {
+        ];
+        let after_pico = plain
+            .iter()
+            .filter_map(|&method| Merging::after_pico(method).ok());
+        for method in plain.map(Merging::plain).into_iter().chain(after_pico) {
             let found = change(&merged(&adapters, &weights, &set(method, None, None)));
             let expected = dense(method, &adapters, &weights, 1.0).unwrap();
             let difference = (&found - &expected).norm_max();
@@ -679,11 +720,29 @@ fn pico_has_the_mean_norm_of_the_changes_and_less_of_what_all_of_them_write() {
     let changes: Vec<Mat<f64>> = adapters.iter().map(exact_change).collect();
     let found = merged(&adapters, &[1.0; 3], &set(MergeMethod::Pico, None, None));
     let found = change(&found);
-    let norms: Vec<f64> = changes.iter().map(|own| own.norm_l2()).collect();
-    assert!((found.norm_l2() - mean(&norms)).abs() < TOLERANCE);
+    assert!((found.norm_l2() - mean_norm(&changes)).abs() < TOLERANCE);
     let share = |own: &Mat<f64>| own.subrows(0, 1).squared_norm_l2() / own.squared_norm_l2();
     let (before, after) = (share(&plain_sum(&changes)), share(&found));
     assert!(after < before * 0.9, "{before} {after}");
+}
+
+#[test]
+fn after_pico_every_merge_has_the_mean_norm_of_the_changes_before_a_rank_is_chosen() {
+    let weights = [1.0, -0.5, 0.75];
+    let adapters = adapters(&[2, 3, 2], 19);
+    let changes: Vec<Mat<f64>> = adapters.iter().map(exact_change).collect();
+    let expected = mean_norm(&weighted(&changes, &weights));
+    for method in Merging::all_after_pico() {
+        let found = merged(&adapters, &weights, &set(method, None, None));
+        let found = change(&found).norm_l2();
+        let name = method.name();
+        assert!((found - expected).abs() < TOLERANCE, "{name}: {found}");
+        let small = change(&merged(&adapters, &weights, &set(method, Some(1), None)));
+        // The rank of this one is that of the spaces in which it merges.
+        if method.method() != MergeMethod::CompressThenMerge {
+            assert!(small.norm_l2() < expected, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -709,14 +768,16 @@ fn changes_of_zero_are_merged_and_those_that_cancel_each_other_leave_nothing() {
     let mut zero = adapters(&[2], 9).remove(0);
     zero.pairs.get_mut(&SITE).unwrap().b = Tensor::zeros([OUTPUTS, 2]);
     let nothing = Mat::<f64>::zeros(OUTPUTS, INPUTS);
-    for method in NEW {
+    for method in with_and_without_pico() {
         let zeros = [zero.clone(), zero.clone()];
         let found = merged(&zeros, &[1.0; 2], &set(method, None, None));
         assert_equal(change(&found).as_ref(), nothing.as_ref(), method.name());
     }
     let some = adapters(&[3, 2], 10);
     let with_zero = [some[0].clone(), zero, some[1].clone(), some[0].clone()];
-    for method in [&FLAT[..], &[MergeMethod::Wudi, MergeMethod::Pico]].concat() {
+    let plain = [&FLAT[..], &[MergeMethod::Wudi, MergeMethod::Pico]].concat();
+    let plain = plain.into_iter().map(Merging::plain);
+    for method in plain.chain(Merging::all_after_pico()) {
         let expected = merged(&some, &[1.0, 0.5], &set(method, None, None));
         // The last one has no weight.
         let weights = [1.0, 2.0, 0.5, 0.0];
@@ -737,7 +798,7 @@ fn changes_of_zero_are_merged_and_those_that_cancel_each_other_leave_nothing() {
 #[test]
 fn every_merge_repeats_bit_for_bit_and_those_without_ties_refuse_values_that_are_not_finite() {
     let mut adapters = adapters(&[2, 3], 12);
-    for method in NEW {
+    for method in with_and_without_pico() {
         let once = merged(&adapters, &[1.0, 0.5], &set(method, None, None));
         let again = merged(&adapters, &[1.0, 0.5], &set(method, None, None));
         assert_eq!(once, again, "{}", method.name());
@@ -747,8 +808,8 @@ fn every_merge_repeats_bit_for_bit_and_those_without_ties_refuse_values_that_are
         pair.a.data_mut()[3] = value;
         let inputs = inputs(&adapters, &vec![1.0; adapters.len()]);
         // TIES passes over NaN, whose sign is not the elected one.
-        let without_ties = NEW.into_iter();
-        let without_ties = without_ties.filter(|method| method.default_density().is_none());
+        let without_ties = with_and_without_pico().into_iter();
+        let without_ties = without_ties.filter(|own| own.method().default_density().is_none());
         for method in without_ties {
             let result = merge(&inputs, &set(method, None, None));
             let refused = matches!(

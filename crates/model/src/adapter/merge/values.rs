@@ -13,7 +13,8 @@ pub(super) fn merge(
     options: &MergeOptions,
     random: &mut ChaCha8Rng,
 ) -> Result<LowRankPair, MergeError> {
-    check_ranks(site, parts, options.method)?;
+    let method = options.method.method();
+    check_ranks(site, parts, method)?;
     let roots: Vec<(f32, f32)> = parts
         .iter()
         .map(|part| {
@@ -24,7 +25,7 @@ pub(super) fn merge(
         })
         .collect();
     let density = options.density_or_default();
-    let mut side = |tensors: Vec<&[f32]>, weights: Vec<f32>| match options.method {
+    let mut side = |tensors: Vec<&[f32]>, weights: Vec<f32>| match method {
         MergeMethod::PeftTies => Ties {
             density,
             majority_sign: options.majority_sign,
