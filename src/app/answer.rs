@@ -64,6 +64,8 @@ pub enum Answer {
         /// From 0 to 1: the share of images of known classes that are nearer to their class. Null where there are too few labelled
         /// images to tell.
         novelty: Option<f32>,
+        /// Where the scale of novelty comes from; `none` where there is none.
+        novelty_calibration: Calibration,
         /// Whether the class means were moved towards the queries before.
         transductive: bool,
         /// Whether the image looks like none of the classes; only where `reject` asks for it.

@@ -217,6 +217,7 @@ fn answer(
         head: classifier.head(),
         calibration: classifier.calibration(),
         novelty,
+        novelty_calibration: classifier.novelty_calibration(),
         transductive,
         rejected,
         attention,

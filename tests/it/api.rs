@@ -77,6 +77,36 @@ async fn json_images_are_classified_and_called_by_index() {
 }
 
 #[tokio::test]
+async fn queries_are_classified_together_on_request_by_heads_that_have_a_metric() {
+    let app = TestApp::new();
+    let queries: Vec<String> = (0..6)
+        .map(|level| base64(&png(200 + 9 * level, 0, 20 * level)))
+        .collect();
+    let body = json!({"classes": two_classes(), "queries": queries});
+    let alone = app.post_json(&format!("{CLASSIFY}?head=lda"), &body).await;
+    let together = format!("{CLASSIFY}?head=lda&transductive=true");
+    let together = app.post_json(&together, &body).await;
+    assert_eq!(alone.status, 200);
+    assert_eq!(together.status, 200);
+    let (alone, together) = (alone.json(), together.json());
+    let distance = |answer: &Value| answer["results"][0]["scores"][0]["distance"].clone();
+    assert_ne!(distance(&alone), distance(&together));
+    for (answer, expected) in [(alone, false), (together, true)] {
+        assert_eq!(answer["results"][0]["transductive"], expected);
+        assert_eq!(answer["results"][0]["label"], "red");
+    }
+    let refused = format!("{CLASSIFY}?head=nearest-mean&transductive=true");
+    let refused = app.post_json(&refused, &body).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("lda-augmented")
+    );
+}
+
+#[tokio::test]
 async fn form_images_are_classified_and_called_by_file_name() {
     let (red, blue) = (png(255, 0, 0), png(0, 0, 255));
     let answered = TestApp::new()

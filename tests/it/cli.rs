@@ -136,6 +136,36 @@ fn classify_prints_one_object_an_image_and_a_reason_for_each_bad_file() {
 }
 
 #[test]
+fn classify_takes_all_pictures_together_on_request_and_says_why_it_cannot() {
+    let support = colour_classes(2);
+    let queries = colour_classes(3);
+    let red = queries.path().join("red");
+    let words = [
+        "classify",
+        "--json",
+        "--backbone",
+        TINY,
+        "--support",
+        text(support.path()),
+        "--transductive",
+        text(&red),
+    ];
+    let answers = Run::new(&words).json();
+    for answer in answers.as_array().unwrap() {
+        assert_eq!(
+            (&answer["label"], &answer["transductive"]),
+            (&"red".into(), &true.into())
+        );
+    }
+    let refused = Run::new(&[&words[..], &["--head", "nearest-mean"]].concat());
+    let output = refused.output();
+    assert!(!output.status.success());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("needs the head lda or lda-augmented")
+    );
+}
+
+#[test]
 fn classify_fails_when_no_picture_could_be_used() {
     let support = colour_classes(1);
     let broken = support.path().join("broken.png");

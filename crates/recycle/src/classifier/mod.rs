@@ -183,6 +183,12 @@ impl Classifier {
         self.calibration
     }
 
+    /// Where the scale of novelty comes from; [`Calibration::None`] where there is no novelty.
+    pub fn novelty_calibration(&self) -> Calibration {
+        self.novelty
+            .map_or(Calibration::None, |scale| scale.calibration)
+    }
+
     /// All classes for `feature`, and the `count` nearest supports.
     ///
     /// # Errors
@@ -327,12 +333,18 @@ impl Fitted {
             true => (temperature(&left_out, usual) / 2.0, Squares::HalvedToCosine),
             false => (temperature(&left_out, usual), Squares::Rooted),
         };
+        let novelty = match NoveltyScale::of(&left_out, per) {
+            None if !is_nearest_mean => {
+                NoveltyScale::from_copies(&settings, labels.len(), &examples)?
+            }
+            novelty => novelty,
+        };
         Ok(Self {
             kind: settings.kind,
             head: (!is_nearest_mean).then_some(head),
             temperature: temperature as f32,
             calibration,
-            novelty: NoveltyScale::of(&left_out, per),
+            novelty,
         })
     }
 }

@@ -4,13 +4,16 @@ use super::fit::{FittedHead, HeadError, LabelledFeature};
 use super::settings::HeadSettings;
 use serde::{Deserialize, Serialize};
 
-/// Where the temperature of the probabilities comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the temperature of the probabilities comes from, or the scale of novelty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Calibration {
     /// From examples that were left out in turns.
+    #[default]
     Supports,
+    /// From copies of the examples; rough.
+    Copies,
     /// It is the usual one of the head.
     None,
 }
@@ -154,7 +157,36 @@ pub struct NoveltyScale {
     pub deviation: f64,
     /// Degrees of freedom of that deviation, above 0: of few images it is known only roughly.
     pub degrees: f64,
+    /// What it was learned from.
+    #[serde(default)]
+    pub calibration: Calibration,
 }
+
+/// Where a query of a known class is expected from copies: `share·V + (1 − share)·U − below`, and how far queries scatter around it.
+/// `V` is the mean log-distance of copies to the mean of their class in the metric of the other classes, `U` that of the examples to the
+/// nearest other mean. Chosen on validation classes of letters, clothes and textures (docs/experiments/NOTEBOOK.md, "Candidates").
+struct FromCopies {
+    share: f64,
+    below: f64,
+    deviation: f64,
+}
+
+const OF_ONE_EXAMPLE: FromCopies = FromCopies {
+    share: 0.5,
+    below: 0.19,
+    deviation: 0.22,
+};
+const OF_TWO_EXAMPLES: FromCopies = FromCopies {
+    share: 0.75,
+    below: 0.26,
+    deviation: 0.21,
+};
+
+/// Classes whose copies are looked at; each needs a metric of its own.
+const MOST_CLASSES_OF_COPIES: usize = 8;
+
+/// As good as a normal distribution.
+const MANY_DEGREES: f64 = 1e6;
 
 /// What squared distances of a head become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +224,60 @@ impl NoveltyScale {
             mean,
             deviation,
             degrees: count - 1.0,
+            calibration: Calibration::Supports,
         })
+    }
+
+    /// From copies, where too few examples can be left out; `None` without copies or a metric.
+    ///
+    /// # Errors
+    /// [`HeadError`]
+    pub fn from_copies(
+        settings: &HeadSettings,
+        classes: usize,
+        examples: &[LabelledFeature<'_>],
+    ) -> Result<Option<Self>, HeadError> {
+        if settings.copies == 0 || examples.iter().any(|own| own.copies.is_empty()) {
+            return Ok(None);
+        }
+        let rule = match 2 * examples.len() < 3 * classes {
+            true => OF_ONE_EXAMPLE,
+            false => OF_TWO_EXAMPLES,
+        };
+        let logarithm = |square: f64| square.sqrt().max(LEAST_DISTANCE).ln();
+        let (mut of_copies, mut of_examples) = (Vec::new(), Vec::new());
+        for class in (0..classes).step_by(classes.div_ceil(MOST_CLASSES_OF_COPIES).max(1)) {
+            let (own, others): (Vec<&LabelledFeature<'_>>, Vec<_>) =
+                examples.iter().partition(|example| example.class == class);
+            let others: Vec<LabelledFeature<'_>> = others
+                .into_iter()
+                .map(|other: &LabelledFeature<'_>| LabelledFeature {
+                    class: other.class - usize::from(other.class > class),
+                    ..*other
+                })
+                .collect();
+            let head = FittedHead::fit(settings, classes - 1, &others)?;
+            if !head.has_metric() {
+                return Ok(None);
+            }
+            let features: Vec<&[f32]> = own.iter().map(|own| own.feature).collect();
+            let copies: Vec<&[f32]> = own.iter().flat_map(|own| own.copies).copied().collect();
+            let squares = head.squared_distances_to_mean(&copies, &features)?;
+            of_copies.extend(squares.into_iter().map(logarithm));
+            let distances = head.squared_distances(&features)?;
+            let nearest = distances
+                .row_iter()
+                .map(|row| row.iter().copied().fold(f64::INFINITY, f64::min));
+            of_examples.extend(nearest.map(logarithm));
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let centre = rule.share * mean(&of_copies) + (1.0 - rule.share) * mean(&of_examples);
+        Ok(Some(Self {
+            mean: centre - rule.below,
+            deviation: rule.deviation,
+            degrees: MANY_DEGREES,
+            calibration: Calibration::Copies,
+        }))
     }
 
     /// The share of images of known classes that are nearer than `distance`.

@@ -141,6 +141,38 @@ impl FittedHead {
         ))
     }
 
+    /// Squared distances of `features` to the mean of `examples` of another class, in the metric.
+    ///
+    /// # Errors
+    /// [`HeadError::Feature`]
+    pub(super) fn squared_distances_to_mean(
+        &self,
+        features: &[&[f32]],
+        examples: &[&[f32]],
+    ) -> Result<Vec<f64>, HeadError> {
+        let (_, width) = self.sizes();
+        let mut all = features.iter().chain(examples);
+        if !all.all(|feature| is_sound(feature, width)) {
+            return Err(HeadError::Feature);
+        }
+        let mut mean = Mat::<f64>::zeros(width, 1);
+        for unit in units(examples, width).col_iter() {
+            let mut sum = mean.col_mut(0);
+            sum += unit;
+        }
+        let mean = matrix::scaled(1.0 / examples.len() as f64, mean.as_ref());
+        let mut away = units(features, width);
+        for mut column in away.col_iter_mut() {
+            column -= mean.col(0);
+        }
+        Ok(self.metric.squared_lengths(away.as_ref()))
+    }
+
+    /// Whether distances are measured in more than the features' own metric.
+    pub fn has_metric(&self) -> bool {
+        !self.metric.is_identity()
+    }
+
     /// The head with its class means moved towards `features` that are classified together, `per_class[c]` the examples of class `c`:
     /// soft k-means in the metric, three steps of
     ///

@@ -436,3 +436,55 @@ fn means_moved_towards_queries_are_those_of_the_plain_steps_and_stay_without_any
         }
     }
 }
+
+/// `count` directions near each of three axes, with `copies` near to each.
+fn three_axes(count: usize, copies: usize) -> Vec<Support> {
+    let mut random = random(3);
+    let mut near = |centre: &[f32], reach: f32| -> Vec<f32> {
+        let values = centre.iter();
+        values
+            .map(|value| value + random.random_range(-reach..reach))
+            .collect()
+    };
+    let mut supports = Vec::new();
+    for class in 0..3 {
+        let axis: Vec<f32> = (0..12).map(|j| f32::from(u8::from(j == class))).collect();
+        for _ in 0..count {
+            let feature = near(&axis, 0.3);
+            supports.push(Support {
+                image: String::new(),
+                class,
+                copies: (0..copies).map(|_| near(&feature, 0.2)).collect(),
+                feature,
+            });
+        }
+    }
+    supports
+}
+
+#[test]
+fn one_example_of_each_class_with_copies_tells_what_is_far_from_all_of_them_roughly() {
+    let labels = || ["a", "b", "c"].map(str::to_owned).to_vec();
+    let classifier = |count, copies| {
+        let settings = ClassifierSettings {
+            head: HeadChoice::Auto,
+            distance: Distance::Cosine,
+        };
+        Classifier::new(labels(), three_axes(count, copies), settings).unwrap()
+    };
+    let rough = classifier(1, 6);
+    assert_eq!(rough.novelty_calibration(), Calibration::Copies);
+    let novelty = |feature: Vec<f32>| rough.classify(feature, 0).unwrap().novelty.unwrap();
+    let known = novelty(three_axes(1, 0)[1].feature.clone());
+    let unknown = novelty((0..12).map(|j| f32::from(u8::from(j == 9))).collect());
+    assert!(known < unknown && unknown > 0.95, "{known}, {unknown}");
+    let none = classifier(1, 0);
+    assert_eq!(none.novelty_calibration(), Calibration::None);
+    assert_eq!(
+        classifier(4, 6).novelty_calibration(),
+        Calibration::Supports
+    );
+    // Written down and read, it is as rough as before.
+    let read = Classifier::from_json(&rough.to_json().unwrap()).unwrap();
+    assert_eq!(read.novelty_calibration(), Calibration::Copies);
+}
