@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Novelty with few supports, on validation classes: rules for how far queries of known classes are from the nearest class mean. None is in the program.
+"""Novelty with few supports, on validation classes: rules for how far queries of known classes are from the nearest class mean. The program has
+`0.5V+0.5U` at 1 shot and `0.75V+0.25U` from 2 on.
 
     python docs/experiments/candidates_novelty.py WORK
 

@@ -268,7 +268,46 @@ def deviations():
     return markdown(["", "paper", "here", "seeds", "gain at 1 shot", "gain at 5 shots"], rows)
 
 
+def heads_test():
+    """`auto` beside `nearest-mean` on the same tasks: differences at each number of shots, in brackets the accuracy of `auto`."""
+    table = table_of("heads-test")
+    shots = list(dict.fromkeys(row["shot"] for row in table.rows))
+    rows = []
+    for domain in dict.fromkeys(row["domain"] for row in table.rows):
+        for model in ("bare", "adapter"):
+            row = [domain, {"bare": "bare", "adapter": "box"}[model]]
+            for shot in shots:
+                own = only(table.find(domain=domain, shot=shot, model=model, head="auto"))
+                row.append(f"{signed(own['difference'])} ± {float(own['difference_ci95']):.1f} ({float(own['accuracy']):.1f})" if own else "-")
+            rows.append(row)
+    return markdown(["classes", "adapter", *(f"{shot} shot{'' if shot == '1' else 's'}" for shot in shots)], rows)
+
+
+def certainty_test(shots=("1", "2", "5")):
+    """How sure answers are, before (`nearest-mean`) and after (`auto`), with the adapter in the box."""
+    table = table_of("certainty-test")
+
+    def percent(row, name):
+        if not row[name]:
+            return "-"
+        interval = f" ± {100 * float(row[f'{name}_ci95']):.1f}" if row.get(f"{name}_ci95") else ""
+        return f"{100 * float(row[name]):.1f}{interval}"
+
+    rows = []
+    for domain in dict.fromkeys(row["domain"] for row in table.rows):
+        for shot in shots:
+            before, after = (only(table.find(domain=domain, shot=shot, model="adapter", head=head)) for head in ("nearest-mean", "auto"))
+            if before and after:
+                both = [[f"{float(row[name]):.3f}" for row in (before, after)] for name in ("calibration_error", "log_loss")]
+                areas = [percent(before, "confidence_auroc"), percent(after, "confidence_auroc"), percent(after, "novelty_auroc")]
+                rows.append([domain, shot, *(" → ".join(pair) for pair in both), *areas, percent(after, "known_refused"), percent(after, "unknown_refused")])
+    head = ["classes", "shots", "calibration error", "log loss", "AUROC by probability, before", "after", "by novelty", "known refused", "others refused"]
+    return markdown(head, rows)
+
+
 TABLES = {
+    "heads-test": heads_test,
+    "certainty-test": certainty_test,
     "result": result,
     "deviations": deviations,
     "distance-of-features": distances,

@@ -97,7 +97,7 @@ async fn queries_are_classified_together_on_request_by_heads_that_have_a_metric(
     }
     let refused = format!("{CLASSIFY}?head=nearest-mean&transductive=true");
     let refused = app.post_json(&refused, &body).await;
-    assert_eq!(refused.status, 400);
+    assert_eq!(refused.status, 422);
     assert!(
         refused.json()["detail"]
             .as_str()

@@ -62,6 +62,7 @@ const OPTIONS: ClassifyOptions = ClassifyOptions {
     nearest: 4,
     head: HeadChoice::Auto,
     copies: CopiesWanted::Always,
+    transductive: false,
     reject: None,
 };
 
