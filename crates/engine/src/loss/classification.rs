@@ -183,7 +183,7 @@ mod tests {
             let mut dlogits = vec![f32::NAN; logits.len()];
             let loss = entropy(&logits, classes, Some(&mut dlogits)).unwrap();
             let forward = |at: &[f64]| plain_entropy(at, classes);
-            assert_near("loss", loss, forward(&crate::gradient_check::widen(&logits)), 1e-6);
+            assert_near("loss", loss, forward(&test_support::gradient_check::widen(&logits)), 1e-6);
             assert_gradient("dlogits", &logits, &dlogits, forward);
         }
 
