@@ -1,0 +1,81 @@
+"""Builds the tests of the kernels with the emulator: plain, with ASan and UBSan, with TSan. Used by scripts/emulate and scripts/mutants."""
+
+import pathlib
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+EMULATOR = pathlib.Path(__file__).resolve().parent
+ROOT = EMULATOR.parents[2]
+KERNELS = ROOT / "crates/engine/src/cuda/kernels"
+BASE = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+SCHEDULER = ["registry.cc", "fiber.cc", "scheduler.cc"]
+ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# For each way of building: options of the kernels, of the scheduler, of the link. Tests and scheduler stay out of the race
+# check, which then sees the kernels' accesses alone.
+MODES = {
+    "plain": (["-O2"], ["-O2"], []),
+    "asan": (["-O1", *ADDRESS], ["-O1", "-fsanitize=address", "-DEMULATOR_ASAN"], ADDRESS),
+    "tsan": (["-O1", "-fsanitize=thread"], ["-O2", "-DEMULATOR_TSAN"], ["-fsanitize=thread"]),
+}
+
+
+def find_clang():
+    """The newest clang++ with its run-time libraries for the race check, or None."""
+    names = ["clang++"] + [f"clang++-{version}" for version in range(25, 13, -1)]
+    for name in names:
+        path = shutil.which(name)
+        if path and subprocess.run([path, "-fsanitize=thread", "-x", "c++", "-", "-o", "/dev/null"], input=b"int main() {}", capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+def compiler(mode):
+    return find_clang() if mode == "tsan" else shutil.which("g++") or shutil.which("c++") or find_clang()
+
+
+def compile_file(command, source, target):
+    """Compiles `source` to `target` unless `target` is newer than all sources."""
+    newest = max(path.stat().st_mtime for path in [*EMULATOR.glob("**/*.*"), *KERNELS.glob("*"), source])
+    if target.exists() and target.stat().st_mtime > newest:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run([*command, "-c", str(source), "-o", str(target)], capture_output=True, text=True)
+    if made.returncode:
+        raise SystemExit(f"{source.name} does not compile:\n{made.stderr}")
+    if made.stderr:
+        raise SystemExit(f"{source.name} compiles with warnings:\n{made.stderr}")
+
+
+def kernel_command(cxx, mode, kernels=KERNELS):
+    return [cxx, *BASE, *MODES[mode][0], "-DEMULATED", f"-I{EMULATOR}", f"-I{kernels}", "-x", "c++"]
+
+
+def build(mode, folder, jobs=2):
+    """Builds the tests of `mode` in `folder`; gives the program and the objects by name of their source."""
+    cxx = compiler(mode)
+    folder = pathlib.Path(folder) / mode
+    scheduler_options = [cxx, *BASE, *MODES[mode][1], "-DEMULATED"]
+    work = [(kernel_command(cxx, mode), path, folder / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
+    work += [(scheduler_options, EMULATOR / name, folder / f"{name}.o") for name in SCHEDULER]
+    # Tests watch nothing themselves: ASan guards the memory that they allocate in any case.
+    work += [([cxx, *BASE, "-O2"], path, folder / f"tests-{path.name}.o") for path in sorted((EMULATOR / "tests").glob("*.cc"))]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda item: compile_file(*item), work))
+    objects = {item[1].name if item[1].parent != EMULATOR / "tests" else f"tests/{item[1].name}": item[2] for item in work}
+    program = folder / "emulator-tests"
+    link(mode, objects.values(), program)
+    return program, objects
+
+
+def link(mode, objects, program):
+    subprocess.run([compiler(mode), *MODES[mode][2], *map(str, objects), "-o", str(program)], check=True)
+
+
+def environment(mode):
+    """What the sanitizers need to know; for os.environ.update."""
+    if mode == "asan":
+        return {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=0"}
+    if mode == "tsan":
+        return {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66:history_size=2"}
+    return {}
