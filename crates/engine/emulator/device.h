@@ -84,3 +84,9 @@ inline unsigned tf32(float value) {
     if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & 0xffffe000u;
     return bits;
 }
+inline unsigned tf32_now(float value) { return tf32(value); }
+inline float as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}

@@ -24,6 +24,16 @@ __device__ inline unsigned tf32(float value) {
     return bits;
 }
 
+// The same, made again at each use and never kept over a loop: saves registers where a fragment is split.
+__device__ inline unsigned tf32_now(float value) {
+    unsigned bits;
+    asm volatile("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+    return bits;
+}
+
+// The value of such bits.
+__device__ inline float as_float(unsigned bits) { return __uint_as_float(bits); }
+
 // One warp: d [16, 8] += a [16, 8] · b [8, 8]. With group = lane / 4 and member = lane % 4 a lane holds
 //   a: (group, member), (group + 8, member), (group, member + 4), (group + 8, member + 4)
 //   b: (member, group), (member + 4, group)
