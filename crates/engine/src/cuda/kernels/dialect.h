@@ -10,7 +10,7 @@
 #ifdef EMULATED
 #include "device.h"
 #else
-#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads) name
+#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define SHARED_DYNAMIC(type, name)                         \
     extern __shared__ __align__(16) unsigned char bytes[]; \
