@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 EMULATOR = pathlib.Path(__file__).resolve().parent
 ROOT = EMULATOR.parents[2]
 KERNELS = ROOT / "crates/engine/src/cuda/kernels"
-BASE = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+BASE = ["-g1", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 SCHEDULER = ["registry.cc", "fiber.cc", "scheduler.cc"]
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-# For each way of building: options of the kernels, of the scheduler, of the link. Tests and scheduler stay out of the race
-# check, which then sees the kernels' accesses alone.
+# For each way of building: options of the kernels, of the scheduler, of the link. The scheduler stays out of the race check, which
+# then sees the kernels' accesses alone. Tests are built once: ASan guards the memory that they allocate in any case.
 MODES = {
     "plain": (["-O2"], ["-O2"], []),
     "asan": (["-O1", *ADDRESS], ["-O1", "-fsanitize=address", "-DEMULATOR_ASAN"], ADDRESS),
@@ -22,7 +22,7 @@ MODES = {
 
 def find_clang():
     """The newest clang++ with its run-time libraries for the race check, or None."""
-    names = ["clang++"] + [f"clang++-{version}" for version in range(25, 13, -1)]
+    names = ["clang++"] + [f"clang++-{version}" for version in range(25, 17, -1)]
     for name in names:
         path = shutil.which(name)
         if path and subprocess.run([path, "-fsanitize=thread", "-x", "c++", "-", "-o", "/dev/null"], input=b"int main() {}", capture_output=True).returncode == 0:
@@ -35,8 +35,8 @@ def compiler(mode):
 
 
 def compile_file(command, source, target):
-    """Compiles `source` to `target` unless `target` is newer than all sources."""
-    newest = max(path.stat().st_mtime for path in [*EMULATOR.glob("**/*.*"), *KERNELS.glob("*"), source])
+    """Compiles `source` to `target` unless `target` is newer than it and all headers."""
+    newest = max(path.stat().st_mtime for path in [*EMULATOR.glob("**/*.h"), *KERNELS.glob("*.h"), EMULATOR / "build.py", source])
     if target.exists() and target.stat().st_mtime > newest:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,18 +48,18 @@ def compile_file(command, source, target):
 
 
 def kernel_command(cxx, mode, kernels=KERNELS):
-    return [cxx, *BASE, *MODES[mode][0], "-DEMULATED", f"-I{EMULATOR}", f"-I{kernels}", "-x", "c++"]
+    return [cxx, "-std=c++17", *BASE, *MODES[mode][0], "-DEMULATED", f"-I{EMULATOR}", f"-I{kernels}", "-x", "c++"]
 
 
 def build(mode, folder, jobs=2):
     """Builds the tests of `mode` in `folder`; gives the program and the objects by name of their source."""
     cxx = compiler(mode)
     folder = pathlib.Path(folder) / mode
-    scheduler_options = [cxx, *BASE, *MODES[mode][1], "-DEMULATED"]
+    scheduler_options = [cxx, "-std=c++20", *BASE, *MODES[mode][1], "-DEMULATED"]
     work = [(kernel_command(cxx, mode), path, folder / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
     work += [(scheduler_options, EMULATOR / name, folder / f"{name}.o") for name in SCHEDULER]
-    # Tests watch nothing themselves: ASan guards the memory that they allocate in any case.
-    work += [([cxx, *BASE, "-O2"], path, folder / f"tests-{path.name}.o") for path in sorted((EMULATOR / "tests").glob("*.cc"))]
+    test_options = [compiler("plain"), "-std=c++20", *BASE, "-O0"]
+    work += [(test_options, path, folder.parent / "tests" / f"{path.name}.o") for path in sorted((EMULATOR / "tests").glob("*.cc"))]
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda item: compile_file(*item), work))
     objects = {item[1].name if item[1].parent != EMULATOR / "tests" else f"tests/{item[1].name}": item[2] for item in work}
