@@ -1,4 +1,7 @@
-"""Builds the tests of the kernels with the emulator: plain, with ASan and UBSan, with TSan. Used by scripts/emulate and scripts/mutants."""
+"""Builds the tests of the kernels with the emulator: plain, with ASan and UBSan, with TSan; and the fake CUDA libraries over it.
+
+Used by scripts/emulate and scripts/mutants.
+"""
 
 import pathlib
 import shutil
@@ -10,6 +13,9 @@ ROOT = EMULATOR.parents[2]
 KERNELS = ROOT / "crates/engine/src/cuda/kernels"
 BASE = ["-g1", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 SCHEDULER = ["registry.cc", "fiber.cc", "scheduler.cc"]
+FAKE = ["device.cc", "cuda.cc", "libraries.cc"]
+# Names by which programs look for the fake libraries: all are one file.
+FAKE_NAMES = ["libcuda.so.1", "libcuda.so", "libcublas.so.13", "libcublas.so", "libnvrtc.so.13", "libnvrtc.so"]
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # For each way of building: options of the kernels, of the scheduler, of the link. The scheduler stays out of the race check, which
 # then sees the kernels' accesses alone. Tests are built once: ASan guards the memory that they allocate in any case.
@@ -64,12 +70,33 @@ def build(mode, folder, jobs=2):
         list(pool.map(lambda item: compile_file(*item), work))
     objects = {item[1].name if item[1].parent != EMULATOR / "tests" else f"tests/{item[1].name}": item[2] for item in work}
     program = folder / "emulator-tests"
-    link(mode, objects.values(), program)
+    link(cxx, mode, objects.values(), program)
     return program, objects
 
 
-def link(mode, objects, program):
-    subprocess.run([compiler(mode), *MODES[mode][2], *map(str, objects), "-o", str(program)], check=True)
+def build_fake(folder, jobs=2):
+    """Builds the fake CUDA libraries in `folder`/fake and their test; gives the test and the library."""
+    cxx = compiler("plain")
+    folder = pathlib.Path(folder) / "fake"
+    options = ["-O2", "-fPIC"]
+    work = [([*kernel_command(cxx, "plain"), *options], path, folder / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
+    command = [cxx, "-std=c++20", *BASE, *options, "-DEMULATED"]
+    work += [(command, EMULATOR / name, folder / f"{name}.o") for name in SCHEDULER]
+    work += [(command, EMULATOR / "fake" / name, folder / f"fake-{name}.o") for name in FAKE]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda item: compile_file(*item), work))
+    library = folder / FAKE_NAMES[0]
+    subprocess.run([cxx, "-shared", "-Wl,-Bsymbolic", *[str(item[2]) for item in work], "-o", str(library)], check=True)
+    for name in FAKE_NAMES[1:]:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(library.name)
+    compile_file([cxx, "-std=c++20", *BASE], EMULATOR / "fake/test.cc", folder / "test.o")
+    subprocess.run([cxx, str(folder / "test.o"), "-ldl", "-o", str(folder / "fake-test")], check=True)
+    return folder / "fake-test", library
+
+
+def link(cxx, mode, objects, program):
+    subprocess.run([cxx, *MODES[mode][2], *map(str, objects), "-o", str(program)], check=True)
 
 
 def environment(mode):

@@ -42,7 +42,7 @@ void *dynamic_shared();
     static void name
 #define SHARED(type, name, count) type *name = (type *)emulator::shared_array(__COUNTER__, sizeof(type) * (count))
 #define SHARED_DYNAMIC(type, name) type *name = (type *)emulator::dynamic_shared()
-#define REGISTER(name) static const bool name##_registered = emulator::add_kernel<name>(#name, name##_largest_block);
+#define REGISTER(name) static const bool name##_registered = emulator::add_kernel<name>(#name, name##_largest_block, __FILE__);
 
 #define __syncthreads() emulator::block_barrier(__LINE__)
 #define __syncwarp() emulator::warp_barrier(0xffffffffu, __LINE__)

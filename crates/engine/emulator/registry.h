@@ -19,6 +19,7 @@ struct Kernel {
     void (*body)(void **arguments);
     std::vector<Argument> arguments;
     unsigned largest_block;
+    std::string file; // such as norm.cu
 };
 
 // nullptr where no kernel has this name.
@@ -46,8 +47,9 @@ template <class... A, void (*function)(A...)> struct Caller<function> {
     static std::vector<Argument> arguments() { return {Argument{kind_of<A>(), sizeof(A)}...}; }
 };
 
-template <auto function> bool add_kernel(const char *name, unsigned largest_block) {
-    add_kernel(name, Kernel{Caller<function>::call, Caller<function>::arguments(), largest_block});
+template <auto function> bool add_kernel(const char *name, unsigned largest_block, const char *path) {
+    std::string file = path;
+    add_kernel(name, Kernel{Caller<function>::call, Caller<function>::arguments(), largest_block, file.substr(file.rfind('/') + 1)});
     return true;
 }
 } // namespace emulator
