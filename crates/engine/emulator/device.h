@@ -37,8 +37,8 @@ void *dynamic_shared();
 #define blockDim (emulator::place.block_size)
 #define gridDim (emulator::place.grid)
 
-#define KERNEL(name, threads)                                   \
-    static constexpr unsigned name##_largest_block = (threads); \
+#define KERNEL(name, threads)                                                                                                                        \
+    static constexpr unsigned name##_largest_block = (threads);                                                                                      \
     static void name
 #define SHARED(type, name, count) type *name = (type *)emulator::shared_array(__COUNTER__, sizeof(type) * (count))
 #define SHARED_DYNAMIC(type, name) type *name = (type *)emulator::dynamic_shared()

@@ -2,7 +2,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <sys/mman.h>
+// Elsewhere than on x86-64 the C library changes stacks, which asks the kernel each time and is some ten times slower.
 #if !defined(__x86_64__)
+#define EMULATOR_UCONTEXT
+#endif
+#if defined(EMULATOR_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -23,7 +27,7 @@ void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size
 }
 #endif
 
-#if defined(__x86_64__)
+#if !defined(EMULATOR_UCONTEXT)
 // Keeps the six registers that a call preserves on the old stack, changes stacks, takes them from the new one.
 asm(R"(
 .text
@@ -62,7 +66,7 @@ char *make_stacks(size_t count) {
 
 void free_stacks(char *stacks, size_t count) { munmap(stacks, STACK * count); }
 
-#if defined(__x86_64__)
+#if !defined(EMULATOR_UCONTEXT)
 static void prepare_stack(Fiber &fiber, void (*entry)()) {
     uintptr_t top = ((uintptr_t)fiber.stack + STACK) & ~(uintptr_t)15;
     void **at = (void **)top - 1; // as after a call: the return address 8 bytes below a multiple of 16
@@ -101,7 +105,7 @@ void dispose(Fiber &fiber) {
 #if defined(EMULATOR_TSAN)
     __tsan_destroy_fiber(fiber.race_checker);
 #endif
-#if !defined(__x86_64__)
+#if defined(EMULATOR_UCONTEXT)
     delete (ucontext_t *)fiber.stack_pointer;
 #endif
     fiber = Fiber();

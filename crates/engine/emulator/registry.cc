@@ -30,12 +30,18 @@ void add_kernel(const char *name, Kernel kernel) {
 
 const char *kind_name(Kind kind) {
     switch (kind) {
-    case Kind::Pointer: return "pointer";
-    case Kind::Int: return "int";
-    case Kind::Unsigned: return "unsigned";
-    case Kind::LongLong: return "long long";
-    case Kind::Float: return "float";
-    case Kind::Double: return "double";
+    case Kind::Pointer:
+        return "pointer";
+    case Kind::Int:
+        return "int";
+    case Kind::Unsigned:
+        return "unsigned";
+    case Kind::LongLong:
+        return "long long";
+    case Kind::Float:
+        return "float";
+    case Kind::Double:
+        return "double";
     }
     return "?";
 }

@@ -154,9 +154,13 @@ bool run_to_barrier() {
     while (!open.empty()) {
         size_t at = now.order == Order::Random ? draw(open.size()) : open.size() - 1;
         switch (run_warp(open[at])) {
-        case Progress::Met: break;
-        case Progress::Stopped: open.erase(open.begin() + (long)at); break;
-        case Progress::Failed: return false;
+        case Progress::Met:
+            break;
+        case Progress::Stopped:
+            open.erase(open.begin() + (long)at);
+            break;
+        case Progress::Failed:
+            return false;
         }
     }
     return now.failure.empty();
@@ -173,7 +177,9 @@ bool run_block() {
             else elsewhere += thread.line != line;
         }
         if (ended == now.threads.size()) return true;
-        if (ended > 0) return fail("divergence: the barrier of line " + std::to_string(line) + " waits for " + std::to_string(ended) + " threads that have ended");
+        if (ended > 0)
+            return fail("divergence: the barrier of line " + std::to_string(line) + " waits for " + std::to_string(ended) +
+                        " threads that have ended");
         if (elsewhere > 0) return fail("divergence: threads wait at the barrier of line " + std::to_string(line) + " and at others");
         for (Thread &thread : now.threads) thread.state = State::Ready;
     }
@@ -185,7 +191,8 @@ std::string refusal(const std::string &name, const Kernel *kernel, Shape grid, u
     if (grid.count() == 0) return wrong("a grid without blocks");
     if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) return wrong("a grid that is too large");
     if (threads == 0 || threads % 32 != 0) return wrong("blocks of " + std::to_string(threads) + " threads, which are no whole warps");
-    if (threads > kernel->largest_block) return wrong("blocks of " + std::to_string(threads) + " threads, more than " + std::to_string(kernel->largest_block));
+    if (threads > kernel->largest_block)
+        return wrong("blocks of " + std::to_string(threads) + " threads, more than " + std::to_string(kernel->largest_block));
     if (dynamic_bytes > 48 << 10) return wrong("more than 48 KiB of dynamic shared memory");
     return "";
 }
@@ -231,7 +238,7 @@ void warp_barrier(unsigned lanes, int line) {
     acquire(token);
 }
 
-// A shuffle orders no memory, so the race check is not told of it.
+// A shuffle orders no memory, so the race check hears nothing about it.
 void shuffle(unsigned lanes, void *value, size_t size, int source, int line) {
     Slot own = {};
     size_t words = size / 4;
@@ -276,6 +283,29 @@ void *shared_array(int place_in_text, size_t bytes) {
 
 void *dynamic_shared() { return now.dynamic; }
 
+// Stacks for the next block.
+#if defined(EMULATOR_TSAN)
+// New ones for each: the race check knows no order between blocks.
+static char *stacks_for(unsigned threads) { return make_stacks(threads); }
+static void done_with(char *stacks, unsigned threads, bool) { free_stacks(stacks, threads); }
+#else
+static char *kept_stacks;
+static unsigned kept_count;
+
+static char *stacks_for(unsigned threads) {
+    if (kept_count < threads) {
+        if (kept_stacks) free_stacks(kept_stacks, kept_count);
+        kept_stacks = make_stacks(threads);
+        kept_count = threads;
+    }
+    return kept_stacks;
+}
+// After a failure they may be poisoned and are never used again.
+static void done_with(char *, unsigned, bool good) {
+    if (!good) kept_stacks = nullptr, kept_count = 0;
+}
+#endif
+
 std::string launch(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, void **arguments, Order order, uint64_t seed) {
     const Kernel *kernel = find_kernel(name);
     std::string refused = refusal(name, kernel, grid, threads, dynamic_bytes);
@@ -287,25 +317,15 @@ std::string launch(const std::string &name, Shape grid, unsigned threads, size_t
     now.dynamic_bytes = dynamic_bytes;
     now.failure.clear();
     now.warp_tokens.assign(32, 0);
-#if !defined(EMULATOR_TSAN)
-    char *stacks = make_stacks(threads);
-#endif
     for (uint64_t block = 0; block < grid.count(); block++) {
-#if defined(EMULATOR_TSAN)
-        char *stacks = make_stacks(threads);
-#endif
+        char *stacks = stacks_for(threads);
         start_block(grid, order == Order::Backward ? grid.count() - 1 - block : block, stacks, threads);
         bool good = run_block();
         end_block();
-#if defined(EMULATOR_TSAN)
-        free_stacks(stacks, threads);
-#endif
-        if (!good) return name + ": " + now.failure; // without TSan the stacks stay: they may be poisoned
+        done_with(stacks, threads, good);
+        if (!good) return name + ": " + now.failure;
     }
     acquire(&end_token);
-#if !defined(EMULATOR_TSAN)
-    free_stacks(stacks, threads);
-#endif
     return "";
 }
 } // namespace emulator

@@ -109,8 +109,8 @@ int cuDeviceGetUuid(void *uuid, int number) { return cuDeviceGetUuid_v2(uuid, nu
 int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = device().memory, SUCCESS; }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
     static const std::map<int, int> known = {
-        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64}, {5, 0x7fffffff}, {6, 65535}, {7, 65535}, {8, 48 << 10}, {10, 32}, {12, 65536}, {16, 4},
-        {39, 2048}, {75, 8}, {76, 0}, {81, 164 << 10}, {82, 65536}, {95, 1}, {97, 163 << 10}, {115, 1},
+        {1, 1024}, {2, 1024},  {3, 1024}, {4, 64}, {5, 0x7fffffff}, {6, 65535},  {7, 65535}, {8, 48 << 10},   {10, 32}, {12, 65536},
+        {16, 4},   {39, 2048}, {75, 8},   {76, 0}, {81, 164 << 10}, {82, 65536}, {95, 1},    {97, 163 << 10}, {115, 1},
     };
     auto found = known.find(attribute);
     *value = found == known.end() ? 0 : found->second;
@@ -274,7 +274,8 @@ int cuMemcpyDtoD_v2(Address target, Address source, size_t bytes) { return cuMem
 // An image is what this nvrtc made, "emulated FILE", or a cubin, which stands for any file.
 int cuModuleLoadData(void **module, const void *image) {
     ENTER;
-    static const char own[] = "emulated ", cubin[] = "\x7f" "ELF";
+    static const char own[] = "emulated ", cubin[] = "\x7f"
+                                                     "ELF";
     if (memcmp(image, own, sizeof own - 1) == 0) *module = new Module{(const char *)image + sizeof own - 1};
     else if (memcmp(image, cubin, 4) == 0) *module = new Module{""};
     else return INVALID_IMAGE;
@@ -360,15 +361,22 @@ int cuGraphExecDestroy(void *graph) { return delete (Graph *)graph, SUCCESS; }
 
 int cuGetErrorName(int error, const char **name) {
     static const std::map<int, const char *> names = {
-        {SUCCESS, "CUDA_SUCCESS"}, {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-        {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"}, {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}, {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+        {SUCCESS, "CUDA_SUCCESS"},
+        {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+        {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+        {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
     };
     auto found = names.find(error);
     return *name = found == names.end() ? "CUDA_ERROR_EMULATED" : found->second, SUCCESS;
 }
 int cuGetErrorString(int error, const char **text) {
-    static const std::map<int, const char *> texts = {{OUT_OF_MEMORY, "out of memory"}, {LAUNCH_FAILED, "unspecified launch failure"}, {ILLEGAL_ADDRESS, "an illegal memory access was encountered"}};
+    static const std::map<int, const char *> texts = {{OUT_OF_MEMORY, "out of memory"},
+                                                      {LAUNCH_FAILED, "unspecified launch failure"},
+                                                      {ILLEGAL_ADDRESS, "an illegal memory access was encountered"}};
     auto found = texts.find(error);
     return *text = found == texts.end() ? "an error of the emulated device" : found->second, SUCCESS;
 }

@@ -67,7 +67,8 @@ bool Device::guards_intact() {
 Result Device::release(uint64_t address) {
     auto found = allocations.find(address);
     if (found == allocations.end()) return INVALID_VALUE;
-    if (!guard_intact(found->second)) fail(ILLEGAL_ADDRESS, "memory next to an allocation of " + std::to_string(found->second.bytes) + " bytes was written");
+    if (!guard_intact(found->second))
+        fail(ILLEGAL_ADDRESS, "memory next to an allocation of " + std::to_string(found->second.bytes) + " bytes was written");
     counts[BYTES_IN_USE] -= found->second.bytes;
     free(found->second.base);
     allocations.erase(found);

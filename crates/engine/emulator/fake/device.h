@@ -33,12 +33,12 @@ enum Result {
 
 // What emulator_counts gives, in this order.
 enum Count {
-    LAUNCHES,         // kernels that the host launched, captured ones too
-    KERNELS_RUN,      // kernels that ran, those of graphs too
+    LAUNCHES, // kernels that the host launched, captured ones too
+    KERNELS_RUN, // kernels that ran, those of graphs too
     GRAPH_LAUNCHES,
-    PRODUCTS,         // products that ran
+    PRODUCTS, // products that ran
     SYNCHRONISATIONS, // calls by which the host waits for a stream, an event or the device
-    WAITING_COPIES,   // copies into pageable host memory: the host waits for these, too
+    WAITING_COPIES, // copies into pageable host memory: the host waits for these, too
     COPIES_TO_DEVICE,
     COPIES_TO_HOST,
     COPIES_ON_DEVICE,

@@ -66,8 +66,10 @@ int enqueue(void *handle, Product p, const float *a, long long step_a, const flo
     };
     if (!handle) return NOT_INITIALIZED;
     if (p.m < 0 || p.n < 0 || p.k < 0 || count < 0) return refuse("a size below zero");
-    int rows_a = p.transposed_a ? p.k : p.m, columns_a = p.transposed_a ? p.m : p.k, rows_b = p.transposed_b ? p.n : p.k, columns_b = p.transposed_b ? p.k : p.n;
-    if (p.lda < std::max(1, rows_a) || p.ldb < std::max(1, rows_b) || p.ldc < std::max(1, p.m)) return refuse("a leading dimension shorter than a column");
+    int rows_a = p.transposed_a ? p.k : p.m, columns_a = p.transposed_a ? p.m : p.k, rows_b = p.transposed_b ? p.n : p.k,
+        columns_b = p.transposed_b ? p.k : p.n;
+    if (p.lda < std::max(1, rows_a) || p.ldb < std::max(1, rows_b) || p.ldc < std::max(1, p.m))
+        return refuse("a leading dimension shorter than a column");
     if (p.m == 0 || p.n == 0 || count == 0) return OK;
     auto inside = [&](const float *at, long long step, size_t values) {
         return values == 0 || (device().holds((uint64_t)at, 4 * values) && device().holds((uint64_t)(at + step * (count - 1)), 4 * values));
@@ -82,7 +84,7 @@ int enqueue(void *handle, Product p, const float *a, long long step_a, const flo
     return result ? EXECUTION_FAILED : OK;
 }
 
-// FP32 operands alone; sums in FP32 with factors in FP32 or TF32.
+// FP32 operands alone; products of FP32 or TF32, sums in FP32.
 bool supported(int a, int b, int c, int compute) { return a == 0 && b == 0 && c == 0 && (compute == 68 || compute == 69 || compute == 77); }
 } // namespace
 
@@ -98,24 +100,26 @@ int cublasGetPointerMode_v2(void *, int *mode) { return *mode = 0, OK; }
 // 3: CUBLAS_TF32_TENSOR_OP_MATH.
 int cublasSetMathMode(void *handle, int mode) { return ((Handle *)handle)->tf32 = (mode & 3) == 3, OK; }
 
-int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int type_a, int lda, long long step_a,
-                               const void *b, int type_b, int ldb, long long step_b, const void *beta, void *c, int type_c, int ldc, long long step_c,
-                               int count, int compute, int) {
+int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int type_a, int lda,
+                               long long step_a, const void *b, int type_b, int ldb, long long step_b, const void *beta, void *c, int type_c, int ldc,
+                               long long step_c, int count, int compute, int) {
     if (!supported(type_a, type_b, type_c, compute)) return UNSUPPORTED;
     Product p{ta != 0, tb != 0, m, n, k, lda, ldb, ldc, *(const float *)alpha, *(const float *)beta, compute == 77};
     return enqueue(handle, p, (const float *)a, step_a, (const float *)b, step_b, (float *)c, step_c, count);
 }
 int cublasGemmEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int type_a, int lda, const void *b, int type_b,
                  int ldb, const void *beta, void *c, int type_c, int ldc, int compute, int algorithm) {
-    return cublasGemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, a, type_a, lda, 0, b, type_b, ldb, 0, beta, c, type_c, ldc, 0, 1, compute, algorithm);
+    return cublasGemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, a, type_a, lda, 0, b, type_b, ldb, 0, beta, c, type_c, ldc, 0, 1, compute,
+                                      algorithm);
 }
-int cublasSgemmStridedBatched(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, long long step_a, const float *b,
-                              int ldb, long long step_b, const float *beta, float *c, int ldc, long long step_c, int count) {
+int cublasSgemmStridedBatched(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, long long step_a,
+                              const float *b, int ldb, long long step_b, const float *beta, float *c, int ldc, long long step_c, int count) {
     int compute = handle && ((Handle *)handle)->tf32 ? 77 : 68;
-    return cublasGemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, a, 0, lda, step_a, b, 0, ldb, step_b, beta, c, 0, ldc, step_c, count, compute, -1);
+    return cublasGemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, a, 0, lda, step_a, b, 0, ldb, step_b, beta, c, 0, ldc, step_c, count, compute,
+                                      -1);
 }
-int cublasSgemm_v2(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta,
-                   float *c, int ldc) {
+int cublasSgemm_v2(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda, const float *b, int ldb,
+                   const float *beta, float *c, int ldc) {
     return cublasSgemmStridedBatched(handle, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
 }
 
@@ -142,7 +146,9 @@ int nvrtcCompileProgram(void *program, int, const char *const *) {
 int nvrtcGetProgramLogSize(void *, size_t *size) { return *size = 1, 0; }
 int nvrtcGetProgramLog(void *, char *log) { return *log = 0, 0; }
 int nvrtcGetCUBINSize(void *program, size_t *size) { return *size = ((Program *)program)->image.size() + 1, 0; }
-int nvrtcGetCUBIN(void *program, char *image) { return memcpy(image, ((Program *)program)->image.c_str(), ((Program *)program)->image.size() + 1), 0; }
+int nvrtcGetCUBIN(void *program, char *image) {
+    return memcpy(image, ((Program *)program)->image.c_str(), ((Program *)program)->image.size() + 1), 0;
+}
 int nvrtcGetPTXSize(void *program, size_t *size) { return nvrtcGetCUBINSize(program, size); }
 int nvrtcGetPTX(void *program, char *image) { return nvrtcGetCUBIN(program, image); }
 int nvrtcGetNumSupportedArchs(int *count) { return *count = 6, 0; }

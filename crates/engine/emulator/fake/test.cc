@@ -35,7 +35,22 @@ static void near(const char *what, double found, double expected, double toleran
 }
 
 // As fake::Count.
-enum { LAUNCHES, KERNELS_RUN, GRAPH_LAUNCHES, PRODUCTS, SYNCHRONISATIONS, WAITING_COPIES, TO_DEVICE, TO_HOST, ON_DEVICE, FILLS, ALLOCATIONS, IN_USE, MOST_IN_USE, COUNTS };
+enum {
+    LAUNCHES,
+    KERNELS_RUN,
+    GRAPH_LAUNCHES,
+    PRODUCTS,
+    SYNCHRONISATIONS,
+    WAITING_COPIES,
+    TO_DEVICE,
+    TO_HOST,
+    ON_DEVICE,
+    FILLS,
+    ALLOCATIONS,
+    IN_USE,
+    MOST_IN_USE,
+    COUNTS
+};
 static std::vector<uint64_t> counts() {
     std::vector<uint64_t> all(COUNTS);
     ((void (*)(uint64_t *, size_t))dlsym(library, "emulator_counts"))(all.data(), COUNTS);
@@ -177,7 +192,8 @@ static void products_are_those_of_cublas_with_strides_and_rounding() {
     Address at_x = upload(x), at_w = upload(w), at_y = upload(start);
     float alpha = 2.0f, beta = 0.5f;
     auto multiply = [&](int compute, int leading) {
-        return call("cublasGemmEx", blas, 1, 0, out, rows, inner, (const void *)&alpha, (const void *)at_w, 0, leading, (const void *)at_x, 0, stride_x, (const void *)&beta, (void *)at_y, 0, stride_y, compute, -1);
+        return call("cublasGemmEx", blas, 1, 0, out, rows, inner, (const void *)&alpha, (const void *)at_w, 0, leading, (const void *)at_x, 0,
+                    stride_x, (const void *)&beta, (void *)at_y, 0, stride_y, compute, -1);
     };
     is("product", multiply(68, inner), 0);
     Floats y = download(at_y, start.size());

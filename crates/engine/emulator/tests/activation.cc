@@ -24,7 +24,8 @@ static void compare(const std::string &name, double (*plain)(double)) {
             }
         launch(name + "_forward", {(unsigned)rows}, 64, x.read(), x.stride, (const float *)bias.data(), y.data(), y.stride, columns);
         near("y", y, value, FP32);
-        launch(name + "_forward", {(unsigned)rows}, 64, (const float *)in_place.data(), in_place.stride, (const float *)bias.data(), in_place.data(), in_place.stride, columns);
+        launch(name + "_forward", {(unsigned)rows}, 64, (const float *)in_place.data(), in_place.stride, (const float *)bias.data(), in_place.data(),
+               in_place.stride, columns);
         near("y in place of x", in_place, value, FP32);
         launch(name + "_backward", {(unsigned)rows}, 64, x.read(), x.stride, (const float *)bias.data(), dy.data(), dy.stride, columns);
         near("dy", dy, slope, FP32);

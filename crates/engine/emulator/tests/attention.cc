@@ -28,7 +28,8 @@ struct Plain {
 };
 
 // All without gaps. Loops over images, heads, queries, tokens and values.
-Plain plain_attention(const Lists &lists, int heads, int head_width, const Doubles &query, const Doubles &key_value, const Doubles &query_bias, const Doubles &value_bias, const Doubles &dcontext) {
+Plain plain_attention(const Lists &lists, int heads, int head_width, const Doubles &query, const Doubles &key_value, const Doubles &query_bias,
+                      const Doubles &value_bias, const Doubles &dcontext) {
     int width = heads * head_width;
     Plain out{Doubles(query.size()), Doubles((size_t)lists.queries.back() * (size_t)heads), Doubles(query.size()), Doubles(key_value.size())};
     double scale = 1.0 / sqrt((double)head_width);
@@ -80,27 +81,33 @@ void compare(const Lists &lists, bool with_starts, int heads, int head_width, co
     Floats query_bias = draw((size_t)width), value_bias = draw((size_t)width);
     const int *query_starts = with_starts ? lists.queries.data() : nullptr, *token_starts = with_starts ? lists.tokens.data() : nullptr;
     unsigned images = (unsigned)lists.images(), blocks = (unsigned)(queries + 63) / 64;
-    launch("attention_forward_" + variant, {blocks, (unsigned)heads, images}, 128, query.read(), query.stride, key_value.read(), key_value.stride, (const float *)query_bias.data(), (const float *)value_bias.data(),
-           context.data(), context.stride, log_sum.data(), log_sum.stride, query_starts, token_starts, queries, tokens, heads, head_width);
-    launch("attention_backward_query_" + variant, {blocks, (unsigned)heads, images}, 128, query.read(), query.stride, key_value.read(), key_value.stride, (const float *)query_bias.data(), log_sum.read(),
-           log_sum.stride, dcontext.read(), dcontext.stride, dquery.data(), dquery.stride, along.data(), along.stride, query_starts, token_starts, queries, tokens, heads, head_width);
-    launch("attention_backward_key_" + variant, {(unsigned)(tokens + 63) / 64, (unsigned)heads, images}, 128, query.read(), query.stride, key_value.read(), key_value.stride, (const float *)query_bias.data(),
-           log_sum.read(), log_sum.stride, dcontext.read(), dcontext.stride, along.read(), along.stride, dkey_value.data(), dkey_value.stride, query_starts, token_starts, queries, tokens, heads, head_width);
-    Plain expected = plain_attention(lists, heads, head_width, query.plain(), key_value.plain(), widen(query_bias), widen(value_bias), dcontext.plain());
+    launch("attention_forward_" + variant, {blocks, (unsigned)heads, images}, 128, query.read(), query.stride, key_value.read(), key_value.stride,
+           (const float *)query_bias.data(), (const float *)value_bias.data(), context.data(), context.stride, log_sum.data(), log_sum.stride,
+           query_starts, token_starts, queries, tokens, heads, head_width);
+    launch("attention_backward_query_" + variant, {blocks, (unsigned)heads, images}, 128, query.read(), query.stride, key_value.read(),
+           key_value.stride, (const float *)query_bias.data(), log_sum.read(), log_sum.stride, dcontext.read(), dcontext.stride, dquery.data(),
+           dquery.stride, along.data(), along.stride, query_starts, token_starts, queries, tokens, heads, head_width);
+    launch("attention_backward_key_" + variant, {(unsigned)(tokens + 63) / 64, (unsigned)heads, images}, 128, query.read(), query.stride,
+           key_value.read(), key_value.stride, (const float *)query_bias.data(), log_sum.read(), log_sum.stride, dcontext.read(), dcontext.stride,
+           along.read(), along.stride, dkey_value.data(), dkey_value.stride, query_starts, token_starts, queries, tokens, heads, head_width);
+    // Gradients are products of products, so they may be off twice as far.
+    Plain expected =
+        plain_attention(lists, heads, head_width, query.plain(), key_value.plain(), widen(query_bias), widen(value_bias), dcontext.plain());
     near("context", context, expected.context, tolerance);
     near("log_sum", log_sum, expected.log_sum, tolerance);
-    near("dquery", dquery, expected.dquery, tolerance);
-    near("dkey_value", dkey_value, expected.dkey_value, tolerance);
+    near("dquery", dquery, expected.dquery, 2.0 * tolerance);
+    near("dkey_value", dkey_value, expected.dkey_value, 2.0 * tolerance);
 }
 
-// Splitting factors leaves 2^-22, and gradients are differences of numbers of the size of dp.
-const double SPLIT = 3e-6;
+// Splitting operands leaves 2^-22 of each product.
+const double SPLIT = 1.5e-6;
 } // namespace
 
 TEST(attention_plain_loops_have_the_slopes_that_they_say) {
     Lists lists{{0, 2, 3}, {0, 3, 5}};
     int heads = 2, head_width = 3, width = 6;
-    Doubles query = widen(draw(3 * (size_t)width)), key_value = widen(draw(5 * 2 * (size_t)width)), query_bias = widen(draw((size_t)width)), value_bias = widen(draw((size_t)width)), dcontext = widen(draw(query.size()));
+    Doubles query = widen(draw(3 * (size_t)width)), key_value = widen(draw(5 * 2 * (size_t)width)), query_bias = widen(draw((size_t)width)),
+            value_bias = widen(draw((size_t)width)), dcontext = widen(draw(query.size()));
     auto value = [&](const Doubles &at_query, const Doubles &at_key_value) {
         return dot(plain_attention(lists, heads, head_width, at_query, at_key_value, query_bias, value_bias, dcontext).context, dcontext);
     };
@@ -112,13 +119,13 @@ TEST(attention_plain_loops_have_the_slopes_that_they_say) {
 TEST(attention_of_narrow_heads_equals_plain_loops) {
     compare(equal_lists(2, 5, 37), false, 2, 5, "32_fp32", SPLIT);
     compare(equal_lists(1, 70, 33), false, 1, 32, "32_fp32", SPLIT);
-    compare(equal_lists(1, 70, 66), false, 1, 32, "32", 2.0 * TF32);
+    compare(equal_lists(1, 70, 66), false, 1, 32, "32", TF32);
 }
 
 TEST(attention_of_wide_heads_equals_plain_loops) {
     compare(equal_lists(2, 1, 1), false, 1, 64, "64_fp32", SPLIT);
     compare(equal_lists(1, 35, 40), false, 1, 47, "64_fp32", SPLIT);
-    compare(equal_lists(1, 66, 70), false, 2, 64, "64", 2.0 * TF32);
+    compare(equal_lists(1, 66, 70), false, 2, 64, "64", TF32);
 }
 
 TEST(attention_of_lists_of_unequal_length_equals_plain_loops) {
@@ -129,11 +136,14 @@ TEST(attention_of_lists_of_unequal_length_equals_plain_loops) {
 
 TEST(attention_of_large_scores_neither_overflows_nor_loses_them) {
     int tokens = 40, width = 8;
-    Matrix query = draw_matrix(4, width, 0, 40.0), key_value = draw_matrix(tokens, 2 * width, 0, 10.0), context = empty_matrix(4, width), log_sum = empty_matrix(4, 1);
+    Matrix query = draw_matrix(4, width, 0, 40.0), key_value = draw_matrix(tokens, 2 * width, 0, 10.0), context = empty_matrix(4, width),
+           log_sum = empty_matrix(4, 1);
     Floats zeros((size_t)width, 0.0f);
-    launch("attention_forward_32_fp32", {1, 1, 1}, 128, query.read(), query.stride, key_value.read(), key_value.stride, (const float *)zeros.data(), (const float *)zeros.data(), context.data(), context.stride,
-           log_sum.data(), log_sum.stride, (const int *)nullptr, (const int *)nullptr, 4, tokens, 1, width);
-    Plain expected = plain_attention(equal_lists(1, 4, tokens), 1, width, query.plain(), key_value.plain(), widen(zeros), widen(zeros), query.plain());
+    launch("attention_forward_32_fp32", {1, 1, 1}, 128, query.read(), query.stride, key_value.read(), key_value.stride, (const float *)zeros.data(),
+           (const float *)zeros.data(), context.data(), context.stride, log_sum.data(), log_sum.stride, (const int *)nullptr, (const int *)nullptr, 4,
+           tokens, 1, width);
+    Plain expected =
+        plain_attention(equal_lists(1, 4, tokens), 1, width, query.plain(), key_value.plain(), widen(zeros), widen(zeros), query.plain());
     // Scores of some thousand are good to 1e-4, which a softmax turns into as much.
     near("context", context, expected.context, 1e-3);
     near("log_sum", log_sum, expected.log_sum, FP32);
@@ -145,10 +155,12 @@ TEST(class_attention_equals_the_mean_over_heads_of_the_plain_softmax) {
         if (!with_starts) lists.tokens = {0, 11, 22, 33};
         else lists.tokens = {0, 37, 39, 46};
         int heads = 3, head_width = 37, width = heads * head_width, tokens = lists.longest(lists.tokens);
-        Matrix query = draw_matrix(3, width, 2), key_value = draw_matrix(lists.tokens.back(), 2 * width, 1), attention = empty_matrix(3, tokens - 1, 2);
+        Matrix query = draw_matrix(3, width, 2), key_value = draw_matrix(lists.tokens.back(), 2 * width, 1),
+               attention = empty_matrix(3, tokens - 1, 2);
         Floats bias = draw((size_t)width);
-        launch_shared("class_attention", {3}, 96, sizeof(float) * (size_t)(2 * tokens + head_width), query.read(), query.stride, key_value.read(), key_value.stride, (const float *)bias.data(), attention.data(),
-                      attention.stride, with_starts ? (const int *)lists.tokens.data() : nullptr, tokens, heads, head_width);
+        launch_shared("class_attention", {3}, 96, sizeof(float) * (size_t)(2 * tokens + head_width), query.read(), query.stride, key_value.read(),
+                      key_value.stride, (const float *)bias.data(), attention.data(), attention.stride,
+                      with_starts ? (const int *)lists.tokens.data() : nullptr, tokens, heads, head_width);
         for (int image = 0; image < 3; image++) {
             int first = lists.tokens[(size_t)image], count = lists.tokens[(size_t)image + 1] - first;
             Doubles expected((size_t)count - 1), found;
@@ -158,7 +170,8 @@ TEST(class_attention_equals_the_mean_over_heads_of_the_plain_softmax) {
                 for (int j = 0; j < count; j++) {
                     double score = 0.0;
                     for (int c = head * head_width; c < (head + 1) * head_width; c++)
-                        score += ((double)query.at(image, c) + (double)bias[(size_t)c]) * (double)key_value.at(first + j, c) / sqrt((double)head_width);
+                        score +=
+                            ((double)query.at(image, c) + (double)bias[(size_t)c]) * (double)key_value.at(first + j, c) / sqrt((double)head_width);
                     sum += p[(size_t)j] = exp(score);
                 }
                 for (int j = 1; j < count; j++) expected[(size_t)j - 1] += p[(size_t)j] / sum / heads;

@@ -20,8 +20,10 @@ TEST(roll_and_flip_move_each_pixel_and_its_adjoint_brings_it_back) {
                     expected[to] = (double)source[from];
                     back[from] = (double)dtarget[to];
                 }
-        launch("roll_flip", blocks_of(count, 32), 32, (const float *)source.data(), (const int *)own.data(), target.data(), (long long)count, height, width);
-        launch("roll_flip_adjoint", blocks_of(count, 32), 32, (const float *)dtarget.data(), (const int *)own.data(), dsource.data(), (long long)count, height, width);
+        launch("roll_flip", blocks_of(count, 32), 32, (const float *)source.data(), (const int *)own.data(), target.data(), (long long)count, height,
+               width);
+        launch("roll_flip_adjoint", blocks_of(count, 32), 32, (const float *)dtarget.data(), (const int *)own.data(), dsource.data(),
+               (long long)count, height, width);
         near("target", target, expected, EXACT);
         near("dsource", dsource, back, EXACT);
     }
@@ -44,7 +46,8 @@ void taps(double position, int side, int &first, int &second, double &along) {
 } // namespace
 
 TEST(warp_samples_as_the_plain_loops_do_and_its_adjoint_is_theirs_transposed) {
-    const Change changes[] = {{0.0, 1.0, 0.0, 0.0}, {0.2, 1.12, 0.05, -0.03}, {-3.0, 0.3, 0.4, 1.4}, {1.0, 2.9, -1.3, 0.6}, {0.0, 1.0, 0.5, -0.5}, {0.5, -0.8, 0.0, 0.1}};
+    const Change changes[] = {{0.0, 1.0, 0.0, 0.0},  {0.2, 1.12, 0.05, -0.03}, {-3.0, 0.3, 0.4, 1.4},
+                              {1.0, 2.9, -1.3, 0.6}, {0.0, 1.0, 0.5, -0.5},    {0.5, -0.8, 0.0, 0.1}};
     const int sizes[][3] = {{2, 7, 6}, {1, 1, 5}, {3, 8, 8}, {1, 1, 1}};
     int images = 6;
     for (auto [channels, height, width] : sizes) {
@@ -67,7 +70,8 @@ TEST(warp_samples_as_the_plain_loops_do_and_its_adjoint_is_theirs_transposed) {
                     const double weights[4] = {(1.0 - dy) * (1.0 - dx), (1.0 - dy) * dx, dy * (1.0 - dx), dy * dx};
                     for (int channel = 0; channel < channels; channel++)
                         for (int tap = 0; tap < 4; tap++) {
-                            size_t start = (size_t)((image * channels + channel) * area), to = start + (size_t)(row * width + column), from = start + (size_t)places[tap];
+                            size_t start = (size_t)((image * channels + channel) * area), to = start + (size_t)(row * width + column),
+                                   from = start + (size_t)places[tap];
                             expected[to] += weights[tap] * (double)source[from];
                             back[from] += weights[tap] * (double)dtarget[to];
                         }

@@ -5,7 +5,8 @@ using namespace test;
 TEST(elementwise_operations_equal_plain_loops) {
     const int sizes[][2] = {{3, 1}, {5, 70}, {0, 4}, {1, 300}};
     for (auto [rows, columns] : sizes) {
-        Matrix x = draw_matrix(rows, columns, 2), filled = empty_matrix(rows, columns, 1), scaled = empty_matrix(rows, columns, 3), by_column = empty_matrix(rows, columns, 1);
+        Matrix x = draw_matrix(rows, columns, 2), filled = empty_matrix(rows, columns, 1), scaled = empty_matrix(rows, columns, 3),
+               by_column = empty_matrix(rows, columns, 1);
         Matrix added = draw_matrix(rows, columns, 4), biased = draw_matrix(rows, columns, 1), line = draw_matrix(rows, columns, 2);
         Floats bias = draw((size_t)columns), slope = draw((size_t)columns);
         Doubles of_scale, of_columns, of_add, of_bias, of_line;
@@ -24,7 +25,8 @@ TEST(elementwise_operations_equal_plain_loops) {
         launch("scale_columns", grid, 64, x.read(), x.stride, (const float *)slope.data(), by_column.data(), by_column.stride, columns);
         launch("add_scaled", grid, 64, x.read(), x.stride, -1.5f, added.data(), added.stride, columns);
         launch("add_bias", grid, 64, (const float *)bias.data(), biased.data(), biased.stride, columns);
-        launch("add_affine", grid, 64, x.read(), x.stride, (const float *)bias.data(), (const float *)slope.data(), line.data(), line.stride, columns);
+        launch("add_affine", grid, 64, x.read(), x.stride, (const float *)bias.data(), (const float *)slope.data(), line.data(), line.stride,
+               columns);
         near("fill", filled, Doubles(of_scale.size(), 2.5), EXACT);
         near("scale", scaled, of_scale, FP32);
         near("scale_columns", by_column, of_columns, FP32);

@@ -64,14 +64,16 @@ Matrix empty_matrix(int rows, int columns, int gap) {
     return matrix;
 }
 
-void launch_with(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, const std::vector<emulator::Argument> &given, void **arguments) {
+void launch_with(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, const std::vector<emulator::Argument> &given,
+                 void **arguments) {
     const emulator::Kernel *kernel = emulator::find_kernel(name);
     if (!kernel) return fail("there is no kernel " + name);
     if (kernel->arguments.size() != given.size())
         return fail(name + ": " + std::to_string(given.size()) + " arguments where " + std::to_string(kernel->arguments.size()) + " are needed");
     for (size_t i = 0; i < given.size(); i++)
         if (kernel->arguments[i].kind != given[i].kind)
-            return fail(name + ": argument " + std::to_string(i) + " is of kind " + emulator::kind_name(given[i].kind) + ", needed is " + emulator::kind_name(kernel->arguments[i].kind));
+            return fail(name + ": argument " + std::to_string(i) + " is of kind " + emulator::kind_name(given[i].kind) + ", needed is " +
+                        emulator::kind_name(kernel->arguments[i].kind));
     if (grid.count() == 0) return;
     std::string failure = emulator::launch(name, grid, threads, dynamic_bytes, arguments, order, 7);
     if (!failure.empty()) fail(failure);
@@ -79,7 +81,8 @@ void launch_with(const std::string &name, Shape grid, unsigned threads, size_t d
 
 static void compare(const std::string &what, const Doubles &found, const Doubles &expected, double tolerance) {
     checks++;
-    if (found.size() != expected.size()) return fail(what + ": " + std::to_string(found.size()) + " values where " + std::to_string(expected.size()) + " are expected");
+    if (found.size() != expected.size())
+        return fail(what + ": " + std::to_string(found.size()) + " values where " + std::to_string(expected.size()) + " are expected");
     double largest = 0.0, worst = 0.0;
     for (double value : expected) largest = fmax(largest, fabs(value));
     if (largest == 0.0) largest = 1.0;
@@ -95,12 +98,15 @@ static void compare(const std::string &what, const Doubles &found, const Doubles
     }
     if (worst <= tolerance) return;
     char text[200];
-    snprintf(text, sizeof text, ": value %zu of %zu is %.9g, expected %.9g; off by %.1e of the largest, allowed %.0e", place, found.size(), found[place], expected[place], worst, tolerance);
+    snprintf(text, sizeof text, ": value %zu of %zu is %.9g, expected %.9g; off by %.1e of the largest, allowed %.0e", place, found.size(),
+             found[place], expected[place], worst, tolerance);
     fail(what + text);
 }
 
 void near(const std::string &what, const Doubles &found, const Doubles &expected, double tolerance) { compare(what, found, expected, tolerance); }
-void near(const std::string &what, const Floats &found, const Doubles &expected, double tolerance) { compare(what, widen(found), expected, tolerance); }
+void near(const std::string &what, const Floats &found, const Doubles &expected, double tolerance) {
+    compare(what, widen(found), expected, tolerance);
+}
 void near(const std::string &what, const Matrix &found, const Doubles &expected, double tolerance) {
     compare(what, found.plain(), expected, tolerance);
     for (int row = 0; row + 1 < found.rows; row++)

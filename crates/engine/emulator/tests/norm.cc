@@ -12,7 +12,8 @@ static Doubles plain_norm(const Doubles &x, const Floats &weight, const Floats &
         double mean = 0.0, variance = 0.0;
         for (size_t i = 0; i < width; i++) mean += x[first + i] / (double)width;
         for (size_t i = 0; i < width; i++) variance += (x[first + i] - mean) * (x[first + i] - mean) / (double)width;
-        for (size_t i = 0; i < width; i++) y[first + i] = (x[first + i] - mean) / sqrt(variance + (double)(float)EPSILON) * (double)weight[i] + (double)bias[i];
+        for (size_t i = 0; i < width; i++)
+            y[first + i] = (x[first + i] - mean) / sqrt(variance + (double)(float)EPSILON) * (double)weight[i] + (double)bias[i];
     }
     return y;
 }
@@ -34,12 +35,14 @@ TEST(norm_equals_the_plain_formula_and_its_gradient_the_slope_of_it) {
     for (auto [rows, width, threads] : sizes) {
         Matrix x = draw_matrix(rows, width, 3), y = empty_matrix(rows, width, 2), dy = draw_matrix(rows, width, 1), dx = draw_matrix(rows, width, 5);
         Floats weight = draw((size_t)width), bias = draw((size_t)width), statistics = empty(2 * (size_t)rows);
-        launch("norm_forward", {(unsigned)rows}, (unsigned)threads, x.read(), x.stride, (const float *)weight.data(), (const float *)bias.data(), (float)EPSILON, y.data(), y.stride, statistics.data(), width);
+        launch("norm_forward", {(unsigned)rows}, (unsigned)threads, x.read(), x.stride, (const float *)weight.data(), (const float *)bias.data(),
+               (float)EPSILON, y.data(), y.stride, statistics.data(), width);
         near("y", y, plain_norm(x.plain(), weight, bias), FP32);
         near("statistics", statistics, plain_statistics(x.plain(), (size_t)width), FP32);
         Doubles expected = dx.plain(), slope = slopes(x.plain(), [&](const Doubles &at) { return dot(plain_norm(at, weight, bias), dy.plain()); });
         for (size_t i = 0; i < expected.size(); i++) expected[i] += slope[i];
-        launch("norm_backward", {(unsigned)rows}, (unsigned)threads, dy.read(), dy.stride, x.read(), x.stride, (const float *)statistics.data(), (const float *)weight.data(), dx.data(), dx.stride, width);
+        launch("norm_backward", {(unsigned)rows}, (unsigned)threads, dy.read(), dy.stride, x.read(), x.stride, (const float *)statistics.data(),
+               (const float *)weight.data(), dx.data(), dx.stride, width);
         near("dx", dx, expected, FP32);
     }
 }
@@ -49,7 +52,8 @@ TEST(norm_of_rows_far_from_zero_loses_no_digits) {
     Matrix x = draw_matrix(2, width), y = empty_matrix(2, width);
     for (float &value : x.values) value = value * 0.5f + 64.0f;
     Floats weight((size_t)width, 1.0f), bias((size_t)width, 0.0f), statistics = empty(4);
-    launch("norm_forward", {2}, 64, x.read(), x.stride, (const float *)weight.data(), (const float *)bias.data(), (float)EPSILON, y.data(), y.stride, statistics.data(), width);
+    launch("norm_forward", {2}, 64, x.read(), x.stride, (const float *)weight.data(), (const float *)bias.data(), (float)EPSILON, y.data(), y.stride,
+           statistics.data(), width);
     // The mean itself is good to half a unit of the last place of 64, 4e-6, against a deviation of 0.5.
     near("y", y, plain_norm(x.plain(), weight, bias), 1e-5);
 }
@@ -57,14 +61,18 @@ TEST(norm_of_rows_far_from_zero_loses_no_digits) {
 TEST(norm_after_a_residual_sum_equals_the_two_steps) {
     for (int kind = 0; kind < 4; kind++) {
         int rows = 5, width = 45, sources = 7;
-        Matrix x = draw_matrix(sources, width, 1), branch = draw_matrix(rows, width, 2), sum = empty_matrix(rows, width, 3), y = empty_matrix(rows, width, 4), alone = sum;
-        Floats bias = draw((size_t)width), scale = draw((size_t)width), weight = draw((size_t)width), norm_bias = draw((size_t)width), statistics = empty(2 * (size_t)rows);
+        Matrix x = draw_matrix(sources, width, 1), branch = draw_matrix(rows, width, 2), sum = empty_matrix(rows, width, 3),
+               y = empty_matrix(rows, width, 4), alone = sum;
+        Floats bias = draw((size_t)width), scale = draw((size_t)width), weight = draw((size_t)width), norm_bias = draw((size_t)width),
+               statistics = empty(2 * (size_t)rows);
         std::vector<unsigned> chosen = {6, 0, 3, 3, 1};
         const unsigned *rows_read = kind & 1 ? chosen.data() : nullptr;
         const float *scale_read = kind & 2 ? scale.data() : nullptr;
-        launch("residual_norm", {(unsigned)rows}, 64, x.read(), x.stride, rows_read, branch.read(), branch.stride, (const float *)bias.data(), scale_read, sum.data(), sum.stride, (const float *)weight.data(),
-               (const float *)norm_bias.data(), (float)EPSILON, y.data(), y.stride, statistics.data(), width);
-        launch("residual", {(unsigned)rows}, 64, x.read(), x.stride, rows_read, branch.read(), branch.stride, (const float *)bias.data(), scale_read, alone.data(), alone.stride, width);
+        launch("residual_norm", {(unsigned)rows}, 64, x.read(), x.stride, rows_read, branch.read(), branch.stride, (const float *)bias.data(),
+               scale_read, sum.data(), sum.stride, (const float *)weight.data(), (const float *)norm_bias.data(), (float)EPSILON, y.data(), y.stride,
+               statistics.data(), width);
+        launch("residual", {(unsigned)rows}, 64, x.read(), x.stride, rows_read, branch.read(), branch.stride, (const float *)bias.data(), scale_read,
+               alone.data(), alone.stride, width);
         Doubles expected;
         for (int row = 0; row < rows; row++)
             for (int i = 0; i < width; i++) {

@@ -11,8 +11,8 @@ TEST(levels_become_the_values_of_the_table_mirrored_where_asked) {
     std::vector<unsigned> indices = {1, 0, 1};
     std::vector<int> flips = {0, 1, 1};
     for (bool with_flips : {true, false}) {
-        launch("normalise_levels", {(unsigned)(length + 31) / 32, (unsigned)images}, 32, (const unsigned char *)pool.data(), (const unsigned *)indices.data(), with_flips ? (const int *)flips.data() : nullptr,
-               (const float *)table.data(), pixels.data(), side);
+        launch("normalise_levels", {(unsigned)(length + 31) / 32, (unsigned)images}, 32, (const unsigned char *)pool.data(),
+               (const unsigned *)indices.data(), with_flips ? (const int *)flips.data() : nullptr, (const float *)table.data(), pixels.data(), side);
         Doubles expected;
         for (int image = 0; image < images; image++)
             for (int channel = 0; channel < 3; channel++)
@@ -54,7 +54,8 @@ static double plain_variation(const Doubles &pixels, int planes, int height, int
                 for (int x = 0; x < width; x++) {
                     int b = y + DIRECTIONS[d][0], a = x + DIRECTIONS[d][1];
                     if (b >= height || a < 0 || a >= width) continue;
-                    loss += fabs(pixels[(size_t)((plane * height + y) * width + x)] - pixels[(size_t)((plane * height + b) * width + a)]) / pairs_of(d, planes, height, width);
+                    loss += fabs(pixels[(size_t)((plane * height + y) * width + x)] - pixels[(size_t)((plane * height + b) * width + a)]) /
+                            pairs_of(d, planes, height, width);
                 }
     return loss;
 }
@@ -67,7 +68,8 @@ TEST(total_variation_equals_the_plain_sum_and_its_gradient_the_slope_of_it) {
             Floats pixels = draw(count), dpixels = draw(count), steps;
             // Of steps of 1/64: neighbours are equal, or far apart against the step of the slopes.
             for (float &value : pixels) value = roundf(value * 64.0f) / 64.0f;
-            Doubles shares, expected = widen(dpixels), slope = slopes(widen(pixels), [&](const Doubles &at) { return 0.5 * plain_variation(at, planes, height, width); });
+            Doubles shares, expected = widen(dpixels),
+                            slope = slopes(widen(pixels), [&](const Doubles &at) { return 0.5 * plain_variation(at, planes, height, width); });
             for (int d = 0; d < 4; d++) {
                 double pairs = pairs_of(d, planes, height, width);
                 shares.push_back(pairs > 0.0 ? 1.0 / pairs : 0.0);
@@ -76,7 +78,8 @@ TEST(total_variation_equals_the_plain_sum_and_its_gradient_the_slope_of_it) {
             for (size_t i = 0; i < count && with_gradient; i++) expected[i] += slope[i];
             Shape grid = blocks_of(count, 64);
             Doubles partial(grid.x, NAN), loss = {NAN};
-            launch("total_variation", grid, 64, (const float *)pixels.data(), planes, height, width, (const double *)shares.data(), (const float *)steps.data(), with_gradient ? dpixels.data() : nullptr, partial.data());
+            launch("total_variation", grid, 64, (const float *)pixels.data(), planes, height, width, (const double *)shares.data(),
+                   (const float *)steps.data(), with_gradient ? dpixels.data() : nullptr, partial.data());
             launch("sum_parts", {1}, 32, (const double *)partial.data(), (int)grid.x, loss.data());
             near("loss", loss, Doubles{plain_variation(widen(pixels), planes, height, width)}, FP32);
             near("dpixels", dpixels, expected, FP32);
@@ -87,7 +90,7 @@ TEST(norm_prior_equals_the_plain_mean_and_its_gradient_the_slope_of_it) {
     const int sizes[][3] = {{1, 1, 4}, {3, 50, 17}, {40, 3, 2}};
     for (auto [images, length, per_part] : sizes) {
         size_t count = (size_t)(images * length);
-        Floats pixels = draw(count), dpixels = draw(count), factors = empty((size_t)images);
+        Floats pixels = draw(count), dpixels = draw(count), factor_of_image = empty((size_t)images);
         if (images > 1)
             for (int i = 0; i < length; i++) pixels[(size_t)(length + i)] = 0.0f; // an image of zeros has no slope
         auto plain = [&, images = images, length = length](const Doubles &at) {
@@ -104,8 +107,9 @@ TEST(norm_prior_equals_the_plain_mean_and_its_gradient_the_slope_of_it) {
         int parts = (length + per_part - 1) / per_part;
         Doubles partial((size_t)(images * parts), NAN), loss = {NAN};
         launch("image_squares", {(unsigned)parts, (unsigned)images}, 32, (const float *)pixels.data(), length, per_part, partial.data());
-        launch("norm_factors", {1}, 32, (const double *)partial.data(), images, parts, 0.25f, loss.data(), factors.data());
-        launch("add_images_scaled", {(unsigned)(length + 31) / 32, (unsigned)images}, 32, (const float *)pixels.data(), (const float *)factors.data(), dpixels.data(), length);
+        launch("norm_slopes", {1}, 32, (const double *)partial.data(), images, parts, 0.25f, loss.data(), factor_of_image.data());
+        launch("add_images_scaled", {(unsigned)(length + 31) / 32, (unsigned)images}, 32, (const float *)pixels.data(),
+               (const float *)factor_of_image.data(), dpixels.data(), length);
         near("loss", loss, Doubles{plain(widen(pixels))}, FP32);
         near("dpixels", dpixels, expected, FP32);
     }
@@ -130,8 +134,9 @@ TEST(adam_follows_the_plain_steps_clamps_and_stands_still_after_a_bad_gradient) 
             double rate = 0.1, beta1 = 0.9, beta2 = 0.999, decay = 0.01;
             Floats step = {(float)(-rate / (1.0 - pow(beta1, n))), (float)sqrt(1.0 - pow(beta2, n))};
             int flags = n == 3 ? 2 : 0;
-            launch("adam", blocks_of(count, 32), 32, values.data(), (const float *)gradient.data(), first.data(), second.data(), (long long)count, (const float *)step.data(), (float)(1.0 - beta1), (float)beta2,
-                   (float)(1.0 - beta2), 1e-8f, (float)decay, n == 1 ? (const int *)nullptr : (const int *)&flags, with_limits ? (const float *)limits.data() : nullptr, plane, channels);
+            launch("adam", blocks_of(count, 32), 32, values.data(), (const float *)gradient.data(), first.data(), second.data(), (long long)count,
+                   (const float *)step.data(), (float)(1.0 - beta1), (float)beta2, (float)(1.0 - beta2), 1e-8f, (float)decay,
+                   n == 1 ? (const int *)nullptr : (const int *)&flags, with_limits ? (const float *)limits.data() : nullptr, plane, channels);
             for (size_t i = 0; i < count && !flags; i++) {
                 double slope = (double)gradient[i] + (double)(float)decay * v[i];
                 m[i] += (double)(float)(1.0 - beta1) * (slope - m[i]);

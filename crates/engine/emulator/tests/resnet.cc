@@ -27,20 +27,24 @@ TEST(unfold_takes_what_lies_under_the_kernel_and_fold_is_its_adjoint) {
         for (auto [kernel, step] : kernels)
             for (bool planes : {false, true}) {
                 Strides s = strides_of(shape, planes);
-                int out_height = (shape.height + step - 1) / step, out_width = (shape.width + step - 1) / step, depth = kernel * kernel * shape.channels, rows = shape.images * out_height * out_width;
+                int out_height = (shape.height + step - 1) / step, out_width = (shape.width + step - 1) / step,
+                    depth = kernel * kernel * shape.channels, rows = shape.images * out_height * out_width;
                 Floats x = draw(shape.count()), patches = empty((size_t)(rows * depth)), dpatches = draw(patches.size()), dx = draw(shape.count());
                 Doubles expected, sums = widen(dx);
                 for (int row = 0; row < rows; row++)
                     for (int i = 0; i < depth; i++) {
                         int image = row / (out_height * out_width), channel = i % shape.channels, tap = i / shape.channels;
-                        int y = row % (out_height * out_width) / out_width * step + tap / kernel - kernel / 2, x_at = row % out_width * step + tap % kernel - kernel / 2;
+                        int y = row % (out_height * out_width) / out_width * step + tap / kernel - kernel / 2,
+                            x_at = row % out_width * step + tap % kernel - kernel / 2;
                         bool inside = y >= 0 && x_at >= 0 && y < shape.height && x_at < shape.width;
                         size_t place = inside ? (size_t)(image * s.image + y * s.line + x_at * s.pixel + channel * s.channel) : 0;
                         expected.push_back(inside ? (double)x[place] : 0.0);
                         if (inside) sums[place] += (double)dpatches[(size_t)(row * depth + i)];
                     }
-                launch("unfold", {(unsigned)rows}, 32, (const float *)x.data(), s.image, s.line, s.pixel, s.channel, patches.data(), shape.height, shape.width, shape.channels, kernel, step);
-                launch("fold", {(unsigned)(shape.images * shape.pixels())}, 32, (const float *)dpatches.data(), dx.data(), s.image, s.line, s.pixel, s.channel, shape.height, shape.width, shape.channels, kernel, step);
+                launch("unfold", {(unsigned)rows}, 32, (const float *)x.data(), s.image, s.line, s.pixel, s.channel, patches.data(), shape.height,
+                       shape.width, shape.channels, kernel, step);
+                launch("fold", {(unsigned)(shape.images * shape.pixels())}, 32, (const float *)dpatches.data(), dx.data(), s.image, s.line, s.pixel,
+                       s.channel, shape.height, shape.width, shape.channels, kernel, step);
                 near("patches", patches, expected, EXACT);
                 near("dx", dx, sums, FP32);
             }
@@ -49,11 +53,14 @@ TEST(unfold_takes_what_lies_under_the_kernel_and_fold_is_its_adjoint) {
 TEST(batch_norm_equals_its_formula_with_and_without_shortcut_and_relu) {
     for (int kind = 0; kind < 4; kind++) {
         int rows = 7, channels = 35;
-        Floats x = draw((size_t)(rows * channels)), shortcut = draw(x.size()), scale = draw((size_t)channels), shift = draw((size_t)channels), y = empty(x.size());
-        launch("batch_norm", {(unsigned)rows}, 32, (const float *)x.data(), (const float *)scale.data(), (const float *)shift.data(), kind & 1 ? (const float *)shortcut.data() : nullptr, kind / 2, y.data(), channels);
+        Floats x = draw((size_t)(rows * channels)), shortcut = draw(x.size()), scale = draw((size_t)channels), shift = draw((size_t)channels),
+               y = empty(x.size());
+        launch("batch_norm", {(unsigned)rows}, 32, (const float *)x.data(), (const float *)scale.data(), (const float *)shift.data(),
+               kind & 1 ? (const float *)shortcut.data() : nullptr, kind / 2, y.data(), channels);
         Doubles expected;
         for (size_t i = 0; i < x.size(); i++) {
-            double value = (double)scale[i % (size_t)channels] * (double)x[i] + (double)shift[i % (size_t)channels] + (kind & 1 ? (double)shortcut[i] : 0.0);
+            double value =
+                (double)scale[i % (size_t)channels] * (double)x[i] + (double)shift[i % (size_t)channels] + (kind & 1 ? (double)shortcut[i] : 0.0);
             expected.push_back(kind & 2 ? fmax(value, 0.0) : value);
         }
         near("y", y, expected, FP32);
@@ -63,14 +70,16 @@ TEST(batch_norm_equals_its_formula_with_and_without_shortcut_and_relu) {
 TEST(batch_norm_backward_is_the_slope_through_the_relu_and_adds_the_line) {
     for (int masked = 0; masked < 2; masked++) {
         int rows = 7, channels = 35;
-        Floats x = draw((size_t)(rows * channels)), dy = draw(x.size()), scale = draw((size_t)channels), shift = draw((size_t)channels), offset = draw((size_t)channels), slope = draw((size_t)channels);
+        Floats x = draw((size_t)(rows * channels)), dy = draw(x.size()), scale = draw((size_t)channels), shift = draw((size_t)channels),
+               offset = draw((size_t)channels), slope = draw((size_t)channels);
         Doubles expected;
         for (size_t i = 0; i < x.size(); i++) {
             size_t c = i % (size_t)channels;
             bool off = masked && (double)scale[c] * (double)x[i] + (double)shift[c] <= 0.0;
             expected.push_back((off ? 0.0 : (double)dy[i] * (double)scale[c]) + (double)offset[c] + (double)slope[c] * (double)x[i]);
         }
-        launch("batch_norm_backward", {(unsigned)rows}, 32, (const float *)x.data(), (const float *)scale.data(), (const float *)shift.data(), masked, (const float *)offset.data(), (const float *)slope.data(), dy.data(), channels);
+        launch("batch_norm_backward", {(unsigned)rows}, 32, (const float *)x.data(), (const float *)scale.data(), (const float *)shift.data(), masked,
+               (const float *)offset.data(), (const float *)slope.data(), dy.data(), channels);
         near("dy", dy, expected, FP32);
     }
 }
@@ -109,7 +118,8 @@ TEST(max_pool_takes_the_largest_of_each_window_and_sends_slopes_to_the_first_of_
                         back[shape.at(image, best_y, best_x, c)] += (double)dy[out.at(image, row, column, c)];
                     }
         launch("max_pool", {(unsigned)(out.images * out.pixels())}, 32, (const float *)x.data(), y.data(), shape.height, shape.width, shape.channels);
-        launch("max_pool_backward", {(unsigned)(shape.images * shape.pixels())}, 32, (const float *)x.data(), (const float *)dy.data(), dx.data(), shape.height, shape.width, shape.channels);
+        launch("max_pool_backward", {(unsigned)(shape.images * shape.pixels())}, 32, (const float *)x.data(), (const float *)dy.data(), dx.data(),
+               shape.height, shape.width, shape.channels);
         near("y", y, expected, EXACT);
         near("dx", dx, back, FP32);
     }

@@ -42,7 +42,8 @@ template <class T> Doubles widen(const std::vector<T> &values) { return Doubles(
 
 // Runs a kernel by name after its arguments were compared with the registry. A grid without blocks is left out, as a caller
 // leaves it out on a device.
-void launch_with(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, const std::vector<emulator::Argument> &given, void **arguments);
+void launch_with(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, const std::vector<emulator::Argument> &given,
+                 void **arguments);
 template <class... A> void launch_shared(const std::string &name, Shape grid, unsigned threads, size_t dynamic_bytes, A... arguments) {
     void *pointers[] = {(void *)&arguments...};
     launch_with(name, grid, threads, dynamic_bytes, {emulator::Argument{emulator::kind_of<A>(), sizeof(A)}...}, pointers);
@@ -73,7 +74,7 @@ bool add_case(Case own);
 } // namespace test
 
 // The name says what is true.
-#define TEST(name)                                                        \
-    static void name();                                                   \
-    static const bool name##_added = test::add_case({#name, name});       \
+#define TEST(name)                                                                                                                                   \
+    static void name();                                                                                                                              \
+    static const bool name##_added = test::add_case({#name, name});                                                                                  \
     static void name()

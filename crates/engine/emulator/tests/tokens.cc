@@ -28,7 +28,8 @@ std::vector<unsigned> positions_of(const Grid &grid) {
 // Which pixel value `at` of the patch row of `position` is.
 size_t pixel_of(const Grid &grid, int image, unsigned position, int at) {
     int size = grid.patch_size, patch = (int)position - 1, channel = at / (size * size), line = at / size % size, column = at % size;
-    return (size_t)(((image * 3 + channel) * grid.side() + patch / grid.patch_grid * size + line) * grid.side() + patch % grid.patch_grid * size + column);
+    return (size_t)(((image * 3 + channel) * grid.side() + patch / grid.patch_grid * size + line) * grid.side() + patch % grid.patch_grid * size +
+                    column);
 }
 } // namespace
 
@@ -40,8 +41,10 @@ TEST(patchify_takes_the_pixels_of_each_patch_and_its_adjoint_puts_them_back) {
         Floats pixels = draw(count), dpixels = grid.patches < 0 ? empty(count) : Floats(count, 0.0f);
         Matrix patches = empty_matrix(rows, grid.depth(), 2), dpatches = draw_matrix(rows, grid.depth(), 1);
         const unsigned *read = grid.patches < 0 ? nullptr : positions.data();
-        launch("patchify", {(unsigned)rows}, 32, (const float *)pixels.data(), read, patches.data(), patches.stride, grid.tokens(), grid.patch_size, grid.patch_grid);
-        launch("patchify_backward", {(unsigned)rows}, 32, dpatches.read(), dpatches.stride, read, dpixels.data(), grid.tokens(), grid.patch_size, grid.patch_grid);
+        launch("patchify", {(unsigned)rows}, 32, (const float *)pixels.data(), read, patches.data(), patches.stride, grid.tokens(), grid.patch_size,
+               grid.patch_grid);
+        launch("patchify_backward", {(unsigned)rows}, 32, dpatches.read(), dpatches.stride, read, dpixels.data(), grid.tokens(), grid.patch_size,
+               grid.patch_grid);
         Doubles expected, back(count, 0.0);
         for (int row = 0; row < rows; row++)
             for (int at = 0; at < grid.depth(); at++) {
@@ -64,9 +67,11 @@ TEST(embed_adds_bias_and_position_to_patches_and_replaces_class_rows) {
             std::vector<unsigned> positions = positions_of(grid);
             int rows = (int)positions.size(), width = 37;
             Matrix tokens = draw_matrix(rows, width, 3), before = tokens;
-            Floats bias = draw((size_t)width), class_token = draw((size_t)width), offset = draw((size_t)(width * (1 + grid.patch_grid * grid.patch_grid)));
-            launch("embed", {(unsigned)rows}, 32, tokens.data(), tokens.stride, grid.patches < 0 ? nullptr : (const unsigned *)positions.data(), with_bias ? (const float *)bias.data() : nullptr,
-                   (const float *)class_token.data(), (const float *)offset.data(), grid.tokens(), width);
+            Floats bias = draw((size_t)width), class_token = draw((size_t)width),
+                   offset = draw((size_t)(width * (1 + grid.patch_grid * grid.patch_grid)));
+            launch("embed", {(unsigned)rows}, 32, tokens.data(), tokens.stride, grid.patches < 0 ? nullptr : (const unsigned *)positions.data(),
+                   with_bias ? (const float *)bias.data() : nullptr, (const float *)class_token.data(), (const float *)offset.data(), grid.tokens(),
+                   width);
             Doubles expected;
             for (int row = 0; row < rows; row++)
                 for (int i = 0; i < width; i++) {
@@ -84,7 +89,8 @@ TEST(choose_rows_keeps_those_with_the_most_attention_and_the_first_of_equals) {
         Matrix attention = draw_matrix(images, patches, 2);
         for (float &value : attention.values) value = value < 1000.0f ? (float)(int)(value * 2.0f) : value; // many equals
         std::vector<unsigned> rows((size_t)(images * (1 + keep)), 77777u);
-        launch_shared("choose_rows", {(unsigned)images}, 64, sizeof(int) * (size_t)patches, keep ? attention.read() : nullptr, attention.stride, patches + 1, keep, rows.data());
+        launch_shared("choose_rows", {(unsigned)images}, 64, sizeof(int) * (size_t)patches, keep ? attention.read() : nullptr, attention.stride,
+                      patches + 1, keep, rows.data());
         std::vector<unsigned> expected;
         for (int image = 0; image < images; image++) {
             std::vector<int> order((size_t)patches);
@@ -112,7 +118,8 @@ TEST(gather_copies_rows_and_scatter_adds_them_back_also_where_one_is_named_twice
         int sources = 9, width = 37;
         std::vector<unsigned> rows;
         for (int i = 0; i < count; i++) rows.push_back((unsigned)draw_below(sources));
-        Matrix x = draw_matrix(sources, width, 1), y = empty_matrix(count, width, 2), dy = draw_matrix(count, width, 3), dx = draw_matrix(sources, width, 4);
+        Matrix x = draw_matrix(sources, width, 1), y = empty_matrix(count, width, 2), dy = draw_matrix(count, width, 3),
+               dx = draw_matrix(sources, width, 4);
         Doubles expected, sums = dx.plain();
         for (int i = 0; i < count; i++)
             for (int column = 0; column < width; column++) {
@@ -130,9 +137,11 @@ TEST(pooling_equals_plain_means_and_its_backward_spreads_them) {
     for (int kind = 0; kind < 3; kind++)
         for (int images : {1, 3}) {
             int per_image = 6, width = 41, columns = kind == 2 ? 2 * width : width;
-            Matrix x = draw_matrix(images * per_image, width, 1), pooled = empty_matrix(images, columns, 2), dpooled = draw_matrix(images, columns, 3), dx = empty_matrix(images * per_image, width, 4);
+            Matrix x = draw_matrix(images * per_image, width, 1), pooled = empty_matrix(images, columns, 2),
+                   dpooled = draw_matrix(images, columns, 3), dx = empty_matrix(images * per_image, width, 4);
             launch("pool", {(unsigned)images, 2}, 32, x.read(), x.stride, pooled.data(), pooled.stride, per_image, width, kind);
-            launch("pool_backward", {(unsigned)(images * per_image)}, 32, dpooled.read(), dpooled.stride, dx.data(), dx.stride, per_image, width, kind);
+            launch("pool_backward", {(unsigned)(images * per_image)}, 32, dpooled.read(), dpooled.stride, dx.data(), dx.stride, per_image, width,
+                   kind);
             Doubles expected((size_t)(images * columns)), slopes((size_t)(images * per_image * width));
             for (int image = 0; image < images; image++)
                 for (int token = 0; token < per_image; token++)

@@ -91,7 +91,7 @@ ATTENTION_FORWARD(attention_forward_32_fp32, 32, true)
 ATTENTION_FORWARD(attention_forward_64_fp32, 64, true)
 
 // attention [images, tokens − 1] (with its stride) = mean over heads of softmax(q·keyᵀ) without the class token's own column,
-// for one query an image: `class_query` [images, heads·head_width] without bias. All in FP32, since the choice of tokens hangs
+// for one query per image: `class_query` [images, heads·head_width] without bias. All in FP32, since the choice of tokens hangs
 // on it. Overwrites attention.
 // grid (images), 256 threads; dynamic shared memory for 2·tokens + head_width values, of the longest list. `token_starts` as above.
 KERNEL(class_attention, 256)

@@ -29,11 +29,11 @@ KERNEL(add_bias, 256)(const float *bias, float *y, int y_stride, int columns) {
     for (int i = threadIdx.x; i < columns; i += blockDim.x) to[i] += bias[i];
 }
 
-// y = x∘factors, the same factors for each row: the backward of LayerScale. factors [columns]. Overwrites y, which may be x.
-KERNEL(scale_columns, 256)(const float *x, int x_stride, const float *factors, float *y, int y_stride, int columns) {
+// y = x∘scales, the same scales for each row: the backward of LayerScale. scales [columns]. Overwrites y, which may be x.
+KERNEL(scale_columns, 256)(const float *x, int x_stride, const float *scales, float *y, int y_stride, int columns) {
     const float *from = row_at(x, blockIdx.x, x_stride);
     float *to = row_at(y, blockIdx.x, y_stride);
-    for (int i = threadIdx.x; i < columns; i += blockDim.x) to[i] = factors[i] * from[i];
+    for (int i = threadIdx.x; i < columns; i += blockDim.x) to[i] = scales[i] * from[i];
 }
 
 // dx += offset + slope∘x, the same offset and slope for each row: the gradient of a loss on the moments of columns (moments.cu).

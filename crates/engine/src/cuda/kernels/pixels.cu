@@ -80,9 +80,9 @@ KERNEL(image_squares, 256)(const float *pixels, int length, int per_part, double
     if (threadIdx.x == 0) partial[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = sum[0];
 }
 
-// loss[0] = the mean over images of their L2 norm; factors[image] = weight/(images·norm), what an image's values are multiplied by to
-// give the gradient, 0 for an image of zeros. Overwrites loss and factors. One block of 32 to 256 threads: grid (1).
-KERNEL(norm_factors, 256)(const double *partial, int images, int parts, float weight, double *loss, float *factors) {
+// loss[0] = the mean over images of their L2 norm; slopes[image] = weight/(images·norm), what an image's values are multiplied by to
+// give the gradient, 0 for an image of zeros. Overwrites loss and slopes. One block of 32 to 256 threads: grid (1).
+KERNEL(norm_slopes, 256)(const double *partial, int images, int parts, float weight, double *loss, float *slopes) {
     SHARED(double, sums, MOST_WARPS);
     double total[1] = {0.0};
     for (int image = threadIdx.x; image < images; image += blockDim.x) {
@@ -90,17 +90,17 @@ KERNEL(norm_factors, 256)(const double *partial, int images, int parts, float we
         for (int part = 0; part < parts; part++) square += partial[(size_t)image * parts + part];
         double norm = sqrt(square);
         total[0] += norm;
-        factors[image] = norm > 0.0 ? (float)(weight / (images * norm)) : 0.0f;
+        slopes[image] = norm > 0.0 ? (float)(weight / (images * norm)) : 0.0f;
     }
     block_sum(total, sums);
     if (threadIdx.x == 0) loss[0] = total[0] / images;
 }
 
-// dpixels += factors[image]·pixels. grid (⌈length/threads⌉, images), up to 256 threads, no shared memory.
-KERNEL(add_images_scaled, 256)(const float *pixels, const float *factors, float *dpixels, int length) {
+// dpixels += slopes[image]·pixels. grid (⌈length/threads⌉, images), up to 256 threads, no shared memory.
+KERNEL(add_images_scaled, 256)(const float *pixels, const float *slopes, float *dpixels, int length) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     size_t place = (size_t)blockIdx.y * length + index;
-    if (index < length) dpixels[place] += factors[blockIdx.y] * pixels[place];
+    if (index < length) dpixels[place] += slopes[blockIdx.y] * pixels[place];
 }
 
 REGISTER(normalise_levels)
@@ -108,5 +108,5 @@ REGISTER(clamp_pixels)
 REGISTER(total_variation)
 REGISTER(sum_parts)
 REGISTER(image_squares)
-REGISTER(norm_factors)
+REGISTER(norm_slopes)
 REGISTER(add_images_scaled)
