@@ -14,13 +14,14 @@ KERNELS = ROOT / "crates/engine/src/cuda/kernels"
 BASE = ["-g1", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 SCHEDULER = ["registry.cc", "fiber.cc", "scheduler.cc"]
 FAKE = ["device.cc", "cuda.cc", "libraries.cc"]
-# Names by which programs look for the fake libraries: all are one file.
+# Names by which programs look for the fake libraries. All is in the first; the others only name it, each a library that is found by
+# its name once it was opened by its path.
 FAKE_NAMES = ["libcuda.so.1", "libcuda.so", "libcublas.so.13", "libcublas.so", "libnvrtc.so.13", "libnvrtc.so"]
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # For each way of building: options of the kernels, of the scheduler, of the link. The scheduler stays out of the race check, which
 # then sees the kernels' accesses alone. Tests are built once: ASan guards the memory that they allocate in any case.
 MODES = {
-    "plain": (["-O2"], ["-O2"], []),
+    "plain": (["-O2", "-fPIC"], ["-O2", "-fPIC"], []), # for the fake libraries too
     "asan": (["-O1", *ADDRESS], ["-O1", "-fsanitize=address", "-DEMULATOR_ASAN"], ADDRESS),
     "tsan": (["-O1", "-fsanitize=thread"], ["-O2", "-DEMULATOR_TSAN"], ["-fsanitize=thread"]),
 }
@@ -77,19 +78,20 @@ def build(mode, folder, jobs=2):
 def build_fake(folder, jobs=2):
     """Builds the fake CUDA libraries in `folder`/fake and their test; gives the test and the library."""
     cxx = compiler("plain")
+    _, objects = build("plain", folder, jobs)
+    parts = [path for name, path in objects.items() if not name.startswith("tests/")]
     folder = pathlib.Path(folder) / "fake"
-    options = ["-O2", "-fPIC"]
-    work = [([*kernel_command(cxx, "plain"), *options], path, folder / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
-    command = [cxx, "-std=c++20", *BASE, *options, "-DEMULATED"]
-    work += [(command, EMULATOR / name, folder / f"{name}.o") for name in SCHEDULER]
-    work += [(command, EMULATOR / "fake" / name, folder / f"fake-{name}.o") for name in FAKE]
+    command = [cxx, "-std=c++20", *BASE, "-O2", "-fPIC"]
+    work = [(command, EMULATOR / "fake" / name, folder / f"{name}.o") for name in FAKE]
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda item: compile_file(*item), work))
     library = folder / FAKE_NAMES[0]
-    subprocess.run([cxx, "-shared", "-Wl,-Bsymbolic", *[str(item[2]) for item in work], "-o", str(library)], check=True)
+    shared = [cxx, "-shared", f"-Wl,-soname,{library.name}", "-Wl,-Bsymbolic"]
+    subprocess.run([*shared, *map(str, parts), *[str(item[2]) for item in work], "-o", str(library)], check=True)
     for name in FAKE_NAMES[1:]:
+        named = [cxx, "-shared", f"-Wl,-soname,{name}", "-Wl,--no-as-needed", str(library), "-Wl,-rpath,$ORIGIN", "-o", str(folder / name)]
         (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(library.name)
+        subprocess.run(named, check=True)
     compile_file([cxx, "-std=c++20", *BASE], EMULATOR / "fake/test.cc", folder / "test.o")
     subprocess.run([cxx, str(folder / "test.o"), "-ldl", "-o", str(folder / "fake-test")], check=True)
     return folder / "fake-test", library

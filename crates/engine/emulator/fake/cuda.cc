@@ -153,7 +153,7 @@ int cuStreamSynchronize(void *stream) {
 int cuStreamWaitEvent(void *stream, void *handle, unsigned) {
     ENTER;
     std::shared_ptr<Event> event = event_of(handle);
-    if (event->stream == device().stream(stream)) return device().fault; // in order as it is
+    if (event->recorded || event->stream == device().stream(stream)) return device().fault; // done, or in order as it is
     // A capture of several streams is not emulated.
     if (event->stream && event->stream->capture) return CAPTURE_ISOLATION;
     return device().enqueue(stream, [event] { device().wait_for(*event); });

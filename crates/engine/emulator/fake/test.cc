@@ -218,6 +218,14 @@ int main(int, char **words) {
     library = dlopen(words[1], RTLD_NOW | RTLD_GLOBAL);
     if (!library) return printf("%s\n", dlerror()), 1;
     running = "start";
+    // Opened by path once, the others are found by name.
+    std::string folder = words[1];
+    folder.resize(folder.rfind('/') + 1);
+    for (const char *name : {"libcuda.so", "libcublas.so", "libcublas.so.13", "libnvrtc.so", "libnvrtc.so.13"}) {
+        is(name, dlopen((folder + name).c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr, 1);
+        void *found = dlopen(name, RTLD_NOW);
+        is(name, found && dlsym(found, "cublasCreate_v2") == dlsym(library, "cublasCreate_v2"), 1);
+    }
     is("init", call("cuInit", 0u), 0);
     call("cuStreamCreate", &stream, 1u);
     struct {
