@@ -5,6 +5,7 @@
 #include "../scheduler.h"
 #include "device.h"
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 
@@ -52,6 +53,16 @@ Result wait_for_stream(void *stream) {
     return finished();
 }
 
+// In which order the threads of kernels run: EMULATOR_ORDER is forward, backward or random.
+emulator::Order order() {
+    static const emulator::Order chosen = [] {
+        const char *word = getenv("EMULATOR_ORDER");
+        if (word && !strcmp(word, "backward")) return emulator::Order::Backward;
+        return word && !strcmp(word, "random") ? emulator::Order::Random : emulator::Order::Forward;
+    }();
+    return chosen;
+}
+
 void run_kernel(const std::string &name, emulator::Shape grid, unsigned threads, size_t shared, std::vector<uint64_t> values) {
     const emulator::Kernel *kernel = emulator::find_kernel(name);
     std::vector<void *> pointers;
@@ -61,7 +72,7 @@ void run_kernel(const std::string &name, emulator::Shape grid, unsigned threads,
             return device().fail(ILLEGAL_ADDRESS, name + ": argument " + std::to_string(i) + " does not point into memory of the device");
     }
     device().counts[KERNELS_RUN]++;
-    std::string failure = emulator::launch(name, grid, threads, shared, pointers.data());
+    std::string failure = emulator::launch(name, grid, threads, shared, pointers.data(), order(), device().counts[KERNELS_RUN]);
     if (!failure.empty()) device().fail(LAUNCH_FAILED, failure);
 }
 } // namespace

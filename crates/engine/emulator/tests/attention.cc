@@ -126,6 +126,8 @@ TEST(attention_of_wide_heads_equals_plain_loops) {
     compare(equal_lists(2, 1, 1), false, 1, 64, "64_fp32", SPLIT);
     compare(equal_lists(1, 35, 40), false, 1, 47, "64_fp32", SPLIT);
     compare(equal_lists(1, 66, 70), false, 2, 64, "64", TF32);
+    // As a backbone with 16-pixel patches at 224 pixels has them.
+    compare(equal_lists(1, 197, 197), false, 1, 64, "64", TF32);
 }
 
 TEST(attention_of_lists_of_unequal_length_equals_plain_loops) {
