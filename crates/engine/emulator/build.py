@@ -64,6 +64,7 @@ def build(mode, folder, jobs=2):
     folder = pathlib.Path(folder) / mode
     scheduler_options = [cxx, "-std=c++20", *BASE, *MODES[mode][1], "-DEMULATED"]
     work = [(kernel_command(cxx, mode), path, folder / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
+    work.append((kernel_command(cxx, mode), EMULATOR / "tests/faulty.cu", folder / "faulty.cu.o"))
     work += [(scheduler_options, EMULATOR / name, folder / f"{name}.o") for name in SCHEDULER]
     test_options = [compiler("plain"), "-std=c++20", *BASE, "-O0"]
     work += [(test_options, path, folder.parent / "tests" / f"{path.name}.o") for path in sorted((EMULATOR / "tests").glob("*.cc"))]

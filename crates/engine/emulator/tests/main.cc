@@ -1,4 +1,4 @@
-// emulator-tests [one-order] [PART OF A NAME]: runs the cases in three orders of threads, or in one, and compares the results
+// emulator-tests [one-order] [times] [PART OF A NAME]: runs the cases in three orders of threads, or in one, and compares the results
 // of the orders bit by bit.
 #include "test.h"
 #include <chrono>
@@ -170,6 +170,7 @@ int main(int count, char **words) {
     int orders = 3;
     bool times = false;
     const char *part = nullptr;
+    if (count == 3 && !strcmp(words[1], "faulty")) return test::run_faulty(words[2]);
     for (int i = 1; i < count; i++)
         if (!strcmp(words[i], "one-order")) orders = 1;
         else if (!strcmp(words[i], "times")) times = true;

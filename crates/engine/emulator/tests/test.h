@@ -71,6 +71,7 @@ struct Case {
     void (*body)();
 };
 bool add_case(Case own);
+int run_faulty(const char *name);
 } // namespace test
 
 // The name says what is true.
