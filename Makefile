@@ -3,7 +3,7 @@
 LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test browser python-client check fmt bench experiments-smoke cargo
+.PHONY: help run setup test browser python-client check emulate kernels mutants fmt bench experiments-smoke cargo
 .NOTPARALLEL:
 
 help:
@@ -11,6 +11,8 @@ help:
 	@echo 'make test    all checks and tests, as continuous integration runs them'
 	@echo 'make setup   only fetch the ONNX Runtime library (.onnxruntime/)'
 	@echo 'make check   formatting, clippy, retired words, tables and links of the documents, without tests'
+	@echo 'make emulate run the tests of the CUDA kernels on the CPU, with sanitizers; make kernels compiles them for six architectures'
+	@echo 'make mutants plant defects in the kernels and compare which check catches each (some minutes)'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
 	@echo 'make experiments-smoke   a small version of each experiment of docs/experiments/NOTEBOOK.md (needs Pillow, numpy and fonts)'
@@ -21,7 +23,7 @@ run: setup cargo
 setup:
 	@scripts/fetch_onnxruntime
 
-test: setup browser python-client check
+test: setup browser python-client check emulate kernels
 	cargo test --workspace --locked
 
 browser:
@@ -37,6 +39,16 @@ check: cargo
 	@scripts/import_circles
 	@scripts/retired_words
 	@python3 docs/experiments/links.py
+
+emulate:
+	@scripts/ensure_clang
+	@scripts/emulate
+
+kernels:
+	@scripts/kernels_compile
+
+mutants:
+	@scripts/mutants
 
 fmt: cargo
 	cargo fmt --all
