@@ -1,20 +1,23 @@
-//! The contract between the network, written once in [`super::vit`], and those who compute: fused operations over one
-//! stream of work, each forward with its backward. Knows matrices; knows nothing of layers or adapters.
+//! The contract between the network, written once in [`super::vit`], and those who compute: fused operations in one queue,
+//! each forward with its backward. Knows matrices; knows nothing of layers or adapters.
 //!
 //! Sizes have the same letters everywhere: `rows` = images·tokens, `width` of a token, `rank` of an adapter.
 //! Operands are handles into memory that the backend owns, so that one description of a pass serves every device.
 
 use model::backbone::{Activation, Pooling};
+use thiserror::Error;
 
-/// Which buffer a matrix is in.
+/// Which buffer of a queue a matrix is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
     /// What backward needs; one buffer a micro-batch.
     Kept,
-    /// What dies within a layer; one buffer a worker.
+    /// What dies within a layer.
     Scratch,
-    /// Gradients of an adapter's low-rank pairs; one buffer a worker.
+    /// Gradients of an adapter's low-rank pairs.
     Gradients,
+    /// Images, and gradients at them.
+    Pixels,
 }
 
 /// A row-major `f32` matrix `[rows, columns]` whose rows start `stride` values apart. Index lists are stored as the bits
@@ -62,16 +65,6 @@ impl Matrix {
     }
 }
 
-/// The buffers that one micro-batch works on.
-pub struct Memory<'a, Buffer> {
-    /// See [`Region::Kept`].
-    pub kept: &'a mut Buffer,
-    /// See [`Region::Scratch`].
-    pub scratch: &'a mut Buffer,
-    /// See [`Region::Gradients`].
-    pub gradients: &'a mut Buffer,
-}
-
 /// Size of an attention: `queries` of the `tokens` of each image ask, all of them answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -87,19 +80,6 @@ pub struct AttentionShape {
     pub head_width: usize,
 }
 
-impl AttentionShape {
-    /// Values of scratch that [`Backend::attention`] and its backward need.
-    pub fn scratch(self) -> usize {
-        let Self {
-            queries,
-            tokens,
-            head_width,
-            ..
-        } = self;
-        2 * queries * tokens + 2 * queries * head_width
-    }
-}
-
 /// What attention reads and what backward needs of it. Key biases have no part in a softmax, nor in its gradient.
 pub struct AttentionInput<'w, Vector> {
     /// `[images·queries, width]`, without bias
@@ -112,8 +92,17 @@ pub struct AttentionInput<'w, Vector> {
     pub value_bias: &'w Vector,
     /// `[images·queries, heads]`: log of the sum of exponentials, written by forward and read by backward
     pub log_sum: Matrix,
-    /// One row of [`AttentionShape::scratch`] values
+    /// One row of [`Backend::attention_scratch`] values
     pub scratch: Matrix,
+}
+
+/// Values of a vector from `start` on; the operation knows how many.
+#[derive(Debug)]
+pub struct VectorPart<'w, Vector> {
+    /// Holds them.
+    pub vector: &'w Vector,
+    /// Place of the first.
+    pub start: usize,
 }
 
 /// LayerNorm's parameters.
@@ -148,28 +137,83 @@ pub struct PatchGrid {
     pub grid: usize,
 }
 
-/// Short form of the memory of a backend.
-pub type MemoryOf<'a, B> = Memory<'a, <B as Backend>::Buffer>;
+/// Why a device could not do what was asked of it. What was queued before may be lost; the queue is empty afterwards.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
+pub enum DeviceError {
+    #[error("the device has no room for {bytes} more bytes")]
+    OutOfMemory { bytes: usize },
+    #[error("the device cannot be used any more: {reason}")]
+    Lost { reason: String },
+}
 
-/// Fused operations over one stream of work. Outputs are overwritten unless the text says "adds". An output never
-/// overlaps another operand, except where the text allows it.
+/// Values of each buffer that a micro-batch needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferLengths {
+    /// Of [`Region::Kept`].
+    pub kept: usize,
+    /// Of [`Region::Scratch`].
+    pub scratch: usize,
+    /// Of [`Region::Pixels`].
+    pub pixels: usize,
+}
+
+/// How a device wants its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkShape {
+    /// Queues that work side by side, each with its own host thread; at least 1.
+    pub queues: usize,
+    /// Rows of a micro-batch that are aimed at.
+    pub rows_aimed_at: usize,
+}
+
+/// Fused operations on the memory of one queue. They begin in the order in which they are asked for and may still run when the call
+/// returns; [`Self::finish`] waits for them. Outputs are overwritten unless the text says "adds". An output never overlaps another
+/// operand, except where the text allows it.
 ///
 /// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
 /// planned, and a mismatch after that is a defect of the caller and panics.
 pub trait Backend: Send + Sync + Sized {
-    /// Writable memory of a stream.
-    type Buffer: Send;
+    /// Operations in order, and the memory that they work on.
+    type Queue: Send;
     /// A frozen linear map `[out, in]`.
     type Weight: Send + Sync;
     /// Read-only values, `[length]`; written only between passes.
     type Vector: Send + Sync;
 
-    /// The same backend for a stream that has `threads` threads to itself, its caller among them.
+    /// How the device wants its work, where the host has `threads` threads.
+    fn work_shape(&self, threads: usize) -> WorkShape;
+    /// Values of scratch that [`Self::attention`] and its backward need.
+    fn attention_scratch(&self, shape: AttentionShape) -> usize;
+    /// The same backend for a queue that has `threads` threads to itself, its caller among them.
     fn spread(&self, threads: usize) -> Self;
-    /// An empty buffer.
-    fn buffer(&self) -> Self::Buffer;
-    /// Makes `buffer` at least `length` values long; what it held may be lost.
-    fn reserve(&self, buffer: &mut Self::Buffer, length: usize);
+    /// An empty queue without memory.
+    fn queue(&self) -> Self::Queue;
+    /// Lays out memory for a micro-batch. There is a [`Region::Kept`] for each `slot`; operations that follow mean this one. What a buffer held
+    /// is lost when it grows.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`]
+    fn enter(
+        &self,
+        queue: &mut Self::Queue,
+        slot: usize,
+        lengths: BufferLengths,
+    ) -> Result<(), DeviceError>;
+    /// Lays out `length` values of [`Region::Gradients`], all zero.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`]
+    fn clear_gradients(&self, queue: &mut Self::Queue, length: usize) -> Result<(), DeviceError>;
+    /// Waits until everything in the queue is done.
+    ///
+    /// # Errors
+    /// What went wrong since the last call.
+    fn finish(&self, queue: &mut Self::Queue) -> Result<(), DeviceError>;
+
     /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`. `with_backward` says
     /// whether [`Self::linear_backward`] will be asked of it.
     fn weight(&self, parts: &[&[f32]], inputs: usize, with_backward: bool) -> Self::Weight;
@@ -179,22 +223,24 @@ pub trait Backend: Send + Sync + Sized {
     fn write_vector(&self, vector: &mut Self::Vector, values: &[f32]);
 
     /// Copies host values into `target`, which has no gaps.
-    fn upload(&self, memory: &mut MemoryOf<'_, Self>, values: &[f32], target: Matrix);
+    fn upload(&self, queue: &mut Self::Queue, values: &[f32], target: Matrix);
     /// As [`Self::upload`], for indices: `target` has one column.
-    fn upload_indices(&self, memory: &mut MemoryOf<'_, Self>, values: &[u32], target: Matrix);
-    /// Copies `source` into host values without gaps.
-    fn download(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [f32]);
-    /// As [`Self::download`], for indices: `source` has one column.
-    fn download_indices(&self, memory: &MemoryOf<'_, Self>, source: Matrix, values: &mut [u32]);
+    fn upload_indices(&self, queue: &mut Self::Queue, values: &[u32], target: Matrix);
+    /// Sends `source` to the host. Nothing may write there before [`Self::finish`].
+    fn download(&self, queue: &mut Self::Queue, source: Matrix);
+    /// What [`Self::download`] has sent, after [`Self::finish`], without gaps.
+    fn downloaded(&self, queue: &Self::Queue, source: Matrix, values: &mut [f32]);
+    /// As [`Self::downloaded`], for indices: `source` has one column.
+    fn downloaded_indices(&self, queue: &Self::Queue, source: Matrix, values: &mut [u32]);
     /// Overwrites `target` with zeros.
-    fn fill_zero(&self, memory: &mut MemoryOf<'_, Self>, target: Matrix);
+    fn fill_zero(&self, queue: &mut Self::Queue, target: Matrix);
 
-    /// `pixels [images, 3, side, side]` to `patches [images·tokens, 3·patch²]`, the row of a class token zero. `positions`
+    /// `pixels [images, 3·side²]` to `patches [images·tokens, 3·patch²]`, the row of a class token zero. `positions`
     /// (`[images·tokens, 1]` indices: 0 the class token, patch p = p + 1) says which patch each row is; without it all in order.
     fn patchify(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
-        pixels: &[f32],
+        queue: &mut Self::Queue,
+        pixels: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
         patches: Matrix,
@@ -202,17 +248,17 @@ pub trait Backend: Send + Sync + Sized {
     /// Overwrites `dpixels`; patches that no row represents get zero.
     fn patchify_backward(
         &self,
-        memory: &MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         dpatches: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
-        dpixels: &mut [f32],
+        dpixels: Matrix,
     );
     /// Adds bias and position embedding to the patch rows of `tokens`; class rows become class token + position.
     #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn embed(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         tokens: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
@@ -222,11 +268,11 @@ pub trait Backend: Send + Sync + Sized {
     );
 
     /// `y = x·weightᵀ`
-    fn linear(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, weight: &Self::Weight, y: Matrix);
+    fn linear(&self, queue: &mut Self::Queue, x: Matrix, weight: &Self::Weight, y: Matrix);
     /// `dx = dy·weight`; with `add` it adds.
     fn linear_backward(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         dy: Matrix,
         weight: &Self::Weight,
         dx: Matrix,
@@ -236,33 +282,27 @@ pub trait Backend: Send + Sync + Sized {
     /// `u [rows, rank] = scale·x·matrixᵀ`, `matrix` is `[rank, width]`
     fn low_rank_down(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
-        matrix: &Self::Vector,
+        matrix: VectorPart<'_, Self::Vector>,
         scale: f32,
         u: Matrix,
     );
     /// Adds `u·matrix` to `y [rows, width]`, `matrix` is `[rank, width]`.
     fn low_rank_up(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         u: Matrix,
-        matrix: &Self::Vector,
+        matrix: VectorPart<'_, Self::Vector>,
         y: Matrix,
     );
     /// Adds `uᵀ·x` to `dmatrix [rank, width]`.
-    fn low_rank_gradient(
-        &self,
-        memory: &mut MemoryOf<'_, Self>,
-        u: Matrix,
-        x: Matrix,
-        dmatrix: Matrix,
-    );
+    fn low_rank_gradient(&self, queue: &mut Self::Queue, u: Matrix, x: Matrix, dmatrix: Matrix);
 
     /// LayerNorm of the rows of `x`.
     fn norm(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
         norm: Norm<'_, Self::Vector>,
         out: NormOutput,
@@ -270,7 +310,7 @@ pub trait Backend: Send + Sync + Sized {
     /// Adds the gradient of [`Self::norm`] at `x` to `dx`.
     fn norm_backward(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         dnormed: Matrix,
         x: Matrix,
         statistics: Matrix,
@@ -282,7 +322,7 @@ pub trait Backend: Send + Sync + Sized {
     #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn residual_norm(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
         rows: Option<Matrix>,
         branch: Matrix,
@@ -292,18 +332,12 @@ pub trait Backend: Send + Sync + Sized {
         norm: Option<(Norm<'_, Self::Vector>, NormOutput)>,
     );
     /// `y = x∘scale`, the backward of LayerScale.
-    fn scale_columns(
-        &self,
-        memory: &mut MemoryOf<'_, Self>,
-        x: Matrix,
-        scale: &Self::Vector,
-        y: Matrix,
-    );
+    fn scale_columns(&self, queue: &mut Self::Queue, x: Matrix, scale: &Self::Vector, y: Matrix);
 
     /// `y = activation(x + bias)`; `y` may be `x`.
     fn activation(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
         bias: &Self::Vector,
         activation: Activation,
@@ -312,7 +346,7 @@ pub trait Backend: Send + Sync + Sized {
     /// Multiplies `dy` by the slope of the activation at `x + bias`.
     fn activation_backward(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
         bias: &Self::Vector,
         activation: Activation,
@@ -322,7 +356,7 @@ pub trait Backend: Send + Sync + Sized {
     /// `context [images·queries, width] = softmax((q + query_bias)·kᵀ / √head_width)·(v + value_bias)`
     fn attention(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         shape: AttentionShape,
         input: AttentionInput<'_, Self::Vector>,
         context: Matrix,
@@ -330,7 +364,7 @@ pub trait Backend: Send + Sync + Sized {
     /// Gradients of [`Self::attention`] at queries, and at keys and values.
     fn attention_backward(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         shape: AttentionShape,
         input: AttentionInput<'_, Self::Vector>,
         dcontext: Matrix,
@@ -342,7 +376,7 @@ pub trait Backend: Send + Sync + Sized {
     #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn class_attention(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         shape: AttentionShape,
         class_query: Matrix,
         key_value: Matrix,
@@ -354,43 +388,54 @@ pub trait Backend: Send + Sync + Sized {
     /// `keep` patches with the most attention, ascending; of equals the first stays. With `keep` = 0 attention is not read.
     fn choose_rows(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         attention: Option<Matrix>,
         tokens: usize,
         keep: usize,
         rows: Matrix,
     );
     /// `y[i] = x[rows[i]]`
-    fn gather(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, rows: Matrix, y: Matrix);
+    fn gather(&self, queue: &mut Self::Queue, x: Matrix, rows: Matrix, y: Matrix);
     /// Adds `dy[i]` to `dx[rows[i]]`.
-    fn scatter_add(&self, memory: &mut MemoryOf<'_, Self>, dy: Matrix, rows: Matrix, dx: Matrix);
+    fn scatter_add(&self, queue: &mut Self::Queue, dy: Matrix, rows: Matrix, dx: Matrix);
 
-    /// Sums over all rows, added to `sums [2, width]`: of the values and of their squares.
-    fn column_sums(&self, memory: &mut MemoryOf<'_, Self>, x: Matrix, sums: &mut [f64]);
-    /// Adds `offset + slope∘x` to `dx`.
+    /// `sums [1, 4·width]`: for each column the sum over all rows as an `f64`, then for each column that of the squares, the lower half of the
+    /// bits first.
+    fn column_sums(&self, queue: &mut Self::Queue, x: Matrix, sums: Matrix);
+    /// Adds `offset + slope∘x` to `dx`; both are `[width]`.
     fn add_affine(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         x: Matrix,
-        offset: &[f32],
-        slope: &[f32],
+        offset: VectorPart<'_, Self::Vector>,
+        slope: VectorPart<'_, Self::Vector>,
         dx: Matrix,
     );
+    /// Adds `x` to `y`.
+    fn add(&self, queue: &mut Self::Queue, x: Matrix, y: Matrix);
 
     /// Reduces the tokens of each image to `pooled [images, width]` (`[images, 2·width]` for class token and mean).
-    fn pool(
-        &self,
-        memory: &mut MemoryOf<'_, Self>,
-        tokens: Matrix,
-        pooling: Pooling,
-        pooled: Matrix,
-    );
+    fn pool(&self, queue: &mut Self::Queue, tokens: Matrix, pooling: Pooling, pooled: Matrix);
     /// Overwrites `dtokens`.
     fn pool_backward(
         &self,
-        memory: &mut MemoryOf<'_, Self>,
+        queue: &mut Self::Queue,
         dpooled: Matrix,
         pooling: Pooling,
         dtokens: Matrix,
     );
+}
+
+/// An `f64` as two values of a matrix, the lower half of its bits first.
+pub fn halves(value: f64) -> [f32; 2] {
+    let bits = value.to_bits();
+    [
+        f32::from_bits(bits as u32),
+        f32::from_bits((bits >> 32) as u32),
+    ]
+}
+
+/// What [`halves`] was made of.
+pub fn whole([low, high]: [f32; 2]) -> f64 {
+    f64::from_bits(u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32)
 }

@@ -1,6 +1,7 @@
 //! Why an operation refuses its input, and the checks that come before any arithmetic.
 //! Knows names, shapes and values; knows nothing of what an operation computes.
 
+use crate::backend::DeviceError;
 use model::tensor::element_count;
 use thiserror::Error;
 
@@ -77,6 +78,8 @@ pub enum OperationError {
         wanted: &'static str,
         reason: &'static str,
     },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("backward: no forward pass waits for it; call forward_for first")]
     NoForward,
     #[error("{threads} worker threads cannot start: {reason}")]

@@ -62,6 +62,11 @@ impl AttentionViews<'_> {
     }
 }
 
+/// Values of scratch that [`forward`] and [`backward`] need.
+pub fn scratch(shape: AttentionShape) -> usize {
+    2 * shape.queries * (shape.tokens + shape.head_width)
+}
+
 /// Cuts scratch into `[queries, head_width]` twice and `[queries, tokens]` twice.
 fn cut(scratch: &mut [f32], shape: AttentionShape) -> [&mut [f32]; 4] {
     let narrow = shape.queries * shape.head_width;

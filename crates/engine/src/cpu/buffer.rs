@@ -1,6 +1,6 @@
-//! Memory of the CPU backend: one aligned allocation, and views of it that cannot overlap.
+//! Memory of the CPU backend: aligned allocations, and views of them that cannot overlap.
 
-use crate::backend::{Matrix, Memory, Region};
+use crate::backend::{BufferLengths, Matrix, Region};
 
 /// Values that one allocation unit holds: a cache line of `f32`.
 const LINE: usize = 16;
@@ -53,6 +53,61 @@ impl Buffer {
         let (base, length) = self.base();
         // SAFETY: as above; the borrow is unique.
         unsafe { std::slice::from_raw_parts_mut(base, length) }
+    }
+}
+
+/// Memory of one worker; operations are done when they return.
+pub struct Queue {
+    /// One a micro-batch that waits for its backward; the first serves all others.
+    kept: Vec<Buffer>,
+    /// The one in use.
+    slot: usize,
+    scratch: Buffer,
+    gradients: Buffer,
+    pixels: Buffer,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            kept: vec![Buffer::default()],
+            slot: 0,
+            scratch: Buffer::default(),
+            gradients: Buffer::default(),
+            pixels: Buffer::default(),
+        }
+    }
+}
+
+impl Queue {
+    /// As [`crate::backend::Backend::enter`].
+    pub fn enter(&mut self, slot: usize, lengths: BufferLengths) {
+        if self.kept.len() <= slot {
+            self.kept.resize_with(slot + 1, Buffer::default);
+        }
+        self.slot = slot;
+        self.kept[slot].reserve(lengths.kept);
+        self.scratch.reserve(lengths.scratch);
+        self.pixels.reserve(lengths.pixels);
+    }
+
+    /// As [`crate::backend::Backend::clear_gradients`].
+    pub fn clear_gradients(&mut self, length: usize) {
+        self.gradients.reserve(length);
+        let lines = self.gradients.lines.iter_mut();
+        lines
+            .take(length.div_ceil(LINE))
+            .for_each(|line| *line = ZERO);
+    }
+
+    /// In the order of [`Region`].
+    fn bases(&mut self) -> [(*mut f32, usize); 4] {
+        [
+            self.kept[self.slot].base(),
+            self.scratch.base(),
+            self.gradients.base(),
+            self.pixels.base(),
+        ]
     }
 }
 
@@ -109,11 +164,11 @@ fn check_bounds(matrix: Matrix, length: usize) {
 /// # Panics
 /// When an out overlaps any other operand, or an operand ends past its buffer.
 pub fn views<'m, const OUTS: usize, const INS: usize>(
-    memory: &'m mut Memory<'_, Buffer>,
+    queue: &'m mut Queue,
     outs: [Matrix; OUTS],
     ins: [Matrix; INS],
 ) -> ([ViewMut<'m>; OUTS], [View<'m>; INS]) {
-    let (outs, (ins, _)) = views_with_optional(memory, outs, ins, None);
+    let (outs, (ins, _)) = views_with_optional(queue, outs, ins, None);
     (outs, ins)
 }
 
@@ -122,7 +177,7 @@ pub fn views<'m, const OUTS: usize, const INS: usize>(
 /// # Panics
 /// As [`views`].
 pub fn views_with_optional<'m, const OUTS: usize, const INS: usize>(
-    memory: &'m mut Memory<'_, Buffer>,
+    queue: &'m mut Queue,
     outs: [Matrix; OUTS],
     ins: [Matrix; INS],
     optional: Option<Matrix>,
@@ -132,11 +187,7 @@ pub fn views_with_optional<'m, const OUTS: usize, const INS: usize>(
             assert!(!overlap(out, other), "{out:?} overlaps {other:?}");
         }
     }
-    let bases = [
-        memory.kept.base(),
-        memory.scratch.base(),
-        memory.gradients.base(),
-    ];
+    let bases = queue.bases();
     let start = |matrix: Matrix| {
         let (base, length) = bases[matrix.region as usize];
         check_bounds(matrix, length);
@@ -163,11 +214,12 @@ pub fn views_with_optional<'m, const OUTS: usize, const INS: usize>(
 ///
 /// # Panics
 /// When it ends past its buffer.
-pub fn view<'m>(memory: &'m Memory<'_, Buffer>, matrix: Matrix) -> View<'m> {
-    let buffer: &Buffer = match matrix.region {
-        Region::Kept => memory.kept,
-        Region::Scratch => memory.scratch,
-        Region::Gradients => memory.gradients,
+pub fn view<'m>(queue: &'m Queue, matrix: Matrix) -> View<'m> {
+    let buffer = match matrix.region {
+        Region::Kept => &queue.kept[queue.slot],
+        Region::Scratch => &queue.scratch,
+        Region::Gradients => &queue.gradients,
+        Region::Pixels => &queue.pixels,
     };
     check_bounds(matrix, buffer.capacity());
     View {

@@ -22,10 +22,11 @@ mod simd;
 mod tile;
 mod tokens;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Queue};
 
 use super::backend::{
-    AttentionInput, AttentionShape, Backend, Matrix, Memory, Norm, NormOutput, PatchGrid,
+    AttentionInput, AttentionShape, Backend, BufferLengths, DeviceError, Matrix, Norm, NormOutput,
+    PatchGrid, VectorPart, WorkShape,
 };
 use buffer::{view, views, views_with_optional};
 use model::backbone::{Activation, Pooling};
@@ -67,21 +68,54 @@ fn affine<'a>(norm: Norm<'a, Vec<f32>>) -> norm::NormParameters<'a> {
     }
 }
 
+fn part(part: VectorPart<'_, Vec<f32>>, length: usize) -> &[f32] {
+    &part.vector[part.start..][..length]
+}
+
+/// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
+const ROWS_AIMED_AT: usize = 200;
+
 impl Backend for Cpu {
-    type Buffer = Buffer;
+    type Queue = Queue;
     type Weight = Weight;
     type Vector = Vec<f32>;
+
+    fn work_shape(&self, threads: usize) -> WorkShape {
+        WorkShape {
+            queues: threads,
+            rows_aimed_at: ROWS_AIMED_AT,
+        }
+    }
+
+    fn attention_scratch(&self, shape: AttentionShape) -> usize {
+        attention::scratch(shape)
+    }
 
     fn spread(&self, threads: usize) -> Self {
         Self { threads }
     }
 
-    fn buffer(&self) -> Buffer {
-        Buffer::default()
+    fn queue(&self) -> Queue {
+        Queue::default()
     }
 
-    fn reserve(&self, buffer: &mut Buffer, length: usize) {
-        buffer.reserve(length);
+    fn enter(
+        &self,
+        queue: &mut Queue,
+        slot: usize,
+        lengths: BufferLengths,
+    ) -> Result<(), DeviceError> {
+        queue.enter(slot, lengths);
+        Ok(())
+    }
+
+    fn clear_gradients(&self, queue: &mut Queue, length: usize) -> Result<(), DeviceError> {
+        queue.clear_gradients(length);
+        Ok(())
+    }
+
+    fn finish(&self, _queue: &mut Queue) -> Result<(), DeviceError> {
+        Ok(())
     }
 
     fn weight(&self, parts: &[&[f32]], inputs: usize, _with_backward: bool) -> Weight {
@@ -103,34 +137,36 @@ impl Backend for Cpu {
         vector.copy_from_slice(values);
     }
 
-    fn upload(&self, memory: &mut Memory<'_, Buffer>, values: &[f32], target: Matrix) {
-        let ([target], []) = views(memory, [target], []);
+    fn upload(&self, queue: &mut Queue, values: &[f32], target: Matrix) {
+        let ([target], []) = views(queue, [target], []);
         target.values.copy_from_slice(values);
     }
 
-    fn upload_indices(&self, memory: &mut Memory<'_, Buffer>, values: &[u32], target: Matrix) {
-        let ([target], []) = views(memory, [target], []);
+    fn upload_indices(&self, queue: &mut Queue, values: &[u32], target: Matrix) {
+        let ([target], []) = views(queue, [target], []);
         for (target, &value) in target.values.iter_mut().zip(values) {
             *target = f32::from_bits(value);
         }
     }
 
-    fn download(&self, memory: &Memory<'_, Buffer>, source: Matrix, values: &mut [f32]) {
-        let source = view(memory, source);
+    fn download(&self, _queue: &mut Queue, _source: Matrix) {}
+
+    fn downloaded(&self, queue: &Queue, source: Matrix, values: &mut [f32]) {
+        let source = view(queue, source);
         for (row, values) in values.chunks_exact_mut(source.columns).enumerate() {
             values.copy_from_slice(source.row(row));
         }
     }
 
-    fn download_indices(&self, memory: &Memory<'_, Buffer>, source: Matrix, values: &mut [u32]) {
-        let source = view(memory, source);
+    fn downloaded_indices(&self, queue: &Queue, source: Matrix, values: &mut [u32]) {
+        let source = view(queue, source);
         for (row, value) in values.iter_mut().enumerate() {
             *value = source.index(row) as u32;
         }
     }
 
-    fn fill_zero(&self, memory: &mut Memory<'_, Buffer>, target: Matrix) {
-        let ([mut target], []) = views(memory, [target], []);
+    fn fill_zero(&self, queue: &mut Queue, target: Matrix) {
+        let ([mut target], []) = views(queue, [target], []);
         for row in 0..target.rows {
             target.row(row).fill(0.0);
         }
@@ -138,32 +174,33 @@ impl Backend for Cpu {
 
     fn patchify(
         &self,
-        memory: &mut Memory<'_, Buffer>,
-        pixels: &[f32],
+        queue: &mut Queue,
+        pixels: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
         patches: Matrix,
     ) {
-        let ([mut patches], ([], positions)) =
-            views_with_optional(memory, [patches], [], positions);
-        tokens::patchify(pixels, grid, positions, &mut patches);
+        let ([mut patches], ([pixels], positions)) =
+            views_with_optional(queue, [patches], [pixels], positions);
+        tokens::patchify(pixels.values, grid, positions, &mut patches);
     }
 
     fn patchify_backward(
         &self,
-        memory: &Memory<'_, Buffer>,
+        queue: &mut Queue,
         dpatches: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
-        dpixels: &mut [f32],
+        dpixels: Matrix,
     ) {
-        let positions = positions.map(|positions| view(memory, positions));
-        tokens::patchify_backward(view(memory, dpatches), grid, positions, dpixels);
+        let ([dpixels], ([dpatches], positions)) =
+            views_with_optional(queue, [dpixels], [dpatches], positions);
+        tokens::patchify_backward(dpatches, grid, positions, dpixels.values);
     }
 
     fn embed(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         tokens: Matrix,
         grid: PatchGrid,
         positions: Option<Matrix>,
@@ -171,7 +208,7 @@ impl Backend for Cpu {
         class_token: &Vec<f32>,
         position_embedding: &Vec<f32>,
     ) {
-        let ([mut tokens], ([], positions)) = views_with_optional(memory, [tokens], [], positions);
+        let ([mut tokens], ([], positions)) = views_with_optional(queue, [tokens], [], positions);
         let embedding = tokens::TokenEmbedding {
             bias: bias.map(Vec::as_slice),
             class_token,
@@ -180,12 +217,12 @@ impl Backend for Cpu {
         tokens::embed(&mut tokens, grid, positions, &embedding);
     }
 
-    fn linear(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, weight: &Weight, y: Matrix) {
+    fn linear(&self, queue: &mut Queue, x: Matrix, weight: &Weight, y: Matrix) {
         #[cfg_attr(
             not(target_arch = "x86_64"),
             expect(unused_mut, reason = "written by rows there")
         )]
-        let ([mut y], [x]) = views(memory, [y], [x]);
+        let ([mut y], [x]) = views(queue, [y], [x]);
         match weight {
             #[cfg(target_arch = "x86_64")]
             Weight::Panels(panels) => panels.forward(self.threads, x, &mut y),
@@ -203,7 +240,7 @@ impl Backend for Cpu {
 
     fn linear_backward(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         dy: Matrix,
         weight: &Weight,
         dx: Matrix,
@@ -213,7 +250,7 @@ impl Backend for Cpu {
             not(target_arch = "x86_64"),
             expect(unused_mut, reason = "written by rows there")
         )]
-        let ([mut dx], [dy]) = views(memory, [dx], [dy]);
+        let ([mut dx], [dy]) = views(queue, [dx], [dy]);
         match weight {
             #[cfg(target_arch = "x86_64")]
             Weight::Panels(panels) => panels.backward(self.threads, dy, &mut dx, add),
@@ -231,65 +268,53 @@ impl Backend for Cpu {
 
     fn low_rank_down(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         x: Matrix,
-        matrix: &Vec<f32>,
+        matrix: VectorPart<'_, Vec<f32>>,
         scale: f32,
         u: Matrix,
     ) {
-        let ([mut u], [x]) = views(memory, [u], [x]);
-        low_rank::down(x, matrix, scale, &mut u);
+        let ([mut u], [x]) = views(queue, [u], [x]);
+        low_rank::down(x, part(matrix, u.columns * x.columns), scale, &mut u);
     }
 
     fn low_rank_up(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         u: Matrix,
-        matrix: &Vec<f32>,
+        matrix: VectorPart<'_, Vec<f32>>,
         y: Matrix,
     ) {
-        let ([mut y], [u]) = views(memory, [y], [u]);
-        low_rank::up(u, matrix, &mut y);
+        let ([mut y], [u]) = views(queue, [y], [u]);
+        low_rank::up(u, part(matrix, u.columns * y.columns), &mut y);
     }
 
-    fn low_rank_gradient(
-        &self,
-        memory: &mut Memory<'_, Buffer>,
-        u: Matrix,
-        x: Matrix,
-        dmatrix: Matrix,
-    ) {
-        let ([mut dmatrix], [u, x]) = views(memory, [dmatrix], [u, x]);
+    fn low_rank_gradient(&self, queue: &mut Queue, u: Matrix, x: Matrix, dmatrix: Matrix) {
+        let ([mut dmatrix], [u, x]) = views(queue, [dmatrix], [u, x]);
         low_rank::gradient(u, x, &mut dmatrix);
     }
 
-    fn norm(
-        &self,
-        memory: &mut Memory<'_, Buffer>,
-        x: Matrix,
-        norm: Norm<'_, Vec<f32>>,
-        out: NormOutput,
-    ) {
-        let ([mut y, mut statistics], [x]) = views(memory, [out.normed, out.statistics], [x]);
+    fn norm(&self, queue: &mut Queue, x: Matrix, norm: Norm<'_, Vec<f32>>, out: NormOutput) {
+        let ([mut y, mut statistics], [x]) = views(queue, [out.normed, out.statistics], [x]);
         norm::norm(x, affine(norm), &mut y, &mut statistics);
     }
 
     fn norm_backward(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         dnormed: Matrix,
         x: Matrix,
         statistics: Matrix,
         norm: Norm<'_, Vec<f32>>,
         dx: Matrix,
     ) {
-        let ([mut dx], [dnormed, x, statistics]) = views(memory, [dx], [dnormed, x, statistics]);
+        let ([mut dx], [dnormed, x, statistics]) = views(queue, [dx], [dnormed, x, statistics]);
         norm::norm_backward(dnormed, x, statistics, norm.weight, &mut dx);
     }
 
     fn residual_norm(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         x: Matrix,
         rows: Option<Matrix>,
         branch: Matrix,
@@ -303,7 +328,7 @@ impl Backend for Cpu {
             Some((norm, out)) => {
                 let outs = [sum, out.normed, out.statistics];
                 let ([mut sum, mut normed, mut statistics], ([x, branch], rows)) =
-                    views_with_optional(memory, outs, [x, branch], rows);
+                    views_with_optional(queue, outs, [x, branch], rows);
                 let out = norm::NormedOut {
                     sum: &mut sum,
                     normed: &mut normed,
@@ -313,39 +338,33 @@ impl Backend for Cpu {
             }
             None => {
                 let ([mut sum], ([x, branch], rows)) =
-                    views_with_optional(memory, [sum], [x, branch], rows);
+                    views_with_optional(queue, [sum], [x, branch], rows);
                 norm::residual_rows(x, rows, branch, bias, scale, &mut sum);
             }
         }
     }
 
-    fn scale_columns(
-        &self,
-        memory: &mut Memory<'_, Buffer>,
-        x: Matrix,
-        scale: &Vec<f32>,
-        y: Matrix,
-    ) {
-        let ([mut y], [x]) = views(memory, [y], [x]);
+    fn scale_columns(&self, queue: &mut Queue, x: Matrix, scale: &Vec<f32>, y: Matrix) {
+        let ([mut y], [x]) = views(queue, [y], [x]);
         norm::scale_columns(x, scale, &mut y);
     }
 
     fn activation(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         x: Matrix,
         bias: &Vec<f32>,
         activation: Activation,
         y: Matrix,
     ) {
         if x == y {
-            let ([mut x], []) = views(memory, [x], []);
+            let ([mut x], []) = views(queue, [x], []);
             match activation {
                 Activation::Gelu => activation::gelu_in_place(&mut x, bias),
                 Activation::QuickGelu => activation::quick_gelu_in_place(&mut x, bias),
             }
         } else {
-            let ([mut y], [x]) = views(memory, [y], [x]);
+            let ([mut y], [x]) = views(queue, [y], [x]);
             match activation {
                 Activation::Gelu => activation::gelu_rows(x, bias, &mut y),
                 Activation::QuickGelu => activation::quick_gelu_rows(x, bias, &mut y),
@@ -355,13 +374,13 @@ impl Backend for Cpu {
 
     fn activation_backward(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         x: Matrix,
         bias: &Vec<f32>,
         activation: Activation,
         dy: Matrix,
     ) {
-        let ([mut dy], [x]) = views(memory, [dy], [x]);
+        let ([mut dy], [x]) = views(queue, [dy], [x]);
         match activation {
             Activation::Gelu => activation::gelu_backward(x, bias, &mut dy),
             Activation::QuickGelu => activation::quick_gelu_backward(x, bias, &mut dy),
@@ -370,14 +389,14 @@ impl Backend for Cpu {
 
     fn attention(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         shape: AttentionShape,
         input: AttentionInput<'_, Vec<f32>>,
         context: Matrix,
     ) {
         let outs = [context, input.log_sum, input.scratch];
         let ([mut context, mut log_sum, scratch], [query, key_value]) =
-            views(memory, outs, [input.query, input.key_value]);
+            views(queue, outs, [input.query, input.key_value]);
         let input = attention::AttentionViews {
             shape,
             query,
@@ -390,7 +409,7 @@ impl Backend for Cpu {
 
     fn attention_backward(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         shape: AttentionShape,
         input: AttentionInput<'_, Vec<f32>>,
         dcontext: Matrix,
@@ -398,7 +417,7 @@ impl Backend for Cpu {
         dkey_value: Matrix,
     ) {
         let ([mut dquery, mut dkey_value, scratch], [query, key_value, log_sum, dcontext]) = views(
-            memory,
+            queue,
             [dquery, dkey_value, input.scratch],
             [input.query, input.key_value, input.log_sum, dcontext],
         );
@@ -421,7 +440,7 @@ impl Backend for Cpu {
 
     fn class_attention(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         shape: AttentionShape,
         class_query: Matrix,
         key_value: Matrix,
@@ -430,7 +449,7 @@ impl Backend for Cpu {
         attention: Matrix,
     ) {
         let ([mut attention, scratch], [query, key_value]) =
-            views(memory, [attention, scratch], [class_query, key_value]);
+            views(queue, [attention, scratch], [class_query, key_value]);
         let input = attention::AttentionViews {
             shape: AttentionShape {
                 queries: 1,
@@ -446,61 +465,56 @@ impl Backend for Cpu {
 
     fn choose_rows(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         attention: Option<Matrix>,
         tokens: usize,
         keep: usize,
         rows: Matrix,
     ) {
-        let ([mut rows], ([], attention)) = views_with_optional(memory, [rows], [], attention);
+        let ([mut rows], ([], attention)) = views_with_optional(queue, [rows], [], attention);
         tokens::choose_rows(attention, tokens, keep, &mut rows);
     }
 
-    fn gather(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, rows: Matrix, y: Matrix) {
-        let ([mut y], [x, rows]) = views(memory, [y], [x, rows]);
+    fn gather(&self, queue: &mut Queue, x: Matrix, rows: Matrix, y: Matrix) {
+        let ([mut y], [x, rows]) = views(queue, [y], [x, rows]);
         tokens::gather(x, rows, &mut y);
     }
 
-    fn scatter_add(&self, memory: &mut Memory<'_, Buffer>, dy: Matrix, rows: Matrix, dx: Matrix) {
-        let ([mut dx], [dy, rows]) = views(memory, [dx], [dy, rows]);
+    fn scatter_add(&self, queue: &mut Queue, dy: Matrix, rows: Matrix, dx: Matrix) {
+        let ([mut dx], [dy, rows]) = views(queue, [dx], [dy, rows]);
         tokens::scatter_add(dy, rows, &mut dx);
     }
 
-    fn column_sums(&self, memory: &mut Memory<'_, Buffer>, x: Matrix, sums: &mut [f64]) {
-        tokens::column_sums(view(memory, x), sums);
+    fn column_sums(&self, queue: &mut Queue, x: Matrix, sums: Matrix) {
+        let ([mut sums], [x]) = views(queue, [sums], [x]);
+        tokens::column_sums(x, &mut sums);
     }
 
     fn add_affine(
         &self,
-        memory: &mut Memory<'_, Buffer>,
+        queue: &mut Queue,
         x: Matrix,
-        offset: &[f32],
-        slope: &[f32],
+        offset: VectorPart<'_, Vec<f32>>,
+        slope: VectorPart<'_, Vec<f32>>,
         dx: Matrix,
     ) {
-        let ([mut dx], [x]) = views(memory, [dx], [x]);
+        let (offset, slope) = (part(offset, x.columns), part(slope, x.columns));
+        let ([mut dx], [x]) = views(queue, [dx], [x]);
         tokens::add_affine(x, offset, slope, &mut dx);
     }
 
-    fn pool(
-        &self,
-        memory: &mut Memory<'_, Buffer>,
-        tokens: Matrix,
-        pooling: Pooling,
-        pooled: Matrix,
-    ) {
-        let ([mut pooled], [tokens]) = views(memory, [pooled], [tokens]);
+    fn add(&self, queue: &mut Queue, x: Matrix, y: Matrix) {
+        let ([mut y], [x]) = views(queue, [y], [x]);
+        tokens::add(x, &mut y);
+    }
+
+    fn pool(&self, queue: &mut Queue, tokens: Matrix, pooling: Pooling, pooled: Matrix) {
+        let ([mut pooled], [tokens]) = views(queue, [pooled], [tokens]);
         tokens::pool(tokens, pooling, &mut pooled);
     }
 
-    fn pool_backward(
-        &self,
-        memory: &mut Memory<'_, Buffer>,
-        dpooled: Matrix,
-        pooling: Pooling,
-        dtokens: Matrix,
-    ) {
-        let ([mut dtokens], [dpooled]) = views(memory, [dtokens], [dpooled]);
+    fn pool_backward(&self, queue: &mut Queue, dpooled: Matrix, pooling: Pooling, dtokens: Matrix) {
+        let ([mut dtokens], [dpooled]) = views(queue, [dtokens], [dpooled]);
         tokens::pool_backward(dpooled, pooling, &mut dtokens);
     }
 }
@@ -513,14 +527,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "overlaps")]
     fn an_output_that_overlaps_an_input_is_refused() {
-        let mut buffers: [Buffer; 3] = Default::default();
-        buffers[0].reserve(64);
-        let [kept, scratch, gradients] = &mut buffers;
-        let mut memory = Memory {
-            kept,
-            scratch,
-            gradients,
+        let mut queue = Queue::default();
+        let lengths = BufferLengths {
+            kept: 64,
+            scratch: 0,
+            pixels: 0,
         };
+        queue.enter(0, lengths);
         let x = Matrix {
             region: Region::Kept,
             start: 0,
@@ -532,6 +545,6 @@ mod tests {
             start: x.start + 2,
             ..x
         };
-        Cpu::default().scale_columns(&mut memory, x, &vec![1.0; 4], y);
+        Cpu::default().scale_columns(&mut queue, x, &vec![1.0; 4], y);
     }
 }

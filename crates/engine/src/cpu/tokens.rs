@@ -202,13 +202,26 @@ pub fn pool_backward(dpooled: View<'_>, pooling: Pooling, dtokens: &mut ViewMut<
     }
 }
 
-pub fn column_sums(x: View<'_>, sums: &mut [f64]) {
-    let (values, squares) = sums.split_at_mut(x.columns);
+pub fn column_sums(x: View<'_>, sums: &mut ViewMut<'_>) {
+    let mut totals = vec![0f64; 2 * x.columns];
+    let (values, squares) = totals.split_at_mut(x.columns);
     for row in 0..x.rows {
         for ((value, square), &x) in values.iter_mut().zip(squares.iter_mut()).zip(x.row(row)) {
             let x = f64::from(x);
             *value += x;
             *square += x * x;
+        }
+    }
+    let (slots, _) = sums.row(0).as_chunks_mut::<2>();
+    for (slot, total) in slots.iter_mut().zip(totals) {
+        *slot = crate::backend::halves(total);
+    }
+}
+
+pub fn add(x: View<'_>, y: &mut ViewMut<'_>) {
+    for row in 0..x.rows {
+        for (y, x) in y.row(row).iter_mut().zip(x.row(row)) {
+            *y += x;
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Checked {
     pub end_layer: usize,
     pub read: HeadInput,
     pub has_adapter: bool,
+    /// Whether the inputs of all LayerNorms are summed up.
+    pub norm_input_sums: bool,
     /// Empty but for [`super::Session::published_residual`].
     pub residual_after_norm: Vec<usize>,
     /// Side of the images, 0 after a cached prefix.
@@ -187,6 +189,7 @@ pub fn input(
         has_adapter: input
             .adapter
             .is_some_and(|adapter| !adapter.pairs.is_empty()),
+        norm_input_sums: false,
         residual_after_norm: Vec::new(),
         side,
     })

@@ -1,4 +1,4 @@
-//! How a batch is cut into parts that a worker computes as a whole, and dealt to the workers.
+//! How a batch is cut into parts that are computed as a whole, and dealt to the queues.
 
 use super::Session;
 use super::checks::Checked;
@@ -8,13 +8,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of a micro-batch that are aimed at: enough to amortise the packing of weights, few enough for the cache.
-const ROWS_AIMED_AT: usize = 200;
-
 /// Plans that are remembered.
 const MOST_PLANS: usize = 32;
 
-/// A part of a batch that a worker computes as a whole.
+/// A part of a batch that is computed as a whole.
 #[derive(Clone)]
 pub struct MicroBatch {
     pub images: Range<usize>,
@@ -22,21 +19,21 @@ pub struct MicroBatch {
 }
 
 impl<B: Backend> Session<B> {
-    /// Cuts the batch into micro-batches of nearly equal size, a multiple of the workers where there are enough images.
+    /// Cuts the batch into micro-batches of nearly equal size, a multiple of the queues where there are enough images.
     pub(super) fn split(
         &mut self,
         checked: &Checked,
         differentiate: Differentiate,
     ) -> Vec<MicroBatch> {
-        let threads = self.workers.len();
+        let queues = self.queues.len();
         let most = match self.images_per_micro_batch {
-            0 => (ROWS_AIMED_AT / checked.tokens).max(1),
+            0 => (self.rows_aimed_at / checked.tokens).max(1),
             most => most,
         };
         let parts = checked
             .batch
             .div_ceil(most)
-            .next_multiple_of(threads)
+            .next_multiple_of(queues)
             .min(checked.batch);
         let bound = |part: usize| part * checked.batch / parts;
         if let PassStart::Pixels { grid } = checked.start {
@@ -79,6 +76,7 @@ impl<B: Backend> Session<B> {
             differentiate,
             ranks,
             end_layer: checked.end_layer,
+            norm_input_sums: checked.norm_input_sums,
             residual_after_norm: checked.residual_after_norm.clone(),
         };
         if let Some(plan) = self.plans.iter().find(|plan| plan.shape == shape) {
@@ -87,7 +85,7 @@ impl<B: Backend> Session<B> {
         if self.plans.len() == MOST_PLANS {
             self.plans.remove(0);
         }
-        let plan = Arc::new(Plan::new(shape, &self.network.config));
+        let plan = Arc::new(Plan::new(&self.backend, shape, &self.network.config));
         self.plans.push(plan.clone());
         plan
     }
@@ -95,14 +93,14 @@ impl<B: Backend> Session<B> {
     /// The backend for a pass of so few micro-batches that each has several threads to itself.
     pub(super) fn spread(&self, micro_batches: usize) -> B {
         self.backend
-            .spread((self.workers.len() / micro_batches.max(1)).max(1))
+            .spread((self.threads / micro_batches.max(1)).max(1))
     }
 
-    /// Deals items to workers like cards, so that who computes what does not depend on timing.
+    /// Deals items to queues like cards, so that who computes what does not depend on timing.
     pub(super) fn share<T>(&self, items: impl Iterator<Item = T>) -> Vec<Vec<T>> {
-        let mut shares: Vec<Vec<T>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<T>> = self.queues.iter().map(|_| Vec::new()).collect();
         for (index, item) in items.enumerate() {
-            shares[index % self.workers.len()].push(item);
+            shares[index % self.queues.len()].push(item);
         }
         shares
     }

@@ -5,14 +5,16 @@
 mod checks;
 mod micro_batch;
 mod results;
-mod worker;
 
 pub use results::{Gradients, Output, PairGradients};
 
-use super::backend::{Backend, Memory};
+use super::backend::{Backend, DeviceError};
 use super::cpu::Cpu;
 use super::operation::OperationError;
-use super::vit::{Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, Pass, Plan};
+use super::vit::{
+    Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, NormInputVectors, Pass,
+    Plan,
+};
 use checks::Checked;
 use micro_batch::MicroBatch;
 use model::adapter::{Adapter, HeadInput};
@@ -21,7 +23,6 @@ use model::tensor::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
-use worker::Worker;
 
 /// How a session computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,7 +110,9 @@ pub struct Session<B: Backend = Cpu> {
     backend: B,
     network: Network<B>,
     pool: rayon::ThreadPool,
-    workers: Vec<Worker<B>>,
+    queues: Vec<B::Queue>,
+    threads: usize,
+    rows_aimed_at: usize,
     images_per_micro_batch: usize,
     low_rank: Option<LowRank<B>>,
     plans: Vec<Arc<Plan>>,
@@ -152,13 +155,11 @@ impl<B: Backend> Session<B> {
                 threads,
                 reason: error.to_string(),
             })?;
-        let workers = (0..threads).map(|_| Worker {
-            kept: vec![],
-            scratch: backend.buffer(),
-            gradients: backend.buffer(),
-        });
+        let work = backend.work_shape(threads);
         Ok(Self {
-            workers: workers.collect(),
+            queues: (0..work.queues).map(|_| backend.queue()).collect(),
+            threads,
+            rows_aimed_at: work.rows_aimed_at,
             network: Network::new(&backend, backbone),
             backend,
             pool,
@@ -200,7 +201,7 @@ impl<B: Backend> Session<B> {
 
     /// Worker threads, at least 1.
     pub fn threads(&self) -> usize {
-        self.workers.len()
+        self.threads
     }
 
     /// Computes features and what `wanted` asks for; keeps nothing for a backward.
@@ -260,7 +261,7 @@ impl<B: Backend> Session<B> {
             }
         });
         let outputs: Vec<_> = outputs.collect();
-        self.run(&checked, input, &micro_batches, outputs, Slots::Shared);
+        self.run(&checked, input, &micro_batches, outputs, Slots::Shared)?;
         Tensor::new([checked.batch, tokens, width], values).map_err(checks::shape)
     }
 
@@ -272,6 +273,7 @@ impl<B: Backend> Session<B> {
     ) -> Result<(), OperationError> {
         let mut checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
+        checked.norm_input_sums = wanted.norm_input_sums;
         checked.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
         self.pending = None;
         self.take_adapter(input.adapter);
@@ -284,7 +286,7 @@ impl<B: Backend> Session<B> {
         } else {
             Slots::Own
         };
-        self.run(&checked, input, &micro_batches, parts, slots);
+        self.run(&checked, input, &micro_batches, parts, slots)?;
         output.join(&checked, &micro_batches, input);
         self.output = output;
         if slots == Slots::Own {
@@ -305,29 +307,27 @@ impl<B: Backend> Session<B> {
         micro_batches: &[MicroBatch],
         outputs: Vec<ForwardOutput<'_>>,
         slots: Slots,
-    ) {
+    ) -> Result<(), DeviceError> {
         let shares = self.share(micro_batches.iter().zip(outputs));
         let backend = &self.spread(micro_batches.len());
         let network = &self.network;
         let low_rank = input.adapter.and(self.low_rank.as_ref());
+        let queues = &mut self.queues;
         self.pool.install(|| {
-            let work = self.workers.par_iter_mut().zip(shares);
-            work.for_each(|(worker, share)| {
+            let work = queues.par_iter_mut().zip(shares);
+            work.try_for_each(|(queue, share)| {
                 for (index, (micro_batch, mut output)) in share.into_iter().enumerate() {
                     let slot = if slots == Slots::Own { index } else { 0 };
-                    let memory = worker.memory(backend, slot, &micro_batch.plan);
-                    let mut pass = Pass {
-                        backend,
-                        network,
-                        low_rank,
-                        plan: &micro_batch.plan,
-                        memory,
-                    };
+                    let plan = &micro_batch.plan;
+                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
                     let (source, positions) = checked.part(input, &micro_batch.images);
-                    pass.forward(source, positions, checked.read, &mut output);
+                    pass.forward(source, positions, checked.read, &output);
+                    pass.finish()?;
+                    pass.take_output(checked.read, &mut output);
                 }
-            });
-        });
+                Ok(())
+            })
+        })
     }
 
     /// Gradients of the loss whose gradient at the features of the last [`Self::forward_for`] is `dfeatures`
@@ -364,32 +364,37 @@ impl<B: Backend> Session<B> {
         let backend = &self.spread(micro_batches.len());
         let network = &self.network;
         let low_rank = self.low_rank.as_ref().filter(|_| checked.has_adapter);
+        let trained = low_rank.filter(|_| differentiate.pairs);
+        let norm_inputs = norm_inputs.map(|own| NormInputVectors::new(backend, own));
+        let norm_inputs = norm_inputs.as_ref();
         let width = checked.feature_width;
+        let queues = &mut self.queues;
         self.pool.install(|| {
-            let work = self.workers.par_iter_mut().zip(shares);
-            work.for_each(|(worker, share)| {
-                worker.clear_gradients(backend, differentiate, low_rank);
-                for (index, (micro_batch, dpixels)) in share.into_iter().enumerate() {
-                    let memory = worker.memory(backend, index, &micro_batch.plan);
-                    let mut pass = Pass {
-                        backend,
-                        network,
-                        low_rank,
-                        plan: &micro_batch.plan,
-                        memory,
-                    };
+            let work = queues.par_iter_mut().zip(shares);
+            work.try_for_each(|(queue, share)| {
+                if let Some(trained) = trained {
+                    backend.clear_gradients(queue, trained.length)?;
+                }
+                for (slot, (micro_batch, dpixels)) in share.into_iter().enumerate() {
+                    let plan = &micro_batch.plan;
+                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
                     let images = &micro_batch.images;
                     let dfeatures = &dfeatures[images.start * width..images.end * width];
-                    pass.backward(dfeatures, checked.read, norm_inputs, dpixels);
+                    pass.backward(dfeatures, checked.read, norm_inputs);
+                    if let Some(dpixels) = dpixels {
+                        pass.finish()?;
+                        pass.take_dpixels(dpixels);
+                    }
                 }
-            });
-        });
-        self.join_pairs(&mut gradients, differentiate);
+                Ok::<(), DeviceError>(())
+            })
+        })?;
+        self.join_pairs(&mut gradients, differentiate)?;
         self.gradients = gradients;
         Ok(&self.gradients)
     }
 
-    /// Forward and backward of each micro-batch at once, which keeps the activations of one micro-batch a worker only.
+    /// Forward and backward of each micro-batch at once, which keeps the activations of one micro-batch a queue only.
     /// `loss(images, features, dfeatures)` writes the gradient at the features of these images of the batch and returns their
     /// part of the loss; losses that couple images of different micro-batches go through [`Self::forward_for`]. Returns the
     /// sum of the parts and the gradients.
@@ -438,32 +443,37 @@ impl<B: Backend> Session<B> {
         let backend = &self.spread(micro_batches.len());
         let network = &self.network;
         let low_rank = input.adapter.and(self.low_rank.as_ref());
+        let trained = low_rank.filter(|_| differentiate.pairs);
+        let queues = &mut self.queues;
         self.pool.install(|| {
-            let work = self.workers.par_iter_mut().zip(shares);
-            work.for_each(|(worker, share)| {
-                worker.clear_gradients(backend, differentiate, low_rank);
+            let work = queues.par_iter_mut().zip(shares);
+            work.try_for_each(|(queue, share)| {
+                if let Some(trained) = trained {
+                    backend.clear_gradients(queue, trained.length)?;
+                }
                 for (micro_batch, (((mut output, dpixels), dfeatures), result)) in share {
-                    let memory = worker.memory(backend, 0, &micro_batch.plan);
-                    let mut pass = Pass {
-                        backend,
-                        network,
-                        low_rank,
-                        plan: &micro_batch.plan,
-                        memory,
-                    };
+                    let plan = &micro_batch.plan;
+                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, 0)?;
                     let images = micro_batch.images.clone();
                     let (source, positions) = checked.part(input, &images);
-                    pass.forward(source, positions, checked.read, &mut output);
+                    pass.forward(source, positions, checked.read, &output);
+                    pass.finish()?;
+                    pass.take_output(checked.read, &mut output);
                     *result = loss(images, output.features, dfeatures);
                     if result.is_ok() {
-                        pass.backward(dfeatures, checked.read, None, dpixels);
+                        pass.backward(dfeatures, checked.read, None);
+                        if let Some(dpixels) = dpixels {
+                            pass.finish()?;
+                            pass.take_dpixels(dpixels);
+                        }
                     }
                 }
-            });
-        });
+                Ok::<(), DeviceError>(())
+            })
+        })?;
         self.output = output;
         gradients.dfeatures = dfeatures;
-        self.join_pairs(&mut gradients, differentiate);
+        self.join_pairs(&mut gradients, differentiate)?;
         self.gradients = gradients;
         let mut total = 0.0;
         for part in losses {
@@ -472,28 +482,19 @@ impl<B: Backend> Session<B> {
         Ok((total, &self.gradients))
     }
 
-    /// Sums the workers' gradients of the low-rank pairs, in their order.
-    fn join_pairs(&mut self, gradients: &mut Gradients, differentiate: Differentiate) {
+    /// Sums the queues' gradients of the low-rank pairs, in their order.
+    fn join_pairs(
+        &mut self,
+        gradients: &mut Gradients,
+        differentiate: Differentiate,
+    ) -> Result<(), DeviceError> {
         let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) else {
-            return;
+            return Ok(());
         };
-        let backend = &self.backend;
-        for worker in &mut self.workers {
-            let Worker {
-                kept,
-                scratch,
-                gradients: own,
-            } = worker;
-            let Some(kept) = kept.first_mut() else {
-                continue;
-            };
-            let memory = Memory {
-                kept,
-                scratch,
-                gradients: own,
-            };
-            gradients.add(backend, &memory, low_rank);
+        for queue in &mut self.queues {
+            gradients.add(&self.backend, queue, low_rank)?;
         }
+        Ok(())
     }
 
     /// Takes over the adapter's values; memory is laid out again only when its sites or ranks change.

@@ -2,7 +2,7 @@
 
 use super::checks::Checked;
 use super::{Input, MicroBatch, Wanted};
-use crate::backend::{Backend, MemoryOf};
+use crate::backend::{Backend, DeviceError};
 use crate::vit::{Differentiate, ForwardOutput, LowRank};
 use model::adapter::Site;
 use model::backbone::BackboneConfig;
@@ -257,31 +257,35 @@ impl Gradients {
             .collect()
     }
 
-    /// Adds one worker's gradients of the low-rank pairs.
+    /// Adds one queue's gradients of the low-rank pairs.
     pub(super) fn add<B: Backend>(
         &mut self,
         backend: &B,
-        memory: &MemoryOf<'_, B>,
+        queue: &mut B::Queue,
         low_rank: &LowRank<B>,
-    ) {
+    ) -> Result<(), DeviceError> {
+        let all = low_rank.gradients();
+        backend.download(queue, all);
+        backend.finish(queue)?;
+        self.staging.resize(all.columns, 0.0);
+        backend.downloaded(queue, all, &mut self.staging);
         for (site, own) in &mut self.pairs {
             let Some(pair) = low_rank.layers[site.layer].get(site.target) else {
                 continue;
             };
             let rank = pair.rank;
-            self.staging.resize(rank * pair.da.columns, 0.0);
-            backend.download(memory, pair.da, &mut self.staging);
-            for (total, value) in own.da.data_mut().iter_mut().zip(&self.staging) {
+            let da = own.da.data_mut().iter_mut();
+            for (total, value) in da.zip(&self.staging[pair.da.start..]) {
                 *total += value;
             }
             let columns = pair.db_transposed.columns;
-            self.staging.resize(rank * columns, 0.0);
-            backend.download(memory, pair.db_transposed, &mut self.staging);
+            let db_transposed = &self.staging[pair.db_transposed.start..];
             for (row, totals) in own.db.data_mut().chunks_exact_mut(rank).enumerate() {
                 for (r, total) in totals.iter_mut().enumerate() {
-                    *total += self.staging[r * columns + row];
+                    *total += db_transposed[r * columns + row];
                 }
             }
         }
+        Ok(())
     }
 }

@@ -121,7 +121,7 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
     let dcontext = noise(seed + 4, query_rows * width);
     let vectors = [&query_bias, &value_bias].map(|values| backend.vector(values));
     let mut memory = TestMemory::new(backend);
-    let scratch = memory.take(1, shape.scratch());
+    let scratch = memory.take(1, backend.attention_scratch(shape));
     let query = memory.put(query_rows, width, &q);
     let key_value = memory.put(token_rows, 2 * width, &kv);
     let log_sum = memory.take(query_rows, heads);
@@ -137,14 +137,14 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
         log_sum,
         scratch,
     };
-    backend.attention(&mut memory.borrow(), shape, input(), context);
-    let borrowed = &mut memory.borrow();
+    backend.attention(&mut memory.queue, shape, input(), context);
+    let borrowed = &mut memory.queue;
     backend.attention_backward(borrowed, shape, input(), dcontext_at, dquery, dkey_value);
     let mut class_attention = Vec::new();
     if tokens > 1 {
         let attention = memory.take(images, tokens - 1);
         backend.class_attention(
-            &mut memory.borrow(),
+            &mut memory.queue,
             shape,
             query.every(queries),
             key_value,
@@ -237,7 +237,7 @@ pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) 
         head_width: 1,
     };
     let mut memory = TestMemory::new(backend);
-    let scratch = memory.take(1, shape.scratch());
+    let scratch = memory.take(1, backend.attention_scratch(shape));
     let query = memory.put(1, 1, &[100.0]);
     let key_value = memory.put(3, 2, &[-90.0, 1.0, 90.0, 2.0, 80.0, 4.0]);
     let [log_sum, context, dquery] = std::array::from_fn(|_| memory.take(1, 1));
@@ -252,8 +252,8 @@ pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) 
         log_sum,
         scratch,
     };
-    backend.attention(&mut memory.borrow(), shape, input(), context);
-    let borrowed = &mut memory.borrow();
+    backend.attention(&mut memory.queue, shape, input(), context);
+    let borrowed = &mut memory.queue;
     backend.attention_backward(borrowed, shape, input(), dcontext, dquery, dkey_value);
     assert_eq!(memory.get(context), [2.0]);
     // The exponential of what is far below ends at the smallest normal numbers.

@@ -6,7 +6,7 @@ mod attention;
 mod operations;
 mod tokens;
 
-use crate::backend::{Backend, Matrix, Memory, MemoryOf, Region};
+use crate::backend::{Backend, BufferLengths, Matrix, Region, VectorPart};
 
 /// A module `$name` with one test for each comparison, on the backend that `$backend` makes.
 macro_rules! judge {
@@ -47,30 +47,31 @@ macro_rules! judge {
 
 judge!(cpu, crate::cpu::Cpu::default());
 
-/// Memory of a test, handed out from its start on.
+/// The queue of a test, its memory handed out from its start on.
 struct TestMemory<'b, B: Backend> {
     backend: &'b B,
-    buffers: [B::Buffer; 3],
+    queue: B::Queue,
     next: usize,
+}
+
+/// All of a vector.
+fn all<V>(vector: &V) -> VectorPart<'_, V> {
+    VectorPart { vector, start: 0 }
 }
 
 impl<'b, B: Backend> TestMemory<'b, B> {
     fn new(backend: &'b B) -> Self {
-        let mut buffers = std::array::from_fn(|_| backend.buffer());
-        backend.reserve(&mut buffers[0], 1 << 16);
+        let mut queue = backend.queue();
+        let lengths = BufferLengths {
+            kept: 1 << 16,
+            scratch: 0,
+            pixels: 0,
+        };
+        backend.enter(&mut queue, 0, lengths).unwrap();
         Self {
             backend,
-            buffers,
+            queue,
             next: 0,
-        }
-    }
-
-    fn borrow(&mut self) -> MemoryOf<'_, B> {
-        let [kept, scratch, gradients] = &mut self.buffers;
-        Memory {
-            kept,
-            scratch,
-            gradients,
         }
     }
 
@@ -96,12 +97,20 @@ impl<'b, B: Backend> TestMemory<'b, B> {
                 rows: 1,
                 ..matrix
             };
-            backend.upload(
-                &mut self.borrow(),
-                &values[row * columns..][..columns],
-                target,
-            );
+            backend.upload(&mut self.queue, &values[row * columns..][..columns], target);
         }
+        matrix
+    }
+
+    /// One row without a gap.
+    fn put_dense(&mut self, values: &[f32]) -> Matrix {
+        let columns = values.len().max(1);
+        let matrix = Matrix {
+            stride: columns,
+            ..self.take(usize::from(!values.is_empty()), columns)
+        };
+        let backend = self.backend;
+        backend.upload(&mut self.queue, values, matrix);
         matrix
     }
 
@@ -111,14 +120,16 @@ impl<'b, B: Backend> TestMemory<'b, B> {
             ..self.take(values.len(), 1)
         };
         let backend = self.backend;
-        backend.upload_indices(&mut self.borrow(), values, matrix);
+        backend.upload_indices(&mut self.queue, values, matrix);
         matrix
     }
 
     fn get(&mut self, matrix: Matrix) -> Vec<f32> {
         let mut values = vec![0.0; matrix.rows * matrix.columns];
         let backend = self.backend;
-        backend.download(&self.borrow(), matrix, &mut values);
+        backend.download(&mut self.queue, matrix);
+        backend.finish(&mut self.queue).unwrap();
+        backend.downloaded(&self.queue, matrix, &mut values);
         values
     }
 }

@@ -1,6 +1,6 @@
 //! Linear maps, LayerNorm, activations and the choice of tokens, against plain loops.
 
-use super::{SUMS, TestMemory, assert_near_all, dot, exact_distribution};
+use super::{SUMS, TestMemory, all, assert_near_all, dot, exact_distribution};
 use crate::backend::{Backend, Norm, NormOutput};
 use model::backbone::Activation;
 use proptest::prelude::*;
@@ -47,8 +47,8 @@ pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B)
         let dy_at = memory.put(rows, outputs, &dy);
         let y_at = memory.take(rows, outputs);
         let dx_at = memory.put(rows, inputs, &start);
-        backend.linear(&mut memory.borrow(), x_at, &weight, y_at);
-        backend.linear_backward(&mut memory.borrow(), dy_at, &weight, dx_at, add);
+        backend.linear(&mut memory.queue, x_at, &weight, y_at);
+        backend.linear_backward(&mut memory.queue, dy_at, &weight, dx_at, add);
         assert_near_all("y", &memory.get(y_at), &plain_linear(&widen(&x), &widen(&w), inputs), SUMS);
         let expected: Vec<f64> = (0..rows * inputs).map(|at| {
             let (row, column) = (at / inputs, at % inputs);
@@ -74,9 +74,9 @@ pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
         let y_at = memory.put(rows, width, &y);
         let d_at = memory.put(rank, width, &dfactor);
         let vector = backend.vector(&factor);
-        backend.low_rank_down(&mut memory.borrow(), x_at, &vector, 0.7, out_at);
-        backend.low_rank_up(&mut memory.borrow(), u_at, &vector, y_at);
-        backend.low_rank_gradient(&mut memory.borrow(), u_at, x_at, d_at);
+        backend.low_rank_down(&mut memory.queue, x_at, all(&vector), 0.7, out_at);
+        backend.low_rank_up(&mut memory.queue, u_at, all(&vector), y_at);
+        backend.low_rank_gradient(&mut memory.queue, u_at, x_at, d_at);
         let down: Vec<f64> = plain_linear(&widen(&x), &widen(&factor), width).iter().map(|v| v * f64::from(0.7f32)).collect();
         assert_near_all("down", &memory.get(out_at), &down, SUMS);
         let up: Vec<f64> = (0..rows * width).map(|at| f64::from(y[at]) + (0..rank).map(|r| {
@@ -108,7 +108,7 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(bac
         let [bias_vector, scale_vector, weight_vector, shift_vector] =
             [&bias, &scale, &weight, &shift].map(|values| backend.vector(values));
         let norm = Norm { weight: &weight_vector, bias: &shift_vector, epsilon: 1e-6 };
-        backend.residual_norm(&mut memory.borrow(), x_at, chosen.then_some(index_at), branch_at, &bias_vector,
+        backend.residual_norm(&mut memory.queue, x_at, chosen.then_some(index_at), branch_at, &bias_vector,
             scaled.then_some(&scale_vector), sum_at, Some((norm, out)));
         let sum: Vec<f64> = (0..rows * width).map(|at| {
             let (row, column) = (at / width, at % width);
@@ -150,9 +150,9 @@ pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend
         let x_at = memory.put(rows, width, &x);
         let dy_at = memory.put(rows, width, &dy);
         let vector = backend.vector(&bias);
-        backend.activation_backward(&mut memory.borrow(), x_at, &vector, activation, dy_at);
+        backend.activation_backward(&mut memory.queue, x_at, &vector, activation, dy_at);
         let y_at = if in_place { x_at } else { memory.take(rows, width) };
-        backend.activation(&mut memory.borrow(), x_at, &vector, activation, y_at);
+        backend.activation(&mut memory.queue, x_at, &vector, activation, y_at);
         let plain = |x: &[f64]| -> Vec<f64> {
             x.iter().enumerate().map(|(at, x)| plain_activation(x + f64::from(bias[at % width]), activation)).collect()
         };
@@ -178,9 +178,11 @@ pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(backend: &B) {
         let mut memory = TestMemory::new(backend);
         let attention_at = memory.put(images, patches, &values);
         let rows_at = memory.put_indices(&vec![0; images * (1 + keep)]);
-        backend.choose_rows(&mut memory.borrow(), Some(attention_at), patches + 1, keep, rows_at);
+        backend.choose_rows(&mut memory.queue, Some(attention_at), patches + 1, keep, rows_at);
         let mut found = vec![0; images * (1 + keep)];
-        backend.download_indices(&memory.borrow(), rows_at, &mut found);
+        backend.download(&mut memory.queue, rows_at);
+        backend.finish(&mut memory.queue).unwrap();
+        backend.downloaded_indices(&memory.queue, rows_at, &mut found);
         let expected = (0..images).flat_map(|image| {
             let own = &values[image * patches..][..patches];
             let mut order: Vec<usize> = (0..patches).collect();
@@ -226,9 +228,9 @@ impl NormRun {
             normed: memory.take(rows, width),
             statistics: memory.take(rows, 2),
         };
-        backend.norm(&mut memory.borrow(), x_at, norm(), out);
+        backend.norm(&mut memory.queue, x_at, norm(), out);
         for dx in [dx_at, added_at] {
-            let borrowed = &mut memory.borrow();
+            let borrowed = &mut memory.queue;
             backend.norm_backward(borrowed, dnormed_at, x_at, out.statistics, norm(), dx);
         }
         Self {

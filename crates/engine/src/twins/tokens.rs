@@ -1,8 +1,8 @@
 //! Operations that move tokens about or go over them column by column, against plain loops. What only copies is equal bit for
 //! bit.
 
-use super::{SUMS, TestMemory, assert_near_all};
-use crate::backend::{Backend, Matrix, PatchGrid};
+use super::{SUMS, TestMemory, all, assert_near_all};
+use crate::backend::{Backend, Matrix, PatchGrid, whole};
 use model::backbone::Pooling;
 use proptest::prelude::*;
 use test_support::gradient_check::{noise, widen};
@@ -80,9 +80,10 @@ pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_b
         let positions_at = put_positions(&mut memory, dense, &positions);
         let patches_at = memory.take(rows, width);
         let dpatches_at = memory.put(rows, width, &dpatches);
-        backend.patchify(&mut memory.borrow(), &pixels, grid, positions_at, patches_at);
-        let mut dpixels = vec![f32::NAN; pixels.len()];
-        backend.patchify_backward(&memory.borrow(), dpatches_at, grid, positions_at, &mut dpixels);
+        let pixels_at = memory.put_dense(&pixels);
+        let dpixels_at = memory.put_dense(&vec![f32::NAN; pixels.len()]);
+        backend.patchify(&mut memory.queue, pixels_at, grid, positions_at, patches_at);
+        backend.patchify_backward(&mut memory.queue, dpatches_at, grid, positions_at, dpixels_at);
         let mut expected = vec![0.0; rows * width];
         let mut expected_dpixels = vec![0.0; pixels.len()];
         for (row, &position) in positions.iter().enumerate().filter(|(_, position)| **position > 0) {
@@ -93,7 +94,7 @@ pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_b
             }
         }
         prop_assert_eq!(memory.get(patches_at), expected);
-        prop_assert_eq!(dpixels, expected_dpixels);
+        prop_assert_eq!(memory.get(dpixels_at), expected_dpixels);
     });
 }
 
@@ -111,7 +112,7 @@ pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Ba
         let mut memory = TestMemory::new(backend);
         let positions_at = put_positions(&mut memory, dense, &positions);
         let tokens_at = memory.put(rows, width, &tokens);
-        let borrowed = &mut memory.borrow();
+        let borrowed = &mut memory.queue;
         let [bias_vector, class_vector, position_vector] =
             [&bias, &class_token, &position].map(|values| backend.vector(values));
         let bias_vector = with_bias.then_some(&bias_vector);
@@ -141,8 +142,8 @@ pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend
         let y_at = memory.take(rows.len(), width);
         let dy_at = memory.put(rows.len(), width, &dy);
         let dx_at = memory.put(9, width, &start);
-        backend.gather(&mut memory.borrow(), x_at, rows_at, y_at);
-        backend.scatter_add(&mut memory.borrow(), dy_at, rows_at, dx_at);
+        backend.gather(&mut memory.queue, x_at, rows_at, y_at);
+        backend.scatter_add(&mut memory.queue, dy_at, rows_at, dx_at);
         let gathered: Vec<f32> = rows.iter().flat_map(|&row| &x[row as usize * width..][..width]).copied().collect();
         prop_assert_eq!(memory.get(y_at), gathered);
         let mut expected = widen(&start);
@@ -169,8 +170,8 @@ pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(back
             let pooled_at = memory.take(images, columns);
             let dpooled_at = memory.put(images, columns, &dpooled);
             let dx_at = memory.take(images * tokens, width);
-            backend.pool(&mut memory.borrow(), x_at, pooling, pooled_at);
-            backend.pool_backward(&mut memory.borrow(), dpooled_at, pooling, dx_at);
+            backend.pool(&mut memory.queue, x_at, pooling, pooled_at);
+            backend.pool_backward(&mut memory.queue, dpooled_at, pooling, dx_at);
             // How much each token counts in a column of what is pooled.
             let share = |token: usize, column: usize| match (pooling, column < width) {
                 (Pooling::Cls, _) | (Pooling::ClsMean, true) => f64::from(u8::from(token == 0)),
@@ -206,19 +207,26 @@ pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
         let x_at = memory.put(rows, width, &x);
         let scaled_at = memory.take(rows, width);
         let dx_at = memory.put(rows, width, &start);
-        let mut sums = vec![1.0; 2 * width];
-        backend.column_sums(&mut memory.borrow(), x_at, &mut sums);
-        backend.scale_columns(&mut memory.borrow(), x_at, &backend.vector(&slope), scaled_at);
-        backend.add_affine(&mut memory.borrow(), x_at, &offset, &slope, dx_at);
+        let sums_at = memory.put(1, 4 * width, &vec![1.0; 4 * width]);
+        let added_at = memory.put(rows, width, &start);
+        backend.column_sums(&mut memory.queue, x_at, sums_at);
+        backend.add(&mut memory.queue, x_at, added_at);
+        backend.scale_columns(&mut memory.queue, x_at, &backend.vector(&slope), scaled_at);
+        let (offsets, slopes) = (backend.vector(&offset), backend.vector(&slope));
+        backend.add_affine(&mut memory.queue, x_at, all(&offsets), all(&slopes), dx_at);
+        let values = memory.get(sums_at);
+        let sums: Vec<f64> = values.as_chunks::<2>().0.iter().map(|&pair| whole(pair)).collect();
         for column in 0..width {
             let values = || (0..rows).map(|row| f64::from(x[row * width + column]));
-            prop_assert!((sums[column] - 1.0 - values().sum::<f64>()).abs() < 1e-12);
+            prop_assert!((sums[column] - values().sum::<f64>()).abs() < 1e-12);
             let squares: f64 = values().map(|v| v * v).sum();
-            prop_assert!((sums[width + column] - 1.0 - squares).abs() < 1e-12);
+            prop_assert!((sums[width + column] - squares).abs() < 1e-12);
         }
         let scaled: Vec<f64> = (0..x.len()).map(|at| f64::from(x[at]) * f64::from(slope[at % width])).collect();
         assert_near_all("scaled", &memory.get(scaled_at), &scaled, SUMS);
         let dx: Vec<f64> = (0..x.len()).map(|at| f64::from(start[at]) + f64::from(offset[at % width]) + scaled[at]).collect();
         assert_near_all("dx", &memory.get(dx_at), &dx, SUMS);
+        let added: Vec<f64> = (0..x.len()).map(|at| f64::from(start[at]) + f64::from(x[at])).collect();
+        assert_near_all("added", &memory.get(added_at), &added, SUMS);
     });
 }

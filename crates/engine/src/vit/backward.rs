@@ -4,7 +4,7 @@ use super::Pass;
 use super::forward::{attention_input, pooling_of};
 use super::plan::{BackwardPlan, LayerPlan, cut};
 use super::weights::Layer;
-use crate::backend::{Backend, Matrix, Norm, NormOutput};
+use crate::backend::{Backend, Matrix, Norm, NormOutput, VectorPart};
 use model::adapter::{HeadInput, Target};
 
 /// Gradients at the inputs of each layer's two LayerNorms: `offset + slope∘x`, each `[2·layers, width]`.
@@ -16,14 +16,31 @@ pub struct NormInputGradients<'a> {
     pub slope: &'a [f32],
 }
 
+/// [`NormInputGradients`] in a backend's memory.
+#[derive(Debug)]
+pub struct NormInputVectors<B: Backend> {
+    offset: B::Vector,
+    slope: B::Vector,
+}
+
+impl<B: Backend> NormInputVectors<B> {
+    /// Copies them there.
+    pub fn new(backend: &B, gradients: NormInputGradients<'_>) -> Self {
+        Self {
+            offset: backend.vector(gradients.offset),
+            slope: backend.vector(gradients.slope),
+        }
+    }
+}
+
 impl<B: Backend> Pass<'_, '_, B> {
-    /// Adds the gradients of the adapter's low-rank pairs to theirs, and overwrites `dpixels` where it is given.
+    /// Queues the backward pass: adds the gradients of the adapter's low-rank pairs to theirs, and overwrites the plan's `dpixels` where
+    /// the plan has them.
     pub fn backward(
         &mut self,
         dfeatures: &[f32],
         read: HeadInput,
-        norm_inputs: Option<NormInputGradients<'_>>,
-        dpixels: Option<&mut [f32]>,
+        norm_inputs: Option<&NormInputVectors<B>>,
     ) {
         let plan = self.plan;
         let Some(scratch) = &plan.backward else {
@@ -34,18 +51,18 @@ impl<B: Backend> Pass<'_, '_, B> {
         let mut dx = cut(scratch.dx[0], plan.stream[end].rows, width);
         self.enter_end(dfeatures, read, scratch, dx);
         for layer in (plan.first_kept..end).rev() {
-            let stops = layer == plan.first_kept && dpixels.is_none();
+            let stops = layer == plan.first_kept && plan.dpixels.is_none();
             dx = self.layer_backward(layer, scratch, dx, stops, norm_inputs);
         }
-        let Some(dpixels) = dpixels else {
+        let Some(dpixels) = plan.dpixels else {
             return;
         };
         let (network, backend) = (self.network, self.backend);
         if let Some(norm) = &network.pre_norm {
             let dtokens = cut(scratch.dnormed, dx.rows, width);
-            backend.fill_zero(&mut self.memory, dtokens);
+            backend.fill_zero(self.queue, dtokens);
             backend.norm_backward(
-                &mut self.memory,
+                self.queue,
                 dx,
                 plan.embedded,
                 plan.embedded_statistics,
@@ -55,8 +72,16 @@ impl<B: Backend> Pass<'_, '_, B> {
             dx = dtokens;
         }
         let dpatches = cut(scratch.dhidden, dx.rows, plan.patches.columns);
-        backend.linear_backward(&mut self.memory, dx, &network.patch, dpatches, false);
-        backend.patchify_backward(&self.memory, dpatches, plan.grid, plan.positions, dpixels);
+        backend.linear_backward(self.queue, dx, &network.patch, dpatches, false);
+        backend.patchify_backward(self.queue, dpatches, plan.grid, plan.positions, dpixels);
+        backend.download(self.queue, dpixels);
+    }
+
+    /// After the queue has finished: the gradients at the pixels.
+    pub fn take_dpixels(&self, values: &mut [f32]) {
+        if let Some(dpixels) = self.plan.dpixels {
+            self.backend.downloaded(self.queue, dpixels, values);
+        }
     }
 
     /// From the gradient of the features to that of the residual stream after the last layer.
@@ -70,22 +95,22 @@ impl<B: Backend> Pass<'_, '_, B> {
         let (network, plan, backend) = (self.network, self.plan, self.backend);
         let dpooled = match (&network.projection, read) {
             (Some(projection), HeadInput::Feature) => {
-                backend.upload(&mut self.memory, dfeatures, plan.feature);
+                backend.upload(self.queue, dfeatures, plan.feature);
                 let (dfeature, dpooled) = (plan.feature, plan.pooled);
-                backend.linear_backward(&mut self.memory, dfeature, projection, dpooled, false);
+                backend.linear_backward(self.queue, dfeature, projection, dpooled, false);
                 dpooled
             }
             _ => {
-                backend.upload(&mut self.memory, dfeatures, plan.pooled);
+                backend.upload(self.queue, dfeatures, plan.pooled);
                 plan.pooled
             }
         };
         let dnormed = cut(scratch.dnormed, dx.rows, dx.columns);
         let pooling = pooling_of(read, network.config.pooling);
-        backend.pool_backward(&mut self.memory, dpooled, pooling, dnormed);
-        backend.fill_zero(&mut self.memory, dx);
+        backend.pool_backward(self.queue, dpooled, pooling, dnormed);
+        backend.fill_zero(self.queue, dx);
         backend.norm_backward(
-            &mut self.memory,
+            self.queue,
             dnormed,
             plan.stream[plan.shape.end_layer],
             plan.end_norm.statistics,
@@ -101,7 +126,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         scratch: &BackwardPlan,
         dx: Matrix,
         stops: bool,
-        norm_inputs: Option<NormInputGradients<'_>>,
+        norm_inputs: Option<&NormInputVectors<B>>,
     ) -> Matrix {
         let weights = &self.network.layers[layer];
         let plan = self.plan.layer(layer);
@@ -118,13 +143,13 @@ impl<B: Backend> Pass<'_, '_, B> {
             Some(rows) => {
                 let other = scratch.dx[usize::from(dx.start == scratch.dx[0].start)];
                 let dx_in = cut(other, plan.rows_in, dx.columns);
-                backend.fill_zero(&mut self.memory, dx_in);
-                backend.scatter_add(&mut self.memory, dx, rows, dx_in);
+                backend.fill_zero(self.queue, dx_in);
+                backend.scatter_add(self.queue, dx, rows, dx_in);
                 dx_in
             }
         };
         let (statistics, norm) = (plan.norm1.statistics, weights.norm1.get());
-        backend.norm_backward(&mut self.memory, dnormed, stream, statistics, norm, dx_in);
+        backend.norm_backward(self.queue, dnormed, stream, statistics, norm, dx_in);
         self.add_norm_input_gradient(2 * layer, stream, norm_inputs, dx_in);
         dx_in
     }
@@ -133,14 +158,16 @@ impl<B: Backend> Pass<'_, '_, B> {
         &mut self,
         norm: usize,
         x: Matrix,
-        gradients: Option<NormInputGradients<'_>>,
+        gradients: Option<&NormInputVectors<B>>,
         dx: Matrix,
     ) {
-        if let Some(NormInputGradients { offset, slope }) = gradients {
-            let range = norm * x.columns..(norm + 1) * x.columns;
-            let (offset, slope) = (&offset[range.clone()], &slope[range]);
+        if let Some(NormInputVectors { offset, slope }) = gradients {
+            let row = |vector| VectorPart {
+                vector,
+                start: norm * x.columns,
+            };
             self.backend
-                .add_affine(&mut self.memory, x, offset, slope, dx);
+                .add_affine(self.queue, x, row(offset), row(slope), dx);
         }
     }
 
@@ -158,28 +185,27 @@ impl<B: Backend> Pass<'_, '_, B> {
         let activation = network.config.activation;
         let dbranch = self.scaled(dx, weights.scale2.as_ref(), scratch);
         let dhidden = cut(scratch.dhidden, rows, mlp_width);
-        backend.linear_backward(&mut self.memory, dbranch, &weights.mlp_out, dhidden, false);
+        backend.linear_backward(self.queue, dbranch, &weights.mlp_out, dhidden, false);
         let bias = &weights.mlp_in_bias;
         let activated = self.trains(layer, &[Target::MlpOut]).then(|| {
             let activated = cut(scratch.activated, rows, mlp_width);
-            backend.activation(&mut self.memory, plan.hidden, bias, activation, activated);
+            backend.activation(self.queue, plan.hidden, bias, activation, activated);
             activated
         });
         self.low_rank_backward(layer, Target::MlpOut, dbranch, activated, dhidden);
-        backend.activation_backward(&mut self.memory, plan.hidden, bias, activation, dhidden);
+        backend.activation_backward(self.queue, plan.hidden, bias, activation, dhidden);
         let dnormed = cut(scratch.dnormed, rows, width);
-        backend.linear_backward(&mut self.memory, dhidden, &weights.mlp_in, dnormed, false);
+        backend.linear_backward(self.queue, dhidden, &weights.mlp_in, dnormed, false);
         let normed = self
             .trains(layer, &[Target::MlpIn])
             .then(|| self.remake_norm(plan.sum, weights.norm2.get(), scratch));
         self.low_rank_backward(layer, Target::MlpIn, dhidden, normed, dnormed);
         if self.plan.shape.residual_after_norm.contains(&layer) {
-            let (zeros, ones) = (vec![0.0; width], vec![1.0; width]);
-            backend.add_affine(&mut self.memory, dx, &zeros, &ones, dnormed);
-            backend.fill_zero(&mut self.memory, dx);
+            backend.add(self.queue, dx, dnormed);
+            backend.fill_zero(self.queue, dx);
         }
         let (statistics, norm) = (plan.norm2.statistics, weights.norm2.get());
-        backend.norm_backward(&mut self.memory, dnormed, plan.sum, statistics, norm, dx);
+        backend.norm_backward(self.queue, dnormed, plan.sum, statistics, norm, dx);
     }
 
     /// From the gradient at the sum after attention to that of the first LayerNorm's output.
@@ -196,7 +222,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         let (rows_in, rows_out) = (plan.rows_in, plan.rows_out);
         let dbranch = self.scaled(dx, weights.scale1.as_ref(), scratch);
         let dcontext = cut(scratch.dcontext, rows_out, width);
-        backend.linear_backward(&mut self.memory, dbranch, &weights.output, dcontext, false);
+        backend.linear_backward(self.queue, dbranch, &weights.output, dcontext, false);
         let context = self
             .trains(layer, &[Target::Output])
             .then_some(plan.context);
@@ -205,7 +231,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         let dkey_value = cut(scratch.dkey_value, rows_in, 2 * width);
         let attention = attention_input(weights, plan, scratch.attention);
         backend.attention_backward(
-            &mut self.memory,
+            self.queue,
             plan.attention,
             attention,
             dcontext,
@@ -215,7 +241,7 @@ impl<B: Backend> Pass<'_, '_, B> {
         let dnormed = cut(scratch.dnormed, rows_in, width);
         if !stops {
             let weight = &weights.key_value;
-            backend.linear_backward(&mut self.memory, dkey_value, weight, dnormed, false);
+            backend.linear_backward(self.queue, dkey_value, weight, dnormed, false);
         }
         let normed = self
             .trains(layer, &[Target::Query, Target::Key, Target::Value])
@@ -228,21 +254,21 @@ impl<B: Backend> Pass<'_, '_, B> {
             None => {
                 if !stops {
                     let weight = &weights.query;
-                    backend.linear_backward(&mut self.memory, dquery, weight, dnormed, true);
+                    backend.linear_backward(self.queue, dquery, weight, dnormed, true);
                 }
                 self.low_rank_backward(layer, Target::Query, dquery, normed, dnormed);
             }
             Some(rows) => {
                 let dinput = cut(scratch.dquery_input, rows_out, width);
-                backend.linear_backward(&mut self.memory, dquery, &weights.query, dinput, false);
+                backend.linear_backward(self.queue, dquery, &weights.query, dinput, false);
                 let chosen = normed.map(|normed| {
                     let chosen = cut(scratch.query_input, rows_out, width);
-                    backend.gather(&mut self.memory, normed, rows, chosen);
+                    backend.gather(self.queue, normed, rows, chosen);
                     chosen
                 });
                 self.low_rank_backward(layer, Target::Query, dquery, chosen, dinput);
                 if !stops {
-                    backend.scatter_add(&mut self.memory, dinput, rows, dnormed);
+                    backend.scatter_add(self.queue, dinput, rows, dnormed);
                 }
             }
         }
@@ -254,8 +280,7 @@ impl<B: Backend> Pass<'_, '_, B> {
             return dx;
         };
         let scaled = cut(scratch.dbranch, dx.rows, dx.columns);
-        self.backend
-            .scale_columns(&mut self.memory, dx, scale, scaled);
+        self.backend.scale_columns(self.queue, dx, scale, scaled);
         scaled
     }
 
@@ -278,7 +303,7 @@ impl<B: Backend> Pass<'_, '_, B> {
             normed: cut(scratch.normed, x.rows, x.columns),
             statistics: cut(scratch.statistics, x.rows, 2),
         };
-        self.backend.norm(&mut self.memory, x, norm, out);
+        self.backend.norm(self.queue, x, norm, out);
         out.normed
     }
 
@@ -299,14 +324,14 @@ impl<B: Backend> Pass<'_, '_, B> {
             return;
         };
         let backend = self.backend;
-        let memory = &mut self.memory;
+        let queue = &mut *self.queue;
         let du = cut(scratch.du, dy.rows, pair.rank);
-        let (b, scale) = (&pair.b_transposed, pair.scale);
-        backend.low_rank_down(memory, dy, b, scale, du);
+        let (b, scale) = (low_rank.part(pair.b_transposed), pair.scale);
+        backend.low_rank_down(queue, dy, b, scale, du);
         if let Some(x) = x {
-            backend.low_rank_gradient(memory, u, dy, pair.db_transposed);
-            backend.low_rank_gradient(memory, du, x, pair.da);
+            backend.low_rank_gradient(queue, u, dy, pair.db_transposed);
+            backend.low_rank_gradient(queue, du, x, pair.da);
         }
-        backend.low_rank_up(memory, du, &pair.a, dx);
+        backend.low_rank_up(queue, du, low_rank.part(pair.a), dx);
     }
 }

@@ -3,7 +3,7 @@
 use super::Pass;
 use super::plan::{LayerPlan, cut};
 use super::weights::Layer;
-use crate::backend::{AttentionInput, Backend, Matrix, Norm, NormOutput};
+use crate::backend::{AttentionInput, Backend, Matrix, Norm, NormOutput, whole};
 use model::adapter::{HeadInput, Target};
 use model::backbone::Pooling;
 
@@ -59,74 +59,114 @@ pub fn attention_input<'w, B: Backend>(
 }
 
 impl<'a, B: Backend> Pass<'a, '_, B> {
-    /// Computes what `output` asks for; `positions` are the tokens that enter, where they are a choice.
+    /// Queues what `output` asks for, which [`Self::take_output`] takes; `positions` are the tokens that enter, where they are a choice.
     pub fn forward(
         &mut self,
         source: PassInput<'_>,
         positions: Option<&[u32]>,
         read: HeadInput,
-        output: &mut ForwardOutput<'_>,
+        output: &ForwardOutput<'_>,
     ) {
         let (network, plan, backend) = (self.network, self.plan, self.backend);
         let end = plan.shape.end_layer;
-        self.enter(source, positions);
+        self.take_in(source, positions);
         if end > plan.first_layer {
             let first = plan.layer(plan.first_layer);
             let norm = network.layers[plan.first_layer].norm1.get();
             let stream = plan.stream[plan.first_layer];
-            backend.norm(&mut self.memory, stream, norm, first.norm1);
+            backend.norm(self.queue, stream, norm, first.norm1);
         }
-        let mut chosen = output.chosen_rows.take();
         for layer in plan.first_layer..end {
             let layer_plan = plan.layer(layer);
-            self.add_sums(2 * layer, plan.stream[layer], output);
+            self.sum_up(2 * layer, plan.stream[layer]);
             self.attention_half(layer, layer_plan, output);
-            if let Some(rows) = layer_plan.rows
-                && let Some(all) = chosen.take()
-            {
-                let (own, rest) = all.split_at_mut(rows.rows);
-                backend.download_indices(&self.memory, rows, own);
-                chosen = Some(rest);
+            if let (Some(rows), true) = (layer_plan.rows, output.chosen_rows.is_some()) {
+                backend.download(self.queue, rows);
             }
-            self.add_sums(2 * layer + 1, layer_plan.sum, output);
+            self.sum_up(2 * layer + 1, layer_plan.sum);
             self.mlp_half(layer, layer_plan);
         }
         let stream = plan.stream[end];
-        if let Some(values) = &mut output.stream {
-            backend.download(&self.memory, stream, values);
+        if output.stream.is_some() {
+            backend.download(self.queue, stream);
+        }
+        if let Some(sums) = plan.norm_input_sums {
+            backend.download(self.queue, sums);
         }
         if !output.features.is_empty() {
             self.read_out(read, stream, output);
         }
     }
 
-    fn add_sums(&mut self, norm: usize, x: Matrix, output: &mut ForwardOutput<'_>) {
-        let width = x.columns;
-        if let Some(sums) = &mut output.norm_input_sums {
-            let sums = &mut sums[norm * 2 * width..][..2 * width];
-            self.backend.column_sums(&mut self.memory, x, sums);
+    /// After the queue has finished: what [`Self::forward`] was asked for.
+    pub fn take_output(&self, read: HeadInput, output: &mut ForwardOutput<'_>) {
+        let (plan, backend) = (self.plan, self.backend);
+        let queue = &*self.queue;
+        if let Some(mut all) = output.chosen_rows.take() {
+            for rows in plan.layers.iter().filter_map(|layer| layer.rows) {
+                let (own, rest) = all.split_at_mut(rows.rows);
+                backend.downloaded_indices(queue, rows, own);
+                all = rest;
+            }
+        }
+        if let Some(values) = &mut output.stream {
+            backend.downloaded(queue, plan.stream[plan.shape.end_layer], values);
+        }
+        if let (Some(sums), Some(matrix)) = (&mut output.norm_input_sums, plan.norm_input_sums) {
+            let mut values = vec![0.0; matrix.rows * matrix.columns];
+            backend.downloaded(queue, matrix, &mut values);
+            let (pairs, _) = values.as_chunks::<2>();
+            let computed = plan.first_layer * 4 * self.network.config.width;
+            for (sum, &pair) in sums.iter_mut().zip(pairs).skip(computed) {
+                *sum += whole(pair);
+            }
+        }
+        if output.features.is_empty() {
+            return;
+        }
+        if let (Some(values), Some(last)) = (&mut output.class_attention, plan.layers.last()) {
+            backend.downloaded(queue, plan.class_attention_of(last), values);
+        }
+        if let Some(values) = &mut output.last_hidden_state {
+            backend.downloaded(queue, self.last_hidden_state(), values);
+        }
+        backend.downloaded(queue, self.feature(read), output.features);
+    }
+
+    /// Sums over the inputs of LayerNorm `norm`, where they are asked for.
+    fn sum_up(&mut self, norm: usize, x: Matrix) {
+        if let Some(sums) = self.plan.norm_input_sums {
+            let own = Matrix {
+                start: sums.start + norm * sums.stride,
+                rows: 1,
+                ..sums
+            };
+            self.backend.column_sums(self.queue, x, own);
         }
     }
 
-    fn enter(&mut self, source: PassInput<'_>, positions: Option<&[u32]>) {
+    fn take_in(&mut self, source: PassInput<'_>, positions: Option<&[u32]>) {
         let (network, plan, backend) = (self.network, self.plan, self.backend);
         if let (Some(target), Some(positions)) = (plan.positions, positions) {
-            backend.upload_indices(&mut self.memory, positions, target);
+            backend.upload_indices(self.queue, positions, target);
         }
         let stream = plan.stream[plan.first_layer];
         let pixels = match source {
-            PassInput::Pixels(pixels) => pixels,
-            PassInput::Hidden(values) => return backend.upload(&mut self.memory, values, stream),
+            PassInput::Pixels(values) => {
+                backend.upload(self.queue, values, plan.pixels);
+                plan.pixels
+            }
+            PassInput::Hidden(values) => return backend.upload(self.queue, values, stream),
         };
         let (grid, positions) = (plan.grid, plan.positions);
         let tokens = match network.pre_norm {
             Some(_) => plan.embedded,
             None => stream,
         };
-        backend.patchify(&mut self.memory, pixels, grid, positions, plan.patches);
-        backend.linear(&mut self.memory, plan.patches, &network.patch, tokens);
+        backend.patchify(self.queue, pixels, grid, positions, plan.patches);
+        backend.linear(self.queue, plan.patches, &network.patch, tokens);
         backend.embed(
-            &mut self.memory,
+            self.queue,
             tokens,
             grid,
             positions,
@@ -139,17 +179,17 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
                 normed: stream,
                 statistics: plan.embedded_statistics,
             };
-            backend.norm(&mut self.memory, tokens, norm.get(), out);
+            backend.norm(self.queue, tokens, norm.get(), out);
         }
     }
 
-    fn attention_half(&mut self, layer: usize, plan: &LayerPlan, output: &mut ForwardOutput<'_>) {
+    fn attention_half(&mut self, layer: usize, plan: &LayerPlan, output: &ForwardOutput<'_>) {
         let (network, backend) = (self.network, self.backend);
         let weights = &network.layers[layer];
         let width = network.config.width;
         let normed = plan.norm1.normed;
         let key_value = plan.key_value;
-        backend.linear(&mut self.memory, normed, &weights.key_value, key_value);
+        backend.linear(self.queue, normed, &weights.key_value, key_value);
         let u = |target: Target| plan.u[target as usize];
         let (key, value) = (
             key_value.columns_from(0, width),
@@ -163,31 +203,29 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
             if plan.prunes && keep > 0 {
                 let query = self.plan.class_query;
                 let class = normed.every(tokens);
-                backend.linear(&mut self.memory, class, &weights.query, query);
+                backend.linear(self.queue, class, &weights.query, query);
                 let rank = self.pair(layer, Target::Query).map_or(0, |own| own.rank);
                 let class_u = self.plan.class_u;
                 let class_u = cut(class_u, class_u.rows, rank);
                 self.add_low_rank(layer, Target::Query, class, Some(class_u), query);
                 let attention = self.class_attention(layer, plan, query);
-                backend.choose_rows(&mut self.memory, Some(attention), tokens, keep, rows);
+                backend.choose_rows(self.queue, Some(attention), tokens, keep, rows);
             } else {
-                backend.choose_rows(&mut self.memory, None, tokens, keep, rows);
+                backend.choose_rows(self.queue, None, tokens, keep, rows);
             }
-            backend.gather(&mut self.memory, normed, rows, plan.query_input);
+            backend.gather(self.queue, normed, rows, plan.query_input);
         }
         let input = plan.query_input;
-        backend.linear(&mut self.memory, input, &weights.query, plan.query);
+        backend.linear(self.queue, input, &weights.query, plan.query);
         self.add_low_rank(layer, Target::Query, input, u(Target::Query), plan.query);
-        if layer + 1 == network.layers.len()
-            && let Some(values) = &mut output.class_attention
-        {
+        if layer + 1 == network.layers.len() && output.class_attention.is_some() {
             let class = plan.query.every(plan.attention.queries);
             let attention = self.class_attention(layer, plan, class);
-            backend.download(&self.memory, attention, values);
+            backend.download(self.queue, attention);
         }
         let attention = attention_input(weights, plan, self.plan.attention_scratch);
-        backend.attention(&mut self.memory, plan.attention, attention, plan.context);
-        backend.linear(&mut self.memory, plan.context, &weights.output, plan.branch);
+        backend.attention(self.queue, plan.attention, attention, plan.context);
+        backend.linear(self.queue, plan.context, &weights.output, plan.branch);
         self.add_low_rank(
             layer,
             Target::Output,
@@ -196,7 +234,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
             plan.branch,
         );
         backend.residual_norm(
-            &mut self.memory,
+            self.queue,
             self.plan.stream[layer],
             plan.rows,
             plan.branch,
@@ -208,10 +246,9 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
     }
 
     fn class_attention(&mut self, layer: usize, plan: &LayerPlan, query: Matrix) -> Matrix {
-        let shared = self.plan.class_attention;
-        let attention = cut(shared, shared.rows, plan.attention.tokens - 1);
+        let attention = self.plan.class_attention_of(plan);
         self.backend.class_attention(
-            &mut self.memory,
+            self.queue,
             plan.attention,
             query,
             plan.key_value,
@@ -227,17 +264,17 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         let weights = &network.layers[layer];
         let u = |target: Target| plan.u[target as usize];
         let normed = plan.norm2.normed;
-        backend.linear(&mut self.memory, normed, &weights.mlp_in, plan.hidden);
+        backend.linear(self.queue, normed, &weights.mlp_in, plan.hidden);
         self.add_low_rank(layer, Target::MlpIn, normed, u(Target::MlpIn), plan.hidden);
         backend.activation(
-            &mut self.memory,
+            self.queue,
             plan.hidden,
             &weights.mlp_in_bias,
             network.config.activation,
             plan.activated,
         );
         let activated = plan.activated;
-        backend.linear(&mut self.memory, activated, &weights.mlp_out, plan.branch);
+        backend.linear(self.queue, activated, &weights.mlp_out, plan.branch);
         self.add_low_rank(
             layer,
             Target::MlpOut,
@@ -260,7 +297,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
             (next, None)
         };
         backend.residual_norm(
-            &mut self.memory,
+            self.queue,
             if after_norm { normed } else { plan.sum },
             None,
             plan.branch,
@@ -270,7 +307,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
             at_once,
         );
         if let Some((norm, out)) = later {
-            backend.norm(&mut self.memory, stream, norm, out);
+            backend.norm(self.queue, stream, norm, out);
         }
     }
 
@@ -280,27 +317,37 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
         whole.then(|| (self.network.final_norm.get(), self.plan.end_norm))
     }
 
-    fn read_out(&mut self, read: HeadInput, stream: Matrix, output: &mut ForwardOutput<'_>) {
+    fn read_out(&mut self, read: HeadInput, stream: Matrix, output: &ForwardOutput<'_>) {
         let (network, plan, backend) = (self.network, self.plan, self.backend);
         let end_norm = plan.end_norm;
         if plan.first_layer == plan.shape.end_layer {
             let norm = network.final_norm.get();
-            backend.norm(&mut self.memory, stream, norm, end_norm);
+            backend.norm(self.queue, stream, norm, end_norm);
         }
-        if let Some(values) = &mut output.last_hidden_state {
-            let clip = network.pre_norm.is_some();
-            let state = if clip { stream } else { end_norm.normed };
-            backend.download(&self.memory, state, values);
+        if output.last_hidden_state.is_some() {
+            let state = self.last_hidden_state();
+            backend.download(self.queue, state);
         }
         let pooling = pooling_of(read, network.config.pooling);
-        backend.pool(&mut self.memory, end_norm.normed, pooling, plan.pooled);
-        let feature = match (&network.projection, read) {
-            (Some(projection), HeadInput::Feature) => {
-                backend.linear(&mut self.memory, plan.pooled, projection, plan.feature);
-                plan.feature
-            }
-            _ => plan.pooled,
-        };
-        backend.download(&self.memory, feature, output.features);
+        backend.pool(self.queue, end_norm.normed, pooling, plan.pooled);
+        if let (Some(projection), HeadInput::Feature) = (&network.projection, read) {
+            backend.linear(self.queue, plan.pooled, projection, plan.feature);
+        }
+        let feature = self.feature(read);
+        backend.download(self.queue, feature);
+    }
+
+    fn feature(&self, read: HeadInput) -> Matrix {
+        match (&self.network.projection, read) {
+            (Some(_), HeadInput::Feature) => self.plan.feature,
+            _ => self.plan.pooled,
+        }
+    }
+
+    fn last_hidden_state(&self) -> Matrix {
+        match self.network.pre_norm {
+            Some(_) => self.plan.stream[self.plan.shape.end_layer],
+            None => self.plan.end_norm.normed,
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! An adapter's low-rank pairs in a backend's memory, and where their gradients are.
 
-use crate::backend::{Backend, Matrix, Region};
+use crate::backend::{Backend, Matrix, Region, VectorPart};
 use model::adapter::{Adapter, LowRankPair, Site, Target};
 use std::collections::BTreeMap;
 
 /// One low-rank pair. `B` is kept transposed, so that every product runs along rows.
-pub struct PairVectors<B: Backend> {
+#[derive(Debug, Clone, Copy)]
+pub struct PairVectors {
     /// Rank of the pair.
     pub rank: usize,
-    /// `[rank, in]`
-    pub a: B::Vector,
-    /// `[rank, out]`
-    pub b_transposed: B::Vector,
+    /// Where `[rank, in]` begins among the factors.
+    pub a: usize,
+    /// Where `[rank, out]` begins among the factors.
+    pub b_transposed: usize,
     /// Multiplies the product of both.
     pub scale: f32,
     /// `[rank, in]` in [`Region::Gradients`]
@@ -21,31 +22,34 @@ pub struct PairVectors<B: Backend> {
 }
 
 /// The low-rank pairs of one layer by target.
-pub struct LayerPairs<B: Backend>([Option<PairVectors<B>>; 6]);
+#[derive(Debug, Clone, Default)]
+pub struct LayerPairs([Option<PairVectors>; 6]);
 
-impl<B: Backend> LayerPairs<B> {
+impl LayerPairs {
     /// The pair of `target`, if the adapter has one there.
-    pub fn get(&self, target: Target) -> Option<&PairVectors<B>> {
+    pub fn get(&self, target: Target) -> Option<&PairVectors> {
         self.0[target as usize].as_ref()
     }
 }
 
-/// All low-rank pairs of an adapter.
+/// All low-rank pairs of an adapter. Factors and gradients are laid out alike, each in one piece.
 pub struct LowRank<B: Backend> {
     /// One a layer of the backbone.
-    pub layers: Vec<LayerPairs<B>>,
-    /// Values that the gradients of all pairs take.
-    pub gradient_length: usize,
-    transposed: Vec<f32>,
+    pub layers: Vec<LayerPairs>,
+    /// Values that the factors of all pairs take, and their gradients.
+    pub length: usize,
+    factors: B::Vector,
+    /// The factors before they are copied to the device.
+    staging: Vec<f32>,
 }
 
 impl<B: Backend> LowRank<B> {
     /// Copies the pairs of `adapter` into the memory of `backend`, for a backbone of `layers` layers.
     pub fn new(backend: &B, adapter: &Adapter, layers: usize) -> Self {
-        let mut gradient_length = 0;
+        let mut length = 0;
         let mut place = |rank: usize, columns: usize| {
-            let start = gradient_length;
-            gradient_length += (rank * columns).next_multiple_of(16);
+            let start = length;
+            length += (rank * columns).next_multiple_of(16);
             Matrix {
                 region: Region::Gradients,
                 start,
@@ -54,31 +58,53 @@ impl<B: Backend> LowRank<B> {
                 stride: columns,
             }
         };
-        let mut by_layer: Vec<LayerPairs<B>> = (0..layers)
-            .map(|_| LayerPairs(std::array::from_fn(|_| None)))
-            .collect();
-        let mut transposed = Vec::new();
+        let mut by_layer = vec![LayerPairs::default(); layers];
         for (site, pair) in &adapter.pairs {
             let rank = pair.rank();
-            transpose(pair, &mut transposed);
+            let (da, db_transposed) = (
+                place(rank, pair.a.shape()[1]),
+                place(rank, pair.b.shape()[0]),
+            );
             by_layer[site.layer].0[site.target as usize] = Some(PairVectors {
                 rank,
-                a: backend.vector(pair.a.data()),
-                b_transposed: backend.vector(&transposed),
+                a: da.start,
+                b_transposed: db_transposed.start,
                 scale: pair.scale,
-                da: place(rank, pair.a.shape()[1]),
-                db_transposed: place(rank, pair.b.shape()[0]),
+                da,
+                db_transposed,
             });
         }
-        Self {
+        let mut own = Self {
             layers: by_layer,
-            gradient_length,
-            transposed,
+            length,
+            factors: backend.vector(&vec![0.0; length]),
+            staging: vec![0.0; length],
+        };
+        own.write(backend, adapter);
+        own
+    }
+
+    /// The factor that begins at `start`.
+    pub fn part(&self, start: usize) -> VectorPart<'_, B::Vector> {
+        VectorPart {
+            vector: &self.factors,
+            start,
+        }
+    }
+
+    /// The gradients of all pairs.
+    pub fn gradients(&self) -> Matrix {
+        Matrix {
+            region: Region::Gradients,
+            start: 0,
+            rows: 1,
+            columns: self.length,
+            stride: self.length,
         }
     }
 
     /// Every pair, layer by layer.
-    pub fn all(&self) -> impl Iterator<Item = &PairVectors<B>> {
+    pub fn all(&self) -> impl Iterator<Item = &PairVectors> {
         self.layers
             .iter()
             .flat_map(|layer| layer.0.iter().flatten())
@@ -98,12 +124,13 @@ impl<B: Backend> LowRank<B> {
     pub fn write(&mut self, backend: &B, adapter: &Adapter) {
         for (site, pair) in &adapter.pairs {
             if let Some(own) = &mut self.layers[site.layer].0[site.target as usize] {
-                transpose(pair, &mut self.transposed);
-                backend.write_vector(&mut own.a, pair.a.data());
-                backend.write_vector(&mut own.b_transposed, &self.transposed);
                 own.scale = pair.scale;
+                let values = pair.a.data();
+                self.staging[own.a..][..values.len()].copy_from_slice(values);
+                transpose(pair, &mut self.staging[own.b_transposed..]);
             }
         }
+        backend.write_vector(&mut self.factors, &self.staging);
     }
 
     /// Rank by site, in order: what a plan depends on.
@@ -120,10 +147,9 @@ impl<B: Backend> LowRank<B> {
     }
 }
 
-fn transpose(pair: &LowRankPair, out: &mut Vec<f32>) {
+/// `B` `[outputs, rank]` as `out` `[rank, outputs]`.
+fn transpose(pair: &LowRankPair, out: &mut [f32]) {
     let (outputs, rank) = (pair.b.shape()[0], pair.b.shape()[1]);
-    out.clear();
-    out.resize(outputs * rank, 0.0);
     for (row, values) in pair.b.data().chunks_exact(rank).enumerate() {
         for (column, &value) in values.iter().enumerate() {
             out[column * outputs + row] = value;

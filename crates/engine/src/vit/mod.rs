@@ -7,13 +7,13 @@ mod low_rank;
 mod plan;
 mod weights;
 
-pub use backward::NormInputGradients;
+pub use backward::{NormInputGradients, NormInputVectors};
 pub use forward::{ForwardOutput, PassInput};
 pub use low_rank::{LayerPairs, LowRank, PairVectors};
 pub use plan::{Differentiate, PassShape, PassStart, Plan};
 pub use weights::Network;
 
-use super::backend::{Backend, Matrix, MemoryOf};
+use super::backend::{Backend, DeviceError, Matrix};
 
 /// One micro-batch on its way through the network.
 pub struct Pass<'a, 'm, B: Backend> {
@@ -25,12 +25,42 @@ pub struct Pass<'a, 'm, B: Backend> {
     pub low_rank: Option<&'a LowRank<B>>,
     /// Where the activations are.
     pub plan: &'a Plan,
-    /// The buffers that the plan points into.
-    pub memory: MemoryOf<'m, B>,
+    /// Has entered the plan's memory.
+    pub queue: &'m mut B::Queue,
 }
 
-impl<B: Backend> Pass<'_, '_, B> {
-    fn pair(&self, layer: usize, target: model::adapter::Target) -> Option<&PairVectors<B>> {
+impl<'a, 'm, B: Backend> Pass<'a, 'm, B> {
+    /// A pass of the micro-batch `slot` whose memory is laid out in `queue`.
+    ///
+    /// # Errors
+    /// As [`Backend::enter`].
+    pub fn enter(
+        backend: &'a B,
+        network: &'a Network<B>,
+        low_rank: Option<&'a LowRank<B>>,
+        plan: &'a Plan,
+        queue: &'m mut B::Queue,
+        slot: usize,
+    ) -> Result<Self, DeviceError> {
+        backend.enter(queue, slot, plan.lengths)?;
+        Ok(Self {
+            backend,
+            network,
+            low_rank,
+            plan,
+            queue,
+        })
+    }
+
+    /// Waits for what has been queued.
+    ///
+    /// # Errors
+    /// As [`Backend::finish`].
+    pub fn finish(&mut self) -> Result<(), DeviceError> {
+        self.backend.finish(self.queue)
+    }
+
+    fn pair(&self, layer: usize, target: model::adapter::Target) -> Option<&PairVectors> {
         self.low_rank?.layers[layer].get(target)
     }
 
@@ -48,9 +78,9 @@ impl<B: Backend> Pass<'_, '_, B> {
         };
         if let Some(pair) = low_rank.layers[layer].get(target) {
             self.backend
-                .low_rank_down(&mut self.memory, x, &pair.a, pair.scale, u);
+                .low_rank_down(self.queue, x, low_rank.part(pair.a), pair.scale, u);
             self.backend
-                .low_rank_up(&mut self.memory, u, &pair.b_transposed, y);
+                .low_rank_up(self.queue, u, low_rank.part(pair.b_transposed), y);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Where every activation of a pass is. Backward decides what is kept: a layer's input, its queries, keys and values,
 //! the sum after attention and the MLP's hidden values before the activation; the rest is made again or never needed.
 
-use crate::backend::{AttentionShape, Matrix, NormOutput, PatchGrid, Region};
+use crate::backend::{
+    AttentionShape, Backend, BufferLengths, Matrix, NormOutput, PatchGrid, Region,
+};
 use model::adapter::{Site, Target};
 use model::backbone::{Architecture, BackboneConfig};
 use std::collections::BTreeMap;
@@ -55,6 +57,8 @@ pub struct PassShape {
     pub ranks: BTreeMap<Site, usize>,
     /// The pass ends before this layer; the number of layers for a whole pass.
     pub end_layer: usize,
+    /// Whether the inputs of all LayerNorms are summed up.
+    pub norm_input_sums: bool,
     /// Layers whose residual is taken after the second LayerNorm, see [`crate::session::Session::published_residual`].
     pub residual_after_norm: Vec<usize>,
 }
@@ -114,6 +118,10 @@ pub struct Plan {
     pub grid: PatchGrid,
     /// `[images·tokens, 1]` indices, for a choice of tokens
     pub positions: Option<Matrix>,
+    /// `[images, 3·side²]`
+    pub pixels: Matrix,
+    /// As `pixels`, where gradients at them are asked for.
+    pub dpixels: Option<Matrix>,
     /// `[images·tokens, 3·patch²]`
     pub patches: Matrix,
     /// Input of the LayerNorm before the layers, and its statistics (CLIP).
@@ -136,14 +144,14 @@ pub struct Plan {
     pub class_u: Matrix,
     /// `[images, tokens − 1]`, mean over heads.
     pub class_attention: Matrix,
-    /// One row of [`AttentionShape::scratch`] values.
+    /// `[2·layers, 4·width]`, a row for each LayerNorm, as [`Backend::column_sums`] writes it.
+    pub norm_input_sums: Option<Matrix>,
+    /// One row of [`Backend::attention_scratch`] values.
     pub attention_scratch: Matrix,
     /// Present where something is differentiated.
     pub backward: Option<BackwardPlan>,
-    /// Values of [`Region::Kept`] that the pass needs.
-    pub kept_length: usize,
-    /// Values of [`Region::Scratch`] that the pass needs.
-    pub scratch_length: usize,
+    /// Values of each buffer that the pass needs.
+    pub lengths: BufferLengths,
 }
 
 /// The first `rows` rows of a shared matrix, as `columns` wide.
@@ -177,8 +185,8 @@ impl Bump {
 }
 
 impl Plan {
-    /// Lays out a pass; `shape` has been checked.
-    pub fn new(shape: PassShape, config: &BackboneConfig) -> Self {
+    /// Lays out a pass on `backend`; `shape` has been checked.
+    pub fn new<B: Backend>(backend: &B, shape: PassShape, config: &BackboneConfig) -> Self {
         let first_layer = match shape.start {
             PassStart::Pixels { .. } => 0,
             PassStart::Hidden { layer } => layer,
@@ -249,7 +257,8 @@ impl Plan {
             heads,
             head_width: config.head_width(),
         };
-        let attention_scratch = scratch.take(1, largest_attention.scratch());
+        let attention_length = backend.attention_scratch(largest_attention);
+        let attention_scratch = scratch.take(1, attention_length);
         // The patches are gone before the first layer writes its hidden values.
         let patch_inputs = 3 * config.patch_size * config.patch_size;
         let patches = if patch_inputs <= config.mlp_width {
@@ -258,6 +267,19 @@ impl Plan {
             scratch.take(most_rows, patch_inputs)
         };
         let positions = shape.sparse.then(|| kept.take(most_rows, 1));
+        let norm_input_sums = shape
+            .norm_input_sums
+            .then(|| kept.take(2 * config.layers, 4 * width));
+        let mut images_of = Bump {
+            region: Region::Pixels,
+            next: 0,
+        };
+        let per_image = 3 * (grid * config.patch_size).pow(2);
+        let pixels_matrix = images_of.take(images, per_image);
+        let dpixels = shape
+            .differentiate
+            .pixels
+            .then(|| images_of.take(images, per_image));
         let differentiated = first_kept != usize::MAX;
         let pixels = shape.differentiate.pixels;
         let embedded = place(&mut kept, pixels && pre_norm, streams[1], most_rows, width);
@@ -384,7 +406,7 @@ impl Plan {
                 dkey_value: scratch.take(most_rows, 2 * width),
                 du: scratch.take(most_rows, most_rank),
                 statistics: scratch.take(most_rows, 2),
-                attention: scratch.take(1, largest_attention.scratch()),
+                attention: scratch.take(1, attention_length),
             };
             scratch_length = scratch_length.max(scratch.next);
             plan
@@ -407,6 +429,8 @@ impl Plan {
                 grid,
             },
             positions,
+            pixels: pixels_matrix,
+            dpixels,
             patches,
             embedded,
             embedded_statistics,
@@ -418,12 +442,22 @@ impl Plan {
             class_query,
             class_u,
             class_attention,
+            norm_input_sums,
             attention_scratch,
             backward,
-            kept_length: kept.next,
-            scratch_length,
+            lengths: BufferLengths {
+                kept: kept.next,
+                scratch: scratch_length,
+                pixels: images_of.next,
+            },
             shape,
         }
+    }
+
+    /// Where [`Backend::class_attention`] of a layer is written.
+    pub fn class_attention_of(&self, layer: &LayerPlan) -> Matrix {
+        let shared = self.class_attention;
+        cut(shared, shared.rows, layer.attention.tokens - 1)
     }
 
     /// Where the activations of `layer` are, which must not lie before the first one.
