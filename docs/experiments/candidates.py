@@ -56,7 +56,7 @@ class Task:
         return self.kept[make, more]
 
     def last(self):
-        """Supports with copies, queries: means of patch tokens behind the last layer, the program's features."""
+        """Supports with copies, queries: means of patch tokens after the last layer, the program's features."""
         return self.supports[..., -1, :], self.queries[:, 0, -1]
 
 
@@ -133,7 +133,7 @@ def power(x):
 def fecam(tukey=False):
     """FeCAM with shrinkages of 1.
 
-    Behind a LayerNorm the sum of a feature's values hardly varies, and shrinking covariances to their mean makes the matrix singular; without Tukey's
+    After a LayerNorm the sum of a feature's values hardly varies, and shrinking covariances to their mean makes the matrix singular; without Tukey's
     transform only variances are shrunk.
     """
 
@@ -203,7 +203,7 @@ def summed(*parts):
 
 
 def with_prior(prior, weight):
-    """The covariance within the classes of other pictures, scaled to the trace of that of the supports, as so many more rows or as that share."""
+    """The covariance within the classes of other pictures, scaled to the trace of that of the supports, as this number of rows more or as that share."""
 
     def scores(task):
         x, q = task.last()

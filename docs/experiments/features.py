@@ -1,4 +1,4 @@
-"""Features of pictures and of their copies by the backbone in the box, in numpy: class token and means of patch tokens behind several layers.
+"""Features of pictures and of their copies by the backbone in the box, in numpy: class token and means of patch tokens after several layers.
 
 It need not agree with the program bit by bit: a copy is changed within the same limits, but by other random numbers. `check` compares with the
 reference features that lie beside the backbone.
@@ -76,7 +76,7 @@ class Backbone:
                 self.weights[f"{target}.weight"] += asked["lora_alpha"] / asked["r"] * b @ a
 
     def features(self, pixels):
-        """`[pictures, 1 + LAYERS, width]`: class token, then means of the patch tokens behind the last layers, the last of all at the end."""
+        """`[pictures, 1 + LAYERS, width]`: class token, then means of the patch tokens after the last layers, the last of all at the end."""
         w, count = self.weights, len(pixels)
         grid = SIDE // PATCH
         patches = pixels.reshape(count, 3, grid, PATCH, grid, PATCH).transpose(0, 2, 4, 1, 3, 5).reshape(count, grid * grid, -1)
@@ -138,7 +138,7 @@ def pixels_of(path):
 
 
 def features_of(folder, classes, cache, per_class=None, copies=COPIES):
-    """Per model `[classes, pictures, 1 + copies, 1 + LAYERS, width]`; kept in the folder `cache`, whose name says of what."""
+    """Per model `[classes, pictures, 1 + copies, 1 + LAYERS, width]`; kept in the folder `cache`, whose name tells of what."""
     models = {"bare": None, "adapter": BOX}
     if all((cache / f"{model}.npy").exists() for model in models):
         return {model: numpy.load(cache / f"{model}.npy") for model in models}

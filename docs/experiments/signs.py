@@ -3,13 +3,13 @@
 
     for seed in 0 1 2; do python docs/experiments/signs.py WORK --seed $seed; done
 
-Follows `glyphs.py` on the same WORK, whose adapters and meta-LoRA (`together`) it takes. The scale of a merge is chosen on the validation letters at 1 shot, read by `auto`,
+Follows `glyphs.py` on the same WORK, whose adapters and chosen meta-LoRA it takes. The scale of a merge is chosen on the validation letters at 1 shot, read by `auto`,
 with the adapters of seed 0, and is that of all seeds. Tasks have 20 pictures of each class to draw from, the first 20 by name: features with copies
 take seven passes. Writes WORK/signs-scales.csv and WORK/signs.csv; what is there already is not done again. Differences are paired,
 the meta-LoRA minus the line, each through the same head.
 """
 
-from glyphs import RANK, RECIPES
+from glyphs import CHOSEN, RANK, RECIPES
 from recycled import Full, Program, Small, Table, common_options, glyphs, greek, tune_letters
 
 HEADS = ["nearest-mean", "auto"]
@@ -39,7 +39,7 @@ def evaluate(program, folder, methods, shots, queries, tasks, *more):
 
 def main():
     parser = common_options(__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="together", help="of the meta-LoRA")
+    parser.add_argument("--recipe", choices=RECIPES, default=CHOSEN, help="of the meta-LoRA")
     parser.add_argument("--merges", nargs="*", choices=SCALES, default=list(SCALES))
     asked = parser.parse_args()
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work

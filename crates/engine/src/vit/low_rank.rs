@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 pub struct PairVectors {
     /// Rank of the pair.
     pub rank: usize,
-    /// Where `[rank, in]` begins among the factors.
+    /// Where `[rank, in]` begins among the matrices.
     pub a: usize,
-    /// Where `[rank, out]` begins among the factors.
+    /// Where `[rank, out]` begins among the matrices.
     pub b_transposed: usize,
     /// Multiplies the product of both.
     pub scale: f32,
@@ -32,14 +32,14 @@ impl LayerPairs {
     }
 }
 
-/// All low-rank pairs of an adapter. Factors and gradients are laid out alike, each in one piece.
+/// All low-rank pairs of an adapter. Their matrices and gradients are laid out alike, each in one piece.
 pub struct LowRank<B: Backend> {
     /// One a layer of the backbone.
     pub layers: Vec<LayerPairs>,
-    /// Values that the factors of all pairs take, and their gradients.
+    /// Values that the matrices of all pairs take, and their gradients.
     pub length: usize,
-    factors: B::Vector,
-    /// The factors before they are copied to the device.
+    matrices: B::Vector,
+    /// The matrices before they are copied to the device.
     staging: Vec<f32>,
 }
 
@@ -77,17 +77,17 @@ impl<B: Backend> LowRank<B> {
         let mut own = Self {
             layers: by_layer,
             length,
-            factors: backend.vector(&vec![0.0; length]),
+            matrices: backend.vector(&vec![0.0; length]),
             staging: vec![0.0; length],
         };
         own.write(backend, adapter);
         own
     }
 
-    /// The factor that begins at `start`.
+    /// The matrix that begins at `start`.
     pub fn part(&self, start: usize) -> VectorPart<'_, B::Vector> {
         VectorPart {
-            vector: &self.factors,
+            vector: &self.matrices,
             start,
         }
     }
@@ -130,7 +130,7 @@ impl<B: Backend> LowRank<B> {
                 transpose(pair, &mut self.staging[own.b_transposed..]);
             }
         }
-        backend.write_vector(&mut self.factors, &self.staging);
+        backend.write_vector(&mut self.matrices, &self.staging);
     }
 
     /// Rank by site, in order: what a plan depends on.
