@@ -138,7 +138,7 @@ def pixels_of(path):
 
 
 def features_of(folder, classes, cache, per_class=None, copies=COPIES):
-    """Per model `[classes, pictures, 1 + copies, 1 + LAYERS, width]`; kept in the folder `cache`, whose name tells of what."""
+    """Per model `[classes, pictures, 1 + copies, 1 + LAYERS, width]`; kept in the folder `cache`, under a name made of what it depends on."""
     models = {"bare": None, "adapter": BOX}
     if all((cache / f"{model}.npy").exists() for model in models):
         return {model: numpy.load(cache / f"{model}.npy") for model in models}
