@@ -278,7 +278,7 @@ def heads_test():
             row = [domain, {"bare": "bare", "adapter": "box"}[model]]
             for shot in shots:
                 own = only(table.find(domain=domain, shot=shot, model=model, head="auto"))
-                row.append(f"{signed(own['difference'])} ± {float(own['difference_ci95']):.1f} ({float(own['accuracy']):.1f})" if own else "-")
+                row.append(f"{float(own['difference']):+.1f} ± {float(own['difference_ci95']):.1f} ({float(own['accuracy']):.1f})".replace("-", "−") if own else "-")
             rows.append(row)
     return markdown(["classes", "adapter", *(f"{shot} shot{'' if shot == '1' else 's'}" for shot in shots)], rows)
 

@@ -44,7 +44,8 @@ export async function classify(groups, queries, adapter, signal) {
       scores: result.scores.map((score) => ({ class: classOf(score.label), probability: score.probability })),
       nearest: result.nearest.map((near) => ({ class: classOf(near.label), picture: pictureOf(examples, near.image) })),
       attention: result.attention ?? null,
-      novelty: result.novelty,
+      // From copies it is too rough to set pictures aside by default.
+      novelty: result.novelty_calibration === "supports" ? result.novelty : null,
       rough: result.calibration === "none",
     });
   }

@@ -259,7 +259,7 @@ fn a_server_runs_what_is_queued_and_a_watcher_sees_it_end() {
     let stderr = home.fails(&["jobs", "watch", &socks.to_string()]);
     assert!(stderr.contains("no jobs of the kind \"knit\""), "{stderr}");
     let retried = home.json(&["jobs", "retry", &socks.to_string()]);
-    assert_eq!(retried["attempts"], 0);
+    assert_eq!(retried["id"], socks.to_string());
     home.fails(&["jobs", "watch", &socks.to_string()]);
     server.end("-TERM");
     assert_eq!(home.state(socks), JobState::Failed);

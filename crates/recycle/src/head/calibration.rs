@@ -28,6 +28,9 @@ const ENOUGH: usize = 200;
 /// examples that are all right from making every answer certain.
 const LOG_TEMPERATURE_DEVIATION: f64 = 1.0;
 
+/// `exp(−40)` is 4e-18: of a thousand classes less than the rounding of 1.
+const NEGLIGIBLE_EXPONENT: f64 = 40.0;
+
 /// An image of a known class that a head has not seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
@@ -122,7 +125,10 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     let loss = |log: f64| {
         let temperature = log.exp();
         let likelihoods = above.iter().map(|(above, right)| {
-            let sum: f64 = above.iter().map(|d| (-d / temperature).exp()).sum();
+            // The nearest class gives 1; what is far beyond rounding is left out, since underflow is slow.
+            let near = above.iter().map(|d| d / temperature);
+            let near = near.filter(|&exponent| exponent < NEGLIGIBLE_EXPONENT);
+            let sum: f64 = near.map(|exponent| (-exponent).exp()).sum();
             right / temperature + sum.ln()
         });
         let away = (log - usual.ln()) / LOG_TEMPERATURE_DEVIATION;

@@ -1,6 +1,7 @@
 //! The metric of a shared covariance: a linear map after which features vary alike in all directions within a class.
 
 use matrix::{Mat, MatRef};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -99,7 +100,7 @@ impl Metric {
             }
             (values, directions)
         } else {
-            let scatter = matrix::product(deviations, deviations.transpose());
+            let scatter = scatter(deviations);
             let eigen = matrix::symmetric_eigen(scatter.as_ref())?;
             let counted = counted(&eigen.values);
             let directions = eigen.vectors.subcols(width - counted, counted).to_owned();
@@ -227,6 +228,27 @@ impl Metric {
             gains: gains.into_iter().map(f64::from).collect(),
         })
     }
+}
+
+/// Columns whose products are added up at once.
+const COLUMNS_AT_ONCE: usize = 4096;
+
+/// `XXᵀ`, parts of the columns side by side and added in their order, so that the number of threads changes no bit.
+fn scatter(columns: MatRef<'_, f64>) -> Mat<f64> {
+    let (width, count) = (columns.nrows(), columns.ncols());
+    let starts: Vec<usize> = (0..count).step_by(COLUMNS_AT_ONCE).collect();
+    let parts: Vec<Mat<f64>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let own = columns.subcols(start, COLUMNS_AT_ONCE.min(count - start));
+            matrix::product(own, own.transpose())
+        })
+        .collect();
+    let mut sum = Mat::zeros(width, width);
+    for part in &parts {
+        matrix::add_scaled(&mut sum, 1.0, part.as_ref());
+    }
+    sum
 }
 
 /// As `f32` holds it, so that what is written down answers the same.
