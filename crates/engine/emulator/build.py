@@ -1,11 +1,14 @@
 """Builds the tests of the kernels with the emulator: plain, with ASan and UBSan, with TSan; and the fake CUDA libraries over it.
 
-Used by scripts/emulate and scripts/mutants.
+Used by scripts/emulate and scripts/mutants. `build.py FOLDER` builds the fake libraries alone, in FOLDER/fake: for the tests of the
+host code.
 """
 
+import fcntl
 import pathlib
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 EMULATOR = pathlib.Path(__file__).resolve().parent
@@ -76,23 +79,39 @@ def build(mode, folder, jobs=2):
     return program, objects
 
 
+def build_libraries(folder, jobs=2):
+    """Builds the fake CUDA libraries in `folder`/fake; gives the one that has all in it. Two that build at once wait for each other."""
+    cxx, plain, fake = compiler("plain"), pathlib.Path(folder) / "plain", pathlib.Path(folder) / "fake"
+    fake.mkdir(parents=True, exist_ok=True)
+    with open(fake / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        work = [(kernel_command(cxx, "plain"), path, plain / f"{path.name}.o") for path in sorted(KERNELS.glob("*.cu"))]
+        scheduler_options = [cxx, "-std=c++20", *BASE, *MODES["plain"][1], "-DEMULATED"]
+        work += [(scheduler_options, EMULATOR / name, plain / f"{name}.o") for name in SCHEDULER]
+        command = [cxx, "-std=c++20", *BASE, "-O2", "-fPIC"]
+        work += [(command, EMULATOR / "fake" / name, fake / f"{name}.o") for name in FAKE]
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda item: compile_file(*item), work))
+        objects = [item[2] for item in work]
+        library = fake / FAKE_NAMES[0]
+        names = [fake / name for name in FAKE_NAMES[1:]]
+        newest = max(path.stat().st_mtime for path in objects)
+        if all(path.exists() and path.stat().st_mtime > newest for path in [library, *names]):
+            return library
+        shared = [cxx, "-shared", f"-Wl,-soname,{library.name}", "-Wl,-Bsymbolic"]
+        subprocess.run([*shared, *map(str, objects), "-o", str(library)], check=True)
+        for path in names:
+            path.unlink(missing_ok=True)
+            named = [cxx, "-shared", f"-Wl,-soname,{path.name}", "-Wl,--no-as-needed", str(library), "-Wl,-rpath,$ORIGIN", "-o", str(path)]
+            subprocess.run(named, check=True)
+        return library
+
+
 def build_fake(folder, jobs=2):
     """Builds the fake CUDA libraries in `folder`/fake and their test; gives the test and the library."""
     cxx = compiler("plain")
-    _, objects = build("plain", folder, jobs)
-    parts = [path for name, path in objects.items() if not name.startswith("tests/")]
+    library = build_libraries(folder, jobs)
     folder = pathlib.Path(folder) / "fake"
-    command = [cxx, "-std=c++20", *BASE, "-O2", "-fPIC"]
-    work = [(command, EMULATOR / "fake" / name, folder / f"{name}.o") for name in FAKE]
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda item: compile_file(*item), work))
-    library = folder / FAKE_NAMES[0]
-    shared = [cxx, "-shared", f"-Wl,-soname,{library.name}", "-Wl,-Bsymbolic"]
-    subprocess.run([*shared, *map(str, parts), *[str(item[2]) for item in work], "-o", str(library)], check=True)
-    for name in FAKE_NAMES[1:]:
-        named = [cxx, "-shared", f"-Wl,-soname,{name}", "-Wl,--no-as-needed", str(library), "-Wl,-rpath,$ORIGIN", "-o", str(folder / name)]
-        (folder / name).unlink(missing_ok=True)
-        subprocess.run(named, check=True)
     compile_file([cxx, "-std=c++20", *BASE], EMULATOR / "fake/test.cc", folder / "test.o")
     subprocess.run([cxx, str(folder / "test.o"), "-ldl", "-o", str(folder / "fake-test")], check=True)
     return folder / "fake-test", library
@@ -109,3 +128,9 @@ def environment(mode):
     if mode == "tsan":
         return {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66:history_size=2"}
     return {}
+
+
+if __name__ == "__main__":
+    if compiler("plain") is None:
+        sys.exit("the emulator of the CUDA kernels needs a C++ compiler\nhint: on Debian, apt install g++")
+    print(build_libraries(sys.argv[1]).parent)

@@ -120,7 +120,7 @@ pub struct Norm<'w, Vector> {
 pub struct NormOutput {
     /// `[rows, width]`
     pub normed: Matrix,
-    /// `[rows, 2]`: mean and reciprocal standard deviation, for backward
+    /// `[rows, 2]` without gaps: mean and reciprocal standard deviation, for backward
     pub statistics: Matrix,
 }
 
@@ -148,6 +148,8 @@ pub enum DeviceError {
     OutOfMemory { bytes: usize },
     #[error("the device cannot be used any more: {reason}")]
     Lost { reason: String },
+    #[error("the device cannot compute this: {reason}")]
+    Unsupported { reason: String },
 }
 
 /// Values of each buffer that a micro-batch needs.
@@ -400,7 +402,7 @@ pub trait Backend: Send + Sync + Sized {
     fn scatter_add(&self, queue: &mut Self::Queue, dy: Matrix, rows: Matrix, dx: Matrix);
 
     /// `sums [1, 4·width]`: for each column the sum over all rows as an `f64`, then for each column that of the squares, the lower half of the
-    /// bits first.
+    /// bits first. They begin at an even place of their buffer.
     fn column_sums(&self, queue: &mut Self::Queue, x: Matrix, sums: Matrix);
     /// Adds `offset + slope∘x` to `dx`; both are `[width]`.
     fn add_affine(

@@ -4,6 +4,7 @@
 pub mod augment;
 pub mod backend;
 pub mod cpu;
+pub mod cuda;
 pub mod distance;
 pub mod image_parameters;
 pub mod loss;

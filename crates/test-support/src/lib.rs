@@ -8,6 +8,7 @@
 )]
 
 pub mod broken_adapters;
+pub mod emulator;
 pub mod fixtures;
 pub mod gradient_check;
 #[cfg(feature = "recycle")]

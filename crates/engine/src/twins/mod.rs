@@ -8,11 +8,13 @@ mod tokens;
 
 use crate::backend::{Backend, BufferLengths, Matrix, Region, VectorPart};
 
-/// A module `$name` with one test for each comparison, on the backend that `$backend` makes.
+/// A module `$name` with one test for each comparison, on the backend that `$backend` makes; see [`Judged::share`].
 macro_rules! judge {
-    ($name:ident, $backend:expr) => {
+    ($name:ident, $backend:expr, $share:expr) => {
         mod $name {
-            judge! { @tests $backend;
+            use super::*;
+
+            judge! { @tests $backend, $share;
                 operations {
                     linear_maps_and_their_backward_equal_plain_loops
                     thin_products_equal_plain_loops
@@ -37,15 +39,46 @@ macro_rules! judge {
             }
         }
     };
-    (@tests $backend:expr; $($module:ident { $($test:ident)+ })+) => {$($(
+    (@tests $backend:expr, $share:expr; $($module:ident { $($test:ident)+ })+) => {$($(
         #[test]
         fn $test() {
-            super::$module::$test(&$backend);
+            let judged = Judged { backend: $backend, share: $share };
+            super::$module::$test(&judged);
         }
     )+)+};
 }
 
-judge!(cpu, crate::cpu::Cpu::default());
+judge!(cpu, crate::cpu::Cpu::default(), 1.0);
+judge!(cuda, emulated_cuda(), 0.2);
+
+/// The CUDA backend on the emulated device, in FP32 as the tolerances are.
+fn emulated_cuda() -> crate::cuda::Cuda {
+    use crate::cuda::{Cuda, CudaOptions, Precision, libraries};
+    static DEVICE: std::sync::OnceLock<Cuda> = std::sync::OnceLock::new();
+    let open = || {
+        libraries::preload(&test_support::emulator::folder());
+        let options = CudaOptions {
+            precision: Precision::Fp32,
+            ..CudaOptions::default()
+        };
+        Cuda::new(options).unwrap()
+    };
+    DEVICE.get_or_init(open).clone()
+}
+
+/// What is judged, and how thoroughly.
+struct Judged<B> {
+    backend: B,
+    /// Multiplies the number of drawn cases; below 1 for a backend that is emulated.
+    share: f64,
+}
+
+impl<B> Judged<B> {
+    /// Settings of a comparison that draws `cases` on a backend at full speed.
+    fn cases(&self, cases: u32) -> proptest::prelude::ProptestConfig {
+        proptest::prelude::ProptestConfig::with_cases((f64::from(cases) * self.share).ceil() as u32)
+    }
+}
 
 /// The queue of a test, its memory handed out from its start on.
 struct TestMemory<'b, B: Backend> {
@@ -105,13 +138,19 @@ impl<'b, B: Backend> TestMemory<'b, B> {
     /// One row without a gap.
     fn put_dense(&mut self, values: &[f32]) -> Matrix {
         let columns = values.len().max(1);
-        let matrix = Matrix {
-            stride: columns,
-            ..self.take(usize::from(!values.is_empty()), columns)
-        };
+        let matrix = self.take_dense(usize::from(!values.is_empty()), columns);
         let backend = self.backend;
         backend.upload(&mut self.queue, values, matrix);
         matrix
+    }
+
+    /// As [`Self::take`], without gaps and at an even place.
+    fn take_dense(&mut self, rows: usize, columns: usize) -> Matrix {
+        self.next = self.next.next_multiple_of(2);
+        Matrix {
+            stride: columns,
+            ..self.take(rows, columns)
+        }
     }
 
     fn put_indices(&mut self, values: &[u32]) -> Matrix {

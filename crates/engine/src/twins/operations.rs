@@ -1,6 +1,6 @@
 //! Linear maps, LayerNorm, activations and the choice of tokens, against plain loops.
 
-use super::{SUMS, TestMemory, all, assert_near_all, dot, exact_distribution};
+use super::{Judged, SUMS, TestMemory, all, assert_near_all, dot, exact_distribution};
 use crate::backend::{Backend, Norm, NormOutput};
 use model::backbone::Activation;
 use proptest::prelude::*;
@@ -32,8 +32,9 @@ fn plain_activation(x: f64, activation: Activation) -> f64 {
     }
 }
 
-pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..300, seed in any::<u16>(), add in any::<bool>(),
         threads in 1usize..4,
     )| {
@@ -59,8 +60,9 @@ pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B)
     });
 }
 
-pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn thin_products_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         rows in 0usize..12, width in 1usize..70, rank in 1usize..10, seed in any::<u16>(),
     )| {
         let seed = u64::from(seed);
@@ -90,8 +92,9 @@ pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
     });
 }
 
-pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         rows in 0usize..6, width in 2usize..70, seed in any::<u16>(), scaled in any::<bool>(), chosen in any::<bool>(),
     )| {
         let seed = u64::from(seed);
@@ -104,7 +107,7 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(bac
         let index_at = memory.put_indices(&index);
         let branch_at = memory.put(rows, width, &branch);
         let sum_at = memory.take(rows, width);
-        let out = NormOutput { normed: memory.take(rows, width), statistics: memory.take(rows, 2) };
+        let out = NormOutput { normed: memory.take(rows, width), statistics: memory.take_dense(rows, 2) };
         let [bias_vector, scale_vector, weight_vector, shift_vector] =
             [&bias, &scale, &weight, &shift].map(|values| backend.vector(values));
         let norm = Norm { weight: &weight_vector, bias: &shift_vector, epsilon: 1e-6 };
@@ -124,8 +127,9 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(bac
     });
 }
 
-pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         rows in 0usize..5, width in 1usize..50, seed in any::<u16>(),
     )| {
         let run = NormRun::new(backend, rows, width, u64::from(seed));
@@ -138,8 +142,9 @@ pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(backend: &B) {
     });
 }
 
-pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         rows in 0usize..4, width in 1usize..40, seed in any::<u16>(), quick in any::<bool>(), in_place in any::<bool>(),
     )| {
         let seed = u64::from(seed);
@@ -167,8 +172,9 @@ pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend
     });
 }
 
-pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(40), |(
+pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(40), |(
         attention in prop::collection::vec(0u8..6, 1..30), images in 1usize..4, keep in 0usize..30,
     )| {
         let patches = attention.len();
@@ -226,7 +232,7 @@ impl NormRun {
             [&x, &dnormed, &zeros, &start].map(|values| memory.put(rows, width, values));
         let out = NormOutput {
             normed: memory.take(rows, width),
-            statistics: memory.take(rows, 2),
+            statistics: memory.take_dense(rows, 2),
         };
         backend.norm(&mut memory.queue, x_at, norm(), out);
         for dx in [dx_at, added_at] {
@@ -267,7 +273,8 @@ impl NormRun {
     }
 }
 
-pub fn layer_norm_backward_is_the_slope_of_the_plain_formula<B: Backend>(backend: &B) {
+pub fn layer_norm_backward_is_the_slope_of_the_plain_formula<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
     for width in [2, 3, 16, 17, 31, 48] {
         let run = NormRun::new(backend, 3, width, width as u64);
         let (weight, bias, weights) = (widen(&run.weight), widen(&run.bias), widen(&run.dnormed));

@@ -1,7 +1,7 @@
 //! Operations that move tokens about or go over them column by column, against plain loops. What only copies is equal bit for
 //! bit.
 
-use super::{SUMS, TestMemory, all, assert_near_all};
+use super::{Judged, SUMS, TestMemory, all, assert_near_all};
 use crate::backend::{Backend, Matrix, PatchGrid, whole};
 use model::backbone::Pooling;
 use proptest::prelude::*;
@@ -62,12 +62,9 @@ fn pixel_of(grid: PatchGrid, image: usize, position: u32, at: usize) -> usize {
     ((image * 3 + channel) * side + row) * side + patch % grid.grid * size + column
 }
 
-pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<
-    B: Backend,
->(
-    backend: &B,
-) {
-    proptest!(ProptestConfig::with_cases(60), |(
+pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(60), |(
         (grid, patches, dense, seed) in any_grid(),
     )| {
         let positions = positions(grid, &patches);
@@ -98,10 +95,9 @@ pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_b
     });
 }
 
-pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(
-    backend: &B,
-) {
-    proptest!(ProptestConfig::with_cases(60), |(
+pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(60), |(
         (grid, patches, dense, seed) in any_grid(), width in 1usize..40, with_bias in any::<bool>(),
     )| {
         let positions = positions(grid, &patches);
@@ -130,8 +126,9 @@ pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Ba
     });
 }
 
-pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(60), |(
+pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(60), |(
         rows in prop::collection::vec(0u32..9, 0..12), width in 1usize..40, seed in 0u64..1000,
     )| {
         let (x, dy) = (noise(seed, 9 * width), noise(seed + 1, rows.len() * width));
@@ -156,8 +153,9 @@ pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend
     });
 }
 
-pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(60), |(
+pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(60), |(
         images in 1usize..4, patches in 1usize..20, width in 1usize..40, seed in 0u64..1000,
     )| {
         let tokens = 1 + patches;
@@ -196,8 +194,9 @@ pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(back
     });
 }
 
-pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
-    proptest!(ProptestConfig::with_cases(60), |(
+pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(judged: &Judged<B>) {
+    let backend = &judged.backend;
+    proptest!(judged.cases(60), |(
         rows in 0usize..12, width in 1usize..70, seed in 0u64..1000,
     )| {
         let x = noise(seed, rows * width);
@@ -207,7 +206,7 @@ pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
         let x_at = memory.put(rows, width, &x);
         let scaled_at = memory.take(rows, width);
         let dx_at = memory.put(rows, width, &start);
-        let sums_at = memory.put(1, 4 * width, &vec![1.0; 4 * width]);
+        let sums_at = memory.put_dense(&vec![1.0; 4 * width]);
         let added_at = memory.put(rows, width, &start);
         backend.column_sums(&mut memory.queue, x_at, sums_at);
         backend.add(&mut memory.queue, x_at, added_at);

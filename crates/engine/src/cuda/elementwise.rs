@@ -1,0 +1,55 @@
+//! What goes value by value.
+
+use super::kernels::{AddAffine, AddScaled, Fill, ScaleColumns};
+use super::queue::{Queue, Stored, by_row, int};
+use crate::backend::{Matrix, VectorPart};
+
+/// `target = value`, with gaps between rows left as they are.
+pub fn fill(queue: &mut Queue, target: Matrix, value: f32) {
+    let kernel = Fill {
+        target: queue.rows_mut(target),
+        columns: int(target.columns),
+        value,
+    };
+    queue.launch(by_row(target.rows, target.columns), &kernel);
+}
+
+/// As [`crate::backend::Backend::scale_columns`].
+pub fn scale_columns(queue: &mut Queue, x: Matrix, scale: &Stored, y: Matrix) {
+    let kernel = ScaleColumns {
+        x: queue.rows(x),
+        scales: queue.vector(scale, x.columns),
+        y: queue.rows_mut(y),
+        columns: int(x.columns),
+    };
+    queue.launch(by_row(x.rows, x.columns), &kernel);
+}
+
+/// As [`crate::backend::Backend::add_affine`].
+pub fn add_affine(
+    queue: &mut Queue,
+    x: Matrix,
+    offset: &VectorPart<'_, Stored>,
+    slope: &VectorPart<'_, Stored>,
+    dx: Matrix,
+) {
+    let kernel = AddAffine {
+        x: queue.rows(x),
+        offset: queue.part(offset, x.columns),
+        slope: queue.part(slope, x.columns),
+        dx: queue.rows_mut(dx),
+        columns: int(x.columns),
+    };
+    queue.launch(by_row(x.rows, x.columns), &kernel);
+}
+
+/// As [`crate::backend::Backend::add`].
+pub fn add(queue: &mut Queue, x: Matrix, y: Matrix) {
+    let kernel = AddScaled {
+        x: queue.rows(x),
+        factor: 1.0,
+        y: queue.rows_mut(y),
+        columns: int(x.columns),
+    };
+    queue.launch(by_row(x.rows, x.columns), &kernel);
+}

@@ -1,0 +1,118 @@
+//! The CUDA backend: one stream on one device, our own kernels, and products by cuBLAS. The libraries are loaded at run time; without
+//! them the module does nothing but say what is missing.
+
+#![allow(
+    unsafe_code,
+    reason = "calls of the driver, of cuBLAS and of NVRTC, each behind checks of what it is given"
+)]
+
+mod activation;
+mod attention;
+mod availability;
+mod backend;
+mod compile;
+mod driver;
+mod elementwise;
+mod error;
+mod kernels;
+pub mod libraries;
+mod linear;
+mod moments;
+mod norm;
+mod product;
+mod queue;
+mod tokens;
+
+pub use availability::{Availability, DeviceDescription, availability};
+pub use error::CudaError;
+pub use product::Precision;
+pub use queue::{Queue, Stored};
+
+use super::backend::DeviceError;
+use compile::Compiler;
+use driver::{Context, Stream};
+use kernels::Kernels;
+use product::Blas;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Which device, and how it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CudaOptions<'a> {
+    /// Number of the device, as `nvidia-smi` counts them.
+    pub ordinal: usize,
+    /// Of products and attention.
+    pub precision: Precision,
+    /// Keeps compiled kernels; without it they are compiled at each start.
+    pub cache: Option<&'a Path>,
+}
+
+/// Least compute capability: the first with TF32.
+const LEAST_CAPABILITY: (i32, i32) = (8, 0);
+
+/// A device that is ready to compute.
+pub struct Device {
+    blas: Blas,
+    kernels: Kernels,
+    stream: Stream,
+    context: Arc<Context>,
+    memory: usize,
+}
+
+impl Device {
+    /// Makes the context that of the calling thread.
+    fn bind(&self) -> Result<(), DeviceError> {
+        let bound = self.context.bind();
+        bound.map_err(|e| error::device_error("cuCtxSetCurrent", e, 0))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // cuBLAS gives back its handle in the context of the thread.
+        let _ = self.context.bind();
+    }
+}
+
+/// Computes on a CUDA device. Copies share the device and its stream.
+#[derive(Clone)]
+pub struct Cuda {
+    device: Arc<Device>,
+    precision: Precision,
+}
+
+impl Cuda {
+    /// Opens a device and loads the kernels. [`libraries::preload`] says where to look for the libraries first.
+    ///
+    /// # Errors
+    /// [`CudaError`] says what is missing and how to get it.
+    pub fn new(options: CudaOptions<'_>) -> Result<Self, CudaError> {
+        libraries::check()?;
+        let context = Context::open(options.ordinal)?;
+        let (major, minor) = context.capability()?;
+        if (major, minor) < LEAST_CAPABILITY {
+            let name = context.name()?;
+            return Err(CudaError::TooOld { name, major, minor });
+        }
+        let compiler = Compiler {
+            architecture: format!("sm_{major}{minor}"),
+            version: compile::version()?,
+            cache: options.cache,
+        };
+        let stream = Stream::new(&context)?;
+        let kernels = Kernels::load(&context, &compiler)?;
+        context.bind().map_err(error::call_error("cuCtxSetCurrent"))?;
+        let blas = Blas::new(&stream)?;
+        let memory = context.memory()?;
+        Ok(Self {
+            device: Arc::new(Device {
+                blas,
+                kernels,
+                stream,
+                context,
+                memory,
+            }),
+            precision: options.precision,
+        })
+    }
+}

@@ -1,0 +1,448 @@
+//! The queue of a device: buffers that grow, launches, copies to the host. What goes wrong in an operation is kept until somebody asks.
+
+use super::Device;
+use super::driver::{Geometry, Memory, Pinned};
+use super::kernels::{Arguments, Indices, IndicesMut, Kernel, Rows, RowsMut, Values, ValuesMut};
+use super::product::{Factor, Precision, Product};
+use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
+use std::sync::Arc;
+
+/// A vector or the rows of a linear map in memory of the device. Where there was no room or no device, the queue that needs it says so.
+pub struct Stored {
+    memory: Result<Memory, DeviceError>,
+    /// Length of a row.
+    pub inputs: usize,
+}
+
+impl Stored {
+    /// Copies `parts` one after another to the device.
+    pub fn new(device: &Device, parts: &[&[f32]], inputs: usize) -> Self {
+        let length = parts.iter().map(|part| part.len()).sum();
+        let copy = || {
+            let memory = Memory::new(device.stream.context(), length)?;
+            let mut start = 0;
+            for part in parts {
+                device.stream.upload(part, &memory, start)?;
+                start += part.len();
+            }
+            Ok(memory)
+        };
+        Self {
+            memory: copy(),
+            inputs,
+        }
+    }
+
+    /// Replaces all values.
+    pub fn write(&mut self, device: &Device, values: &[f32]) {
+        if let Ok(memory) = &self.memory {
+            assert_eq!(memory.length(), values.len());
+            if let Err(error) = device.stream.upload(values, memory, 0) {
+                self.memory = Err(error);
+            }
+        }
+    }
+
+    /// Values that it holds.
+    pub fn length(&self) -> usize {
+        self.memory.as_ref().map_or(0, Memory::length)
+    }
+}
+
+/// Growing memory of the device.
+#[derive(Default)]
+struct Buffer(Option<Memory>);
+
+impl Buffer {
+    /// Makes it at least `length` values long; what it held is lost when it grows.
+    fn reserve(&mut self, device: &Device, length: usize) -> Result<(), DeviceError> {
+        if self.length() < length {
+            // Freed first, so that the old and the new never count together.
+            self.0 = None;
+            self.0 = Some(Memory::new(device.stream.context(), length)?);
+        }
+        Ok(())
+    }
+
+    fn length(&self) -> usize {
+        self.0.as_ref().map_or(0, Memory::length)
+    }
+
+    fn address(&self, start: usize, extent: usize) -> u64 {
+        match &self.0 {
+            Some(memory) => memory.address(start, extent),
+            None => {
+                assert!(extent == 0, "{extent} values of an empty buffer");
+                0
+            }
+        }
+    }
+}
+
+/// A copy to the host.
+struct Download {
+    source: Option<Matrix>,
+    values: Pinned,
+}
+
+/// Operations of a device in order, and the memory that they work on.
+pub struct Queue {
+    device: Arc<Device>,
+    precision: Precision,
+    /// One a micro-batch that waits for its backward; the first serves all others.
+    kept: Vec<Buffer>,
+    /// The one in use.
+    slot: usize,
+    scratch: Buffer,
+    gradients: Buffer,
+    pixels: Buffer,
+    /// Sums of columns over parts of the rows.
+    sums: Buffer,
+    downloads: Vec<Download>,
+    /// How many of `downloads` are in use, and whether the host has waited for them.
+    downloaded: (usize, bool),
+    fault: Option<DeviceError>,
+}
+
+/// A size as kernels take it.
+///
+/// # Panics
+/// Where it is not one that a pass can have.
+pub fn int(size: usize) -> i32 {
+    match i32::try_from(size) {
+        Ok(size) => size,
+        Err(_) => panic!("{size} values are more than a kernel counts"),
+    }
+}
+
+/// Threads of a block that goes over `columns` values.
+pub fn threads(columns: usize) -> u32 {
+    (columns.clamp(1, 256).next_multiple_of(32)) as u32
+}
+
+/// A block for each of `rows` rows of `columns` values.
+pub fn by_row(rows: usize, columns: usize) -> Geometry {
+    Geometry {
+        grid: [rows, 1, 1],
+        threads: threads(columns),
+        shared: 0,
+    }
+}
+
+impl Queue {
+    /// Without memory.
+    pub fn new(device: &Arc<Device>, precision: Precision) -> Self {
+        Self {
+            device: device.clone(),
+            precision,
+            kept: vec![Buffer::default()],
+            slot: 0,
+            scratch: Buffer::default(),
+            gradients: Buffer::default(),
+            pixels: Buffer::default(),
+            sums: Buffer::default(),
+            downloads: Vec::new(),
+            downloaded: (0, true),
+            fault: None,
+        }
+    }
+
+    /// How exact products are.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// As [`crate::backend::Backend::enter`].
+    pub fn enter(&mut self, slot: usize, lengths: BufferLengths) -> Result<(), DeviceError> {
+        self.take_fault()?;
+        if self.kept.len() <= slot {
+            self.kept.resize_with(slot + 1, Buffer::default);
+        }
+        self.slot = slot;
+        let device = &self.device;
+        self.kept[slot].reserve(device, lengths.kept)?;
+        self.scratch.reserve(device, lengths.scratch)?;
+        self.pixels.reserve(device, lengths.pixels)
+    }
+
+    /// As [`crate::backend::Backend::clear_gradients`].
+    pub fn clear_gradients(&mut self, length: usize) -> Result<(), DeviceError> {
+        self.take_fault()?;
+        self.gradients.reserve(&self.device, length)?;
+        match &self.gradients.0 {
+            Some(memory) => self.device.stream.fill_zero(memory, 0, length),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`crate::backend::Backend::finish`].
+    pub fn finish(&mut self) -> Result<(), DeviceError> {
+        let waited = self.device.stream.synchronize();
+        self.downloaded.1 = true;
+        self.take_fault()?;
+        waited
+    }
+
+    fn take_fault(&mut self) -> Result<(), DeviceError> {
+        self.fault.take().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first error of an operation; those that follow are left out.
+    pub fn fail(&mut self, error: DeviceError) {
+        self.fault.get_or_insert(error);
+    }
+
+    fn attempt(&mut self, done: Result<(), DeviceError>) {
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    fn buffer(&self, region: Region) -> &Buffer {
+        match region {
+            Region::Kept => &self.kept[self.slot],
+            Region::Scratch => &self.scratch,
+            Region::Gradients => &self.gradients,
+            Region::Pixels => &self.pixels,
+        }
+    }
+
+    fn address(&self, matrix: Matrix) -> u64 {
+        self.buffer(matrix.region)
+            .address(matrix.start, matrix.extent())
+    }
+
+    /// Rows to read.
+    pub fn rows(&self, matrix: Matrix) -> Rows {
+        Rows(self.address(matrix), int(matrix.stride))
+    }
+
+    /// Rows to write.
+    pub fn rows_mut(&self, matrix: Matrix) -> RowsMut {
+        RowsMut(self.address(matrix), int(matrix.stride))
+    }
+
+    fn dense(&self, matrix: Matrix) -> u64 {
+        let without_gaps = matrix.stride == matrix.columns || matrix.rows <= 1;
+        assert!(without_gaps, "{matrix:?} has gaps");
+        self.address(matrix)
+    }
+
+    /// Values without gaps to read.
+    pub fn values(&self, matrix: Matrix) -> Values {
+        Values(self.dense(matrix))
+    }
+
+    /// Values without gaps to write.
+    pub fn values_mut(&self, matrix: Matrix) -> ValuesMut {
+        ValuesMut(self.dense(matrix))
+    }
+
+    /// Indices to read, or none.
+    pub fn indices(&self, matrix: Option<Matrix>) -> Indices {
+        Indices(matrix.map_or(0, |matrix| self.dense(matrix)))
+    }
+
+    /// Indices to write.
+    pub fn indices_mut(&self, matrix: Matrix) -> IndicesMut {
+        IndicesMut(self.dense(matrix))
+    }
+
+    fn stored(&mut self, stored: &Stored, start: usize, length: usize) -> u64 {
+        match &stored.memory {
+            Ok(memory) => memory.address(start, length),
+            Err(error) => {
+                self.fail(error.clone());
+                0
+            }
+        }
+    }
+
+    /// The first `length` values of a vector.
+    pub fn vector(&mut self, vector: &Stored, length: usize) -> Values {
+        Values(self.stored(vector, 0, length))
+    }
+
+    /// As [`Self::vector`], or none.
+    pub fn optional(&mut self, vector: Option<&Stored>, length: usize) -> Values {
+        vector.map_or(Values(0), |vector| self.vector(vector, length))
+    }
+
+    /// `length` values of a part of a vector.
+    pub fn part(&mut self, part: &VectorPart<'_, Stored>, length: usize) -> Values {
+        Values(self.stored(part.vector, part.start, length))
+    }
+
+    /// Rows of a matrix as a factor.
+    pub fn factor(&self, matrix: Matrix, transposed: bool) -> Factor {
+        Factor {
+            address: self.address(matrix),
+            stride: int(matrix.stride.max(matrix.columns)),
+            transposed,
+        }
+    }
+
+    /// Rows of `columns` values that are stored from `start` on, as a factor.
+    pub fn stored_factor(
+        &mut self,
+        stored: &Stored,
+        start: usize,
+        [rows, columns]: [usize; 2],
+        transposed: bool,
+    ) -> Factor {
+        Factor {
+            address: self.stored(stored, start, rows * columns),
+            stride: int(columns),
+            transposed,
+        }
+    }
+
+    /// Queues `c = alpha·a·b`, with `add` added to what `c` holds; `inner` is the number of columns of a.
+    pub fn product(&mut self, a: Factor, b: Factor, inner: usize, alpha: f32, c: Matrix, add: bool) {
+        if self.fault.is_some() || c.rows == 0 || c.columns == 0 {
+            return;
+        }
+        if inner == 0 {
+            if !add {
+                self.fill_zero(c);
+            }
+            return;
+        }
+        let product = Product {
+            sizes: [c.rows, c.columns, inner].map(int),
+            alpha,
+            a,
+            b,
+            beta: f32::from(u8::from(add)),
+            c: self.address(c),
+            c_stride: int(c.stride.max(c.columns)),
+        };
+        let bound = self.device.bind();
+        // SAFETY: `factor` and `stored_factor` have checked the ends of the factors, `address` that of the result.
+        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, self.precision) });
+        self.attempt(done);
+    }
+
+    /// Queues the kernel of these arguments.
+    pub fn launch<K: Kernel>(&mut self, geometry: Geometry, kernel: &K) {
+        self.launch_variant(0, geometry, kernel);
+    }
+
+    /// As [`Self::launch`], for one of several kernels with the same arguments.
+    pub fn launch_variant<K: Kernel>(&mut self, variant: usize, geometry: Geometry, kernel: &K) {
+        // A device refuses a launch without blocks.
+        if self.fault.is_some() || geometry.grid.contains(&0) {
+            return;
+        }
+        let (function, name) = self.device.kernels.get(K::NAMES[variant]);
+        let mut arguments = Arguments::default();
+        kernel.push(&mut arguments);
+        let (mut pointers, count) = arguments.pointers();
+        // SAFETY: `kernels.rs` compares number and types of the arguments with the sources; pointers come from this queue, which
+        // checks their ends, and geometry and sizes are those of the same matrices.
+        let done = unsafe {
+            self.device
+                .stream
+                .launch(name, function, geometry, &mut pointers[..count])
+        };
+        self.attempt(done);
+    }
+
+    /// As [`crate::backend::Backend::fill_zero`], for a matrix without gaps.
+    ///
+    /// # Panics
+    /// Where it has gaps.
+    pub fn fill_zero(&mut self, target: Matrix) {
+        if target.stride != target.columns && target.rows > 1 {
+            return super::elementwise::fill(self, target, 0.0);
+        }
+        let memory = self.buffer(target.region).0.as_ref();
+        if let (None, Some(memory)) = (&self.fault, memory) {
+            let length = target.extent();
+            let done = self.device.stream.fill_zero(memory, target.start, length);
+            self.attempt(done);
+        }
+    }
+
+    /// As [`crate::backend::Backend::upload`].
+    pub fn upload(&mut self, values: &[f32], target: Matrix) {
+        self.dense(target);
+        assert_eq!(values.len(), target.rows * target.columns);
+        let memory = self.buffer(target.region).0.as_ref();
+        if let (None, Some(memory)) = (&self.fault, memory) {
+            let done = self.device.stream.upload(values, memory, target.start);
+            self.attempt(done);
+        }
+    }
+
+    /// Address of scratch for `length` values of `f64`, or an error that is kept.
+    pub fn sums(&mut self, length: usize) -> Option<u64> {
+        let reserved = self.sums.reserve(&self.device, 2 * length);
+        self.attempt(reserved);
+        match self.fault {
+            None => Some(self.sums.address(0, 2 * length)),
+            Some(_) => None,
+        }
+    }
+
+    /// As [`crate::backend::Backend::download`]. The gaps between rows are copied too.
+    pub fn download(&mut self, source: Matrix) {
+        if self.downloaded.1 {
+            self.downloaded = (0, false);
+        }
+        if self.fault.is_some() {
+            return;
+        }
+        let done = self.queue_download(source);
+        self.attempt(done);
+    }
+
+    fn queue_download(&mut self, source: Matrix) -> Result<(), DeviceError> {
+        let (place, length) = (self.downloaded.0, source.extent());
+        let context = self.device.stream.context();
+        let roomy = self.downloads.get(place);
+        if roomy.is_none_or(|own| own.values.length() < length) {
+            let values = Pinned::new(context, length)?;
+            self.downloads.truncate(place);
+            self.downloads.push(Download {
+                source: None,
+                values,
+            });
+        }
+        let buffer = match source.region {
+            Region::Kept => &self.kept[self.slot],
+            Region::Scratch => &self.scratch,
+            Region::Gradients => &self.gradients,
+            Region::Pixels => &self.pixels,
+        };
+        let own = &mut self.downloads[place];
+        own.source = Some(source);
+        if let Some(memory) = &buffer.0 {
+            let stream = &self.device.stream;
+            stream.download(memory, source.start, length, &mut own.values)?;
+        }
+        self.downloaded.0 += 1;
+        Ok(())
+    }
+
+    /// The rows of `source` that have been sent.
+    ///
+    /// # Panics
+    /// Where they have not been sent, or the host has not waited for them.
+    pub fn sent(&self, source: Matrix) -> impl Iterator<Item = &[f32]> {
+        assert!(self.downloaded.1, "read before the queue has finished");
+        let mut sent = self.downloads[..self.downloaded.0].iter();
+        let Some(own) = sent.find(|own| own.source == Some(source)) else {
+            panic!("{source:?} has not been sent");
+        };
+        let values = own.values.values();
+        (0..source.rows).map(move |row| &values[row * source.stride..][..source.columns])
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Nothing is freed that is still in use; an error has nobody to hear it.
+        let _ = self.device.stream.synchronize();
+    }
+}

@@ -1,0 +1,101 @@
+//! What a device can do wrong is an error of the pass; the process goes on.
+
+use crate::emulator::Emulator;
+use crate::session::{BOTH, assert_same, images, results};
+use engine::backend::DeviceError;
+use engine::operation::OperationError;
+use engine::session::{Input, Session, SessionOptions, Wanted};
+use test_support::fixtures::{adapter, backbone};
+
+#[test]
+fn a_device_without_room_for_a_batch_says_so_and_computes_a_smaller_one() {
+    let emulator = Emulator::open();
+    let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
+    let [many, one] = [10, 1].map(|count| images("vit-tiny", count));
+    let mut session =
+        Session::on(emulator.cuda(), &backbone, SessionOptions::default()).unwrap();
+    let input = |pixels| Input {
+        adapter: Some(&adapter),
+        ..Input::pixels(pixels)
+    };
+    // The adapter is copied first; then there is room for the activations of an image and not of ten.
+    session
+        .forward(&input(&one), Wanted::default())
+        .unwrap();
+    emulator.set_memory(emulator.counts().bytes_in_use + (1 << 20));
+    let refused = session.forward_for(&input(&many), Wanted::default(), BOTH);
+    match refused.map(|_| ()) {
+        Err(OperationError::Device(DeviceError::OutOfMemory { bytes })) => {
+            assert!(bytes > 1 << 20, "{bytes}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let output = session.forward_for(&input(&one), Wanted::default(), BOTH);
+    let dfeatures = vec![1.0; output.unwrap().features.data().len()];
+    session.backward(&dfeatures, None).unwrap();
+}
+
+#[test]
+fn a_device_without_room_for_the_weights_says_so_at_the_first_pass() {
+    let emulator = Emulator::open();
+    let backbone = backbone("vit-tiny");
+    let pixels = images("vit-tiny", 1);
+    let cuda = emulator.cuda();
+    emulator.set_memory(emulator.counts().bytes_in_use + 1000);
+    let mut session = Session::on(cuda.clone(), &backbone, SessionOptions::default()).unwrap();
+    emulator.set_memory(8 << 30);
+    let refused = session.forward(&Input::pixels(&pixels), Wanted::default());
+    let refused = refused.map(|_| ()).unwrap_err();
+    let out_of_memory = matches!(
+        refused,
+        OperationError::Device(DeviceError::OutOfMemory { .. })
+    );
+    assert!(out_of_memory, "{refused}");
+    let mut session = Session::on(cuda, &backbone, SessionOptions::default()).unwrap();
+    session
+        .forward(&Input::pixels(&pixels), Wanted::default())
+        .unwrap();
+}
+
+#[test]
+fn a_lost_device_ends_the_pass_with_its_reason_and_a_new_session_computes() {
+    let emulator = Emulator::open();
+    let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
+    let pixels = images("vit-tiny", 2);
+    let options = SessionOptions::default();
+    let mut cpu = Session::new(&backbone, options).unwrap();
+    let expected = results(&mut cpu, &pixels, Some(&adapter), None, &[]);
+    let input = Input {
+        adapter: Some(&adapter),
+        ..Input::pixels(&pixels)
+    };
+    // In the forward pass, and in the backward.
+    for launch in [5, 60] {
+        let mut session = Session::on(emulator.cuda(), &backbone, options).unwrap();
+        emulator.lose_device_at(launch);
+        let forward = session.forward_for(&input, Wanted::default(), BOTH);
+        let forward = forward.map(|output| vec![1.0; output.features.data().len()]);
+        let lost = match forward {
+            Ok(dfeatures) => session.backward(&dfeatures, None).map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match lost {
+            Err(OperationError::Device(DeviceError::Lost { reason })) => {
+                assert!(reason.contains("CUDA_ERROR_LAUNCH_FAILED"), "{reason}");
+            }
+            other => panic!("launch {launch}: {other:?}"),
+        }
+        // It stays lost.
+        let again = session.forward(&input, Wanted::default()).map(|_| ());
+        let lost = matches!(
+            again,
+            Err(OperationError::Device(DeviceError::Lost { .. }))
+        );
+        assert!(lost, "{again:?}");
+        drop(session);
+        emulator.clear_fault();
+        let mut session = Session::on(emulator.cuda(), &backbone, options).unwrap();
+        let found = results(&mut session, &pixels, Some(&adapter), None, &[]);
+        assert_same("vit-tiny", &found, &expected);
+    }
+}

@@ -1,0 +1,13 @@
+//! The CUDA backend on the emulated device, against the CPU backend, and what it does where memory ends or the device is lost.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "where something is not as it should be, a test ends"
+)]
+#![allow(unsafe_code, reason = "functions of the emulator are found by name")]
+
+mod emulator;
+mod faults;
+mod libraries;
+mod session;
