@@ -1,11 +1,11 @@
 //! What there is to compute on, for those who ask before they do.
 
+use super::LEAST_CAPABILITY;
 use super::compile;
 use super::driver::{Context, Stream, driver_version};
 use super::error::{CudaError, call_error};
 use super::libraries;
 use super::product::Blas;
-use super::LEAST_CAPABILITY;
 
 /// A device and the libraries that drive it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -85,7 +85,10 @@ impl Backend for Cuda {
     }
 
     fn downloaded(&self, queue: &Queue, source: Matrix, values: &mut [f32]) {
-        for (row, values) in queue.sent(source).zip(values.chunks_exact_mut(source.columns)) {
+        for (row, values) in queue
+            .sent(source)
+            .zip(values.chunks_exact_mut(source.columns))
+        {
             values.copy_from_slice(row);
         }
     }
@@ -144,7 +147,14 @@ impl Backend for Cuda {
         linear::forward(queue, x, weight, y);
     }
 
-    fn linear_backward(&self, queue: &mut Queue, dy: Matrix, weight: &Stored, dx: Matrix, add: bool) {
+    fn linear_backward(
+        &self,
+        queue: &mut Queue,
+        dy: Matrix,
+        weight: &Stored,
+        dx: Matrix,
+        add: bool,
+    ) {
         linear::backward(queue, dy, weight, dx, add);
     }
 
@@ -307,13 +317,7 @@ impl Backend for Cuda {
         tokens::pool(queue, tokens, pooling, pooled);
     }
 
-    fn pool_backward(
-        &self,
-        queue: &mut Queue,
-        dpooled: Matrix,
-        pooling: Pooling,
-        dtokens: Matrix,
-    ) {
+    fn pool_backward(&self, queue: &mut Queue, dpooled: Matrix, pooling: Pooling, dtokens: Matrix) {
         tokens::pool_backward(queue, dpooled, pooling, dtokens);
     }
 }

@@ -89,7 +89,11 @@ impl Compiler<'_> {
             add(name);
             add(text);
         }
-        let digest: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = digest
+            .finalize()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         PathBuf::from(format!("{digest}.cubin"))
     }
 

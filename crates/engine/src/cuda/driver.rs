@@ -233,7 +233,8 @@ impl Module {
         // SAFETY: the module is loaded.
         let raw = unsafe { result::module::get_function(self.raw, name) }?;
         if shared > 0 {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is one of the module.
             unsafe { result::function::set_function_attribute(raw, attribute, shared) }?;
         }
@@ -312,12 +313,7 @@ impl Stream {
     }
 
     /// Copies `values` to the memory from its value `start` on. They may change when the call returns.
-    pub fn upload(
-        &self,
-        values: &[f32],
-        memory: &Memory,
-        start: usize,
-    ) -> Result<(), DeviceError> {
+    pub fn upload(&self, values: &[f32], memory: &Memory, start: usize) -> Result<(), DeviceError> {
         let target = memory.address(start, values.len());
         if values.is_empty() {
             return Ok(());

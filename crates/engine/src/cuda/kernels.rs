@@ -53,7 +53,10 @@ impl Arguments {
 
     /// Pointers to the arguments, and how many there are.
     pub fn pointers(&mut self) -> ([*mut c_void; MOST_ARGUMENTS], usize) {
-        (self.slots.each_mut().map(|s| s.as_mut_ptr().cast()), self.count)
+        (
+            self.slots.each_mut().map(|s| s.as_mut_ptr().cast()),
+            self.count,
+        )
     }
 }
 
@@ -291,8 +294,16 @@ mod tests {
                     .iter()
                     .flat_map(|(argument, types)| {
                         types.iter().enumerate().map(move |(place, kind)| {
-                            let stride = if *argument == "target" { "stride".into() } else { format!("{argument}_stride") };
-                            let name = if place == 0 { (*argument).to_owned() } else { stride };
+                            let stride = if *argument == "target" {
+                                "stride".into()
+                            } else {
+                                format!("{argument}_stride")
+                            };
+                            let name = if place == 0 {
+                                (*argument).to_owned()
+                            } else {
+                                stride
+                            };
                             ((*kind).to_owned(), name)
                         })
                     })

@@ -140,10 +140,7 @@ impl fmt::Display for MissingLibrary {
         let (name, hint) = (self.library.name(), self.library.hint());
         match self.function {
             None => write!(f, "{name} is not found\nhint: {hint}"),
-            Some(function) => write!(
-                f,
-                "{name} is too old: it has no {function}\nhint: {hint}"
-            ),
+            Some(function) => write!(f, "{name} is too old: it has no {function}\nhint: {hint}"),
         }
     }
 }

@@ -101,7 +101,9 @@ impl Cuda {
         };
         let stream = Stream::new(&context)?;
         let kernels = Kernels::load(&context, &compiler)?;
-        context.bind().map_err(error::call_error("cuCtxSetCurrent"))?;
+        context
+            .bind()
+            .map_err(error::call_error("cuCtxSetCurrent"))?;
         let blas = Blas::new(&stream)?;
         let memory = context.memory()?;
         Ok(Self {

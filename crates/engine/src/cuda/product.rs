@@ -86,8 +86,7 @@ impl Blas {
         let handle = Handle(result::create_handle().map_err(failed("cublasCreate"))?);
         // SAFETY: handle, stream and workspace live; the workspace is dropped after the handle.
         unsafe {
-            result::set_stream(handle.0, stream.raw().cast())
-                .map_err(failed("cublasSetStream"))?;
+            result::set_stream(handle.0, stream.raw().cast()).map_err(failed("cublasSetStream"))?;
             let bytes = WORKSPACE * size_of::<f32>();
             sys::cublasSetWorkspace_v2(handle.0, workspace.address(0, WORKSPACE) as *mut _, bytes)
                 .result()

@@ -298,7 +298,15 @@ impl Queue {
     }
 
     /// Queues `c = alpha·a·b`, with `add` added to what `c` holds; `inner` is the number of columns of a.
-    pub fn product(&mut self, a: Factor, b: Factor, inner: usize, alpha: f32, c: Matrix, add: bool) {
+    pub fn product(
+        &mut self,
+        a: Factor,
+        b: Factor,
+        inner: usize,
+        alpha: f32,
+        c: Matrix,
+        add: bool,
+    ) {
         if self.fault.is_some() || c.rows == 0 || c.columns == 0 {
             return;
         }

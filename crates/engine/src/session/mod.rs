@@ -375,21 +375,20 @@ impl<B: Backend> Session<B> {
                 if let Some(trained) = trained {
                     backend.clear_gradients(queue, trained.length)?;
                 }
+                let count = share.len();
                 for (slot, (micro_batch, dpixels)) in share.into_iter().enumerate() {
                     let plan = &micro_batch.plan;
                     let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
                     let images = &micro_batch.images;
                     let dfeatures = &dfeatures[images.start * width..images.end * width];
                     pass.backward(dfeatures, checked.read, norm_inputs);
-                    if let Some(dpixels) = dpixels {
-                        pass.finish()?;
-                        pass.take_dpixels(dpixels);
-                    }
+                    let last = slot + 1 == count;
+                    pass.end_backward(trained.filter(|_| last), dpixels)?;
                 }
-                Ok::<(), DeviceError>(())
+                end_share(backend, queue, trained.filter(|_| count == 0))
             })
         })?;
-        self.join_pairs(&mut gradients, differentiate)?;
+        self.join_pairs(&mut gradients, differentiate);
         self.gradients = gradients;
         Ok(&self.gradients)
     }
@@ -451,7 +450,9 @@ impl<B: Backend> Session<B> {
                 if let Some(trained) = trained {
                     backend.clear_gradients(queue, trained.length)?;
                 }
-                for (micro_batch, (((mut output, dpixels), dfeatures), result)) in share {
+                let count = share.len();
+                for (index, (micro_batch, parts)) in share.into_iter().enumerate() {
+                    let (((mut output, dpixels), dfeatures), result) = parts;
                     let plan = &micro_batch.plan;
                     let mut pass = Pass::enter(backend, network, low_rank, plan, queue, 0)?;
                     let images = micro_batch.images.clone();
@@ -460,20 +461,21 @@ impl<B: Backend> Session<B> {
                     pass.finish()?;
                     pass.take_output(checked.read, &mut output);
                     *result = loss(images, output.features, dfeatures);
+                    let last = index + 1 == count;
+                    let trained = trained.filter(|_| last);
                     if result.is_ok() {
                         pass.backward(dfeatures, checked.read, None);
-                        if let Some(dpixels) = dpixels {
-                            pass.finish()?;
-                            pass.take_dpixels(dpixels);
-                        }
+                        pass.end_backward(trained, dpixels)?;
+                    } else {
+                        end_share(backend, queue, trained)?;
                     }
                 }
-                Ok::<(), DeviceError>(())
+                end_share(backend, queue, trained.filter(|_| count == 0))
             })
         })?;
         self.output = output;
         gradients.dfeatures = dfeatures;
-        self.join_pairs(&mut gradients, differentiate)?;
+        self.join_pairs(&mut gradients, differentiate);
         self.gradients = gradients;
         let mut total = 0.0;
         for part in losses {
@@ -483,18 +485,12 @@ impl<B: Backend> Session<B> {
     }
 
     /// Sums the queues' gradients of the low-rank pairs, in their order.
-    fn join_pairs(
-        &mut self,
-        gradients: &mut Gradients,
-        differentiate: Differentiate,
-    ) -> Result<(), DeviceError> {
-        let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) else {
-            return Ok(());
-        };
-        for queue in &mut self.queues {
-            gradients.add(&self.backend, queue, low_rank)?;
+    fn join_pairs(&self, gradients: &mut Gradients, differentiate: Differentiate) {
+        if let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) {
+            for queue in &self.queues {
+                gradients.add(&self.backend, queue, low_rank);
+            }
         }
-        Ok(())
     }
 
     /// Takes over the adapter's values; memory is laid out again only when its sites or ranks change.
@@ -510,6 +506,19 @@ impl<B: Backend> Session<B> {
             }
         }
     }
+}
+
+/// Sends the gradients of `trained` pairs where no micro-batch does it, because there is none or its loss has failed.
+fn end_share<B: Backend>(
+    backend: &B,
+    queue: &mut B::Queue,
+    trained: Option<&LowRank<B>>,
+) -> Result<(), DeviceError> {
+    let Some(trained) = trained else {
+        return Ok(());
+    };
+    backend.download(queue, trained.gradients());
+    backend.finish(queue)
 }
 
 /// Whether each micro-batch keeps its activations.

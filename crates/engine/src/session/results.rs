@@ -2,7 +2,7 @@
 
 use super::checks::Checked;
 use super::{Input, MicroBatch, Wanted};
-use crate::backend::{Backend, DeviceError};
+use crate::backend::Backend;
 use crate::vit::{Differentiate, ForwardOutput, LowRank};
 use model::adapter::Site;
 use model::backbone::BackboneConfig;
@@ -257,16 +257,9 @@ impl Gradients {
             .collect()
     }
 
-    /// Adds one queue's gradients of the low-rank pairs.
-    pub(super) fn add<B: Backend>(
-        &mut self,
-        backend: &B,
-        queue: &mut B::Queue,
-        low_rank: &LowRank<B>,
-    ) -> Result<(), DeviceError> {
+    /// Adds the gradients of the low-rank pairs that one queue has sent.
+    pub(super) fn add<B: Backend>(&mut self, backend: &B, queue: &B::Queue, low_rank: &LowRank<B>) {
         let all = low_rank.gradients();
-        backend.download(queue, all);
-        backend.finish(queue)?;
         self.staging.resize(all.columns, 0.0);
         backend.downloaded(queue, all, &mut self.staging);
         for (site, own) in &mut self.pairs {
@@ -286,6 +279,5 @@ impl Gradients {
                 }
             }
         }
-        Ok(())
     }
 }

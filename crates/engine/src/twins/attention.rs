@@ -167,7 +167,9 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
     }
 }
 
-pub fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
+pub fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops<B: Backend>(
+    judged: &Judged<B>,
+) {
     let backend = &judged.backend;
     proptest!(judged.cases(40), |(
         images in 0usize..3, class_only in any::<bool>(), tokens in 1usize..34, heads in 1usize..4, head_width in 1usize..20, seed in any::<u16>(),

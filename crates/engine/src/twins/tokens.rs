@@ -62,7 +62,11 @@ fn pixel_of(grid: PatchGrid, image: usize, position: u32, at: usize) -> usize {
     ((image * 3 + channel) * side + row) * side + patch % grid.grid * size + column
 }
 
-pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<B: Backend>(judged: &Judged<B>) {
+pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<
+    B: Backend,
+>(
+    judged: &Judged<B>,
+) {
     let backend = &judged.backend;
     proptest!(judged.cases(60), |(
         (grid, patches, dense, seed) in any_grid(),
@@ -95,7 +99,9 @@ pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_b
     });
 }
 
-pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(judged: &Judged<B>) {
+pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(
+    judged: &Judged<B>,
+) {
     let backend = &judged.backend;
     proptest!(judged.cases(60), |(
         (grid, patches, dense, seed) in any_grid(), width in 1usize..40, with_bias in any::<bool>(),
@@ -126,7 +132,9 @@ pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Ba
     });
 }
 
-pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(judged: &Judged<B>) {
+pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(
+    judged: &Judged<B>,
+) {
     let backend = &judged.backend;
     proptest!(judged.cases(60), |(
         rows in prop::collection::vec(0u32..9, 0..12), width in 1usize..40, seed in 0u64..1000,

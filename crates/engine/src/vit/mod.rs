@@ -60,6 +60,28 @@ impl<'a, 'm, B: Backend> Pass<'a, 'm, B> {
         self.backend.finish(self.queue)
     }
 
+    /// After [`Self::backward`]: waits for the gradients at the pixels, and for those of the low-rank pairs of the queue where this is
+    /// its last micro-batch; they stay sent. Where neither is asked for, nobody waits.
+    ///
+    /// # Errors
+    /// As [`Backend::finish`].
+    pub fn end_backward(
+        &mut self,
+        trained: Option<&LowRank<B>>,
+        dpixels: Option<&mut [f32]>,
+    ) -> Result<(), DeviceError> {
+        if let Some(trained) = trained {
+            self.backend.download(self.queue, trained.gradients());
+        }
+        if trained.is_some() || dpixels.is_some() {
+            self.finish()?;
+        }
+        if let Some(dpixels) = dpixels {
+            self.take_dpixels(dpixels);
+        }
+        Ok(())
+    }
+
     fn pair(&self, layer: usize, target: model::adapter::Target) -> Option<&PairVectors> {
         self.low_rank?.layers[layer].get(target)
     }

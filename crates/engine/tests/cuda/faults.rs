@@ -12,16 +12,13 @@ fn a_device_without_room_for_a_batch_says_so_and_computes_a_smaller_one() {
     let emulator = Emulator::open();
     let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
     let [many, one] = [10, 1].map(|count| images("vit-tiny", count));
-    let mut session =
-        Session::on(emulator.cuda(), &backbone, SessionOptions::default()).unwrap();
+    let mut session = Session::on(emulator.cuda(), &backbone, SessionOptions::default()).unwrap();
     let input = |pixels| Input {
         adapter: Some(&adapter),
         ..Input::pixels(pixels)
     };
     // The adapter is copied first; then there is room for the activations of an image and not of ten.
-    session
-        .forward(&input(&one), Wanted::default())
-        .unwrap();
+    session.forward(&input(&one), Wanted::default()).unwrap();
     emulator.set_memory(emulator.counts().bytes_in_use + (1 << 20));
     let refused = session.forward_for(&input(&many), Wanted::default(), BOTH);
     match refused.map(|_| ()) {
@@ -87,10 +84,7 @@ fn a_lost_device_ends_the_pass_with_its_reason_and_a_new_session_computes() {
         }
         // It stays lost.
         let again = session.forward(&input, Wanted::default()).map(|_| ());
-        let lost = matches!(
-            again,
-            Err(OperationError::Device(DeviceError::Lost { .. }))
-        );
+        let lost = matches!(again, Err(OperationError::Device(DeviceError::Lost { .. })));
         assert!(lost, "{again:?}");
         drop(session);
         emulator.clear_fault();

@@ -65,11 +65,31 @@ pub fn results<B: Backend>(
     let kept = output.kept_tokens.as_ref().unwrap();
     let sums = output.norm_input_sums.as_ref().unwrap();
     let mut all = vec![
-        ("features".to_owned(), output.features.data().to_vec(), FORWARD),
-        ("class attention".into(), values(&output.class_attention), FORWARD),
-        ("last hidden state".into(), values(&output.last_hidden_state), FORWARD),
-        ("kept tokens".into(), kept.iter().map(|&t| t as f32).collect(), 0.0),
-        ("sums".into(), sums.iter().map(|&s| s as f32).collect(), SUMS),
+        (
+            "features".to_owned(),
+            output.features.data().to_vec(),
+            FORWARD,
+        ),
+        (
+            "class attention".into(),
+            values(&output.class_attention),
+            FORWARD,
+        ),
+        (
+            "last hidden state".into(),
+            values(&output.last_hidden_state),
+            FORWARD,
+        ),
+        (
+            "kept tokens".into(),
+            kept.iter().map(|&t| t as f32).collect(),
+            0.0,
+        ),
+        (
+            "sums".into(),
+            sums.iter().map(|&s| s as f32).collect(),
+            SUMS,
+        ),
     ];
     let dfeatures = noise(7, output.features.data().len());
     let [offset, slope] = [8, 9].map(|seed| {
@@ -91,7 +111,11 @@ pub fn results<B: Backend>(
 }
 
 /// Compares tensor by tensor.
-pub fn assert_same(model: &str, found: &[(String, Vec<f32>, f32)], expected: &[(String, Vec<f32>, f32)]) {
+pub fn assert_same(
+    model: &str,
+    found: &[(String, Vec<f32>, f32)],
+    expected: &[(String, Vec<f32>, f32)],
+) {
     assert_eq!(found.len(), expected.len());
     for ((name, found, tolerance), (other, expected, _)) in found.iter().zip(expected) {
         assert_eq!(name, other);
@@ -165,7 +189,12 @@ fn a_pass_from_a_hidden_layer_gives_what_the_cpu_gives() {
     };
     let expected = cpu.forward(&from_there, Wanted::default()).unwrap();
     let found = session.forward(&from_there, Wanted::default()).unwrap();
-    assert_close("features", found.features.data(), expected.features.data(), FORWARD);
+    assert_close(
+        "features",
+        found.features.data(),
+        expected.features.data(),
+        FORWARD,
+    );
 }
 
 #[test]
@@ -182,7 +211,9 @@ fn the_same_pass_gives_the_same_bits_and_allocates_nothing_the_second_time() {
     // The gradients at LayerNorm inputs are two vectors of the pass.
     assert_eq!(emulator.counts().allocations, before.allocations + 2);
     let bits = |all: &[(String, Vec<f32>, f32)]| -> Vec<u32> {
-        all.iter().flat_map(|own| own.1.iter().map(|v| v.to_bits())).collect()
+        all.iter()
+            .flat_map(|own| own.1.iter().map(|v| v.to_bits()))
+            .collect()
     };
     assert_eq!(bits(&first), bits(&second));
 }
@@ -198,7 +229,9 @@ fn forward_and_backward_of_a_micro_batch_wait_for_the_device_once_each() {
         ..Input::pixels(&pixels)
     };
     let start = emulator.counts();
-    let output = session.forward_for(&input, Wanted::default(), BOTH).unwrap();
+    let output = session
+        .forward_for(&input, Wanted::default(), BOTH)
+        .unwrap();
     let dfeatures = vec![1.0; output.features.data().len()];
     let between = emulator.counts();
     session.backward(&dfeatures, None).unwrap();
