@@ -1,6 +1,6 @@
 //! Attention and its gradients against the plain formula.
 
-use super::{Judged, SUMS, TestMemory, assert_near_all, dot};
+use super::{SUMS, TestMemory, assert_near_all, dot};
 use crate::backend::{AttentionInput, AttentionShape, Backend};
 use proptest::prelude::*;
 use test_support::gradient_check::{assert_gradient, noise, widen};
@@ -168,10 +168,9 @@ fn run<B: Backend>(backend: &B, shape: AttentionShape, seed: u64) -> AttentionRu
 }
 
 pub fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops<B: Backend>(
-    judged: &Judged<B>,
+    backend: &B,
 ) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+    proptest!(ProptestConfig::with_cases(40), |(
         images in 0usize..3, class_only in any::<bool>(), tokens in 1usize..34, heads in 1usize..4, head_width in 1usize..20, seed in any::<u16>(),
     )| {
         let queries = if class_only { 1 } else { tokens };
@@ -198,8 +197,7 @@ pub fn attention_its_gradients_and_the_class_tokens_attention_equal_plain_loops<
     });
 }
 
-pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
+pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(backend: &B) {
     let sizes = [
         (1, 1, 1, 1, 1),
         (2, 3, 3, 2, 5),
@@ -230,8 +228,7 @@ pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(ju
     }
 }
 
-pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
+pub fn scores_of_thousands_neither_overflow_nor_vanish<B: Backend>(backend: &B) {
     let shape = AttentionShape {
         images: 1,
         queries: 1,

@@ -8,13 +8,11 @@ mod tokens;
 
 use crate::backend::{Backend, BufferLengths, Matrix, Region, VectorPart};
 
-/// A module `$name` with one test for each comparison, on the backend that `$backend` makes; see [`Judged::share`].
+/// A module `$name` with one test for each comparison, on the backend that `$backend` makes.
 macro_rules! judge {
-    ($name:ident, $backend:expr, $share:expr) => {
+    ($name:ident, $backend:expr) => {
         mod $name {
-            use super::*;
-
-            judge! { @tests $backend, $share;
+            judge! { @tests $backend;
                 operations {
                     linear_maps_and_their_backward_equal_plain_loops
                     thin_products_equal_plain_loops
@@ -39,17 +37,16 @@ macro_rules! judge {
             }
         }
     };
-    (@tests $backend:expr, $share:expr; $($module:ident { $($test:ident)+ })+) => {$($(
+    (@tests $backend:expr; $($module:ident { $($test:ident)+ })+) => {$($(
         #[test]
         fn $test() {
-            let judged = Judged { backend: $backend, share: $share };
-            super::$module::$test(&judged);
+            super::$module::$test(&$backend);
         }
     )+)+};
 }
 
-judge!(cpu, crate::cpu::Cpu::default(), 1.0);
-judge!(cuda, emulated_cuda(), 0.2);
+judge!(cpu, crate::cpu::Cpu::default());
+judge!(cuda, super::emulated_cuda());
 
 /// The CUDA backend on the emulated device, in FP32 as the tolerances are.
 fn emulated_cuda() -> crate::cuda::Cuda {
@@ -64,20 +61,6 @@ fn emulated_cuda() -> crate::cuda::Cuda {
         Cuda::new(options).unwrap()
     };
     DEVICE.get_or_init(open).clone()
-}
-
-/// What is judged, and how thoroughly.
-struct Judged<B> {
-    backend: B,
-    /// Multiplies the number of drawn cases; below 1 for a backend that is emulated.
-    share: f64,
-}
-
-impl<B> Judged<B> {
-    /// Settings of a comparison that draws `cases` on a backend at full speed.
-    fn cases(&self, cases: u32) -> proptest::prelude::ProptestConfig {
-        proptest::prelude::ProptestConfig::with_cases((f64::from(cases) * self.share).ceil() as u32)
-    }
 }
 
 /// The queue of a test, its memory handed out from its start on.

@@ -1,6 +1,6 @@
 //! Linear maps, LayerNorm, activations and the choice of tokens, against plain loops.
 
-use super::{Judged, SUMS, TestMemory, all, assert_near_all, dot, exact_distribution};
+use super::{SUMS, TestMemory, all, assert_near_all, dot, exact_distribution};
 use crate::backend::{Backend, Norm, NormOutput};
 use model::backbone::Activation;
 use proptest::prelude::*;
@@ -32,9 +32,8 @@ fn plain_activation(x: f64, activation: Activation) -> f64 {
     }
 }
 
-pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         rows in 0usize..20, inputs in 1usize..70, outputs in 1usize..300, seed in any::<u16>(), add in any::<bool>(),
         threads in 1usize..4,
     )| {
@@ -60,9 +59,8 @@ pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(judged: &Jud
     });
 }
 
-pub fn thin_products_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn thin_products_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         rows in 0usize..12, width in 1usize..70, rank in 1usize..10, seed in any::<u16>(),
     )| {
         let seed = u64::from(seed);
@@ -92,9 +90,8 @@ pub fn thin_products_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
     });
 }
 
-pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         rows in 0usize..6, width in 2usize..70, seed in any::<u16>(), scaled in any::<bool>(), chosen in any::<bool>(),
     )| {
         let seed = u64::from(seed);
@@ -127,9 +124,8 @@ pub fn layer_norm_behind_a_residual_sum_equals_the_plain_formula<B: Backend>(jud
     });
 }
 
-pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         rows in 0usize..5, width in 1usize..50, seed in any::<u16>(),
     )| {
         let run = NormRun::new(backend, rows, width, u64::from(seed));
@@ -142,9 +138,8 @@ pub fn layer_norm_and_its_gradient_equal_plain_loops<B: Backend>(judged: &Judged
     });
 }
 
-pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         rows in 0usize..4, width in 1usize..40, seed in any::<u16>(), quick in any::<bool>(), in_place in any::<bool>(),
     )| {
         let seed = u64::from(seed);
@@ -172,9 +167,8 @@ pub fn activations_equal_the_plain_formulas_and_their_slopes<B: Backend>(judged:
     });
 }
 
-pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(40), |(
+pub fn chosen_rows_are_those_with_the_most_attention<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(40), |(
         attention in prop::collection::vec(0u8..6, 1..30), images in 1usize..4, keep in 0usize..30,
     )| {
         let patches = attention.len();
@@ -273,8 +267,7 @@ impl NormRun {
     }
 }
 
-pub fn layer_norm_backward_is_the_slope_of_the_plain_formula<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
+pub fn layer_norm_backward_is_the_slope_of_the_plain_formula<B: Backend>(backend: &B) {
     for width in [2, 3, 16, 17, 31, 48] {
         let run = NormRun::new(backend, 3, width, width as u64);
         let (weight, bias, weights) = (widen(&run.weight), widen(&run.bias), widen(&run.dnormed));

@@ -1,7 +1,7 @@
 //! Operations that move tokens about or go over them column by column, against plain loops. What only copies is equal bit for
 //! bit.
 
-use super::{Judged, SUMS, TestMemory, all, assert_near_all};
+use super::{SUMS, TestMemory, all, assert_near_all};
 use crate::backend::{Backend, Matrix, PatchGrid, whole};
 use model::backbone::Pooling;
 use proptest::prelude::*;
@@ -65,10 +65,9 @@ fn pixel_of(grid: PatchGrid, image: usize, position: u32, at: usize) -> usize {
 pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_back_there<
     B: Backend,
 >(
-    judged: &Judged<B>,
+    backend: &B,
 ) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(60), |(
+    proptest!(ProptestConfig::with_cases(60), |(
         (grid, patches, dense, seed) in any_grid(),
     )| {
         let positions = positions(grid, &patches);
@@ -100,10 +99,9 @@ pub fn patches_are_the_pixels_that_the_plain_loops_find_and_their_gradients_go_b
 }
 
 pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Backend>(
-    judged: &Judged<B>,
+    backend: &B,
 ) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(60), |(
+    proptest!(ProptestConfig::with_cases(60), |(
         (grid, patches, dense, seed) in any_grid(), width in 1usize..40, with_bias in any::<bool>(),
     )| {
         let positions = positions(grid, &patches);
@@ -132,11 +130,8 @@ pub fn embedding_adds_bias_and_position_to_patches_and_replaces_class_rows<B: Ba
     });
 }
 
-pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(
-    judged: &Judged<B>,
-) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(60), |(
+pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         rows in prop::collection::vec(0u32..9, 0..12), width in 1usize..40, seed in 0u64..1000,
     )| {
         let (x, dy) = (noise(seed, 9 * width), noise(seed + 1, rows.len() * width));
@@ -161,9 +156,8 @@ pub fn gathering_copies_rows_and_scattering_adds_them_back_also_twice<B: Backend
     });
 }
 
-pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(60), |(
+pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         images in 1usize..4, patches in 1usize..20, width in 1usize..40, seed in 0u64..1000,
     )| {
         let tokens = 1 + patches;
@@ -202,9 +196,8 @@ pub fn pooling_equals_plain_means_and_its_backward_spreads_them<B: Backend>(judg
     });
 }
 
-pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(judged: &Judged<B>) {
-    let backend = &judged.backend;
-    proptest!(judged.cases(60), |(
+pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
+    proptest!(ProptestConfig::with_cases(60), |(
         rows in 0usize..12, width in 1usize..70, seed in 0u64..1000,
     )| {
         let x = noise(seed, rows * width);

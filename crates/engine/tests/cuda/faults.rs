@@ -17,19 +17,22 @@ fn a_device_without_room_for_a_batch_says_so_and_computes_a_smaller_one() {
         adapter: Some(&adapter),
         ..Input::pixels(pixels)
     };
-    // The adapter is copied first; then there is room for the activations of an image and not of ten.
-    session.forward(&input(&one), Wanted::default()).unwrap();
-    emulator.set_memory(emulator.counts().bytes_in_use + (1 << 20));
+    let of_one = |session: &mut Session<_>| {
+        let output = session.forward_for(&input(&one), Wanted::default(), BOTH);
+        let dfeatures = vec![1.0; output.unwrap().features.data().len()];
+        session.backward(&dfeatures, None).unwrap();
+    };
+    of_one(&mut session);
+    let room = 1 << 16;
+    emulator.set_memory(emulator.counts().bytes_in_use + room);
     let refused = session.forward_for(&input(&many), Wanted::default(), BOTH);
     match refused.map(|_| ()) {
         Err(OperationError::Device(DeviceError::OutOfMemory { bytes })) => {
-            assert!(bytes > 1 << 20, "{bytes}");
+            assert!(bytes as u64 > room, "{bytes}");
         }
         other => panic!("{other:?}"),
     }
-    let output = session.forward_for(&input(&one), Wanted::default(), BOTH);
-    let dfeatures = vec![1.0; output.unwrap().features.data().len()];
-    session.backward(&dfeatures, None).unwrap();
+    of_one(&mut session);
 }
 
 #[test]
@@ -66,8 +69,16 @@ fn a_lost_device_ends_the_pass_with_its_reason_and_a_new_session_computes() {
         adapter: Some(&adapter),
         ..Input::pixels(&pixels)
     };
-    // In the forward pass, and in the backward.
-    for launch in [5, 60] {
+    // Launches of the forward pass and of both.
+    let mut session = Session::on(emulator.cuda(), &backbone, options).unwrap();
+    let start = emulator.counts().launches;
+    let output = session.forward_for(&input, Wanted::default(), BOTH);
+    let dfeatures = vec![1.0; output.unwrap().features.data().len()];
+    let forward = emulator.counts().launches - start;
+    session.backward(&dfeatures, None).unwrap();
+    let both = emulator.counts().launches - start;
+    drop(session);
+    for launch in [1, forward, forward + 1, both] {
         let mut session = Session::on(emulator.cuda(), &backbone, options).unwrap();
         emulator.lose_device_at(launch);
         let forward = session.forward_for(&input, Wanted::default(), BOTH);
