@@ -166,6 +166,10 @@ pub fn preload(folder: &Path) {
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let name = path.file_name()?.to_str()?;
+            // A second build of NVRTC under the same inner name.
+            if name.contains(".alt.") {
+                return None;
+            }
             let place = ORDER.iter().position(|start| name.starts_with(start))?;
             Some((place, path))
         })
@@ -190,5 +194,30 @@ pub fn check() -> Result<(), CudaError> {
     match missing.is_empty() {
         true => Ok(()),
         false => Err(CudaError::Libraries(missing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_library_and_a_missing_function_are_told_with_a_hint_how_to_get_them() {
+        for library in Library::ALL {
+            let name = library.name();
+            for function in [None, Some(library.functions()[0])] {
+                let text = MissingLibrary { library, function }.to_string();
+                assert!(
+                    text.starts_with(name) && text.contains("\nhint: "),
+                    "{text}"
+                );
+                assert!(function.is_none_or(|function| text.contains(function)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_passed_over() {
+        preload(Path::new("no such folder"));
     }
 }

@@ -115,6 +115,7 @@ pub struct Session<B: Backend = Cpu> {
     rows_aimed_at: usize,
     images_per_micro_batch: usize,
     low_rank: Option<LowRank<B>>,
+    norm_inputs: Option<NormInputVectors<B>>,
     plans: Vec<Arc<Plan>>,
     output: Output,
     gradients: Gradients,
@@ -165,6 +166,7 @@ impl<B: Backend> Session<B> {
             pool,
             images_per_micro_batch: options.images_per_micro_batch,
             low_rank: None,
+            norm_inputs: None,
             plans: Vec::new(),
             output: Output::default(),
             gradients: Gradients::default(),
@@ -365,8 +367,14 @@ impl<B: Backend> Session<B> {
         let network = &self.network;
         let low_rank = self.low_rank.as_ref().filter(|_| checked.has_adapter);
         let trained = low_rank.filter(|_| differentiate.pairs);
-        let norm_inputs = norm_inputs.map(|own| NormInputVectors::new(backend, own));
-        let norm_inputs = norm_inputs.as_ref();
+        // Laid out once: memory of a device is not given back in the middle of its work.
+        if let Some(given) = norm_inputs {
+            match &mut self.norm_inputs {
+                Some(own) => own.write(backend, given),
+                own => *own = Some(NormInputVectors::new(backend, given)),
+            }
+        }
+        let norm_inputs = norm_inputs.and(self.norm_inputs.as_ref());
         let width = checked.feature_width;
         let queues = &mut self.queues;
         self.pool.install(|| {

@@ -204,6 +204,9 @@ pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(ba
         (1, 1, 7, 3, 4),
         (2, 5, 19, 1, 17),
         (1, 17, 17, 2, 8),
+        // Wide heads, and more rows than a block of a device keeps.
+        (2, 3, 5, 2, 40),
+        (1, 67, 67, 1, 3),
     ];
     for (images, queries, tokens, heads, head_width) in sizes {
         let shape = AttentionShape {

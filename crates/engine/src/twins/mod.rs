@@ -33,6 +33,7 @@ macro_rules! judge {
                     gathering_copies_rows_and_scattering_adds_them_back_also_twice
                     pooling_equals_plain_means_and_its_backward_spreads_them
                     what_goes_column_by_column_equals_plain_loops
+                    sums_of_many_rows_equal_plain_loops
                 }
             }
         }

@@ -230,3 +230,22 @@ pub fn what_goes_column_by_column_equals_plain_loops<B: Backend>(backend: &B) {
         assert_near_all("added", &memory.get(added_at), &added, SUMS);
     });
 }
+
+pub fn sums_of_many_rows_equal_plain_loops<B: Backend>(backend: &B) {
+    for rows in [255, 256, 257, 700] {
+        let width = 35;
+        let x = noise(3, rows * width);
+        let mut memory = TestMemory::new(backend);
+        let x_at = memory.put(rows, width, &x);
+        let sums_at = memory.put_dense(&vec![1.0; 4 * width]);
+        backend.column_sums(&mut memory.queue, x_at, sums_at);
+        let values = memory.get(sums_at);
+        let (sums, _) = values.as_chunks::<2>();
+        for column in 0..width {
+            let values = || (0..rows).map(|row| f64::from(x[row * width + column]));
+            assert!((whole(sums[column]) - values().sum::<f64>()).abs() < 1e-11);
+            let squares: f64 = values().map(|v| v * v).sum();
+            assert!((whole(sums[width + column]) - squares).abs() < 1e-11);
+        }
+    }
+}

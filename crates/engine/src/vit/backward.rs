@@ -31,6 +31,12 @@ impl<B: Backend> NormInputVectors<B> {
             slope: backend.vector(gradients.slope),
         }
     }
+
+    /// Takes over other values for the same backbone.
+    pub fn write(&mut self, backend: &B, gradients: NormInputGradients<'_>) {
+        backend.write_vector(&mut self.offset, gradients.offset);
+        backend.write_vector(&mut self.slope, gradients.slope);
+    }
 }
 
 impl<B: Backend> Pass<'_, '_, B> {

@@ -2,7 +2,9 @@
 
 use crate::emulator::Emulator;
 use crate::session::{BOTH, assert_same, images, results};
-use engine::backend::DeviceError;
+use engine::backend::{
+    AttentionInput, AttentionShape, Backend, BufferLengths, DeviceError, Matrix, Region,
+};
 use engine::operation::OperationError;
 use engine::session::{Input, Session, SessionOptions, Wanted};
 use test_support::fixtures::{adapter, backbone};
@@ -103,4 +105,55 @@ fn a_lost_device_ends_the_pass_with_its_reason_and_a_new_session_computes() {
         let found = results(&mut session, &pixels, Some(&adapter), None, &[]);
         assert_same("vit-tiny", &found, &expected);
     }
+}
+
+#[test]
+fn heads_wider_than_the_kernels_take_are_an_error_of_the_queue_which_then_goes_on() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    let mut queue = cuda.queue();
+    let lengths = BufferLengths {
+        kept: 4096,
+        scratch: 0,
+        pixels: 0,
+    };
+    cuda.enter(&mut queue, 0, lengths).unwrap();
+    let head_width = 65;
+    let shape = AttentionShape {
+        images: 1,
+        queries: 1,
+        tokens: 1,
+        heads: 1,
+        head_width,
+    };
+    let row = |start, columns| Matrix {
+        region: Region::Kept,
+        start,
+        rows: 1,
+        columns,
+        stride: columns,
+    };
+    let bias = cuda.vector(&vec![0.0; head_width]);
+    let input = AttentionInput {
+        query: row(0, head_width),
+        key_value: row(100, 2 * head_width),
+        query_bias: &bias,
+        value_bias: &bias,
+        log_sum: row(300, 1),
+        scratch: row(301, 1),
+    };
+    let context = row(400, head_width);
+    cuda.attention(&mut queue, shape, input, context);
+    cuda.fill_zero(&mut queue, context);
+    let refused = cuda.finish(&mut queue).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the device cannot compute this: heads of 65 values; its attention takes 64 at most"
+    );
+    cuda.upload(&mut queue, &[2.0; 65], context);
+    cuda.download(&mut queue, context);
+    cuda.finish(&mut queue).unwrap();
+    let mut values = [0.0; 65];
+    cuda.downloaded(&queue, context, &mut values);
+    assert_eq!(values, [2.0; 65]);
 }

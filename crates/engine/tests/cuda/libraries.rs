@@ -3,6 +3,7 @@
 use crate::emulator::Emulator;
 use engine::cuda::{Availability, Cuda, CudaError, CudaOptions, availability};
 use std::fs;
+use std::process::Command;
 
 #[test]
 fn a_device_that_can_compute_is_described_and_one_that_is_not_there_is_refused_with_a_hint() {
@@ -68,4 +69,36 @@ fn a_cache_that_cannot_be_written_is_done_without() {
             count: 1
         })
     ));
+}
+
+/// Set for the process that does not load the emulated libraries.
+const ALONE: &str = "ENGINE_TEST_WITHOUT_EMULATOR";
+
+#[test]
+fn without_libraries_what_is_missing_is_named_with_a_hint_and_nothing_ends() {
+    if std::env::var_os(ALONE).is_some() {
+        let opened = Cuda::new(CudaOptions::default());
+        match availability(0) {
+            // A machine that has them all.
+            Availability::Ready(device) => println!("found {device:?}"),
+            Availability::Missing(missing) => {
+                let error = opened.err().unwrap().to_string();
+                for missing in missing {
+                    assert!(missing.contains("\nhint: "), "{missing}");
+                    assert!(error.contains(&missing), "{error}");
+                    println!("found missing: {missing}");
+                }
+            }
+        }
+        return;
+    }
+    let name = "libraries::without_libraries_what_is_missing_is_named_with_a_hint_and_nothing_ends";
+    let ran = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("found "), "{ran:?}");
+    print!("{said}");
 }

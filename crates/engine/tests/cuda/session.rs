@@ -2,7 +2,7 @@
 
 use crate::emulator::Emulator;
 use engine::backend::Backend;
-use engine::cuda::Cuda;
+use engine::cuda::{Cuda, CudaOptions};
 use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::tolerance::{FORWARD, GRADIENT};
 use engine::vit::{Differentiate, NormInputGradients};
@@ -208,8 +208,7 @@ fn the_same_pass_gives_the_same_bits_and_allocates_nothing_the_second_time() {
     let first = run();
     let before = emulator.counts();
     let second = run();
-    // The gradients at LayerNorm inputs are two vectors of the pass.
-    assert_eq!(emulator.counts().allocations, before.allocations + 2);
+    assert_eq!(emulator.counts().allocations, before.allocations);
     let bits = |all: &[(String, Vec<f32>, f32)]| -> Vec<u32> {
         all.iter()
             .flat_map(|own| own.1.iter().map(|v| v.to_bits()))
@@ -248,4 +247,22 @@ fn forward_and_backward_of_a_micro_batch_wait_for_the_device_once_each() {
         between.copies_to_device - start.copies_to_device,
         end.copies_to_device - between.copies_to_device,
     );
+}
+
+#[test]
+fn tf32_is_close_to_fp32_and_is_not_the_same() {
+    let emulator = Emulator::open();
+    let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
+    let pixels = images("vit-tiny", 2);
+    let exact = emulator.cuda();
+    let fast = Cuda::new(CudaOptions::default()).unwrap();
+    let [exact, fast] = [exact, fast].map(|cuda| {
+        let mut session = Session::on(cuda, &backbone, options(0)).unwrap();
+        results(&mut session, &pixels, Some(&adapter), None, &[])
+    });
+    for ((name, fast, _), (_, exact, _)) in fast.iter().zip(&exact) {
+        // Ten bits of fraction, over four layers forward and back.
+        assert_close(name, fast, exact, 1e-2);
+        assert!(name == "kept tokens" || fast != exact, "{name}");
+    }
 }
