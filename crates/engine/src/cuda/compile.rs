@@ -44,7 +44,7 @@ pub struct Compiler<'a> {
     pub architecture: String,
     /// Of NVRTC, major and minor.
     pub version: (i32, i32),
-    /// Keeps cubins; without it everything is compiled anew.
+    /// Keeps cubins; without it everything is compiled again.
     pub cache: Option<&'a Path>,
 }
 

@@ -165,7 +165,7 @@ impl Pinned {
         let pointer = unsafe { result::malloc_host(bytes, 0) }
             .map_err(|e| device_error("cuMemHostAlloc", e, bytes))?
             .cast::<f32>();
-        // SAFETY: the driver has given so many bytes, aligned to a page.
+        // SAFETY: the driver has given this many bytes, aligned to a page.
         unsafe { pointer.write_bytes(0, length) };
         Ok(Self {
             context: context.clone(),

@@ -3,7 +3,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "calls of the driver, of cuBLAS and of NVRTC, each behind checks of what it is given"
+    reason = "calls of the driver, of cuBLAS and of NVRTC, each after checks of what it is given"
 )]
 
 mod activation;

@@ -1,4 +1,4 @@
-//! LayerNorm, alone and behind a residual sum.
+//! LayerNorm, alone and after a residual sum.
 
 use super::kernels::{NormBackward, NormForward, Residual, ResidualNorm};
 use super::queue::{Queue, Stored, by_row, int};

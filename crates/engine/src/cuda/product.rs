@@ -13,16 +13,16 @@ use std::sync::{Mutex, PoisonError};
 /// How exact products are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// Factors are rounded to 10 bits of fraction, as tensor cores take them; sums are `f32`.
+    /// Operands are rounded to 10 bits of fraction, as tensor cores take them; sums are `f32`.
     #[default]
     Tf32,
     /// All in `f32`, for comparisons with the processor.
     Fp32,
 }
 
-/// A factor in memory of the device: rows of values, `stride` apart.
+/// An operand in memory of the device: rows of values, `stride` apart.
 #[derive(Clone, Copy)]
-pub struct Factor {
+pub struct Operand {
     /// Address of the first value.
     pub address: u64,
     /// Values from one row to the next.
@@ -38,10 +38,10 @@ pub struct Product {
     pub sizes: [i32; 3],
     /// Multiplies the product.
     pub alpha: f32,
-    /// The left factor.
-    pub a: Factor,
-    /// The right factor.
-    pub b: Factor,
+    /// The left operand.
+    pub a: Operand,
+    /// The right operand.
+    pub b: Operand,
     /// 1 adds to `c`, 0 overwrites it.
     pub beta: f32,
     /// Address of the result's first value.
@@ -62,7 +62,7 @@ pub struct Blas {
 
 struct Handle(sys::cublasHandle_t);
 
-// SAFETY: a handle may be used by any thread, by one at a time: it is behind a lock.
+// SAFETY: a handle may be used by any thread, by one at a time: a lock guards it.
 unsafe impl Send for Handle {}
 
 impl Drop for Handle {
@@ -112,7 +112,7 @@ impl Blas {
     /// Queues a product. The context of the stream is current.
     ///
     /// # Safety
-    /// All values of the factors and of the result lie in memory of the device.
+    /// All values of the operands and of the result lie in memory of the device.
     pub unsafe fn gemm(&self, product: Product, precision: Precision) -> Result<(), DeviceError> {
         let Product {
             sizes: [m, n, k],
@@ -123,7 +123,7 @@ impl Blas {
             c,
             c_stride,
         } = product;
-        let operation = |factor: Factor| match factor.transposed {
+        let operation = |operand: Operand| match operand.transposed {
             false => Operation::CUBLAS_OP_N,
             true => Operation::CUBLAS_OP_T,
         };

@@ -3,7 +3,7 @@
 use super::Device;
 use super::driver::{Geometry, Memory, Pinned};
 use super::kernels::{Arguments, Indices, IndicesMut, Kernel, Rows, RowsMut, Values, ValuesMut};
-use super::product::{Factor, Precision, Product};
+use super::product::{Operand, Precision, Product};
 use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
 use std::sync::Arc;
 
@@ -273,24 +273,24 @@ impl Queue {
         Values(self.stored(part.vector, part.start, length))
     }
 
-    /// Rows of a matrix as a factor.
-    pub fn factor(&self, matrix: Matrix, transposed: bool) -> Factor {
-        Factor {
+    /// Rows of a matrix as an operand.
+    pub fn operand(&self, matrix: Matrix, transposed: bool) -> Operand {
+        Operand {
             address: self.address(matrix),
             stride: int(matrix.stride.max(matrix.columns)),
             transposed,
         }
     }
 
-    /// Rows of `columns` values that are stored from `start` on, as a factor.
-    pub fn stored_factor(
+    /// Rows of `columns` values that are stored from `start` on, as an operand.
+    pub fn stored_operand(
         &mut self,
         stored: &Stored,
         start: usize,
         [rows, columns]: [usize; 2],
         transposed: bool,
-    ) -> Factor {
-        Factor {
+    ) -> Operand {
+        Operand {
             address: self.stored(stored, start, rows * columns),
             stride: int(columns),
             transposed,
@@ -300,8 +300,8 @@ impl Queue {
     /// Queues `c = alpha·a·b`, with `add` added to what `c` holds; `inner` is the number of columns of a.
     pub fn product(
         &mut self,
-        a: Factor,
-        b: Factor,
+        a: Operand,
+        b: Operand,
         inner: usize,
         alpha: f32,
         c: Matrix,
@@ -326,7 +326,7 @@ impl Queue {
             c_stride: int(c.stride.max(c.columns)),
         };
         let bound = self.device.bind();
-        // SAFETY: `factor` and `stored_factor` have checked the ends of the factors, `address` that of the result.
+        // SAFETY: `operand` and `stored_operand` have checked the ends of theirs, `address` that of the result.
         let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, self.precision) });
         self.attempt(done);
     }

@@ -62,7 +62,7 @@ impl Emulator {
         call(&function)
     }
 
-    /// Allocations beyond so many bytes fail.
+    /// Allocations beyond this many bytes fail.
     pub fn set_memory(&self, bytes: u64) {
         type F = unsafe extern "C" fn(usize);
         // SAFETY: sets a number.

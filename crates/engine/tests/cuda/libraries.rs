@@ -1,4 +1,4 @@
-//! What is said of the device and its libraries, and the cache of compiled kernels.
+//! What the backend says about the device and its libraries, and the cache of compiled kernels.
 
 use crate::emulator::Emulator;
 use engine::cuda::{Availability, Cuda, CudaError, CudaOptions, availability};
@@ -24,7 +24,7 @@ fn a_device_that_can_compute_is_described_and_one_that_is_not_there_is_refused_w
 }
 
 #[test]
-fn kernels_are_compiled_once_and_a_broken_file_of_the_cache_is_compiled_anew() {
+fn kernels_are_compiled_once_and_a_broken_file_of_the_cache_is_compiled_again() {
     let _emulator = Emulator::open();
     let folder = tempfile::tempdir().unwrap();
     let options = CudaOptions {

@@ -3,8 +3,9 @@
 use crate::emulator::Emulator;
 use engine::backend::Backend;
 use engine::cuda::{Cuda, CudaOptions};
+use engine::operation::OperationError;
 use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
-use engine::tolerance::{FORWARD, GRADIENT};
+use engine::tolerance::{FORWARD, GRADIENT, LOSS};
 use engine::vit::{Differentiate, NormInputGradients};
 use model::adapter::Adapter;
 use model::tensor::Tensor;
@@ -265,4 +266,44 @@ fn tf32_is_close_to_fp32_and_is_not_the_same() {
         assert_close(name, fast, exact, 1e-2);
         assert!(name == "kept tokens" || fast != exact, "{name}");
     }
+}
+
+#[test]
+fn a_step_by_micro_batches_is_that_of_the_cpu_and_a_loss_that_fails_leaves_the_session_whole() {
+    let emulator = Emulator::open();
+    let (backbone, adapter) = (backbone("clip-tiny"), adapter("clip-tiny"));
+    let pixels = images("clip-tiny", 5);
+    let input = Input {
+        adapter: Some(&adapter),
+        ..Input::pixels(&pixels)
+    };
+    fn step<B: Backend>(
+        session: &mut Session<B>,
+        input: &Input<'_>,
+    ) -> Vec<(String, Vec<f32>, f32)> {
+        let refused = session.step(input, BOTH, |images, _, _| match images.start {
+            0 => Ok(0.0),
+            _ => Err(OperationError::NoForward),
+        });
+        assert_eq!(refused.map(|_| ()), Err(OperationError::NoForward));
+        // Half the square of the features, whose slope they are.
+        let half_square = |_, features: &[f32], dfeatures: &mut [f32]| {
+            dfeatures.copy_from_slice(features);
+            Ok(features.iter().map(|&f| f64::from(f * f)).sum::<f64>() / 2.0)
+        };
+        let (loss, gradients) = session.step(input, BOTH, half_square).unwrap();
+        let dpixels = gradients.pixels.as_ref().unwrap().data().to_vec();
+        let mut all = vec![
+            ("loss".to_owned(), vec![loss as f32], LOSS),
+            ("dpixels".into(), dpixels, GRADIENT),
+        ];
+        for (site, pair) in &gradients.pairs {
+            all.push((format!("{site:?} da"), pair.da.data().to_vec(), GRADIENT));
+            all.push((format!("{site:?} db"), pair.db.data().to_vec(), GRADIENT));
+        }
+        all
+    }
+    let expected = step(&mut Session::new(&backbone, options(2)).unwrap(), &input);
+    let mut session = Session::on(emulator.cuda(), &backbone, options(2)).unwrap();
+    assert_same("clip-tiny", &step(&mut session, &input), &expected);
 }
