@@ -207,6 +207,7 @@ pub fn gradients_of_attention_are_the_slopes_of_the_plain_formula<B: Backend>(ba
         // Wide heads, and more rows than a block of a device keeps.
         (2, 3, 5, 2, 40),
         (1, 67, 67, 1, 3),
+        (2, 1, 67, 1, 3),
     ];
     for (images, queries, tokens, heads, head_width) in sizes {
         let shape = AttentionShape {
