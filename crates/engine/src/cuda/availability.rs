@@ -45,7 +45,7 @@ pub fn availability(ordinal: usize) -> Availability {
 }
 
 fn describe(ordinal: usize) -> Result<DeviceDescription, CudaError> {
-    libraries::check()?;
+    libraries::check().map_err(CudaError::Libraries)?;
     let context = Context::open(ordinal)?;
     let (name, capability) = (context.name()?, context.capability()?);
     if capability < LEAST_CAPABILITY {

@@ -1,18 +1,8 @@
 //! What goes value by value.
 
-use super::kernels::{AddAffine, AddScaled, Fill, ScaleColumns};
+use super::kernels::{AddAffine, AddScaled, ScaleColumns};
 use super::queue::{Queue, Stored, by_row, int};
 use crate::backend::{Matrix, VectorPart};
-
-/// `target = value`, with gaps between rows left as they are.
-pub fn fill(queue: &mut Queue, target: Matrix, value: f32) {
-    let kernel = Fill {
-        target: queue.rows_mut(target),
-        columns: int(target.columns),
-        value,
-    };
-    queue.launch(by_row(target.rows, target.columns), &kernel);
-}
 
 /// As [`crate::backend::Backend::scale_columns`].
 pub fn scale_columns(queue: &mut Queue, x: Matrix, scale: &Stored, y: Matrix) {

@@ -1,7 +1,6 @@
 //! The CUDA libraries, loaded at run time. cudarc ends the program where a library or a function is missing, so that all that this
 //! backend calls is looked for first.
 
-use super::error::CudaError;
 use cudarc::{cublas, driver, nvrtc};
 use std::fmt;
 use std::path::Path;
@@ -188,12 +187,12 @@ pub fn preload(folder: &Path) {
 ///
 /// # Errors
 /// All that are missing.
-pub fn check() -> Result<(), CudaError> {
+pub fn check() -> Result<(), Vec<MissingLibrary>> {
     let missing = Library::ALL.into_iter().map(Library::find);
     let missing: Vec<_> = missing.filter_map(Result::err).collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(CudaError::Libraries(missing)),
+        false => Err(missing),
     }
 }
 

@@ -87,7 +87,7 @@ impl Cuda {
     /// # Errors
     /// [`CudaError`] says what is missing and how to get it.
     pub fn new(options: CudaOptions<'_>) -> Result<Self, CudaError> {
-        libraries::check()?;
+        libraries::check().map_err(CudaError::Libraries)?;
         let context = Context::open(options.ordinal)?;
         let (major, minor) = context.capability()?;
         if (major, minor) < LEAST_CAPABILITY {

@@ -2,7 +2,9 @@
 
 use super::Device;
 use super::driver::{Geometry, Memory, Pinned};
-use super::kernels::{Arguments, Indices, IndicesMut, Kernel, Rows, RowsMut, Values, ValuesMut};
+use super::kernels::{
+    Arguments, Fill, Indices, IndicesMut, Kernel, Rows, RowsMut, Values, ValuesMut,
+};
 use super::product::{Operand, Precision, Product};
 use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
 use std::sync::Arc;
@@ -356,13 +358,15 @@ impl Queue {
         self.attempt(done);
     }
 
-    /// As [`crate::backend::Backend::fill_zero`], for a matrix without gaps.
-    ///
-    /// # Panics
-    /// Where it has gaps.
+    /// As [`crate::backend::Backend::fill_zero`]; gaps between rows are left as they are.
     pub fn fill_zero(&mut self, target: Matrix) {
         if target.stride != target.columns && target.rows > 1 {
-            return super::elementwise::fill(self, target, 0.0);
+            let kernel = Fill {
+                target: self.rows_mut(target),
+                columns: int(target.columns),
+                value: 0.0,
+            };
+            return self.launch(by_row(target.rows, target.columns), &kernel);
         }
         let memory = self.buffer(target.region).0.as_ref();
         if let (None, Some(memory)) = (&self.fault, memory) {
