@@ -39,6 +39,24 @@ SCALES = [0.15, 0.3, 0.5, 0.7, 1.0]
 FEWER_QUERIES = 4
 
 
+def lending(work, size):
+    """Folders of the domains that lend some classes to adapters and keep the others for the test; those whose data is there."""
+    folders = {}
+    if drawn(work, size, "drawn_folders.py", work / "drawn"):
+        folders["textures"] = work / "drawn/textures"
+    if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
+        folders["clothes"] = work / "clothes"
+    return folders
+
+
+def lent(work, domain, folder):
+    return some(work / f"{domain}-lent", [folder], lambda name: name in TUNED[domain])
+
+
+def held_out(work, domain, folder):
+    return some(work / f"{domain}-held-out", [folder], lambda name: name not in TUNED[domain])
+
+
 def damped(program, table, seed, size, made, validation, tests, head):
     """The largest scale with which the meta-LoRA `made` harms nothing of `validation`; measures that one on the tests."""
 
@@ -80,15 +98,12 @@ def main():
     tests, validation = {"capitals": (capitals, size.shots)}, {"letters": (letters, size.shots)}
     if other_script := greek(work, size):
         tests["greek"] = (other_script, size.shots)
-    folders = {}
     if drawn(work, size, "drawn_folders.py", work / "drawn"):
         tests["shapes"] = (work / "drawn/shapes", size.shots)
-        folders["textures"] = work / "drawn/textures"
-    if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
-        folders["clothes"] = work / "clothes"
+    folders = lending(work, size)
     for domain, folder in folders.items():
-        tests[domain] = (some(work / f"{domain}-held-out", [folder], lambda name: name not in TUNED[domain]), size.shots)
-        validation[domain] = (some(work / f"{domain}-lent", [folder], lambda name: name in TUNED[domain]), size.shots)
+        tests[domain] = (held_out(work, domain, folder), size.shots)
+        validation[domain] = (lent(work, domain, folder), size.shots)
     if drawn(work, size, "photo_folders.py", work / "photographs"):
         tests["photographs"] = (work / "photographs", (1,))
 

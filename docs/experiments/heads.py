@@ -15,7 +15,7 @@ sure answers are, on 4-way tasks with 8 queries: WORK/certainty-test.csv.
 import csv
 import json
 
-from domains import FEWER_QUERIES, TUNED
+from domains import FEWER_QUERIES, held_out, lending, lent
 from recycled import Full, Program, Small, Table, common_options, drawn, glyphs, greek, some
 
 HEADS = [
@@ -40,9 +40,8 @@ def test_folders(work, size):
         folders["Greek"] = (other_script, size.queries, every)
     if drawn(work, size, "drawn_folders.py", work / "drawn"):
         folders["shapes"] = (work / "drawn/shapes", size.queries, every)
-        folders["textures"] = (some(work / "textures-held-out", [work / "drawn/textures"], lambda name: name not in TUNED["textures"]), size.queries, every)
-    if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
-        folders["clothes"] = (some(work / "clothes-held-out", [work / "clothes"], lambda name: name not in TUNED["clothes"]), size.queries, every)
+    for domain, folder in lending(work, size).items():
+        folders[domain] = (held_out(work, domain, folder), size.queries, every)
     if drawn(work, size, "photo_folders.py", work / "photographs"):
         # Four classes have 14 pictures.
         folders["photographs"] = (work / "photographs", FEWER_QUERIES, {**every, 10: 4})
@@ -51,10 +50,9 @@ def test_folders(work, size):
 
 def reports(program, folder, way, shots, queries, tasks, *more):
     """One report for each number of examples, from one pass over the pictures."""
-    words = ["--way", way, "--shot", ",".join(map(str, shots)), "--queries", queries, "--tasks", tasks, "--seed", 0]
+    words = ["--way", way, "--queries", queries, "--tasks", tasks, "--seed", 0]
     compared = ["--head", ",".join(TEST_HEADS), "--methods", "bare,adapter", "--adapter", BOX]
-    answer = program.json("evaluate", folder, *compared, *words, *more)
-    return answer if len(shots) > 1 else [answer]
+    return program.reports(folder, shots, *compared, *words, *more)
 
 
 def test(program, work, size, small):
@@ -97,10 +95,7 @@ def main():
     if asked.test:
         return test(program, work, size, asked.small)
     folders = {"letters": glyphs(work, size)[1]}
-    if drawn(work, size, "drawn_folders.py", work / "drawn"):
-        folders["textures"] = some(work / "textures-lent", [work / "drawn/textures"], lambda name: name in TUNED["textures"])
-    if drawn(work, size, "fashion_mnist_folders.py", work / "clothes"):
-        folders["clothes"] = some(work / "clothes-lent", [work / "clothes"], lambda name: name in TUNED["clothes"])
+    folders |= {domain: lent(work, domain, folder) for domain, folder in lending(work, size).items()}
     path = work / "heads.csv"
     known = set()
     if path.exists():

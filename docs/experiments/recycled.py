@@ -58,6 +58,11 @@ class Program:
     def json(self, *words):
         return json.loads(self.run(*words, "--json"))
 
+    def reports(self, folder, shots, *words):
+        """Reports of `evaluate`, one for each number of shots, from one pass over the pictures."""
+        answer = self.json("evaluate", folder, "--shot", ",".join(map(str, shots)), *words)
+        return answer if len(shots) > 1 else [answer]
+
 
 class Table:
     """A CSV file; `key` names the columns that tell its lines apart, so that what was measured is not measured again."""
@@ -212,7 +217,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
         merges = [against, *(merge for merge in merges if merge != against)]
     elif adapters:
         missing = adapters[:1] + [name for name in missing if name != adapters[0]]
-    words = ["evaluate", folder, "--head", head, "--shot", ",".join(str(shot) for shot in shots), "--queries", size.queries, "--tasks", size.tasks]
+    words = ["--head", head, "--queries", size.queries, "--tasks", size.tasks]
     words += ["--methods", ",".join((["adapter"] if missing else []) + [name_now(merge) for merge in merges])]
     for adapter in missing:
         words += ["--adapter", adapter]
@@ -222,8 +227,7 @@ def evaluate(program, table, folder, split, shots, size, seed, adapters, pool=()
     words += ["--validation", validation] if validation else []
     words += size.tune_method if "tune" in merges else []
     words += ["--merge-rank", rank] if rank and any(merge not in ("bare", "average") for merge in merges) else []
-    answer = program.json(*words)
-    reports = answer if len(shots) > 1 else [answer]
+    reports = program.reports(folder, shots, *words)
     assert all(len(report["methods"]) == len(missing) + len(merges) for report in reports)
     lines = [*missing, *(names[merge] for merge in merges)]
     for name, method, shot in [(*line, report["shot"]) for report in reports for line in zip(lines, report["methods"])]:

@@ -32,9 +32,7 @@ def first(out, folders, pictures):
 
 
 def evaluate(program, folder, methods, shots, queries, tasks, *more):
-    words = ["--head", ",".join(HEADS), "--methods", ",".join(methods), "--shot", ",".join(map(str, shots)), "--queries", queries, "--tasks", tasks, "--merge-rank", RANK]
-    answer = program.json("evaluate", folder, *words, *more)
-    return answer if len(shots) > 1 else [answer]
+    return program.reports(folder, shots, "--head", ",".join(HEADS), "--methods", ",".join(methods), "--queries", queries, "--tasks", tasks, "--merge-rank", RANK, *more)
 
 
 def main():

@@ -216,9 +216,8 @@ pub trait Backend: Send + Sync + Sized {
     /// What went wrong since the last call.
     fn finish(&self, queue: &mut Self::Queue) -> Result<(), DeviceError>;
 
-    /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`. `with_backward` says
-    /// whether [`Self::linear_backward`] will be asked of it.
-    fn weight(&self, parts: &[&[f32]], inputs: usize, with_backward: bool) -> Self::Weight;
+    /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`.
+    fn weight(&self, parts: &[&[f32]], inputs: usize) -> Self::Weight;
     /// A vector that holds `values`.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// Replaces the values of a vector of the same length.

@@ -118,7 +118,7 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn weight(&self, parts: &[&[f32]], inputs: usize, _with_backward: bool) -> Weight {
+    fn weight(&self, parts: &[&[f32]], inputs: usize) -> Weight {
         #[cfg(target_arch = "x86_64")]
         if let Some(panels) = panels::Panels::new(parts, inputs) {
             return Weight::Panels(panels);

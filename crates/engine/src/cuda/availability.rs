@@ -1,10 +1,8 @@
 //! What there is to compute on, for those who ask before they do.
 
-use super::LEAST_CAPABILITY;
 use super::compile;
-use super::driver::{Context, Stream, driver_version};
+use super::driver::{Stream, driver_version};
 use super::error::{CudaError, call_error};
-use super::libraries;
 use super::product::Blas;
 
 /// A device and the libraries that drive it.
@@ -45,18 +43,12 @@ pub fn availability(ordinal: usize) -> Availability {
 }
 
 fn describe(ordinal: usize) -> Result<DeviceDescription, CudaError> {
-    libraries::check().map_err(CudaError::Libraries)?;
-    let context = Context::open(ordinal)?;
-    let (name, capability) = (context.name()?, context.capability()?);
-    if capability < LEAST_CAPABILITY {
-        let (major, minor) = capability;
-        return Err(CudaError::TooOld { name, major, minor });
-    }
+    let (context, capability) = super::open(ordinal)?;
     context.bind().map_err(call_error("cuCtxSetCurrent"))?;
     let stream = Stream::new(&context)?;
     let blas = Blas::new(&stream)?;
     Ok(DeviceDescription {
-        name,
+        name: context.name()?,
         capability,
         memory: context.memory()?,
         driver: driver_version()?,

@@ -59,7 +59,7 @@ impl Backend for Cuda {
         queue.finish()
     }
 
-    fn weight(&self, parts: &[&[f32]], inputs: usize, _with_backward: bool) -> Stored {
+    fn weight(&self, parts: &[&[f32]], inputs: usize) -> Stored {
         Stored::new(&self.device, parts, inputs)
     }
 

@@ -74,6 +74,18 @@ impl Drop for Device {
     }
 }
 
+/// The context of a device that the kernels can run on, and its compute capability.
+fn open(ordinal: usize) -> Result<(Arc<Context>, (i32, i32)), CudaError> {
+    libraries::check().map_err(CudaError::Libraries)?;
+    let context = Context::open(ordinal)?;
+    let (major, minor) = context.capability()?;
+    if (major, minor) < LEAST_CAPABILITY {
+        let name = context.name()?;
+        return Err(CudaError::TooOld { name, major, minor });
+    }
+    Ok((context, (major, minor)))
+}
+
 /// Computes on a CUDA device. Copies share the device and its stream.
 #[derive(Clone)]
 pub struct Cuda {
@@ -87,13 +99,7 @@ impl Cuda {
     /// # Errors
     /// [`CudaError`] says what is missing and how to get it.
     pub fn new(options: CudaOptions<'_>) -> Result<Self, CudaError> {
-        libraries::check().map_err(CudaError::Libraries)?;
-        let context = Context::open(options.ordinal)?;
-        let (major, minor) = context.capability()?;
-        if (major, minor) < LEAST_CAPABILITY {
-            let name = context.name()?;
-            return Err(CudaError::TooOld { name, major, minor });
-        }
+        let (context, (major, minor)) = open(options.ordinal)?;
         let compiler = Compiler {
             architecture: format!("sm_{major}{minor}"),
             version: compile::version()?,

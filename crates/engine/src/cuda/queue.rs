@@ -44,11 +44,6 @@ impl Stored {
             }
         }
     }
-
-    /// Values that it holds.
-    pub fn length(&self) -> usize {
-        self.memory.as_ref().map_or(0, Memory::length)
-    }
 }
 
 /// Growing memory of the device.
@@ -81,6 +76,28 @@ impl Buffer {
     }
 }
 
+/// A buffer for each region.
+struct Buffers {
+    /// One a micro-batch that waits for its backward; the first serves all others.
+    kept: Vec<Buffer>,
+    /// The one in use.
+    slot: usize,
+    scratch: Buffer,
+    gradients: Buffer,
+    pixels: Buffer,
+}
+
+impl Buffers {
+    fn of(&self, region: Region) -> &Buffer {
+        match region {
+            Region::Kept => &self.kept[self.slot],
+            Region::Scratch => &self.scratch,
+            Region::Gradients => &self.gradients,
+            Region::Pixels => &self.pixels,
+        }
+    }
+}
+
 /// A copy to the host.
 struct Download {
     source: Option<Matrix>,
@@ -91,13 +108,7 @@ struct Download {
 pub struct Queue {
     device: Arc<Device>,
     precision: Precision,
-    /// One a micro-batch that waits for its backward; the first serves all others.
-    kept: Vec<Buffer>,
-    /// The one in use.
-    slot: usize,
-    scratch: Buffer,
-    gradients: Buffer,
-    pixels: Buffer,
+    buffers: Buffers,
     /// Sums of columns over parts of the rows.
     sums: Buffer,
     downloads: Vec<Download>,
@@ -137,11 +148,13 @@ impl Queue {
         Self {
             device: device.clone(),
             precision,
-            kept: vec![Buffer::default()],
-            slot: 0,
-            scratch: Buffer::default(),
-            gradients: Buffer::default(),
-            pixels: Buffer::default(),
+            buffers: Buffers {
+                kept: vec![Buffer::default()],
+                slot: 0,
+                scratch: Buffer::default(),
+                gradients: Buffer::default(),
+                pixels: Buffer::default(),
+            },
             sums: Buffer::default(),
             downloads: Vec::new(),
             downloaded: (0, true),
@@ -157,21 +170,21 @@ impl Queue {
     /// As [`crate::backend::Backend::enter`].
     pub fn enter(&mut self, slot: usize, lengths: BufferLengths) -> Result<(), DeviceError> {
         self.take_fault()?;
-        if self.kept.len() <= slot {
-            self.kept.resize_with(slot + 1, Buffer::default);
+        let (device, own) = (&self.device, &mut self.buffers);
+        if own.kept.len() <= slot {
+            own.kept.resize_with(slot + 1, Buffer::default);
         }
-        self.slot = slot;
-        let device = &self.device;
-        self.kept[slot].reserve(device, lengths.kept)?;
-        self.scratch.reserve(device, lengths.scratch)?;
-        self.pixels.reserve(device, lengths.pixels)
+        own.slot = slot;
+        own.kept[slot].reserve(device, lengths.kept)?;
+        own.scratch.reserve(device, lengths.scratch)?;
+        own.pixels.reserve(device, lengths.pixels)
     }
 
     /// As [`crate::backend::Backend::clear_gradients`].
     pub fn clear_gradients(&mut self, length: usize) -> Result<(), DeviceError> {
         self.take_fault()?;
-        self.gradients.reserve(&self.device, length)?;
-        match &self.gradients.0 {
+        self.buffers.gradients.reserve(&self.device, length)?;
+        match &self.buffers.gradients.0 {
             Some(memory) => self.device.stream.fill_zero(memory, 0, length),
             None => Ok(()),
         }
@@ -200,17 +213,9 @@ impl Queue {
         }
     }
 
-    fn buffer(&self, region: Region) -> &Buffer {
-        match region {
-            Region::Kept => &self.kept[self.slot],
-            Region::Scratch => &self.scratch,
-            Region::Gradients => &self.gradients,
-            Region::Pixels => &self.pixels,
-        }
-    }
-
     fn address(&self, matrix: Matrix) -> u64 {
-        self.buffer(matrix.region)
+        self.buffers
+            .of(matrix.region)
             .address(matrix.start, matrix.extent())
     }
 
@@ -368,7 +373,7 @@ impl Queue {
             };
             return self.launch(by_row(target.rows, target.columns), &kernel);
         }
-        let memory = self.buffer(target.region).0.as_ref();
+        let memory = self.buffers.of(target.region).0.as_ref();
         if let (None, Some(memory)) = (&self.fault, memory) {
             let length = target.extent();
             let done = self.device.stream.fill_zero(memory, target.start, length);
@@ -380,7 +385,7 @@ impl Queue {
     pub fn upload(&mut self, values: &[f32], target: Matrix) {
         self.dense(target);
         assert_eq!(values.len(), target.rows * target.columns);
-        let memory = self.buffer(target.region).0.as_ref();
+        let memory = self.buffers.of(target.region).0.as_ref();
         if let (None, Some(memory)) = (&self.fault, memory) {
             let done = self.device.stream.upload(values, memory, target.start);
             self.attempt(done);
@@ -421,15 +426,9 @@ impl Queue {
                 values,
             });
         }
-        let buffer = match source.region {
-            Region::Kept => &self.kept[self.slot],
-            Region::Scratch => &self.scratch,
-            Region::Gradients => &self.gradients,
-            Region::Pixels => &self.pixels,
-        };
         let own = &mut self.downloads[place];
         own.source = Some(source);
-        if let Some(memory) = &buffer.0 {
+        if let Some(memory) = &self.buffers.of(source.region).0 {
             let stream = &self.device.stream;
             stream.download(memory, source.start, length, &mut own.values)?;
         }

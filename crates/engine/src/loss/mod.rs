@@ -5,6 +5,7 @@
 //! features) are overwritten, gradients of pixels are added with a weight, since several priors meet there.
 
 mod classification;
+mod lda;
 mod leave_one_out;
 mod linear_head;
 mod pixels;
@@ -13,6 +14,7 @@ mod statistics;
 mod token_statistics;
 
 pub use classification::{cross_entropy, distillation, entropy};
+pub use lda::{LdaScores, LdaScoring};
 pub use leave_one_out::LeaveOneOut;
 pub use linear_head::{LinearHeadGradients, linear_head, linear_head_backward};
 pub use pixels::{mean_norm, total_variation};

@@ -2,6 +2,7 @@
 
 use crate::distance::Distance;
 use crate::operation::{Checks, OperationError};
+use matrix::MatRef;
 use serde::{Deserialize, Serialize};
 
 /// How features become scores.
@@ -240,6 +241,11 @@ impl Rows {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
 
+    /// `[rows, width]`
+    pub fn matrix(&self) -> MatRef<'_, f64> {
+        MatRef::from_row_major_slice(&self.values, self.count(), self.width)
+    }
+
     pub fn clear_gradients(&mut self) {
         self.gradients.clear();
         self.gradients.resize(self.values.len(), 0.0);
@@ -349,6 +355,52 @@ pub(super) mod tests {
         score / f64::from(scoring.temperature)
     }
 
+    /// At least one support of each class.
+    pub fn unequal_labels(classes: usize, extra: usize, seed: u64) -> Vec<usize> {
+        let label = |i: usize| match i < classes {
+            true => classes - 1 - i,
+            false => (i * i + seed as usize) % classes,
+        };
+        (0..classes + extra).map(label).collect()
+    }
+
+    /// Scores that `forward` writes from random supports with these labels and random queries, and the gradients that `backward` of its
+    /// result writes, are those of `plain(supports, queries)`; scores within `tolerance`.
+    pub fn check_scores<Scorer>(
+        labels: &[usize],
+        (query_count, [classes, width], seed): (usize, [usize; 2], u64),
+        tolerance: f64,
+        forward: impl FnOnce(&[f32], &[f32], &mut [f32]) -> Result<Scorer, OperationError>,
+        backward: impl FnOnce(&mut Scorer, &[f32], &mut [f32], &mut [f32]) -> Result<(), OperationError>,
+        plain: impl Fn(&[f64], &[f64]) -> Vec<f64>,
+    ) {
+        let supports = noise(seed, labels.len() * width);
+        let queries = noise(seed + 1, query_count * width);
+        let mut scores = vec![f32::NAN; query_count * classes];
+        let mut scorer = forward(&supports, &queries, &mut scores).unwrap();
+        let (wide_supports, wide_queries) = (widen(&supports), widen(&queries));
+        let expected = plain(&wide_supports, &wide_queries);
+        for (found, expected) in scores.iter().zip(expected) {
+            assert_near("score", *found, expected, tolerance);
+        }
+        let dscores = noise(seed + 2, scores.len());
+        let [mut dsupports, mut dqueries] = [
+            vec![f32::NAN; supports.len()],
+            vec![f32::NAN; queries.len()],
+        ];
+        backward(&mut scorer, &dscores, &mut dsupports, &mut dqueries).unwrap();
+        let weigh = |scores: Vec<f64>| -> f64 {
+            let pairs = scores.iter().zip(&dscores);
+            pairs.map(|(a, &b)| a * f64::from(b)).sum()
+        };
+        assert_gradient("dsupports", &supports, &dsupports, |at| {
+            weigh(plain(at, &wide_queries))
+        });
+        assert_gradient("dqueries", &queries, &dqueries, |at| {
+            weigh(plain(&wide_supports, at))
+        });
+    }
+
     fn plain(
         scoring: Scoring,
         supports: &[f64],
@@ -382,33 +434,17 @@ pub(super) mod tests {
             scoring in any_scoring(), classes in 1usize..5, extra in 0usize..6, query_count in 1usize..5,
             width in 2usize..9, seed in 0u64..1000,
         ) {
-            let labels: Vec<usize> = (0..classes + extra)
-                .map(|i| if i < classes { classes - 1 - i } else { (i * i + seed as usize) % classes })
-                .collect();
-            let supports = noise(seed, labels.len() * width);
-            let queries = noise(seed + 1, query_count * width);
-            let sizes = [classes, width];
-            let mut scores = vec![f32::NAN; query_count * classes];
+            let labels = unequal_labels(classes, extra, seed);
             let mut scorer = PrototypeScores::new(scoring);
-            scorer.forward(&supports, &labels, &queries, sizes, &mut scores).unwrap();
-            let (wide_supports, wide_queries) = (widen(&supports), widen(&queries));
-            let expected = plain(scoring, &wide_supports, &labels, &wide_queries, sizes);
-            for (found, expected) in scores.iter().zip(expected) {
-                assert_near("score", *found, expected, 1e-6);
-            }
-
-            let dscores = noise(seed + 2, scores.len());
-            let [mut dsupports, mut dqueries] = [vec![f32::NAN; supports.len()], vec![f32::NAN; queries.len()]];
-            scorer.backward(&dscores, &mut dsupports, &mut dqueries).unwrap();
-            let weigh = |scores: Vec<f64>| -> f64 {
-                scores.iter().zip(&dscores).map(|(a, &b)| a * f64::from(b)).sum()
-            };
-            assert_gradient("dsupports", &supports, &dsupports, |at| {
-                weigh(plain(scoring, at, &labels, &wide_queries, sizes))
-            });
-            assert_gradient("dqueries", &queries, &dqueries, |at| {
-                weigh(plain(scoring, &wide_supports, &labels, at, sizes))
-            });
+            let sizes = [classes, width];
+            check_scores(
+                &labels,
+                (query_count, sizes, seed),
+                1e-6,
+                |supports, queries, scores| scorer.forward(supports, &labels, queries, sizes, scores).map(|()| scorer),
+                PrototypeScores::backward,
+                |supports, queries| plain(scoring, supports, &labels, queries, sizes),
+            );
         }
     }
 

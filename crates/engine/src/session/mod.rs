@@ -393,10 +393,10 @@ impl<B: Backend> Session<B> {
                     let last = slot + 1 == count;
                     pass.end_backward(trained.filter(|_| last), dpixels)?;
                 }
-                end_share(backend, queue, trained.filter(|_| count == 0))
+                Ok::<(), DeviceError>(())
             })
         })?;
-        self.join_pairs(&mut gradients, differentiate);
+        self.join_pairs(&mut gradients, differentiate, micro_batches.len());
         self.gradients = gradients;
         Ok(&self.gradients)
     }
@@ -469,21 +469,19 @@ impl<B: Backend> Session<B> {
                     pass.finish()?;
                     pass.take_output(checked.read, &mut output);
                     *result = loss(images, output.features, dfeatures);
-                    let last = index + 1 == count;
-                    let trained = trained.filter(|_| last);
-                    if result.is_ok() {
+                    let has_loss = result.is_ok();
+                    if has_loss {
                         pass.backward(dfeatures, checked.read, None);
-                        pass.end_backward(trained, dpixels)?;
-                    } else {
-                        end_share(backend, queue, trained)?;
                     }
+                    let last = index + 1 == count;
+                    pass.end_backward(trained.filter(|_| last), dpixels.filter(|_| has_loss))?;
                 }
-                end_share(backend, queue, trained.filter(|_| count == 0))
+                Ok::<(), DeviceError>(())
             })
         })?;
         self.output = output;
         gradients.dfeatures = dfeatures;
-        self.join_pairs(&mut gradients, differentiate);
+        self.join_pairs(&mut gradients, differentiate, micro_batches.len());
         self.gradients = gradients;
         let mut total = 0.0;
         for part in losses {
@@ -492,10 +490,15 @@ impl<B: Backend> Session<B> {
         Ok((total, &self.gradients))
     }
 
-    /// Sums the queues' gradients of the low-rank pairs, in their order.
-    fn join_pairs(&self, gradients: &mut Gradients, differentiate: Differentiate) {
+    /// Sums the gradients of the low-rank pairs in the order of the queues; only the first ones have had any of `micro_batches`.
+    fn join_pairs(
+        &self,
+        gradients: &mut Gradients,
+        differentiate: Differentiate,
+        micro_batches: usize,
+    ) {
         if let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) {
-            for queue in &self.queues {
+            for queue in self.queues.iter().take(micro_batches) {
                 gradients.add(&self.backend, queue, low_rank);
             }
         }
@@ -514,19 +517,6 @@ impl<B: Backend> Session<B> {
             }
         }
     }
-}
-
-/// Sends the gradients of `trained` pairs where no micro-batch does it, because there is none or its loss has failed.
-fn end_share<B: Backend>(
-    backend: &B,
-    queue: &mut B::Queue,
-    trained: Option<&LowRank<B>>,
-) -> Result<(), DeviceError> {
-    let Some(trained) = trained else {
-        return Ok(());
-    };
-    backend.download(queue, trained.gradients());
-    backend.finish(queue)
 }
 
 /// Whether each micro-batch keeps its activations.

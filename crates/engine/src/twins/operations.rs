@@ -41,7 +41,7 @@ pub fn linear_maps_and_their_backward_equal_plain_loops<B: Backend>(backend: &B)
         let seed = u64::from(seed);
         let (x, w) = (noise(seed, rows * inputs), noise(seed + 1, outputs * inputs));
         let (dy, start) = (noise(seed + 2, rows * outputs), noise(seed + 3, rows * inputs));
-        let weight = backend.weight(&[&w], inputs, true);
+        let weight = backend.weight(&[&w], inputs);
         let mut memory = TestMemory::new(backend);
         let x_at = memory.put(rows, inputs, &x);
         let dy_at = memory.put(rows, outputs, &dy);

@@ -332,12 +332,12 @@ impl<B: Backend> Pass<'_, '_, B> {
         let backend = self.backend;
         let queue = &mut *self.queue;
         let du = cut(scratch.du, dy.rows, pair.rank);
-        let (b, scale) = (low_rank.part(pair.b_transposed), pair.scale);
+        let (b, scale) = (low_rank.matrix_of(pair.db_transposed), pair.scale);
         backend.low_rank_down(queue, dy, b, scale, du);
         if let Some(x) = x {
             backend.low_rank_gradient(queue, u, dy, pair.db_transposed);
             backend.low_rank_gradient(queue, du, x, pair.da);
         }
-        backend.low_rank_up(queue, du, low_rank.part(pair.a), dx);
+        backend.low_rank_up(queue, du, low_rank.matrix_of(pair.da), dx);
     }
 }

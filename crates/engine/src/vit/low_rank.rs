@@ -9,10 +9,6 @@ use std::collections::BTreeMap;
 pub struct PairVectors {
     /// Rank of the pair.
     pub rank: usize,
-    /// Where `[rank, in]` begins among the matrices.
-    pub a: usize,
-    /// Where `[rank, out]` begins among the matrices.
-    pub b_transposed: usize,
     /// Multiplies the product of both.
     pub scale: f32,
     /// `[rank, in]` in [`Region::Gradients`]
@@ -61,17 +57,11 @@ impl<B: Backend> LowRank<B> {
         let mut by_layer = vec![LayerPairs::default(); layers];
         for (site, pair) in &adapter.pairs {
             let rank = pair.rank();
-            let (da, db_transposed) = (
-                place(rank, pair.a.shape()[1]),
-                place(rank, pair.b.shape()[0]),
-            );
             by_layer[site.layer].0[site.target as usize] = Some(PairVectors {
                 rank,
-                a: da.start,
-                b_transposed: db_transposed.start,
                 scale: pair.scale,
-                da,
-                db_transposed,
+                da: place(rank, pair.a.shape()[1]),
+                db_transposed: place(rank, pair.b.shape()[0]),
             });
         }
         let mut own = Self {
@@ -84,11 +74,11 @@ impl<B: Backend> LowRank<B> {
         own
     }
 
-    /// The matrix that begins at `start`.
-    pub fn part(&self, start: usize) -> VectorPart<'_, B::Vector> {
+    /// The matrix whose gradient is `gradient`, of the same shape.
+    pub fn matrix_of(&self, gradient: Matrix) -> VectorPart<'_, B::Vector> {
         VectorPart {
             vector: &self.matrices,
-            start,
+            start: gradient.start,
         }
     }
 
@@ -126,8 +116,8 @@ impl<B: Backend> LowRank<B> {
             if let Some(own) = &mut self.layers[site.layer].0[site.target as usize] {
                 own.scale = pair.scale;
                 let values = pair.a.data();
-                self.staging[own.a..][..values.len()].copy_from_slice(values);
-                transpose(pair, &mut self.staging[own.b_transposed..]);
+                self.staging[own.da.start..][..values.len()].copy_from_slice(values);
+                transpose(pair, &mut self.staging[own.db_transposed.start..]);
             }
         }
         backend.write_vector(&mut self.matrices, &self.staging);

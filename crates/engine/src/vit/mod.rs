@@ -100,9 +100,9 @@ impl<'a, 'm, B: Backend> Pass<'a, 'm, B> {
         };
         if let Some(pair) = low_rank.layers[layer].get(target) {
             self.backend
-                .low_rank_down(self.queue, x, low_rank.part(pair.a), pair.scale, u);
+                .low_rank_down(self.queue, x, low_rank.matrix_of(pair.da), pair.scale, u);
             self.backend
-                .low_rank_up(self.queue, u, low_rank.part(pair.b_transposed), y);
+                .low_rank_up(self.queue, u, low_rank.matrix_of(pair.db_transposed), y);
         }
     }
 }

@@ -83,18 +83,13 @@ impl<B: Backend> Network<B> {
             Some(bias) => vector(bias),
             None => backend.vector(&vec![0.0; linear.weight.shape()[0]]),
         };
-        let weight = |linear: &Linear| {
-            backend.weight(&[linear.weight.data()], linear.weight.shape()[1], true)
-        };
+        let weight =
+            |linear: &Linear| backend.weight(&[linear.weight.data()], linear.weight.shape()[1]);
         let norm = |affine: &LayerNorm| NormVectors::new(backend, affine, epsilon);
         let layers = weights.layers.iter().map(|layer| Layer {
             norm1: norm(&layer.norm1),
             query: weight(&layer.query),
-            key_value: backend.weight(
-                &[layer.key.weight.data(), layer.value.weight.data()],
-                width,
-                true,
-            ),
+            key_value: backend.weight(&[layer.key.weight.data(), layer.value.weight.data()], width),
             query_bias: bias(&layer.query),
             value_bias: bias(&layer.value),
             output: weight(&layer.output),
@@ -119,7 +114,7 @@ impl<B: Backend> Network<B> {
             projection: weights
                 .projection
                 .as_ref()
-                .map(|p| backend.weight(&[p.data()], p.shape()[1], true)),
+                .map(|p| backend.weight(&[p.data()], p.shape()[1])),
             config,
         }
     }

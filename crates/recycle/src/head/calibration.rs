@@ -5,12 +5,11 @@ use super::settings::HeadSettings;
 use serde::{Deserialize, Serialize};
 
 /// Where the temperature of the probabilities comes from, or the scale of novelty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Calibration {
     /// From examples that were left out in turns.
-    #[default]
     Supports,
     /// From copies of the examples; rough.
     Copies,
@@ -28,9 +27,6 @@ const ENOUGH: usize = 200;
 /// examples that are all right from making every answer certain.
 const LOG_TEMPERATURE_DEVIATION: f64 = 1.0;
 
-/// `exp(−40)` is 4e-18: of a thousand classes less than the rounding of 1.
-const NEGLIGIBLE_EXPONENT: f64 = 40.0;
-
 /// An image of a known class that a head has not seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
@@ -43,9 +39,12 @@ pub struct LeftOut {
 impl LeftOut {
     /// The squared distance to the nearest class mean.
     fn nearest(&self) -> f64 {
-        let distances = self.squared_distances.iter().copied();
-        distances.fold(f64::INFINITY, f64::min)
+        least(self.squared_distances.iter())
     }
+}
+
+fn least<'a>(values: impl Iterator<Item = &'a f64>) -> f64 {
+    values.copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Examples scored by heads that are fitted without them: of each class with two or more, one part after the other is left out. A class
@@ -125,10 +124,7 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     let loss = |log: f64| {
         let temperature = log.exp();
         let likelihoods = above.iter().map(|(above, right)| {
-            // The nearest class gives 1; what is far beyond rounding is left out, since underflow is slow.
-            let near = above.iter().map(|d| d / temperature);
-            let near = near.filter(|&exponent| exponent < NEGLIGIBLE_EXPONENT);
-            let sum: f64 = near.map(|exponent| (-exponent).exp()).sum();
+            let sum: f64 = above.iter().map(|d| (-d / temperature).exp()).sum();
             right / temperature + sum.ln()
         });
         let away = (log - usual.ln()) / LOG_TEMPERATURE_DEVIATION;
@@ -164,7 +160,6 @@ pub struct NoveltyScale {
     /// Degrees of freedom of that deviation, above 0: of few images it is known only roughly.
     pub degrees: f64,
     /// What it was learned from.
-    #[serde(default)]
     pub calibration: Calibration,
 }
 
@@ -218,7 +213,7 @@ impl NoveltyScale {
                 Squares::Rooted => own.nearest().sqrt(),
                 Squares::HalvedToCosine => own.nearest() / 2.0,
             };
-            distance.max(LEAST_DISTANCE).ln()
+            log_distance(distance)
         };
         let logarithms: Vec<f64> = left_out.iter().map(logarithm).collect();
         let mean = logarithms.iter().sum::<f64>() / count;
@@ -250,7 +245,7 @@ impl NoveltyScale {
             true => OF_ONE_EXAMPLE,
             false => OF_TWO_EXAMPLES,
         };
-        let logarithm = |square: f64| square.sqrt().max(LEAST_DISTANCE).ln();
+        let logarithm = |square: f64| log_distance(square.sqrt());
         let (mut of_copies, mut of_examples) = (Vec::new(), Vec::new());
         for class in (0..classes).step_by(classes.div_ceil(MOST_CLASSES_OF_COPIES).max(1)) {
             let (own, others): (Vec<&LabelledFeature<'_>>, Vec<_>) =
@@ -271,9 +266,7 @@ impl NoveltyScale {
             let squares = head.squared_distances_to_mean(&copies, &features)?;
             of_copies.extend(squares.into_iter().map(logarithm));
             let distances = head.squared_distances(&features)?;
-            let nearest = distances
-                .row_iter()
-                .map(|row| row.iter().copied().fold(f64::INFINITY, f64::min));
+            let nearest = distances.row_iter().map(|row| least(row.iter()));
             of_examples.extend(nearest.map(logarithm));
         }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -288,8 +281,7 @@ impl NoveltyScale {
 
     /// The share of images of known classes that are nearer than `distance`.
     pub fn share_nearer(&self, distance: f32) -> f64 {
-        let logarithm = f64::from(distance).max(LEAST_DISTANCE).ln();
-        let t = (logarithm - self.mean) / self.deviation;
+        let t = (log_distance(f64::from(distance)) - self.mean) / self.deviation;
         // Student's t as a normal deviate, by Abramowitz and Stegun 26.7.8.
         let normal = t * (1.0 - 0.25 / self.degrees) / (1.0 + 0.5 * t * t / self.degrees).sqrt();
         normal_distribution(normal)
@@ -298,6 +290,10 @@ impl NoveltyScale {
 
 /// A shorter distance is none.
 const LEAST_DISTANCE: f64 = 1e-9;
+
+fn log_distance(distance: f64) -> f64 {
+    distance.max(LEAST_DISTANCE).ln()
+}
 
 /// Where all left-out images are equally far.
 const LEAST_DEVIATION: f64 = 1e-3;

@@ -111,15 +111,31 @@ impl FittedHead {
             }
         }
         let whitened = metric.whiten(means.as_ref());
-        let weight = metric.whiten(whitened.as_ref());
+        Ok(Self::of_whitened(metric, whitened.as_ref()))
+    }
+
+    /// The head whose class means are `W⁻¹` times the columns of `whitened` `[width, classes]`.
+    fn of_whitened(metric: Metric, whitened: MatRef<'_, f64>) -> Self {
+        let weight = metric.whiten(whitened);
         let offset = whitened
             .col_iter()
             .map(|mean| -0.5 * mean.squared_norm_l2());
-        Ok(Self {
-            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(j, i)])),
+        Self {
+            weight: Mat::from_fn(weight.ncols(), weight.nrows(), |i, j| {
+                in_f32(weight[(j, i)])
+            }),
             offset: offset.map(in_f32).collect(),
             metric,
-        })
+        }
+    }
+
+    /// Columns of length one, `[width, features]`.
+    fn sound_units(&self, features: &[&[f32]]) -> Result<Mat<f64>, HeadError> {
+        let width = self.weight.ncols();
+        match features.iter().all(|feature| is_sound(feature, width)) {
+            true => Ok(units(features, width)),
+            false => Err(HeadError::Feature),
+        }
     }
 
     /// Squared distances `[features, classes]` in the metric, of `features` of any length other than zero.
@@ -127,11 +143,7 @@ impl FittedHead {
     /// # Errors
     /// [`HeadError::Feature`]
     pub fn squared_distances(&self, features: &[&[f32]]) -> Result<Mat<f64>, HeadError> {
-        let width = self.weight.ncols();
-        if !features.iter().all(|feature| is_sound(feature, width)) {
-            return Err(HeadError::Feature);
-        }
-        let queries = units(features, width);
+        let queries = self.sound_units(features)?;
         let squares = self.metric.squared_lengths(queries.as_ref());
         let products = matrix::product(self.weight.as_ref(), queries.as_ref());
         Ok(Mat::from_fn(
@@ -150,18 +162,13 @@ impl FittedHead {
         features: &[&[f32]],
         examples: &[&[f32]],
     ) -> Result<Vec<f64>, HeadError> {
-        let (_, width) = self.sizes();
-        let mut all = features.iter().chain(examples);
-        if !all.all(|feature| is_sound(feature, width)) {
-            return Err(HeadError::Feature);
-        }
-        let mut mean = Mat::<f64>::zeros(width, 1);
-        for unit in units(examples, width).col_iter() {
+        let mut away = self.sound_units(features)?;
+        let mut mean = Mat::<f64>::zeros(away.nrows(), 1);
+        for unit in self.sound_units(examples)?.col_iter() {
             let mut sum = mean.col_mut(0);
             sum += unit;
         }
         let mean = matrix::scaled(1.0 / examples.len() as f64, mean.as_ref());
-        let mut away = units(features, width);
         for mut column in away.col_iter_mut() {
             column -= mean.col(0);
         }
@@ -191,18 +198,11 @@ impl FittedHead {
         const STEPS: usize = 3;
         const QUERIES_AN_EXAMPLE_IS_WORTH: f64 = 15.0;
         const SHARE_OF_USUAL_TEMPERATURE: f64 = 0.1;
-        if self.metric.is_identity() {
+        if !self.has_metric() {
             return Ok(None);
         }
         let (classes, width) = self.sizes();
-        if !features.iter().all(|feature| is_sound(feature, width)) {
-            return Err(HeadError::Feature);
-        }
-        let queries = self.metric.whiten(units(features, width).as_ref());
-        let squares: Vec<f64> = queries
-            .col_iter()
-            .map(|own| own.squared_norm_l2())
-            .collect();
+        let queries = self.metric.whiten(self.sound_units(features)?.as_ref());
         // Σ⁻¹m = Wᵀ(Wm)
         let first = self.metric.unwhiten(self.weight.transpose());
         let temperature = SHARE_OF_USUAL_TEMPERATURE * self.usual_temperature();
@@ -210,8 +210,9 @@ impl FittedHead {
         for _ in 0..STEPS {
             let products = matrix::product(means.transpose(), queries.as_ref());
             let lengths: Vec<f64> = means.col_iter().map(|own| own.squared_norm_l2()).collect();
+            // Without |z_q|², which is the same for all classes.
             let shares = Mat::from_fn(classes, features.len(), |class, query| {
-                -(squares[query] - 2.0 * products[(class, query)] + lengths[class]) / temperature
+                (2.0 * products[(class, query)] - lengths[class]) / temperature
             });
             let shares = softmax_columns(shares);
             let sums = matrix::product(queries.as_ref(), shares.transpose());
@@ -223,21 +224,16 @@ impl FittedHead {
                 }
             }
         }
-        let weight = self.metric.whiten(means.as_ref());
-        let offset = means.col_iter().map(|mean| -0.5 * mean.squared_norm_l2());
-        Ok(Some(Self {
-            weight: Mat::from_fn(classes, width, |i, j| in_f32(weight[(j, i)])),
-            offset: offset.map(in_f32).collect(),
-            metric: self.metric.clone(),
-        }))
+        let moved = Self::of_whitened(self.metric.clone(), means.as_ref());
+        Ok(Some(moved))
     }
 
     /// `T` of `softmax(−d²/T)` where the examples do not say. Chosen on validation classes of letters, clothes and textures with one example
     /// each (docs/experiments/NOTEBOOK.md, "Heads"); squared distances in a metric grow with the width.
     pub fn usual_temperature(&self) -> f64 {
-        match self.metric.is_identity() {
-            true => 0.2,
-            false => 0.3 * self.weight.ncols() as f64,
+        match self.has_metric() {
+            true => 0.3 * self.weight.ncols() as f64,
+            false => 0.2,
         }
     }
 

@@ -13,7 +13,7 @@ pub use calibration::{Calibration, LeftOut, NoveltyScale, Squares, leave_out, te
 pub use choice::HeadChoice;
 pub use fit::{FittedHead, HeadError, LabelledFeature, nearest_classes, with_copies};
 pub use metric::{Metric, Shrinkage};
-pub use settings::{HeadKind, HeadSettings};
+pub use settings::{HeadKind, HeadSettings, USUAL_SHRINKAGE};
 
 #[cfg(test)]
 mod tests;

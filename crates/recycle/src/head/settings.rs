@@ -54,8 +54,9 @@ pub struct HeadSettings {
     pub queries_of_copies: bool,
 }
 
-/// Chosen on validation classes of letters, clothes and textures: docs/experiments/NOTEBOOK.md, "Heads".
-const USUAL_SHRINKAGE: f64 = 0.3;
+/// `a` of the covariance where nothing else is asked for. Chosen on validation classes of letters, clothes and textures:
+/// docs/experiments/NOTEBOOK.md, "Heads".
+pub const USUAL_SHRINKAGE: f64 = 0.3;
 
 impl From<HeadKind> for HeadSettings {
     fn from(kind: HeadKind) -> Self {

@@ -1,9 +1,8 @@
 //! The loss of one task and its gradient at the student's low-rank pairs: the step of meta-training, and what reference values are
 //! compared with.
 
-use super::lda_scores::LdaScores;
 use crate::head_pass::{HeadPass, count_correct};
-use engine::loss::{PrototypeScores, Scoring, cross_entropy, distillation};
+use engine::loss::{LdaScores, LdaScoring, PrototypeScores, Scoring, cross_entropy, distillation};
 use engine::operation::OperationError;
 use engine::session::{Gradients, Input, Session, Wanted};
 use engine::vit::Differentiate;
@@ -36,12 +35,9 @@ impl EpisodeScores {
         Self(Kind::NearestMean(Box::new(PrototypeScores::new(scoring))))
     }
 
-    /// Squared distances to the class means in the metric of the supports' covariance, through the width and `temperature`.
-    pub fn lda(temperature: f64, unit_features: bool) -> Self {
-        Self(Kind::Lda(Box::new(LdaScores::new(
-            temperature,
-            unit_features,
-        ))))
+    /// Squared distances to the class means in the metric of the supports' covariance.
+    pub fn lda(scoring: LdaScoring) -> Self {
+        Self(Kind::Lda(Box::new(LdaScores::new(scoring))))
     }
 
     fn forward(

@@ -7,7 +7,6 @@
 //! adapters' heads are sure of what they read (AdaMerging). Layers before the student's first never change: what they make of an image is computed once.
 
 mod batch;
-mod lda_scores;
 mod learn;
 mod loss;
 mod member;

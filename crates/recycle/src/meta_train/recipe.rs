@@ -1,11 +1,12 @@
 //! How one adapter is learned from the synthetic images of many.
 
 use super::loss::EpisodeScores;
+use crate::head::USUAL_SHRINKAGE;
 use crate::layers::Layers;
 use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
 use engine::distance::Distance;
-use engine::loss::Scoring;
+use engine::loss::{LdaScoring, Scoring};
 use engine::optimise::CyclicSchedule;
 use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
@@ -536,7 +537,11 @@ impl MetaTrainRecipe {
     pub(super) fn episode_scores(&self) -> EpisodeScores {
         match self.head {
             EpisodeHead::NearestMean => EpisodeScores::nearest_mean(self.scoring()),
-            EpisodeHead::Lda => EpisodeScores::lda(1.0 / self.score_scale, self.unit_features),
+            EpisodeHead::Lda => EpisodeScores::lda(LdaScoring {
+                shrinkage: USUAL_SHRINKAGE,
+                temperature: 1.0 / self.score_scale,
+                unit_features: self.unit_features,
+            }),
         }
     }
 

@@ -97,8 +97,9 @@ impl Tasks {
                 });
             }
         }
-        let training = Drawable::of(&classes, PoolPart::Training, recipe.least_images());
-        let held_out = Drawable::of(&classes, PoolPart::HeldOut, recipe.least_images());
+        let least_images = recipe.least_images();
+        let training = Drawable::of(&classes, PoolPart::Training, least_images);
+        let held_out = Drawable::of(&classes, PoolPart::HeldOut, least_images);
         let share = recipe.share_of_mixed_episodes;
         if training.mixed.is_empty() && share >= 1.0 {
             return Err(MetaTrainError::NothingMixed);
@@ -113,7 +114,7 @@ impl Tasks {
             classes,
             training,
             held_out,
-            least_images: recipe.least_images(),
+            least_images,
         })
     }
 

@@ -1,31 +1,35 @@
 //! Scores of queries in the metric of the covariance within classes, as the head `lda` measures, with gradients through supports and
 //! queries, the metric included.
 
-use engine::operation::OperationError;
+use super::prototype::{Rows, count_classes};
+use crate::operation::{Checks, OperationError};
 use matrix::{Mat, MatRef};
 
-/// The name in errors.
-const OPERATION: &str = "lda scores";
-
-/// `a` in `Σ = (1−a)·S + a·tr(S)/D·I`, as heads have it by default.
-const SHRINKAGE: f64 = 0.3;
-
-/// Scores `−(u − m_c)ᵀ Σ⁻¹ (u − m_c) / (D·T)` of queries `u` at the class means `m_c` of the supports, with `S` the covariance of the supports'
-/// deviations from their class means. Distances are of order `D`, the width; divided by it they are of order one.
-#[derive(Debug)]
-pub(super) struct LdaScores {
+/// How features become scores in the metric of `Σ = (1−a)·S + a·tr(S)/D·I`, with `S` the covariance of the supports' deviations from
+/// their class means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LdaScoring {
+    /// `a`, above 0 and at most 1.
+    pub shrinkage: f64,
     /// Scores are divided by it.
-    temperature: f64,
-    /// Scales every feature to length one first.
-    unit_features: bool,
+    pub temperature: f64,
+    /// Scales every feature to length one first; a zero vector stays as it is.
+    pub unit_features: bool,
+}
+
+/// Scores `−(u − m_c)ᵀ Σ⁻¹ (u − m_c) / (D·T)` of queries `u` at the class means `m_c` of the supports. Distances are of order `D`, the
+/// width; divided by it they are of order one.
+#[derive(Debug)]
+pub struct LdaScores {
+    scoring: LdaScoring,
+    supports: Rows,
+    queries: Rows,
     pass: Option<Pass>,
 }
 
 /// What a forward pass leaves for the backward pass.
 #[derive(Debug)]
 struct Pass {
-    supports: UnitRows,
-    queries: UnitRows,
     labels: Vec<usize>,
     counts: Vec<usize>,
     metric: SupportMetric,
@@ -36,10 +40,12 @@ struct Pass {
 }
 
 impl LdaScores {
-    pub fn new(temperature: f64, unit_features: bool) -> Self {
+    /// Scores by `scoring`.
+    pub fn new(scoring: LdaScoring) -> Self {
         Self {
-            temperature,
-            unit_features,
+            scoring,
+            supports: Rows::default(),
+            queries: Rows::default(),
             pass: None,
         }
     }
@@ -47,7 +53,7 @@ impl LdaScores {
     /// Overwrites `scores` `[queries, classes]` from `supports` `[supports, width]` with one label each and `queries` `[queries, width]`.
     ///
     /// # Errors
-    /// A class without supports, no class with two, values that are not finite.
+    /// Zero queries, width or classes, a class without supports, no class with two, lengths that do not fit, values that are not finite.
     pub fn forward(
         &mut self,
         supports: &[f32],
@@ -57,43 +63,48 @@ impl LdaScores {
         scores: &mut [f32],
     ) -> Result<(), OperationError> {
         self.pass = None;
-        check_finite("supports", supports, &[labels.len(), width])?;
-        check_finite("queries", queries, &[scores.len() / classes.max(1), width])?;
-        let mut counts = vec![0; classes];
-        labels.iter().for_each(|&label| counts[label] += 1);
-        let class_size = |class, found, needed| OperationError::ClassSize {
-            operation: OPERATION,
-            class,
-            found,
-            needed,
-        };
-        if let Some(class) = counts.iter().position(|&count| count == 0) {
-            return Err(class_size(class, 0, 1));
-        }
+        let checks = Checks("lda scores");
+        let query_count = queries.len().checked_div(width).unwrap_or(0);
+        checks.finite("supports", supports, &[labels.len(), width])?;
+        checks.finite("queries", queries, &[query_count, width])?;
+        checks.filled("scores", scores, &[query_count, classes])?;
+        checks.labels(labels, labels.len(), classes)?;
+        let mut counts = Vec::new();
+        count_classes(checks, labels, classes, 1, &mut counts)?;
         if labels.len() == classes {
-            return Err(class_size(0, 1, 2));
+            // None has a deviation.
+            count_classes(checks, labels, classes, 2, &mut counts)?;
         }
-        let supports = UnitRows::of(supports, width, self.unit_features);
-        let queries = UnitRows::of(queries, width, self.unit_features);
-        let means = class_means(supports.rows.as_ref(), labels, &counts);
+        self.supports
+            .load(supports, width, self.scoring.unit_features);
+        self.queries
+            .load(queries, width, self.scoring.unit_features);
+        let (supports, queries) = (self.supports.matrix(), self.queries.matrix());
+        let mut means = Mat::<f64>::zeros(classes, width);
+        for (i, &label) in labels.iter().enumerate() {
+            for j in 0..width {
+                means[(label, j)] += supports[(i, j)] / counts[label] as f64;
+            }
+        }
         let deviations = Mat::from_fn(labels.len(), width, |i, j| {
-            supports.rows[(i, j)] - means[(labels[i], j)]
+            supports[(i, j)] - means[(labels[i], j)]
         });
         let degrees = (labels.len() - classes) as f64;
-        let metric = SupportMetric::of(deviations, degrees).ok_or(OperationError::Setting {
-            operation: OPERATION,
+        let metric = SupportMetric::of(deviations, degrees, self.scoring.shrinkage);
+        let metric = metric.ok_or(OperationError::Setting {
+            operation: checks.0,
             name: "a deviation from a class mean",
             value: f64::INFINITY,
             requirement: "the covariance of the supports must be finite",
         })?;
-        let mapped_queries = metric.map(queries.rows.as_ref());
+        let mapped_queries = metric.map(queries);
         let mapped_means = metric.map(means.as_ref());
-        let divisor = width as f64 * self.temperature;
+        let divisor = width as f64 * self.scoring.temperature;
         for (query, row) in scores.chunks_exact_mut(classes).enumerate() {
             for (class, score) in row.iter_mut().enumerate() {
                 let square: f64 = (0..width)
                     .map(|j| {
-                        (queries.rows[(query, j)] - means[(class, j)])
+                        (queries[(query, j)] - means[(class, j)])
                             * (mapped_queries[(query, j)] - mapped_means[(class, j)])
                     })
                     .sum();
@@ -101,8 +112,6 @@ impl LdaScores {
             }
         }
         self.pass = Some(Pass {
-            supports,
-            queries,
             labels: labels.to_vec(),
             counts,
             metric,
@@ -118,17 +127,22 @@ impl LdaScores {
     /// With `y = Σ⁻¹(u − m_c)` and `d` the squared distance, `∂d/∂u = 2y`, `∂d/∂m_c = −2y` and `∂d/∂Σ = −y yᵀ`.
     ///
     /// # Errors
-    /// No forward pass waits.
+    /// No forward pass waits, lengths that do not fit it, values that are not finite.
     pub fn backward(
         &mut self,
         dscores: &[f32],
         dsupports: &mut [f32],
         dqueries: &mut [f32],
     ) -> Result<(), OperationError> {
+        let checks = Checks("lda scores backward");
         let pass = self.pass.as_ref().ok_or(OperationError::NoForward)?;
-        let (classes, width) = (pass.counts.len(), pass.queries.rows.ncols());
-        let divisor = width as f64 * self.temperature;
-        let mut dquery_rows = Mat::<f64>::zeros(pass.queries.rows.nrows(), width);
+        let (classes, width) = (pass.counts.len(), self.queries.width);
+        checks.finite("dscores", dscores, &[self.queries.count(), classes])?;
+        checks.length("dsupports", dsupports, &[self.supports.count(), width])?;
+        checks.length("dqueries", dqueries, &[self.queries.count(), width])?;
+        let divisor = width as f64 * self.scoring.temperature;
+        self.queries.clear_gradients();
+        self.supports.clear_gradients();
         let mut dmeans = Mat::<f64>::zeros(classes, width);
         // One row y for each query and class, and the gradient at its distance.
         let mut mapped = Mat::<f64>::zeros(dscores.len(), width);
@@ -137,10 +151,11 @@ impl LdaScores {
             let (query, class) = (index / classes, index % classes);
             let ddistance = -f64::from(dscore) / divisor;
             ddistances.push(ddistance);
-            for j in 0..width {
+            let dquery = self.queries.row(query).1;
+            for (j, dvalue) in dquery.iter_mut().enumerate() {
                 let y = pass.mapped_queries[(query, j)] - pass.mapped_means[(class, j)];
                 mapped[(index, j)] = y;
-                dquery_rows[(query, j)] += 2.0 * ddistance * y;
+                *dvalue += 2.0 * ddistance * y;
                 dmeans[(class, j)] -= 2.0 * ddistance * y;
             }
         }
@@ -151,12 +166,14 @@ impl LdaScores {
                 dmeans[(label, j)] -= ddeviations[(i, j)];
             }
         }
-        let dsupport_rows = Mat::from_fn(pass.labels.len(), width, |i, j| {
-            let label = pass.labels[i];
-            ddeviations[(i, j)] + dmeans[(label, j)] / pass.counts[label] as f64
-        });
-        pass.supports.backward(dsupport_rows, dsupports);
-        pass.queries.backward(dquery_rows, dqueries);
+        for (i, &label) in pass.labels.iter().enumerate() {
+            let dsupport = self.supports.row(i).1;
+            for (j, dvalue) in dsupport.iter_mut().enumerate() {
+                *dvalue = ddeviations[(i, j)] + dmeans[(label, j)] / pass.counts[label] as f64;
+            }
+        }
+        self.supports.store_gradients(dsupports);
+        self.queries.store_gradients(dqueries);
         Ok(())
     }
 }
@@ -167,6 +184,8 @@ struct SupportMetric {
     /// `Z`, `[supports, width]`
     deviations: Mat<f64>,
     degrees: f64,
+    /// `a`
+    shrinkage: f64,
     /// `c`
     coefficient: f64,
     /// `f`
@@ -177,20 +196,21 @@ struct SupportMetric {
 
 impl SupportMetric {
     /// `None` where the decomposition does not converge.
-    fn of(deviations: Mat<f64>, degrees: f64) -> Option<Self> {
+    fn of(deviations: Mat<f64>, degrees: f64, shrinkage: f64) -> Option<Self> {
         let (rows, width) = (deviations.nrows(), deviations.ncols());
         let squares = matrix::squared_norm(deviations.as_ref());
         if squares == 0.0 {
             return Some(Self {
                 deviations,
                 degrees,
+                shrinkage,
                 coefficient: 0.0,
                 floor: 1.0,
                 inner: Mat::zeros(rows, rows),
             });
         }
-        let coefficient = (1.0 - SHRINKAGE) / degrees;
-        let floor = SHRINKAGE * squares / (degrees * width as f64);
+        let coefficient = (1.0 - shrinkage) / degrees;
+        let floor = shrinkage * squares / (degrees * width as f64);
         let gram = matrix::product(deviations.as_ref(), deviations.transpose());
         let eigen = matrix::symmetric_eigen(gram.as_ref())?;
         let scaled = Mat::from_fn(rows, rows, |i, j| {
@@ -200,6 +220,7 @@ impl SupportMetric {
             inner: matrix::product(scaled.as_ref(), eigen.vectors.transpose()),
             deviations,
             degrees,
+            shrinkage,
             coefficient,
             floor,
         })
@@ -234,126 +255,30 @@ impl SupportMetric {
             trace -= ddistance * mapped.row(index).squared_norm_l2();
         }
         let product = matrix::product(along.as_ref(), mapped);
-        let of_floor = 2.0 * SHRINKAGE * trace / (self.degrees * width as f64);
+        let of_floor = 2.0 * self.shrinkage * trace / (self.degrees * width as f64);
         let mut ddeviations = matrix::scaled(-2.0 * self.coefficient, product.as_ref());
         matrix::add_scaled(&mut ddeviations, of_floor, self.deviations.as_ref());
         ddeviations
     }
 }
 
-/// Features widened to `f64`, scaled to length one where asked for.
-#[derive(Debug)]
-struct UnitRows {
-    /// `[rows, width]`
-    rows: Mat<f64>,
-    /// Length of each row before scaling; empty where rows are taken as they are.
-    lengths: Vec<f64>,
-}
-
-impl UnitRows {
-    fn of(values: &[f32], width: usize, unit: bool) -> Self {
-        let count = values.len() / width;
-        let mut rows = Mat::from_fn(count, width, |i, j| f64::from(values[i * width + j]));
-        let mut lengths = Vec::new();
-        if unit {
-            for row in rows.row_iter_mut() {
-                let length = row.norm_l2();
-                lengths.push(length);
-                if length > 0.0 {
-                    row.iter_mut().for_each(|value| *value /= length);
-                }
-            }
-        }
-        Self { rows, lengths }
-    }
-
-    /// Overwrites `dvalues` with the gradients at the values as they were given, from those `drows` at the rows.
-    fn backward(&self, mut drows: Mat<f64>, dvalues: &mut [f32]) {
-        for (i, &length) in self.lengths.iter().enumerate() {
-            let along: f64 = (0..drows.ncols())
-                .map(|j| self.rows[(i, j)] * drows[(i, j)])
-                .sum();
-            for j in 0..drows.ncols() {
-                drows[(i, j)] = match length > 0.0 {
-                    true => (drows[(i, j)] - along * self.rows[(i, j)]) / length,
-                    false => 0.0,
-                };
-            }
-        }
-        let width = drows.ncols();
-        for (index, dvalue) in dvalues.iter_mut().enumerate() {
-            *dvalue = drows[(index / width, index % width)] as f32;
-        }
-    }
-}
-
-/// `[classes, width]`
-fn class_means(rows: MatRef<'_, f64>, labels: &[usize], counts: &[usize]) -> Mat<f64> {
-    let mut means = Mat::<f64>::zeros(counts.len(), rows.ncols());
-    for (i, &label) in labels.iter().enumerate() {
-        for j in 0..rows.ncols() {
-            means[(label, j)] += rows[(i, j)] / counts[label] as f64;
-        }
-    }
-    means
-}
-
-fn check_finite(
-    name: &'static str,
-    values: &[f32],
-    shape: &[usize; 2],
-) -> Result<(), OperationError> {
-    if shape.contains(&0) {
-        return Err(OperationError::Empty {
-            operation: OPERATION,
-            name,
-            shape: shape.to_vec(),
-        });
-    }
-    let expected = shape[0] * shape[1];
-    if values.len() != expected {
-        return Err(OperationError::Length {
-            operation: OPERATION,
-            name,
-            shape: shape.to_vec(),
-            expected,
-            found: values.len(),
-        });
-    }
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(OperationError::NotFinite {
-            operation: OPERATION,
-            name,
-            shape: shape.to_vec(),
-            index,
-            value: values[index],
-        }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::prototype::tests::{check_scores, plain_rows, unequal_labels};
     use proptest::prelude::*;
-    use test_support::gradient_check::{assert_gradient, assert_near, noise, widen};
+
+    const SHRINKAGE: f64 = 0.3;
 
     /// The scores by a plain inverse of `Σ`.
     fn plain(
-        (temperature, unit): (f64, bool),
+        scoring: LdaScoring,
         supports: &[f64],
         labels: &[usize],
         queries: &[f64],
         [classes, width]: [usize; 2],
     ) -> Vec<f64> {
-        let rows = |values: &[f64]| -> Vec<Vec<f64>> {
-            let rows = values.chunks(width).map(|row| {
-                let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
-                let divisor = if unit { length } else { 1.0 };
-                row.iter().map(|v| v / divisor).collect()
-            });
-            rows.collect()
-        };
+        let rows = |values| plain_rows(values, width, scoring.unit_features);
         let (supports, queries) = (rows(supports), rows(queries));
         let mut means = vec![vec![0.0; width]; classes];
         for (row, &label) in supports.iter().zip(labels) {
@@ -383,7 +308,7 @@ mod tests {
                 let away: Vec<f64> = query.iter().zip(mean).map(|(q, m)| q - m).collect();
                 let solved = solve(sigma.clone(), away.clone());
                 let square: f64 = away.iter().zip(solved).map(|(a, b)| a * b).sum();
-                scores.push(-square / (width as f64 * temperature));
+                scores.push(-square / (width as f64 * scoring.temperature));
             }
         }
         scores
@@ -409,36 +334,30 @@ mod tests {
     proptest! {
         #[test]
         fn scores_and_their_gradients_equal_the_plain_formula_with_unequal_supports(
-            temperature in 0.2f64..3.0, unit in any::<bool>(), classes in 1usize..4, extra in 2usize..6, query_count in 1usize..4,
+            temperature in 0.2f64..3.0, unit_features in any::<bool>(), classes in 1usize..4, extra in 2usize..6, query_count in 1usize..4,
             width in 2usize..9, seed in 0u64..1000,
         ) {
-            let labels: Vec<usize> = (0..classes + extra)
-                .map(|i| if i < classes { classes - 1 - i } else { (i * i + seed as usize) % classes })
-                .collect();
-            let supports = noise(seed, labels.len() * width);
-            let queries = noise(seed + 1, query_count * width);
+            let scoring = LdaScoring { shrinkage: SHRINKAGE, temperature, unit_features };
+            let labels = unequal_labels(classes, extra, seed);
+            let mut scorer = LdaScores::new(scoring);
             let sizes = [classes, width];
-            let mut scores = vec![f32::NAN; query_count * classes];
-            let mut scorer = LdaScores::new(temperature, unit);
-            scorer.forward(&supports, &labels, &queries, sizes, &mut scores).unwrap();
-            let (wide_supports, wide_queries) = (widen(&supports), widen(&queries));
-            let kind = (temperature, unit);
-            for (found, expected) in scores.iter().zip(plain(kind, &wide_supports, &labels, &wide_queries, sizes)) {
-                assert_near("score", *found, expected, 1e-5);
-            }
-            let dscores = noise(seed + 2, scores.len());
-            let [mut dsupports, mut dqueries] = [vec![f32::NAN; supports.len()], vec![f32::NAN; queries.len()]];
-            scorer.backward(&dscores, &mut dsupports, &mut dqueries).unwrap();
-            let weigh = |scores: Vec<f64>| -> f64 {
-                scores.iter().zip(&dscores).map(|(a, &b)| a * f64::from(b)).sum()
-            };
-            assert_gradient("dsupports", &supports, &dsupports, |at| {
-                weigh(plain(kind, at, &labels, &wide_queries, sizes))
-            });
-            assert_gradient("dqueries", &queries, &dqueries, |at| {
-                weigh(plain(kind, &wide_supports, &labels, at, sizes))
-            });
+            check_scores(
+                &labels,
+                (query_count, sizes, seed),
+                1e-5,
+                |supports, queries, scores| scorer.forward(supports, &labels, queries, sizes, scores).map(|()| scorer),
+                LdaScores::backward,
+                |supports, queries| plain(scoring, supports, &labels, queries, sizes),
+            );
         }
+    }
+
+    fn scorer(unit_features: bool) -> LdaScores {
+        LdaScores::new(LdaScoring {
+            shrinkage: SHRINKAGE,
+            temperature: 1.0,
+            unit_features,
+        })
     }
 
     #[test]
@@ -446,7 +365,7 @@ mod tests {
         let supports = [1.0, 2.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0];
         let queries = [1.0, 1.0, 0.0, 0.0];
         let mut scores = [f32::NAN; 4];
-        let mut scorer = LdaScores::new(1.0, false);
+        let mut scorer = scorer(false);
         scorer
             .forward(&supports, &[0, 0, 1, 1], &queries, [2, 2], &mut scores)
             .unwrap();
@@ -462,7 +381,7 @@ mod tests {
     fn one_support_of_each_class_an_empty_class_and_a_backward_without_forward_are_refused() {
         let refused = |labels: &[usize]| {
             let supports = vec![1.0; labels.len() * 2];
-            let mut scorer = LdaScores::new(1.0, true);
+            let mut scorer = scorer(true);
             let scored = scorer.forward(&supports, labels, &[1.0, 2.0], [2, 2], &mut [0.0; 2]);
             scored.unwrap_err().to_string()
         };
@@ -474,7 +393,7 @@ mod tests {
             refused(&[0, 0]),
             "lda scores: class 1 has 0 rows, at least 1 are needed"
         );
-        let backward = LdaScores::new(1.0, true).backward(&[], &mut [], &mut []);
+        let backward = scorer(true).backward(&[], &mut [], &mut []);
         assert_eq!(backward, Err(OperationError::NoForward));
     }
 }
