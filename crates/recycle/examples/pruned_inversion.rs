@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let pruned_from = (recipe.pruning_start * recipe.steps as f64).ceil() as u64;
             let data = PriorData::default();
-            let inversion = Inversion::new(&backbone, adapter.clone(), data, recipe, options)?;
+            let inversion = Inversion::new(&backbone, adapter.clone(), data, recipe, options.clone())?;
             runs.push((mode, inversion, pruned_from, Vec::new()));
         }
         let mut number = 0;

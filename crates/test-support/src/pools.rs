@@ -1,7 +1,7 @@
 //! Synthetic images of the tiny backbones, made by a few steps of inversion.
 
 use crate::fixtures::{adapter, backbone};
-use engine::session::SessionOptions;
+use engine::session::{Device, SessionOptions};
 use model::adapter::Adapter;
 use recycle::inversion::{Inversion, InversionOutcome, InversionRecipe, PriorData};
 use recycle::pool::{Pool, Provenance};
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub const OPTIONS: SessionOptions = SessionOptions {
     threads: 2,
     images_per_micro_batch: 3,
+    device: Device::Cpu,
 };
 
 /// The adapter of the reference, with labels. Its head is far from sure of anything, so it is made sharper.

@@ -90,7 +90,7 @@ impl App {
             let recipe = tune_recipe(recipe, steps, None);
             let start = Instant::now();
             for episode in &episodes {
-                tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options)?;
+                tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options.clone())?;
             }
             Ok::<f64, EvaluationError>(start.elapsed().as_secs_f64())
         };

@@ -53,7 +53,7 @@ impl App {
                     positions,
                     episode,
                     &recipe,
-                    options,
+                    options.clone(),
                 )?)
             });
             accuracies.collect::<Result<Vec<f64>, EvaluationError>>()

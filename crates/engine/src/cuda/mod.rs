@@ -123,4 +123,8 @@ impl Cuda {
             precision: options.precision,
         })
     }
+    /// Of products and attention.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
 }

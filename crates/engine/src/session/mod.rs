@@ -1,36 +1,34 @@
-//! A backbone ready to compute on batches: checks what it is given, splits a batch into micro-batches for its threads, and
-//! joins their answers in a fixed order, so that the same numbers come out on every run with the same number of threads.
+//! A backbone ready to compute on batches: checks what it is given, and computes it on the processor or a CUDA device, so that the same
+//! numbers come out on every run on the same device with the same number of threads.
 //! Knows backbones, adapters and tensors; knows nothing of losses, optimisers or images.
 
 mod checks;
-mod micro_batch;
+mod device;
+mod device_session;
 mod results;
 
+pub use device::{Arithmetic, Device};
 pub use results::{Gradients, Output, PairGradients};
 
-use super::backend::{Backend, DeviceError};
 use super::cpu::Cpu;
+use super::cuda::Cuda;
 use super::operation::OperationError;
-use super::vit::{
-    Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, NormInputVectors, Pass,
-    Plan,
-};
-use checks::Checked;
-use micro_batch::MicroBatch;
+use super::vit::{Differentiate, NormInputGradients};
+use device_session::DeviceSession;
 use model::adapter::{Adapter, HeadInput};
 use model::backbone::{Backbone, BackboneConfig};
 use model::tensor::Tensor;
-use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// How a session computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
     /// Worker threads; 0 takes one per core.
     pub threads: usize,
-    /// Most images that a worker takes at a time; 0 chooses so that their activations stay in the cache.
+    /// Most images that a worker takes at a time; 0 chooses so that their activations stay in the cache, or fit a CUDA device.
     pub images_per_micro_batch: usize,
+    /// What computes.
+    pub device: Device,
 }
 
 /// What enters a pass.
@@ -98,126 +96,66 @@ pub struct Wanted {
     pub norm_input_sums: bool,
 }
 
-/// A forward pass that waits for its backward.
-struct Pending {
-    checked: Checked,
-    differentiate: Differentiate,
-    micro_batches: Vec<MicroBatch>,
-}
-
 /// A backbone ready to compute.
-pub struct Session<B: Backend = Cpu> {
-    backend: B,
-    network: Network<B>,
-    pool: rayon::ThreadPool,
-    queues: Vec<B::Queue>,
-    threads: usize,
-    rows_aimed_at: usize,
-    images_per_micro_batch: usize,
-    low_rank: Option<LowRank<B>>,
-    norm_inputs: Option<NormInputVectors<B>>,
-    plans: Vec<Arc<Plan>>,
-    output: Output,
-    gradients: Gradients,
-    pending: Option<Pending>,
-    published_residual: bool,
+pub struct Session(OnDevice);
+
+enum OnDevice {
+    Cpu(DeviceSession<Cpu>),
+    Cuda(DeviceSession<Cuda>),
 }
 
-impl Session<Cpu> {
-    /// Prepares `backbone` for the processor.
+macro_rules! on_its_device {
+    ($on_device:expr, $own:ident => $work:expr) => {
+        match $on_device {
+            OnDevice::Cpu($own) => $work,
+            OnDevice::Cuda($own) => $work,
+        }
+    };
+}
+
+impl Session {
+    /// Prepares `backbone`.
     ///
     /// # Errors
-    /// [`OperationError::NotFinite`] for weights that are not finite; [`OperationError::Threads`] where threads cannot start.
+    /// [`OperationError::NotFinite`] for weights that are not finite; [`OperationError::Threads`] where threads cannot start. A device
+    /// without room for the weights says so at the first pass.
     pub fn new(backbone: &Backbone, options: SessionOptions) -> Result<Self, OperationError> {
-        Self::on(Cpu::default(), backbone, options)
-    }
-}
-
-impl<B: Backend> Session<B> {
-    /// Prepares `backbone` for `backend`.
-    ///
-    /// # Errors
-    /// As [`Session::new`].
-    pub fn on(
-        backend: B,
-        backbone: &Backbone,
-        options: SessionOptions,
-    ) -> Result<Self, OperationError> {
-        checks::weights(backbone)?;
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("engine-{index}"))
-            .build()
-            .map_err(|error| OperationError::Threads {
-                threads,
-                reason: error.to_string(),
-            })?;
-        let work = backend.work_shape(threads);
-        Ok(Self {
-            queues: (0..work.queues).map(|_| backend.queue()).collect(),
-            threads,
-            rows_aimed_at: work.rows_aimed_at,
-            network: Network::new(&backend, backbone),
-            backend,
-            pool,
-            images_per_micro_batch: options.images_per_micro_batch,
-            low_rank: None,
-            norm_inputs: None,
-            plans: Vec::new(),
-            output: Output::default(),
-            gradients: Gradients::default(),
-            pending: None,
-            published_residual: false,
-        })
+        Ok(Self(match &options.device {
+            Device::Cpu => OnDevice::Cpu(DeviceSession::new(Cpu::default(), backbone, &options)?),
+            Device::Cuda(cuda) => {
+                OnDevice::Cuda(DeviceSession::new(cuda.clone(), backbone, &options)?)
+            }
+        }))
     }
 
     /// For measurements alone: layers named in [`Input::pruning`] take their second residual after the LayerNorm instead of
     /// before it, as the published code of LoRA Recycle does by mistake.
     #[doc(hidden)]
     pub fn published_residual(&mut self, on: bool) {
-        self.published_residual = on;
-    }
-
-    /// [`checks::input`], with what only this session does.
-    fn check(
-        &self,
-        input: &Input<'_>,
-        end_layer: Option<usize>,
-    ) -> Result<Checked, OperationError> {
-        let mut checked = checks::input(&self.network.config, input, end_layer)?;
-        if self.published_residual {
-            let layers = input.pruning.iter().map(|pruning| pruning.layer);
-            checked.residual_after_norm = layers.collect();
-        }
-        Ok(checked)
+        on_its_device!(&mut self.0, own => own.published_residual = on);
     }
 
     /// Of the backbone.
     pub fn config(&self) -> &BackboneConfig {
-        &self.network.config
+        on_its_device!(&self.0, own => own.config())
     }
 
     /// Worker threads, at least 1.
     pub fn threads(&self) -> usize {
-        self.threads
+        on_its_device!(&self.0, own => own.threads)
     }
 
     /// Computes features and what `wanted` asks for; keeps nothing for a backward.
     ///
     /// # Errors
-    /// [`OperationError`] names what does not fit; nothing has been computed then.
+    /// [`OperationError`] names what does not fit; nothing has been computed then. A device without room is asked again for half as
+    /// many images at a time, down to one.
     pub fn forward(
         &mut self,
         input: &Input<'_>,
         wanted: Wanted,
     ) -> Result<&Output, OperationError> {
-        self.run_forward(input, wanted, Differentiate::default())?;
-        self.pending = None;
-        Ok(&self.output)
+        on_its_device!(&mut self.0, own => own.forward(input, wanted))
     }
 
     /// Computes what [`Self::forward`] does and keeps what [`Self::backward`] needs, for losses that couple the images of a
@@ -231,8 +169,7 @@ impl<B: Backend> Session<B> {
         wanted: Wanted,
         differentiate: Differentiate,
     ) -> Result<&Output, OperationError> {
-        self.run_forward(input, wanted, differentiate)?;
-        Ok(&self.output)
+        on_its_device!(&mut self.0, own => own.forward_for(input, wanted, differentiate))
     }
 
     /// The residual stream before `layer`, `[batch, tokens, width]`: what [`Entry::Hidden`] takes.
@@ -244,92 +181,7 @@ impl<B: Backend> Session<B> {
         input: &Input<'_>,
         layer: usize,
     ) -> Result<Tensor, OperationError> {
-        let mut checked = self.check(input, Some(layer))?;
-        checked.class_only_end = false;
-        self.pending = None;
-        self.take_adapter(input.adapter);
-        let micro_batches = self.split(&checked, Differentiate::default());
-        let width = self.network.config.width;
-        let tokens = checked.tokens_at(layer);
-        let mut values = vec![0.0; checked.batch * tokens * width];
-        let mut rest = values.as_mut_slice();
-        let outputs = micro_batches.iter().map(|micro_batch| {
-            let length = micro_batch.images.len() * tokens * width;
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = others;
-            ForwardOutput {
-                stream: Some(own),
-                ..ForwardOutput::default()
-            }
-        });
-        let outputs: Vec<_> = outputs.collect();
-        self.run(&checked, input, &micro_batches, outputs, Slots::Shared)?;
-        Tensor::new([checked.batch, tokens, width], values).map_err(checks::shape)
-    }
-
-    fn run_forward(
-        &mut self,
-        input: &Input<'_>,
-        wanted: Wanted,
-        differentiate: Differentiate,
-    ) -> Result<(), OperationError> {
-        let mut checked = self.check(input, None)?;
-        checks::differentiate(&checked, input, differentiate)?;
-        checked.norm_input_sums = wanted.norm_input_sums;
-        checked.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
-        self.pending = None;
-        self.take_adapter(input.adapter);
-        let micro_batches = self.split(&checked, differentiate);
-        let mut output = std::mem::take(&mut self.output);
-        output.prepare(&checked, wanted, &self.network.config, &micro_batches);
-        let parts = output.split(&micro_batches);
-        let slots = if differentiate == Differentiate::default() {
-            Slots::Shared
-        } else {
-            Slots::Own
-        };
-        self.run(&checked, input, &micro_batches, parts, slots)?;
-        output.join(&checked, &micro_batches, input);
-        self.output = output;
-        if slots == Slots::Own {
-            self.pending = Some(Pending {
-                checked,
-                differentiate,
-                micro_batches,
-            });
-        }
-        Ok(())
-    }
-
-    /// Runs the forward passes of all micro-batches.
-    fn run(
-        &mut self,
-        checked: &Checked,
-        input: &Input<'_>,
-        micro_batches: &[MicroBatch],
-        outputs: Vec<ForwardOutput<'_>>,
-        slots: Slots,
-    ) -> Result<(), DeviceError> {
-        let shares = self.share(micro_batches.iter().zip(outputs));
-        let backend = &self.spread(micro_batches.len());
-        let network = &self.network;
-        let low_rank = input.adapter.and(self.low_rank.as_ref());
-        let queues = &mut self.queues;
-        self.pool.install(|| {
-            let work = queues.par_iter_mut().zip(shares);
-            work.try_for_each(|(queue, share)| {
-                for (index, (micro_batch, mut output)) in share.into_iter().enumerate() {
-                    let slot = if slots == Slots::Own { index } else { 0 };
-                    let plan = &micro_batch.plan;
-                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
-                    let (source, positions) = checked.part(input, &micro_batch.images);
-                    pass.forward(source, positions, checked.read, &output);
-                    pass.finish()?;
-                    pass.take_output(checked.read, &mut output);
-                }
-                Ok(())
-            })
-        })
+        on_its_device!(&mut self.0, own => own.hidden_states(input, layer))
     }
 
     /// Gradients of the loss whose gradient at the features of the last [`Self::forward_for`] is `dfeatures`
@@ -342,63 +194,7 @@ impl<B: Backend> Session<B> {
         dfeatures: &[f32],
         norm_inputs: Option<NormInputGradients<'_>>,
     ) -> Result<&Gradients, OperationError> {
-        let Some(pending) = &self.pending else {
-            return Err(OperationError::NoForward);
-        };
-        checks::backward(
-            &pending.checked,
-            dfeatures,
-            norm_inputs,
-            &self.network.config,
-        )?;
-        let Some(pending) = self.pending.take() else {
-            return Err(OperationError::NoForward);
-        };
-        let Pending {
-            checked,
-            differentiate,
-            micro_batches,
-        } = pending;
-        let mut gradients = std::mem::take(&mut self.gradients);
-        gradients.prepare(&checked, differentiate, self.low_rank.as_ref());
-        let dpixels = gradients.split(&micro_batches);
-        let shares = self.share(micro_batches.iter().zip(dpixels));
-        let backend = &self.spread(micro_batches.len());
-        let network = &self.network;
-        let low_rank = self.low_rank.as_ref().filter(|_| checked.has_adapter);
-        let trained = low_rank.filter(|_| differentiate.pairs);
-        // Laid out once: memory of a device is not given back in the middle of its work.
-        if let Some(given) = norm_inputs {
-            match &mut self.norm_inputs {
-                Some(own) => own.write(backend, given),
-                own => *own = Some(NormInputVectors::new(backend, given)),
-            }
-        }
-        let norm_inputs = norm_inputs.and(self.norm_inputs.as_ref());
-        let width = checked.feature_width;
-        let queues = &mut self.queues;
-        self.pool.install(|| {
-            let work = queues.par_iter_mut().zip(shares);
-            work.try_for_each(|(queue, share)| {
-                if let Some(trained) = trained {
-                    backend.clear_gradients(queue, trained.length)?;
-                }
-                let count = share.len();
-                for (slot, (micro_batch, dpixels)) in share.into_iter().enumerate() {
-                    let plan = &micro_batch.plan;
-                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
-                    let images = &micro_batch.images;
-                    let dfeatures = &dfeatures[images.start * width..images.end * width];
-                    pass.backward(dfeatures, checked.read, norm_inputs);
-                    let last = slot + 1 == count;
-                    pass.end_backward(trained.filter(|_| last), dpixels)?;
-                }
-                Ok::<(), DeviceError>(())
-            })
-        })?;
-        self.join_pairs(&mut gradients, differentiate, micro_batches.len());
-        self.gradients = gradients;
-        Ok(&self.gradients)
+        on_its_device!(&mut self.0, own => own.backward(dfeatures, norm_inputs))
     }
 
     /// Forward and backward of each micro-batch at once, which keeps the activations of one micro-batch a queue only.
@@ -417,111 +213,6 @@ impl<B: Backend> Session<B> {
     where
         L: Fn(Range<usize>, &[f32], &mut [f32]) -> Result<f64, OperationError> + Sync,
     {
-        let checked = self.check(input, None)?;
-        checks::differentiate(&checked, input, differentiate)?;
-        self.pending = None;
-        self.take_adapter(input.adapter);
-        let micro_batches = self.split(&checked, differentiate);
-        let mut output = std::mem::take(&mut self.output);
-        output.prepare(
-            &checked,
-            Wanted::default(),
-            &self.network.config,
-            &micro_batches,
-        );
-        let mut gradients = std::mem::take(&mut self.gradients);
-        gradients.prepare(&checked, differentiate, self.low_rank.as_ref());
-        gradients
-            .dfeatures
-            .resize(checked.batch * checked.feature_width, 0.0);
-        let mut dfeatures = std::mem::take(&mut gradients.dfeatures);
-        let mut losses = vec![Ok(0.0); micro_batches.len()];
-        let mut rest = dfeatures.as_mut_slice();
-        let dfeature_parts = micro_batches.iter().map(|micro_batch| {
-            let length = micro_batch.images.len() * checked.feature_width;
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = others;
-            own
-        });
-        let parts = output.split(&micro_batches).into_iter();
-        let parts = parts.zip(gradients.split(&micro_batches));
-        let parts = parts.zip(dfeature_parts).zip(losses.iter_mut());
-        let shares = self.share(micro_batches.iter().zip(parts));
-        let backend = &self.spread(micro_batches.len());
-        let network = &self.network;
-        let low_rank = input.adapter.and(self.low_rank.as_ref());
-        let trained = low_rank.filter(|_| differentiate.pairs);
-        let queues = &mut self.queues;
-        self.pool.install(|| {
-            let work = queues.par_iter_mut().zip(shares);
-            work.try_for_each(|(queue, share)| {
-                if let Some(trained) = trained {
-                    backend.clear_gradients(queue, trained.length)?;
-                }
-                let count = share.len();
-                for (index, (micro_batch, parts)) in share.into_iter().enumerate() {
-                    let (((mut output, dpixels), dfeatures), result) = parts;
-                    let plan = &micro_batch.plan;
-                    let mut pass = Pass::enter(backend, network, low_rank, plan, queue, 0)?;
-                    let images = micro_batch.images.clone();
-                    let (source, positions) = checked.part(input, &images);
-                    pass.forward(source, positions, checked.read, &output);
-                    pass.finish()?;
-                    pass.take_output(checked.read, &mut output);
-                    *result = loss(images, output.features, dfeatures);
-                    let has_loss = result.is_ok();
-                    if has_loss {
-                        pass.backward(dfeatures, checked.read, None);
-                    }
-                    let last = index + 1 == count;
-                    pass.end_backward(trained.filter(|_| last), dpixels.filter(|_| has_loss))?;
-                }
-                Ok::<(), DeviceError>(())
-            })
-        })?;
-        self.output = output;
-        gradients.dfeatures = dfeatures;
-        self.join_pairs(&mut gradients, differentiate, micro_batches.len());
-        self.gradients = gradients;
-        let mut total = 0.0;
-        for part in losses {
-            total += part?;
-        }
-        Ok((total, &self.gradients))
+        on_its_device!(&mut self.0, own => own.step(input, differentiate, loss))
     }
-
-    /// Sums the gradients of the low-rank pairs in the order of the queues; only the first ones have had any of `micro_batches`.
-    fn join_pairs(
-        &self,
-        gradients: &mut Gradients,
-        differentiate: Differentiate,
-        micro_batches: usize,
-    ) {
-        if let (true, Some(low_rank)) = (differentiate.pairs, &self.low_rank) {
-            for queue in self.queues.iter().take(micro_batches) {
-                gradients.add(&self.backend, queue, low_rank);
-            }
-        }
-    }
-
-    /// Takes over the adapter's values; memory is laid out again only when its sites or ranks change.
-    fn take_adapter(&mut self, adapter: Option<&Adapter>) {
-        let Some(adapter) = adapter else {
-            return;
-        };
-        match &mut self.low_rank {
-            Some(own) if own.fits(adapter) => own.write(&self.backend, adapter),
-            own => {
-                let layers = self.network.layers.len();
-                *own = Some(LowRank::new(&self.backend, adapter, layers));
-            }
-        }
-    }
-}
-
-/// Whether each micro-batch keeps its activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slots {
-    Own,
-    Shared,
 }

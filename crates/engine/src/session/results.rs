@@ -1,7 +1,8 @@
 //! Answers of a session, allocated once and filled by micro-batches side by side.
 
 use super::checks::Checked;
-use super::{Input, MicroBatch, Wanted};
+use super::device_session::MicroBatch;
+use super::{Input, Wanted};
 use crate::backend::Backend;
 use crate::vit::{Differentiate, ForwardOutput, LowRank};
 use model::adapter::Site;

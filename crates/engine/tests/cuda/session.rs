@@ -1,13 +1,13 @@
 //! Whole passes on the emulated device equal those of the CPU backend.
 
 use crate::emulator::Emulator;
-use engine::backend::Backend;
 use engine::cuda::{Cuda, CudaOptions};
 use engine::operation::OperationError;
-use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
+use engine::session::{Device, Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::tolerance::{FORWARD, GRADIENT, LOSS};
 use engine::vit::{Differentiate, NormInputGradients};
 use model::adapter::Adapter;
+use model::backbone::Backbone;
 use model::tensor::Tensor;
 use test_support::fixtures::{MODELS, adapter, backbone};
 use test_support::gradient_check::noise;
@@ -35,9 +35,15 @@ pub fn images(model: &str, count: usize) -> Tensor {
     .unwrap()
 }
 
+/// A session on `cuda`.
+pub fn on(cuda: Cuda, backbone: &Backbone, options: SessionOptions) -> Session {
+    let device = Device::Cuda(cuda);
+    Session::new(backbone, SessionOptions { device, ..options }).unwrap()
+}
+
 /// Everything that a pass gives, by name.
-pub fn results<B: Backend>(
-    session: &mut Session<B>,
+pub fn results(
+    session: &mut Session,
     pixels: &Tensor,
     adapter: Option<&Adapter>,
     tokens: Option<&[u32]>,
@@ -128,6 +134,7 @@ fn options(images_per_micro_batch: usize) -> SessionOptions {
     SessionOptions {
         threads: 2,
         images_per_micro_batch,
+        device: Device::Cpu,
     }
 }
 
@@ -147,7 +154,7 @@ fn features_and_all_gradients_are_those_of_the_cpu_with_an_adapter_and_pruned_to
         // All images at once, and two micro-batches whose activations wait side by side.
         for images_per_micro_batch in [0, 2] {
             let options = options(images_per_micro_batch);
-            let mut session = Session::on(cuda.clone(), &backbone, options).unwrap();
+            let mut session = on(cuda.clone(), &backbone, options);
             let found = results(&mut session, &pixels, Some(&adapter), None, &pruning);
             assert_same(model, &found, &expected);
         }
@@ -163,7 +170,7 @@ fn a_choice_of_tokens_through_the_bare_backbone_gives_what_the_cpu_gives() {
         let pixels = images(model, 2);
         let tokens = [0, 1, 3, 4, 8, 0, 2, 5, 6, 7];
         let mut cpu = Session::new(&backbone, options(0)).unwrap();
-        let mut session = Session::on(cuda.clone(), &backbone, options(0)).unwrap();
+        let mut session = on(cuda.clone(), &backbone, options(0));
         let expected = results(&mut cpu, &pixels, None, Some(&tokens), &[]);
         let found = results(&mut session, &pixels, None, Some(&tokens), &[]);
         assert_same(model, &found, &expected);
@@ -176,7 +183,7 @@ fn a_pass_from_a_hidden_layer_gives_what_the_cpu_gives() {
     let backbone = backbone("dinov2-tiny");
     let pixels = images("dinov2-tiny", 2);
     let mut cpu = Session::new(&backbone, options(0)).unwrap();
-    let mut session = Session::on(emulator.cuda(), &backbone, options(0)).unwrap();
+    let mut session = on(emulator.cuda(), &backbone, options(0));
     let input = Input::pixels(&pixels);
     let expected = cpu.hidden_states(&input, 2).unwrap();
     let found = session.hidden_states(&input, 2).unwrap();
@@ -204,7 +211,7 @@ fn the_same_pass_gives_the_same_bits_and_allocates_nothing_the_second_time() {
     let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
     let pixels = images("vit-tiny", 2);
     let cuda: Cuda = emulator.cuda();
-    let mut session = Session::on(cuda, &backbone, options(0)).unwrap();
+    let mut session = on(cuda, &backbone, options(0));
     let mut run = || results(&mut session, &pixels, Some(&adapter), None, &[]);
     let first = run();
     let before = emulator.counts();
@@ -223,7 +230,7 @@ fn forward_and_backward_of_a_micro_batch_wait_for_the_device_once_each() {
     let emulator = Emulator::open();
     let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
     let pixels = images("vit-tiny", 3);
-    let mut session = Session::on(emulator.cuda(), &backbone, options(0)).unwrap();
+    let mut session = on(emulator.cuda(), &backbone, options(0));
     let input = Input {
         adapter: Some(&adapter),
         ..Input::pixels(&pixels)
@@ -258,7 +265,7 @@ fn tf32_is_close_to_fp32_and_is_not_the_same() {
     let exact = emulator.cuda();
     let fast = Cuda::new(CudaOptions::default()).unwrap();
     let [exact, fast] = [exact, fast].map(|cuda| {
-        let mut session = Session::on(cuda, &backbone, options(0)).unwrap();
+        let mut session = on(cuda, &backbone, options(0));
         results(&mut session, &pixels, Some(&adapter), None, &[])
     });
     for ((name, fast, _), (_, exact, _)) in fast.iter().zip(&exact) {
@@ -277,10 +284,7 @@ fn a_step_by_micro_batches_is_that_of_the_cpu_and_a_loss_that_fails_leaves_the_s
         adapter: Some(&adapter),
         ..Input::pixels(&pixels)
     };
-    fn step<B: Backend>(
-        session: &mut Session<B>,
-        input: &Input<'_>,
-    ) -> Vec<(String, Vec<f32>, f32)> {
+    fn step(session: &mut Session, input: &Input<'_>) -> Vec<(String, Vec<f32>, f32)> {
         let refused = session.step(input, BOTH, |images, _, _| match images.start {
             0 => Ok(0.0),
             _ => Err(OperationError::NoForward),
@@ -304,6 +308,6 @@ fn a_step_by_micro_batches_is_that_of_the_cpu_and_a_loss_that_fails_leaves_the_s
         all
     }
     let expected = step(&mut Session::new(&backbone, options(2)).unwrap(), &input);
-    let mut session = Session::on(emulator.cuda(), &backbone, options(2)).unwrap();
+    let mut session = on(emulator.cuda(), &backbone, options(2));
     assert_same("clip-tiny", &step(&mut session, &input), &expected);
 }

@@ -4,7 +4,7 @@
 use super::properties::{BOTH, noise, pixels, wide_adapter};
 use engine::loss::{LeaveOneOut, Moments, PrototypeScores, Scoring, StatisticsTerm, cross_entropy};
 use engine::resnet::{BatchNormPrior, ResNet};
-use engine::session::{Input, Output, Pruning, Session, SessionOptions, Wanted};
+use engine::session::{Device, Input, Output, Pruning, Session, SessionOptions, Wanted};
 use engine::vit::NormInputGradients;
 use test_support::fixtures::backbone;
 use test_support::reference::{Reference, assert_close};
@@ -112,6 +112,7 @@ fn losses_that_couple_images_are_exact_however_the_batch_is_split_and_repeat_bit
             SessionOptions {
                 threads: 1,
                 images_per_micro_batch: 10,
+                device: Device::Cpu,
             },
         );
         assert!(
@@ -124,13 +125,14 @@ fn losses_that_couple_images_are_exact_however_the_batch_is_split_and_repeat_bit
                 let options = SessionOptions {
                     threads,
                     images_per_micro_batch,
+                    device: Device::Cpu,
                 };
-                let split = step(model, options);
+                let split = step(model, options.clone());
                 // Sums over other numbers of rows and in another order: some units of the last place.
                 assert_close("losses", &split.losses, &whole.losses, 1e-6);
                 assert_close("dpixels", &split.dpixels, &whole.dpixels, 1e-5);
                 assert_close("dpairs", &split.dpairs, &whole.dpairs, 1e-5);
-                assert_eq!(split, step(model, options), "{options:?}");
+                assert_eq!(split, step(model, options.clone()), "{options:?}");
             }
         }
     }
@@ -150,6 +152,7 @@ fn a_step_in_one_go_repeats_bit_for_bit_with_any_number_of_threads() {
             let options = SessionOptions {
                 threads,
                 images_per_micro_batch: 2,
+                device: Device::Cpu,
             };
             let mut session = Session::new(&backbone, options).unwrap();
             let step = session.step(&input, BOTH, |_, features, dfeatures| {

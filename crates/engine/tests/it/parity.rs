@@ -1,6 +1,6 @@
 //! Ways through the engine that `verify` does not take, against the reference values.
 
-use engine::session::{Input, Session, SessionOptions, Wanted};
+use engine::session::{Device, Input, Session, SessionOptions, Wanted};
 use engine::tolerance::FORWARD;
 use model::adapter::HeadInput;
 use model::backbone::{Pooling, embedded};
@@ -12,11 +12,12 @@ fn a_last_layer_that_computes_the_class_token_alone_gives_the_reference_features
     let options = SessionOptions {
         threads: 2,
         images_per_micro_batch: 3,
+        device: Device::Cpu,
     };
     for model in MODELS {
         let reference = Reference::golden(model);
         let pixels = reference.tensor("pixel_values");
-        let mut session = Session::new(&backbone(model), options).unwrap();
+        let mut session = Session::new(&backbone(model), options.clone()).unwrap();
         // `verify` asks for the hidden states too, and so for all tokens.
         let wanted = Wanted {
             class_attention: true,

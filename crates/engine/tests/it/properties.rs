@@ -1,6 +1,6 @@
 //! What must hold between passes of the engine.
 
-use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
+use engine::session::{Device, Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::tolerance::GRADIENT;
 use engine::vit::{Differentiate, NormInputGradients};
 use model::adapter::{Adapter, HeadInput, LowRankPair, Site, Target};
@@ -18,6 +18,7 @@ fn session(backbone: &Backbone, images_per_micro_batch: usize) -> Session {
     let options = SessionOptions {
         threads: 2,
         images_per_micro_batch,
+        device: Device::Cpu,
     };
     Session::new(backbone, options).unwrap()
 }

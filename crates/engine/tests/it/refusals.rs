@@ -8,7 +8,7 @@ use engine::loss::{
     linear_head, linear_head_backward, mean_norm, total_variation,
 };
 use engine::operation::OperationError;
-use engine::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
+use engine::session::{Device, Entry, Input, Pruning, Session, SessionOptions, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
 use model::adapter::{Adapter, LowRankPair, Site, Target};
 use model::tensor::Tensor;
@@ -19,6 +19,7 @@ use test_support::fixtures::backbone;
 const OPTIONS: SessionOptions = SessionOptions {
     threads: 2,
     images_per_micro_batch: 3,
+    device: Device::Cpu,
 };
 
 fn session() -> Session {

@@ -60,7 +60,7 @@ pub fn tuned_accuracy(
         early_stop: None,
         ..recipe.clone()
     };
-    let mut tuning = Tuning::new(backbone, supports, recipe, options)?;
+    let mut tuning = Tuning::new(backbone, supports, recipe, options.clone())?;
     let outcome = loop {
         if let Some(outcome) = tuning.outcome() {
             break outcome;

@@ -2,7 +2,7 @@
 
 use crate::old_state::written_then;
 use engine::loss::linear_head;
-use engine::session::{Input, Session, SessionOptions, Wanted};
+use engine::session::{Device, Input, Session, SessionOptions, Wanted};
 use model::adapter::Target;
 use recycle::labelled_images::LabelledImages;
 use recycle::layers::Layers;
@@ -13,6 +13,7 @@ use test_support::fixtures::{MODELS, backbone};
 const OPTIONS: SessionOptions = SessionOptions {
     threads: 2,
     images_per_micro_batch: 3,
+    device: Device::Cpu,
 };
 
 /// Squares of one colour per class on a speckled ground, at places that change.

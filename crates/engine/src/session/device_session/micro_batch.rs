@@ -1,7 +1,6 @@
 //! How a batch is cut into parts that are computed as a whole, and dealt to the queues.
 
-use super::Session;
-use super::checks::Checked;
+use super::{Checked, DeviceSession};
 use crate::backend::Backend;
 use crate::vit::{Differentiate, PassShape, PassStart, Plan};
 use std::collections::BTreeMap;
@@ -18,7 +17,15 @@ pub struct MicroBatch {
     pub plan: Arc<Plan>,
 }
 
-impl<B: Backend> Session<B> {
+impl<B: Backend> DeviceSession<B> {
+    /// Most images of a micro-batch.
+    pub(super) fn most_images(&self, checked: &Checked) -> usize {
+        match self.images_per_micro_batch {
+            0 => (self.rows_aimed_at / checked.tokens).max(1),
+            most => most,
+        }
+    }
+
     /// Cuts the batch into micro-batches of nearly equal size, a multiple of the queues where there are enough images.
     pub(super) fn split(
         &mut self,
@@ -26,10 +33,7 @@ impl<B: Backend> Session<B> {
         differentiate: Differentiate,
     ) -> Vec<MicroBatch> {
         let queues = self.queues.len();
-        let most = match self.images_per_micro_batch {
-            0 => (self.rows_aimed_at / checked.tokens).max(1),
-            most => most,
-        };
+        let most = self.most_images(checked);
         let parts = checked
             .batch
             .div_ceil(most)
