@@ -105,10 +105,7 @@ impl Build {
     ) -> Result<(TokenStatisticsCollector, usize), CliError> {
         let side = common.image_size.unwrap_or_else(|| backbone.image_size());
         let preprocess = backbone.preprocess.with_image_size(side);
-        let options = SessionOptions {
-            threads: common.threads,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(common.threads);
         let failed = |error: OperationError| CliError::user(error.to_string());
         let mut session = Session::new(backbone, options).map_err(failed)?;
         let bar = ProgressBar::new(paths.len() as u64);

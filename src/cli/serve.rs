@@ -1,7 +1,7 @@
 //! `serve`: the page and the REST interface.
 
 use super::CliError;
-use super::jobs::RunnerArguments;
+use super::jobs::{RunnerArguments, check_device};
 use super::options::{Common, block_on};
 use crate::jobs::{Jobs, Services, product_kinds};
 use crate::web::{self, ServeError, ServeOptions};
@@ -47,6 +47,7 @@ impl Serve {
         let app = common.open_app_with(registry.clone()).await?;
         let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
         let jobs = Jobs::new(services, product_kinds(), self.runner.options(common));
+        check_device(&jobs)?;
         let info = app.encoder_info();
         eprintln!(
             "{} on {} {}, {} ({} threads)",

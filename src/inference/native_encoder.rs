@@ -16,15 +16,11 @@ pub struct NativeEncoder {
 }
 
 impl NativeEncoder {
-    /// Prepares `backbone` for the processor; 0 threads takes one per core.
+    /// Prepares `backbone`.
     ///
     /// # Errors
     /// [`EncodeError::Engine`] where weights are not finite or threads cannot start.
-    pub fn open(backbone: &Backbone, threads: usize) -> Result<Self, EncodeError> {
-        let options = SessionOptions {
-            threads,
-            ..SessionOptions::default()
-        };
+    pub fn open(backbone: &Backbone, options: SessionOptions) -> Result<Self, EncodeError> {
         let session = Session::new(backbone, options)
             .map_err(|error| EncodeError::Engine(error.to_string()))?;
         Ok(Self { session })

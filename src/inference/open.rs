@@ -4,6 +4,7 @@ use super::encoder::{EncodeError, Encoder};
 use super::native_encoder::NativeEncoder;
 use super::ort_encoder::{Device, OrtEncoder, OrtOptions};
 use super::ort_library::{OrtLibraryError, load_ort_library};
+use engine::session::SessionOptions;
 use model::backbone::Backbone;
 use std::sync::Arc;
 
@@ -47,7 +48,10 @@ pub fn open_encoder(
         },
     };
     if native {
-        Ok(Box::new(NativeEncoder::open(&backbone, options.threads)?))
+        Ok(Box::new(NativeEncoder::open(
+            &backbone,
+            SessionOptions::on_threads(options.threads),
+        )?))
     } else {
         Ok(Box::new(OrtEncoder::open(backbone, options)?))
     }

@@ -4,6 +4,7 @@
 use super::previews::Previews;
 use super::progress::Reporter;
 use super::{JobError, Services};
+use engine::session::{Arithmetic, SessionOptions};
 use recycle::steps::{StepReport, Steps};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,6 +69,30 @@ impl JobContext {
     /// Threads that the computation may use, at least 1. The job already runs inside a rayon pool of that many.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// How the engine computes for this job, whose recipe asks for `arithmetic`.
+    ///
+    /// # Errors
+    /// [`JobError::Failure`] where there is no such device.
+    pub fn session_options(
+        &self,
+        arithmetic: Option<Arithmetic>,
+    ) -> Result<SessionOptions, JobError> {
+        let arithmetic = arithmetic.unwrap_or_default();
+        let device = self.services.devices().open(arithmetic).map_err(|error| {
+            let message = format!(
+                "this job computes on a CUDA device ({}), and there is none: {error}. Run it where there is one, \
+                 or make it again with --job-device cpu",
+                arithmetic.name()
+            );
+            JobError::failure("no_device", message)
+        })?;
+        Ok(SessionOptions {
+            threads: self.threads,
+            device,
+            ..SessionOptions::default()
+        })
     }
 
     /// What the program lends to jobs.

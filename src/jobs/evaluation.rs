@@ -122,7 +122,9 @@ pub(super) fn evaluate(
     request: &Evaluation,
     finished: impl Fn(&[MethodRun]) -> Result<(), JobError> + Send,
 ) -> Result<EvaluationReport, JobError> {
-    let app = context.block_on(context.services().app(backbone, context.threads()))?;
+    let services = context.services();
+    let options = context.session_options(services.devices().planned(None))?;
+    let app = context.block_on(services.app(backbone, options))?;
     let (messages, received) = mpsc::channel();
     let progress = JobProgress { context, messages };
     std::thread::scope(|scope| {

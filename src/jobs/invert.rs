@@ -10,7 +10,6 @@ use crate::app::registry::check_backbone;
 use crate::base64_bytes::Base64Bytes;
 use engine::loss::TokenStatistics;
 use engine::resnet::ResNet;
-use engine::session::SessionOptions;
 use model::backbone::{EMBEDDED_DIGEST, EMBEDDED_TOKEN_STATISTICS};
 use recycle::inversion::{Inversion, InversionError, InversionRecipe, PriorData, class_label};
 use recycle::over_preset::OverPreset;
@@ -167,6 +166,7 @@ impl Job for Invert {
                 "no adapter is named; name one that has a head",
             ));
         }
+        recipe.arithmetic = services.devices().planned(recipe.arithmetic);
         let bad_recipe = |error: String| RequestError::invalid("recipe", error);
         let mut inputs = Vec::new();
         let priors = &mut recipe.priors;
@@ -317,10 +317,7 @@ impl Invert {
             ),
         };
         let data = || prior_data_of(context, backbone.config.width);
-        let options = SessionOptions {
-            threads: context.threads(),
-            ..SessionOptions::default()
-        };
+        let options = context.session_options(self.recipe.arithmetic)?;
         let recipe = self.recipe.clone();
         let images = recipe.real.as_ref().map(|_| read_pictures(context, REAL));
         let mut inversion = match context.load_checkpoint()? {

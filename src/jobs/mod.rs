@@ -2,6 +2,7 @@
 //! Knows the store, the registry and `recycle`'s contract of long computations; knows no HTTP and no terminal.
 
 mod context;
+mod devices;
 mod error;
 mod evaluate;
 mod evaluation;
@@ -23,6 +24,7 @@ mod thread;
 mod tune;
 
 pub use context::JobContext;
+pub use devices::{Devices, JobDevice};
 pub use error::JobError;
 pub use evaluate::{Compared, Evaluate, EvaluateRequest, EvaluateResult};
 pub use failed_inversion::FailedInversion;

@@ -6,7 +6,9 @@ use super::kinds::{new_job, plan};
 use super::previews::Preview;
 use super::progress::Reporter;
 use super::thread::spawn_in_background;
-use super::{Job, JobError, Kinds, Planned, RequestError, RequestParts, Services};
+use super::{
+    Devices, Job, JobDevice, JobError, Kinds, Planned, RequestError, RequestParts, Services,
+};
 use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
@@ -25,6 +27,8 @@ use uuid::Uuid;
 pub struct RunnerOptions {
     /// Threads of one job; 0 takes one per core.
     pub threads: usize,
+    /// What jobs are computed on where their recipe leaves it open.
+    pub device: JobDevice,
     /// Without a renewal for this long, a run counts as dead.
     pub lease: Duration,
     /// Work that an interruption may cost.
@@ -37,6 +41,7 @@ impl Default for RunnerOptions {
     fn default() -> Self {
         Self {
             threads: 0,
+            device: JobDevice::default(),
             lease: Duration::from_secs(30),
             checkpoint_every: Duration::from_secs(30),
             retry_delay: Duration::from_secs(10),
@@ -72,6 +77,8 @@ struct Inner {
 impl Jobs {
     /// The queue; nothing runs until [`Self::run`].
     pub fn new(services: Services, kinds: Kinds, options: RunnerOptions) -> Self {
+        let kernels = services.store().cache_folder().join("cuda");
+        let services = services.on(Devices::new(options.device, kernels));
         Self {
             inner: Arc::new(Inner {
                 services,

@@ -1,8 +1,10 @@
 //! What jobs may use of the program besides their own recipe.
 
+use super::Devices;
 use crate::app::registry::{Registry, RegistryError};
 use crate::app::{App, AppError};
 use crate::inference::{EncoderService, NativeEncoder, ServiceLimits};
+use engine::session::SessionOptions;
 use model::backbone::{Backbone, EMBEDDED_NAME};
 use model::image_input::ImageLimits;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ pub struct Services {
     registry: Registry,
     /// The backbone that the program serves, if it has one open: its weights need not be in memory twice.
     open_backbone: Option<Arc<Backbone>>,
+    devices: Devices,
 }
 
 impl Services {
@@ -22,7 +25,18 @@ impl Services {
         Self {
             registry,
             open_backbone,
+            devices: Devices::default(),
         }
+    }
+
+    /// Jobs compute on `devices` in place of what there is.
+    pub fn on(self, devices: Devices) -> Self {
+        Self { devices, ..self }
+    }
+
+    /// What jobs compute on.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// The registry of adapters.
@@ -66,12 +80,12 @@ impl Services {
     ///
     /// # Errors
     /// [`AppError`] where the backbone is unknown or the engine cannot start.
-    pub async fn app(&self, digest: &Digest, threads: usize) -> Result<App, AppError> {
+    pub async fn app(&self, digest: &Digest, options: SessionOptions) -> Result<App, AppError> {
         let backbone = self.backbone(digest).await?;
         let name = self.registry.candidate_of_backbone(digest).await?.name;
         let for_encoder = Arc::clone(&backbone);
         let encoder = EncoderService::start(
-            move || Ok(Box::new(NativeEncoder::open(&for_encoder, threads)?)),
+            move || Ok(Box::new(NativeEncoder::open(&for_encoder, options)?)),
             ServiceLimits::default(),
         )?;
         let app = App::with_encoder(name.to_string(), backbone, ImageLimits::default(), encoder);

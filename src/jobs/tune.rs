@@ -9,7 +9,6 @@ use super::{
 };
 use crate::app::registry::BARE;
 use crate::base64_bytes::Base64Bytes;
-use engine::session::SessionOptions;
 use recycle::labelled_images::LabelledImages;
 use recycle::over_preset::OverPreset;
 use recycle::tune::{Recognition, TuneError, TuneOutcome, TuneRecipe, Tuning};
@@ -182,7 +181,7 @@ impl Job for Tune {
             classes,
             episodes,
             way,
-            recipe: OverPreset(recipe),
+            recipe: OverPreset(mut recipe),
             waits_for,
             pictures,
             archive,
@@ -201,6 +200,7 @@ impl Job for Tune {
             ));
         }
         let backbone = services.backbone_named(backbone.as_deref()).await?;
+        recipe.arithmetic = services.devices().planned(recipe.arithmetic);
         recipe
             .validate(&backbone.config)
             .map_err(|error| RequestError::invalid("recipe", error.to_string()))?;
@@ -241,10 +241,7 @@ impl Job for Tune {
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
         let images = read_pictures(context, PICTURES)?;
-        let options = SessionOptions {
-            threads: context.threads(),
-            ..SessionOptions::default()
-        };
+        let options = context.session_options(self.recipe.arithmetic)?;
         let mut tuning = match context.load_checkpoint()? {
             Some(state) => {
                 context.log(LogLevel::Info, "resuming from the last checkpoint")?;

@@ -58,10 +58,7 @@ fn verify_backbone(
     if !adapters.is_empty() && checks.has("pixel_values") {
         let (pixels, [images, ..]) = checks.input_pixels("pixel_values")?;
         let labels = checks.input_labels(images)?;
-        let options = SessionOptions {
-            threads,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(threads);
         let mut session = Session::new(&backbone, options)?;
         let encoder = encoder.as_mut();
         for of in &adapters {

@@ -114,10 +114,7 @@ impl Published<'_> {
             head: Some(self.head.clone()),
             ..Adapter::clone(&self.of.adapter)
         };
-        let options = SessionOptions {
-            threads: session.threads(),
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(session.threads());
         let inversion = Inversion::new(backbone, teacher, PriorData::default(), recipe, options)?;
         Ok(inversion.with_given_draws(given(start.data().to_vec(), changes))?)
     }

@@ -1,6 +1,7 @@
 //! Classification in its parts: a classifier that was fitted, stored and read back answers as `classify` does in one go.
 
 use crate::test_app::{png, tiny_backbone};
+use engine::session::SessionOptions;
 use lora_recycle::app::{
     Answer, App, AppError, ClassifyOptions, CopiesWanted, NamedImage, SupportClass,
 };
@@ -15,7 +16,10 @@ fn app() -> App {
     let backbone = tiny_backbone();
     let for_encoder = Arc::clone(&backbone);
     let open = move || -> Result<Box<dyn Encoder>, EncodeError> {
-        Ok(Box::new(NativeEncoder::open(&for_encoder, 1)?))
+        Ok(Box::new(NativeEncoder::open(
+            &for_encoder,
+            SessionOptions::on_threads(1),
+        )?))
     };
     let encoder = EncoderService::start(open, ServiceLimits::default()).unwrap();
     App::with_encoder("tiny".into(), backbone, ImageLimits::default(), encoder)

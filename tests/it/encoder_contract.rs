@@ -1,5 +1,6 @@
 //! What every encoder promises, as one set of claims that ONNX Runtime and the engine both keep, and their agreement.
 
+use engine::session::SessionOptions;
 use engine::tolerance::FORWARD;
 use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, NativeEncoder, OrtEncoder, OrtOptions,
@@ -31,7 +32,7 @@ fn ort(backbone: &Arc<Backbone>) -> Box<dyn Encoder> {
 }
 
 fn native(backbone: &Arc<Backbone>) -> Box<dyn Encoder> {
-    Box::new(NativeEncoder::open(backbone, 2).unwrap())
+    Box::new(NativeEncoder::open(backbone, SessionOptions::on_threads(2)).unwrap())
 }
 
 /// Makes of each claim a test for each encoder.

@@ -183,10 +183,7 @@ impl Prepared {
             EMBEDDED_BATCH | EMBEDDED_ONE => embedded()?,
             _ => random.backbone(size),
         };
-        let options = SessionOptions {
-            threads,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(threads);
         let mut session = Session::new(&backbone, options)?;
         let side = size.image_size;
         let pixels = random.tensor(&[size.batch, 3, side, side], 1.0);

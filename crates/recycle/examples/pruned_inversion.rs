@@ -50,10 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let backbone = embedded()?;
     let candidate = BackboneCandidate::of(EMBEDDED_NAME, &backbone);
-    let options = SessionOptions {
-        threads: arguments.threads,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions::on_threads(arguments.threads);
     for folder in &arguments.folders {
         let files = read_folder(folder, &FileLimits::default())?;
         let imported = import(&files, std::slice::from_ref(&candidate));
@@ -75,7 +72,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let pruned_from = (recipe.pruning_start * recipe.steps as f64).ceil() as u64;
             let data = PriorData::default();
-            let inversion = Inversion::new(&backbone, adapter.clone(), data, recipe, options.clone())?;
+            let inversion =
+                Inversion::new(&backbone, adapter.clone(), data, recipe, options.clone())?;
             runs.push((mode, inversion, pruned_from, Vec::new()));
         }
         let mut number = 0;

@@ -82,15 +82,19 @@ impl App {
         let recipe = &request.recipe;
         let sizes: Vec<usize> = positions.iter().map(Vec::len).collect();
         let episodes = draw_episodes(&sizes, recipe.shape(), 1, recipe.seed)?;
-        let options = SessionOptions {
-            threads: request.threads,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(request.threads);
         let time = |steps: u64| {
             let recipe = tune_recipe(recipe, steps, None);
             let start = Instant::now();
             for episode in &episodes {
-                tuned_accuracy(&self.backbone, images, positions, episode, &recipe, options.clone())?;
+                tuned_accuracy(
+                    &self.backbone,
+                    images,
+                    positions,
+                    episode,
+                    &recipe,
+                    options.clone(),
+                )?;
             }
             Ok::<f64, EvaluationError>(start.elapsed().as_secs_f64())
         };

@@ -36,10 +36,7 @@ impl App {
         progress: &dyn EvaluationProgress,
     ) -> Result<(Vec<f64>, TuningReport), EvaluationError> {
         let wanted = &request.recipe;
-        let options = SessionOptions {
-            threads: request.threads,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions::on_threads(request.threads);
         let run = |phase: &'static str, tasks: &EvaluationTasks<'_>, learning_rate: f64| {
             let recipe = tune_recipe(wanted, wanted.tune_steps, Some(learning_rate));
             let accuracies = tasks.episodes.iter().enumerate().map(|(done, episode)| {

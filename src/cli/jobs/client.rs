@@ -68,7 +68,7 @@ impl Client {
     /// Takes the lock, or finds the server that holds it.
     pub async fn open(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
         match common.open_registry().await? {
-            Ok(registry) => Ok(Self::Alone(alone(registry, options))),
+            Ok(registry) => alone(registry, options).map(Self::Alone),
             Err(RegistryError::Store(StoreError::InUse { holder, .. })) => {
                 Self::beside(&common.data_folder()?, holder).await
             }
@@ -79,7 +79,7 @@ impl Client {
     /// Takes the lock.
     pub async fn alone(common: &Common, options: RunnerOptions) -> Result<Self, CliError> {
         match common.open_registry().await? {
-            Ok(registry) => Ok(Self::Alone(alone(registry, options))),
+            Ok(registry) => alone(registry, options).map(Self::Alone),
             Err(error @ RegistryError::Store(StoreError::InUse { .. })) => Err(CliError::user(
                 error.to_string(),
             )
@@ -206,8 +206,21 @@ impl Client {
     }
 }
 
-fn alone(registry: Registry, options: RunnerOptions) -> Jobs {
-    Jobs::new(Services::new(registry, None), product_kinds(), options)
+fn alone(registry: Registry, options: RunnerOptions) -> Result<Jobs, CliError> {
+    let jobs = Jobs::new(Services::new(registry, None), product_kinds(), options);
+    check_device(&jobs)?;
+    Ok(jobs)
+}
+
+/// Whether there is the device that jobs are to be computed on.
+///
+/// # Errors
+/// What is missing, and how to get it.
+pub fn check_device(jobs: &Jobs) -> Result<(), CliError> {
+    jobs.services().devices().check().map_err(|error| {
+        CliError::user(format!("--job-device: {error}"))
+            .hint("--job-device auto uses the processor where there is no CUDA device")
+    })
 }
 
 /// `ids` and all that they wait for; what is waited for comes first.

@@ -1,7 +1,7 @@
 //! What recycling will cost on this machine: a few real steps are timed, on stand-ins for images that are not there yet, and
 //! counted up. How long a step takes does not depend on what the images show.
 
-use super::{Recycle, RecycleEstimate, Recycled, session_options};
+use super::{Recycle, RecycleEstimate, Recycled};
 use crate::jobs::invert::prior_data_of;
 use crate::jobs::pictures::{PICTURES, VALIDATION, read_pictures};
 use crate::jobs::{JobContext, JobError};
@@ -180,7 +180,7 @@ fn inversion(
     };
     let time = |pruned: bool| {
         let data = prior_data_of(context, backbone.config.width)?;
-        let options = session_options(context);
+        let options = context.session_options(job.inversion.arithmetic)?;
         let inversion = Inversion::new(backbone, adapter.clone(), data, trial(pruned), options)?;
         Times::of(context, inversion)
     };
@@ -246,7 +246,7 @@ fn training(
         validate_every: Some(TIMED_STEPS + 1),
         ..recipe.clone()
     };
-    let options = session_options(context);
+    let options = context.session_options(job.meta_training.arithmetic)?;
     let mut training = MetaTraining::new(backbone, members, trial, options)?;
     if job.validation.is_some() {
         training = training.validated_on(read_pictures(context, VALIDATION)?)?;
@@ -292,10 +292,9 @@ fn evaluation(job: &Recycle, context: &JobContext, images: usize) -> Result<f64,
         return Ok(0.0);
     };
     let pictures = read_pictures(context, PICTURES)?;
-    let app = context
-        .services()
-        .app(&job.backbone_digest, context.threads());
-    let app = context.block_on(app)?;
+    let services = context.services();
+    let options = context.session_options(services.devices().planned(None))?;
+    let app = context.block_on(services.app(&job.backbone_digest, options))?;
     Ok(context.block_on(app.evaluation_seconds(&pictures, &request, images))?)
 }
 

@@ -20,7 +20,6 @@ use crate::app::evaluation::{
     Evaluation, EvaluationRecipe, EvaluationReport, MethodRun, UnregisteredAdapter,
 };
 use checkpoint::Checkpoint;
-use engine::session::SessionOptions;
 use model::adapter::Adapter;
 use outcome::RecycleLineage;
 use recipe_file::pool_digest;
@@ -210,7 +209,7 @@ impl Recycle {
         let services = context.services();
         let backbone = context.block_on(services.backbone(&self.backbone_digest))?;
         let members = self.members(context, pools)?;
-        let options = session_options(context);
+        let options = context.session_options(self.meta_training.arithmetic)?;
         let recipe = self.meta_training.clone();
         let mut finished = Vec::new();
         let mut training = match context.load_checkpoint()? {
@@ -437,13 +436,6 @@ impl Recycle {
             }
         }
         Ok(())
-    }
-}
-
-fn session_options(context: &JobContext) -> SessionOptions {
-    SessionOptions {
-        threads: context.threads(),
-        ..SessionOptions::default()
     }
 }
 

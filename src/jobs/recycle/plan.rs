@@ -13,6 +13,7 @@ use crate::jobs::{
     ARCHIVE_LIMITS, FailedInversion, Invert, InvertRequest, Job, LabelledImage, Planned,
     RequestError, Services, labelled_images,
 };
+use engine::session::Arithmetic;
 use recycle::inversion::InversionRecipe;
 use recycle::meta_train::MetaTrainRecipe;
 use recycle::over_preset::OverPreset;
@@ -39,7 +40,7 @@ pub(super) async fn plan(
     let images = std::mem::take(&mut request.pictures);
     let images = all_pictures(images, request.archive.take()).await?;
     let expects = request.recipe_file.clone();
-    let wanted = requested(&mut request, services).await?;
+    let mut wanted = requested(&mut request, services).await?;
     check_name(&wanted.name).map_err(|error| RequestError::invalid("name", error.to_string()))?;
     let records = adapters(&wanted.references, services).await?;
     let Some(first) = records.first() else {
@@ -49,6 +50,8 @@ pub(super) async fn plan(
         ));
     };
     let candidate = services.registry().candidate_of(first).await?;
+    let recipe = &mut wanted.meta_training;
+    recipe.arithmetic = services.devices().planned(recipe.arithmetic);
     let recipe = &wanted.meta_training;
     recipe
         .validate(&candidate.config)
@@ -227,8 +230,15 @@ async fn requested(
         return Ok(Requested {
             references: file.adapters_here(services).await?,
             name: name.unwrap_or(file.name),
-            inversion: file.inversion,
-            meta_training: file.meta_training,
+            // Where a file says nothing, the processor made it.
+            inversion: InversionRecipe {
+                arithmetic: file.inversion.arithmetic.or(Some(Arithmetic::Cpu)),
+                ..file.inversion
+            },
+            meta_training: MetaTrainRecipe {
+                arithmetic: file.meta_training.arithmetic.or(Some(Arithmetic::Cpu)),
+                ..file.meta_training
+            },
             expected: Some(Expected {
                 digest: file.digest,
                 threads: file.threads,

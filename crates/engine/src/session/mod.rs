@@ -31,6 +31,16 @@ pub struct SessionOptions {
     pub device: Device,
 }
 
+impl SessionOptions {
+    /// On `threads` threads of the processor; 0 takes one per core.
+    pub fn on_threads(threads: usize) -> Self {
+        Self {
+            threads,
+            ..Self::default()
+        }
+    }
+}
+
 /// What enters a pass.
 #[derive(Debug, Clone, Copy)]
 pub enum Entry<'a> {

@@ -5,6 +5,7 @@ use crate::labelled_images::check_classes;
 use crate::recipe::{self, Preset, Problems, RecipeError};
 use crate::tune::MOST_STEPS;
 use engine::image_parameters::Parametrisation;
+use engine::session::Arithmetic;
 use engine::session::Pruning;
 use model::adapter::{Adapter, Head};
 use model::backbone::BackboneConfig;
@@ -71,6 +72,9 @@ pub struct InversionRecipe {
     pub early_stop: Option<InversionEarlyStop>,
     /// The same seed gives the same images, on the same number of threads.
     pub seed: u64,
+    /// What computes it, of which the last bits depend; left out, the device that the program computes jobs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<Arithmetic>,
     /// SHA-256 of real pictures that stand in for the images, as a control: nothing is optimised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real: Option<String>,
@@ -220,6 +224,7 @@ impl InversionRecipe {
             judge_every: None,
             early_stop: None,
             seed: 0,
+            arithmetic: None,
             real: None,
             against: None,
             published_residual: false,

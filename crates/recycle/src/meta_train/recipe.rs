@@ -8,6 +8,7 @@ use crate::tune::MOST_STEPS;
 use engine::distance::Distance;
 use engine::loss::{LdaScoring, Scoring};
 use engine::optimise::CyclicSchedule;
+use engine::session::Arithmetic;
 use model::backbone::{BackboneConfig, Target};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,9 @@ pub struct MetaTrainRecipe {
     pub keep: Keep,
     /// The same seed gives the same result, on the same number of threads.
     pub seed: u64,
+    /// What computes it, of which the last bits depend; left out, the device that the program computes jobs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<Arithmetic>,
 }
 
 /// What the low-rank pairs are before the first step.
@@ -319,6 +323,7 @@ impl MetaTrainRecipe {
             validation_tasks: 100,
             keep: Keep::Last,
             seed: 0,
+            arithmetic: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::layers::Layers;
 use crate::recipe::{self, Preset, Problems, RecipeError};
+use engine::session::Arithmetic;
 use model::adapter::Target;
 use model::backbone::BackboneConfig;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct TuneRecipe {
     pub early_stop: Option<TuneEarlyStop>,
     /// The same seed gives the same adapter, on the same number of threads.
     pub seed: u64,
+    /// What computes it, of which the last bits depend; left out, the device that the program computes jobs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<Arithmetic>,
 }
 
 /// When tuning stops before its last step.
@@ -93,6 +97,7 @@ impl Default for TuneRecipe {
             held_out: 0.2,
             early_stop: None,
             seed: 0,
+            arithmetic: None,
         }
     }
 }
