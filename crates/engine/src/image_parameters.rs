@@ -39,24 +39,7 @@ impl ImageParameters {
         shape: [usize; 4],
         (mean, standard_deviation): ([f32; 3], [f32; 3]),
     ) -> Result<Self, OperationError> {
-        let checks = Checks("image parameters");
-        if shape.contains(&0) {
-            return Err(OperationError::Empty {
-                operation: "image parameters",
-                name: "the batch",
-                shape: shape.to_vec(),
-            });
-        }
-        checks.channels("the batch", shape)?;
-        for (mean, deviation) in mean.into_iter().zip(standard_deviation) {
-            checks.setting(
-                "the mean",
-                mean,
-                mean.is_finite(),
-                "it must be a finite number",
-            )?;
-            checks.positive("the standard deviation", deviation)?;
-        }
+        check("image parameters", shape, (mean, standard_deviation))?;
         let fourier = match parametrisation {
             Parametrisation::Pixels => None,
             Parametrisation::Fourier => {
@@ -160,9 +143,28 @@ pub fn clamp_to_valid_range(
     shape: [usize; 4],
     (mean, standard_deviation): ([f32; 3], [f32; 3]),
 ) -> Result<(), OperationError> {
-    let checks = Checks("clamp");
-    checks.filled("pixels", pixels, &shape)?;
-    checks.channels("pixels", shape)?;
+    check("clamp", shape, (mean, standard_deviation))?;
+    Checks("clamp").length("pixels", pixels, &shape)?;
+    let limits = valid_range((mean, standard_deviation));
+    clamp_channels(pixels, shape[2] * shape[3], &limits);
+    Ok(())
+}
+
+/// A batch `shape` `[batch, 3, height, width]` and its normalisation are ones that `operation` can compute with.
+pub(crate) fn check(
+    operation: &'static str,
+    shape: [usize; 4],
+    (mean, standard_deviation): ([f32; 3], [f32; 3]),
+) -> Result<(), OperationError> {
+    let checks = Checks(operation);
+    if shape.contains(&0) {
+        return Err(OperationError::Empty {
+            operation,
+            name: "the batch",
+            shape: shape.to_vec(),
+        });
+    }
+    checks.channels("the batch", shape)?;
     for (mean, deviation) in mean.into_iter().zip(standard_deviation) {
         checks.setting(
             "the mean",
@@ -172,14 +174,24 @@ pub fn clamp_to_valid_range(
         )?;
         checks.positive("the standard deviation", deviation)?;
     }
-    for (plane, values) in pixels.chunks_exact_mut(shape[2] * shape[3]).enumerate() {
-        let (mean, deviation) = (mean[plane % 3], standard_deviation[plane % 3]);
-        let (black, white) = ((0.0 - mean) / deviation, (1.0 - mean) / deviation);
+    Ok(())
+}
+
+/// `[3, 2]`: black and white of each channel, normalised.
+pub(crate) fn valid_range((mean, standard_deviation): ([f32; 3], [f32; 3])) -> [[f32; 2]; 3] {
+    std::array::from_fn(|channel| {
+        let (mean, deviation) = (mean[channel], standard_deviation[channel]);
+        [(0.0 - mean) / deviation, (1.0 - mean) / deviation]
+    })
+}
+
+/// Clamps every plane of `plane` values to the limits of its channel.
+pub(crate) fn clamp_channels(pixels: &mut [f32], plane: usize, limits: &[[f32; 2]]) {
+    for (values, [black, white]) in pixels.chunks_exact_mut(plane).zip(limits.iter().cycle()) {
         values
             .iter_mut()
-            .for_each(|value| *value = value.clamp(black, white));
+            .for_each(|value| *value = value.clamp(*black, *white));
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -25,9 +25,12 @@ pub struct Indices(pub u64);
 /// `unsigned *rows`: indices to write.
 #[derive(Clone, Copy)]
 pub struct IndicesMut(pub u64);
-/// `const int *starts`: where the rows of each image begin; 0 where all have the same number.
+/// `const int *values`; 0 for none.
 #[derive(Clone, Copy)]
-pub struct Starts(pub u64);
+pub struct Ints(pub u64);
+/// `int *values`.
+#[derive(Clone, Copy)]
+pub struct IntsMut(pub u64);
 /// `const double *values`.
 #[derive(Clone, Copy)]
 pub struct Doubles(pub u64);
@@ -87,10 +90,12 @@ argument! {
     ValuesMut: ["float *"], |own, all| { own.0.push(all); };
     Indices: ["const unsigned *"], |own, all| { own.0.push(all); };
     IndicesMut: ["unsigned *"], |own, all| { own.0.push(all); };
-    Starts: ["const int *"], |own, all| { own.0.push(all); };
+    Ints: ["const int *"], |own, all| { own.0.push(all); };
+    IntsMut: ["int *"], |own, all| { own.0.push(all); };
     Doubles: ["const double *"], |own, all| { own.0.push(all); };
     DoublesMut: ["double *"], |own, all| { own.0.push(all); };
     u64: ["unsigned long long"], |own, all| { all.add(own.to_ne_bytes()); };
+    i64: ["long long"], |own, all| { all.add(own.to_ne_bytes()); };
     i32: ["int"], |own, all| { all.add(own.to_ne_bytes()); };
     f32: ["float"], |own, all| { all.add(own.to_ne_bytes()); };
 }
@@ -163,10 +168,10 @@ kernels! {
     "attention.cu": {
         attention_forward_32 | attention_forward_64 | attention_forward_32_fp32 | attention_forward_64_fp32 => AttentionForward {
             query: Rows, key_value: Rows, query_bias: Values, value_bias: Values, context: RowsMut, log_sum: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
         class_attention => ClassAttention {
-            class_query: Rows, key_value: Rows, query_bias: Values, attention: RowsMut, token_starts: Starts, all_tokens: i32,
+            class_query: Rows, key_value: Rows, query_bias: Values, attention: RowsMut, token_starts: Ints, all_tokens: i32,
             heads: i32, head_width: i32,
         }
     }
@@ -174,12 +179,12 @@ kernels! {
         attention_backward_query_32 | attention_backward_query_64 | attention_backward_query_32_fp32
         | attention_backward_query_64_fp32 => AttentionBackwardQuery {
             query: Rows, key_value: Rows, query_bias: Values, log_sum: Rows, dcontext: Rows, dquery: RowsMut, along: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
         attention_backward_key_32 | attention_backward_key_64 | attention_backward_key_32_fp32
         | attention_backward_key_64_fp32 => AttentionBackwardKey {
             query: Rows, key_value: Rows, query_bias: Values, log_sum: Rows, dcontext: Rows, along: Rows, dkey_value: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
     }
     "tokens.cu": {
@@ -204,6 +209,21 @@ kernels! {
         add_scaled => AddScaled { x: Rows, factor: f32, y: RowsMut, columns: i32, }
         scale_columns => ScaleColumns { x: Rows, scales: Values, y: RowsMut, columns: i32, }
         add_affine => AddAffine { x: Rows, offset: Values, slope: Values, dx: RowsMut, columns: i32, }
+        flag_not_finite => FlagNotFinite { x: Values, count: i64, bit: i32, flags: IntsMut, }
+    }
+    "optimise.cu": {
+        adam => AdamStep {
+            values: ValuesMut, gradient: Values, first: ValuesMut, second: ValuesMut, count: i64, step: Values, first_share: f32,
+            decay: f32, second_share: f32, epsilon: f32, weight_decay: f32, flags: Ints, limits: Values, plane: i32, channels: i32,
+        }
+    }
+    "augment.cu": {
+        roll_flip => RollFlip {
+            source: Values, draw: Ints, target: ValuesMut, count: i64, height: i32, width: i32,
+        }
+        roll_flip_adjoint => RollFlipAdjoint {
+            dtarget: Values, draw: Ints, dsource: ValuesMut, count: i64, height: i32, width: i32,
+        }
     }
     "moments.cu": {
         column_sums => ColumnSums { x: Rows, rows: i32, columns: i32, rows_per_part: i32, partial: DoublesMut, }

@@ -8,17 +8,21 @@
 
 mod activation;
 mod attention;
+mod augment;
 mod availability;
 mod backend;
 mod compile;
 mod driver;
 mod elementwise;
 mod error;
+mod images;
 mod kernels;
 pub mod libraries;
 mod linear;
+mod memory;
 mod moments;
 mod norm;
+mod optimise;
 mod product;
 mod queue;
 mod tokens;

@@ -3,6 +3,7 @@
 //! Every backend is judged by the same twins within the same tolerances: it gets a line under [`judge`].
 
 mod attention;
+mod images;
 mod operations;
 mod tokens;
 
@@ -34,6 +35,12 @@ macro_rules! judge {
                     pooling_equals_plain_means_and_its_backward_spreads_them
                     what_goes_column_by_column_equals_plain_loops
                     sums_of_many_rows_equal_plain_loops
+                }
+                images {
+                    rolled_images_are_those_of_the_plain_loops_and_the_adjoint_takes_them_back
+                    adam_equals_the_plain_formula_and_clamps_by_channel_unless_something_is_flagged
+                    flags_tell_values_that_are_not_finite_apart
+                    images_stay_while_micro_batches_come_and_go
                 }
             }
         }
@@ -135,6 +142,13 @@ impl<'b, B: Backend> TestMemory<'b, B> {
             stride: columns,
             ..self.take(rows, columns)
         }
+    }
+
+    /// Rows without gaps.
+    fn put_rows(&mut self, rows: usize, columns: usize, values: &[f32]) -> Matrix {
+        let (backend, matrix) = (self.backend, self.take_dense(rows, columns));
+        backend.upload(&mut self.queue, values, matrix);
+        matrix
     }
 
     fn put_indices(&mut self, values: &[u32]) -> Matrix {

@@ -1,0 +1,313 @@
+//! A batch of images under optimisation, all of it in the memory of a queue: parameters, optimiser, the images and as they are changed before
+//! a network sees them. A step is queued from its beginning to its end without waiting.
+//! Knows pixels; knows nothing of the network nor of what the images are for.
+
+mod memory;
+
+use super::augment::RollFlip;
+use super::backend::{DeviceError, Matrix, whole};
+use super::image_backend::{AdamOperands, ChannelLimits, ImageBackend};
+use super::image_parameters::{self, Parametrisation, valid_range};
+use super::operation::{Checks, OperationError};
+use super::optimise::{AdamSettings, AdamState};
+use memory::Places;
+
+/// What happens to the images of a step before a network sees them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// They stay as they are.
+    Nothing,
+    /// One draw for all of them.
+    RollFlip(RollFlip),
+}
+
+/// What a batch of images is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageBatchOptions {
+    /// What is optimised.
+    pub parametrisation: Parametrisation,
+    /// `[batch, 3, height, width]`
+    pub shape: [usize; 4],
+    /// Mean and standard deviation of red, green and blue.
+    pub normalisation: ([f32; 3], [f32; 3]),
+    /// The optimiser.
+    pub adam: AdamSettings,
+}
+
+/// Unweighted losses of the priors of a step; zero for those that were not asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PriorLosses {
+    /// Of [`crate::loss::total_variation`].
+    pub total_variation: f64,
+    /// Of [`crate::loss::mean_norm`].
+    pub mean_norm: f64,
+    /// Of [`crate::resnet::BatchNormPrior`].
+    pub batch_norm: f64,
+}
+
+/// Images that are optimised together, in [`crate::backend::Region::Images`] of one queue, which holds one batch at a time.
+///
+/// A step: [`Self::begin`]; passes of a network that read [`Self::augmented`] and add to [`Self::daugmented`]; [`Self::end`];
+/// [`crate::backend::Backend::finish`], once; [`Self::losses`]. After an error of the device the batch is lost: make it again from parameters and state.
+pub struct ImageBatch<B: ImageBackend> {
+    options: ImageBatchOptions,
+    steps_done: u64,
+    /// A step has ended whose outcome nobody has asked for.
+    undecided: bool,
+    /// Of pixels; a spectrum needs none.
+    limits: Option<B::Vector>,
+    places: Places,
+}
+
+const OPERATION: &str = "image batch";
+
+/// Most images of a batch: planes that a launch counts along the axis of its grid that is no longer than 65535.
+const MOST_IMAGES: usize = 65535 / 3;
+
+impl<B: ImageBackend> ImageBatch<B> {
+    /// Lays out the memory of `queue` for a batch that begins with `parameters`, and waits until they are there.
+    ///
+    /// # Errors
+    /// Not three channels, an axis of length zero, too many images, a deviation that is not above zero, another number of parameters;
+    /// [`DeviceError`].
+    pub fn new(
+        backend: &B,
+        queue: &mut B::Queue,
+        options: ImageBatchOptions,
+        parameters: &[f32],
+    ) -> Result<Self, OperationError> {
+        let checks = Checks(OPERATION);
+        let [batch, _, height, width] = options.shape;
+        image_parameters::check(OPERATION, options.shape, options.normalisation)?;
+        let values = [3, height, width, batch]
+            .iter()
+            .try_fold(1usize, |product, &axis| product.checked_mul(axis));
+        let fits = values.is_some_and(|values| i32::try_from(values / batch).is_ok());
+        checks.setting(
+            "the number of images",
+            batch as f32,
+            batch <= MOST_IMAGES && fits,
+            "at most 21845 of at most 2³¹ values fit",
+        )?;
+        let count = options.shape.iter().product();
+        checks.length("parameters", parameters, &[count])?;
+        let places = Places::new(options.shape);
+        backend.lay_out_images(queue, places.length)?;
+        backend.upload(queue, parameters, places.parameters);
+        backend.finish(queue)?;
+        let limits = valid_range(options.normalisation);
+        Ok(Self {
+            options,
+            steps_done: 0,
+            undecided: false,
+            limits: Some(backend.vector(limits.as_flattened())),
+            places,
+        })
+    }
+
+    /// Goes on with the optimiser from `state`.
+    ///
+    /// # Errors
+    /// Other lengths than those of the parameters; [`DeviceError`].
+    pub fn resume(
+        &mut self,
+        backend: &B,
+        queue: &mut B::Queue,
+        state: &AdamState,
+    ) -> Result<(), OperationError> {
+        let count = [self.places.parameters.columns];
+        Checks(OPERATION).length("first moments", &state.first, &count)?;
+        Checks(OPERATION).length("second moments", &state.second, &count)?;
+        backend.upload(queue, &state.first, self.places.first);
+        backend.upload(queue, &state.second, self.places.second);
+        backend.finish(queue)?;
+        self.steps_done = state.steps_done;
+        Ok(())
+    }
+
+    /// The images as a network sees them in a step, normalised: `[batch, 3·height·width]`.
+    pub fn augmented(&self) -> Matrix {
+        self.places.augmented
+    }
+
+    /// The gradient at [`Self::augmented`], to be added to between [`Self::begin`] and [`Self::end`].
+    pub fn daugmented(&self) -> Matrix {
+        self.places.daugmented
+    }
+
+    fn size(&self) -> [usize; 2] {
+        [self.options.shape[2], self.options.shape[3]]
+    }
+
+    /// Queues the images of the parameters, changed, and clears the gradient.
+    ///
+    /// # Errors
+    /// A change that does not fit the batch; nothing is queued then.
+    pub fn begin(
+        &mut self,
+        backend: &B,
+        queue: &mut B::Queue,
+        change: &Change,
+    ) -> Result<(), OperationError> {
+        let places = &self.places;
+        backend.fill_zero(queue, places.report);
+        backend.fill_zero(queue, places.daugmented);
+        let draw = match change {
+            Change::Nothing => RollFlip::default(),
+            Change::RollFlip(draw) => *draw,
+        };
+        backend.upload_indices(queue, &draw.numbers(), places.draw);
+        backend.roll_flip(
+            queue,
+            places.images,
+            self.size(),
+            places.draw,
+            places.augmented,
+        );
+        Ok(())
+    }
+
+    /// Queues the way of the gradient to the parameters and a step of the optimiser, which changes nothing where something is not finite.
+    ///
+    /// # Errors
+    /// A learning rate that is not finite; nothing is queued then.
+    pub fn end(
+        &mut self,
+        backend: &B,
+        queue: &mut B::Queue,
+        learning_rate: f64,
+    ) -> Result<(), OperationError> {
+        Checks(OPERATION).setting(
+            "the learning rate",
+            learning_rate as f32,
+            learning_rate.is_finite(),
+            "it must be a finite number",
+        )?;
+        let places = &self.places;
+        backend.roll_flip_adjoint(
+            queue,
+            places.daugmented,
+            self.size(),
+            places.draw,
+            places.dimages,
+        );
+        for suspect in places.suspects() {
+            let matrix = places.of(suspect);
+            backend.flag_not_finite(queue, matrix, suspect.bit(), places.flags);
+        }
+        self.steps_done += 1;
+        self.undecided = true;
+        let rates = self.options.adam.rates(self.steps_done, learning_rate);
+        backend.upload(queue, &rates, places.rates);
+        let operands = AdamOperands {
+            values: places.parameters,
+            gradient: places.dparameters,
+            first: places.first,
+            second: places.second,
+            rates: places.rates,
+            flags: places.flags,
+        };
+        let limits = self.limits.as_ref().map(|limits| ChannelLimits {
+            limits,
+            plane: self.options.shape[2] * self.options.shape[3],
+        });
+        backend.adam(queue, operands, &self.options.adam, limits);
+        self.send_losses(backend, queue);
+        Ok(())
+    }
+
+    /// Sends what [`Self::losses`] reads to the host; [`Self::end`] does so too.
+    pub fn send_losses(&self, backend: &B, queue: &mut B::Queue) {
+        backend.download(queue, self.places.report);
+    }
+
+    /// What the priors of the last step have found, after [`crate::backend::Backend::finish`].
+    ///
+    /// # Errors
+    /// [`OperationError::NotFinite`] where something was not finite: the step has changed nothing then. [`DeviceError`] in the search for it.
+    pub fn losses(
+        &mut self,
+        backend: &B,
+        queue: &mut B::Queue,
+    ) -> Result<PriorLosses, OperationError> {
+        let mut report = [0.0; Places::REPORT];
+        backend.downloaded(queue, self.places.report, &mut report);
+        let flags = report[0].to_bits();
+        let ended = std::mem::take(&mut self.undecided);
+        if flags != 0 {
+            self.steps_done -= u64::from(ended);
+            return Err(self.not_finite(backend, queue, flags));
+        }
+        let loss = |place: usize| whole([report[2 * place], report[2 * place + 1]]);
+        Ok(PriorLosses {
+            total_variation: loss(1),
+            mean_norm: loss(2),
+            batch_norm: loss(3),
+        })
+    }
+
+    /// The first value that is not finite, among those that `flags` suspect.
+    fn not_finite(&self, backend: &B, queue: &mut B::Queue, flags: u32) -> OperationError {
+        let suspects = self.places.suspects();
+        let flagged = suspects.filter(|own| flags & own.bit() != 0);
+        for suspect in flagged {
+            let matrix = self.places.of(suspect);
+            let (operation, name) = suspect.names();
+            let shape: &[usize] = if matrix.rows == 1 {
+                &[matrix.columns]
+            } else {
+                &self.options.shape
+            };
+            let found = self
+                .fetch(backend, queue, matrix)
+                .map_err(OperationError::from)
+                .and_then(|values| Checks(operation).finite(name, &values, shape));
+            if let Err(error) = found {
+                return error;
+            }
+        }
+        let reason = format!("it has flagged what is not finite ({flags:b}), but all values are");
+        OperationError::Device(DeviceError::Lost { reason })
+    }
+
+    fn fetch(
+        &self,
+        backend: &B,
+        queue: &mut B::Queue,
+        matrix: Matrix,
+    ) -> Result<Vec<f32>, DeviceError> {
+        let mut values = vec![0.0; matrix.rows * matrix.columns];
+        backend.download(queue, matrix);
+        backend.finish(queue)?;
+        backend.downloaded(queue, matrix, &mut values);
+        Ok(values)
+    }
+
+    /// The parameters, after all steps that have ended. Waits.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn parameters(&self, backend: &B, queue: &mut B::Queue) -> Result<Vec<f32>, DeviceError> {
+        self.fetch(backend, queue, self.places.parameters)
+    }
+
+    /// What the optimiser remembers. Waits.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn adam_state(&self, backend: &B, queue: &mut B::Queue) -> Result<AdamState, DeviceError> {
+        Ok(AdamState {
+            steps_done: self.steps_done,
+            first: self.fetch(backend, queue, self.places.first)?,
+            second: self.fetch(backend, queue, self.places.second)?,
+        })
+    }
+
+    /// The images of the parameters, normalised, `[batch, 3, height, width]`, not changed. Waits.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn images(&mut self, backend: &B, queue: &mut B::Queue) -> Result<Vec<f32>, DeviceError> {
+        self.fetch(backend, queue, self.places.images)
+    }
+}

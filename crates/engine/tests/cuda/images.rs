@@ -1,0 +1,231 @@
+//! A batch of images on the emulated device takes the steps of one on the CPU, waits for nothing and copies only what is drawn.
+
+use crate::emulator::Emulator;
+use engine::augment::RollFlip;
+use engine::backend::{Backend, Matrix};
+use engine::cpu::Cpu;
+use engine::image_backend::ImageBackend;
+use engine::image_parameters::{ImageParameters, Parametrisation};
+use engine::images::{Change, ImageBatch, ImageBatchOptions, PriorLosses};
+use engine::optimise::{AdamSettings, AdamState};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use test_support::gradient_check::noise;
+use test_support::reference::assert_close;
+
+const NORMALISATION: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const SHAPE: [usize; 4] = [3, 3, 7, 6];
+
+/// All that a batch goes on from.
+#[derive(Clone, PartialEq, Debug)]
+struct State {
+    parameters: Vec<f32>,
+    adam: AdamState,
+}
+
+/// What a step has computed.
+struct Outcome {
+    augmented: Vec<f32>,
+    losses: PriorLosses,
+    state: State,
+}
+
+/// A batch with its queue.
+struct Run<'b, B: ImageBackend> {
+    backend: &'b B,
+    queue: B::Queue,
+    batch: ImageBatch<B>,
+}
+
+impl<'b, B: ImageBackend> Run<'b, B> {
+    fn new(backend: &'b B, parametrisation: Parametrisation, state: &State) -> Self {
+        let mut queue = backend.queue();
+        let options = ImageBatchOptions {
+            parametrisation,
+            shape: SHAPE,
+            normalisation: NORMALISATION,
+            adam: AdamSettings::default(),
+        };
+        let mut batch = ImageBatch::new(backend, &mut queue, options, &state.parameters).unwrap();
+        batch.resume(backend, &mut queue, &state.adam).unwrap();
+        Self {
+            backend,
+            queue,
+            batch,
+        }
+    }
+
+    fn read(&mut self, matrix: Matrix) -> Vec<f32> {
+        let mut values = vec![0.0; matrix.rows * matrix.columns];
+        self.backend.download(&mut self.queue, matrix);
+        self.backend.finish(&mut self.queue).unwrap();
+        self.backend.downloaded(&self.queue, matrix, &mut values);
+        values
+    }
+
+    fn begin(&mut self, step: u64, changes: Changes) {
+        let change = changes.of(step);
+        self.batch
+            .begin(self.backend, &mut self.queue, &change)
+            .unwrap();
+    }
+
+    fn end(&mut self, step: u64) {
+        let rate = 0.05 / (1.0 + step as f64);
+        self.batch.end(self.backend, &mut self.queue, rate).unwrap();
+    }
+
+    /// A step down a gradient that depends on the images.
+    fn step(&mut self, step: u64, changes: Changes) -> Outcome {
+        self.begin(step, changes);
+        let augmented = self.read(self.batch.augmented());
+        let goal = noise(100 + step, augmented.len());
+        let pairs = augmented.iter().zip(goal);
+        let gradient: Vec<f32> = pairs.map(|(value, goal)| value.sin() - goal).collect();
+        self.backend
+            .upload(&mut self.queue, &gradient, self.batch.daugmented());
+        self.end(step);
+        self.backend.finish(&mut self.queue).unwrap();
+        let losses = self.batch.losses(self.backend, &mut self.queue).unwrap();
+        Outcome {
+            augmented,
+            losses,
+            state: self.state(),
+        }
+    }
+
+    fn state(&mut self) -> State {
+        State {
+            parameters: self
+                .batch
+                .parameters(self.backend, &mut self.queue)
+                .unwrap(),
+            adam: self
+                .batch
+                .adam_state(self.backend, &mut self.queue)
+                .unwrap(),
+        }
+    }
+}
+
+/// Which changes the steps make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Changes {
+    Nothing,
+    RollFlip,
+}
+
+impl Changes {
+    fn of(self, step: u64) -> Change {
+        match self {
+            Self::Nothing => Change::Nothing,
+            Self::RollFlip => {
+                let mut random = ChaCha8Rng::seed_from_u64(step);
+                Change::RollFlip(RollFlip::draw(&mut random, 16, 24))
+            }
+        }
+    }
+}
+
+fn start(parametrisation: Parametrisation) -> State {
+    let parameters = ImageParameters::new(parametrisation, SHAPE, NORMALISATION).unwrap();
+    let parameters = parameters.draw(&mut ChaCha8Rng::seed_from_u64(5));
+    State {
+        adam: AdamState {
+            steps_done: 0,
+            first: vec![0.0; parameters.len()],
+            second: vec![0.0; parameters.len()],
+        },
+        parameters,
+    }
+}
+
+/// Each combination that a recipe can ask for.
+fn combinations() -> Vec<(Parametrisation, Changes)> {
+    let mut all = Vec::new();
+    for parametrisation in [Parametrisation::Pixels] {
+        for changes in [Changes::Nothing, Changes::RollFlip] {
+            all.push((parametrisation, changes));
+        }
+    }
+    all
+}
+
+#[test]
+fn twenty_steps_are_those_of_the_cpu_from_the_same_parameters() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    let cpu = Cpu::default();
+    for (parametrisation, changes) in combinations() {
+        let mut state = start(parametrisation);
+        let mut device = Run::new(&cuda, parametrisation, &state);
+        for step in 0..20 {
+            let found = device.step(step, changes);
+            let expected = Run::new(&cpu, parametrisation, &state).step(step, changes);
+            let name =
+                |what: &str| format!("{parametrisation:?}, {changes:?}, step {step}: {what}");
+            // A few roundings of values of this size; a Fourier sum has a few dozen.
+            assert_close(
+                &name("augmented"),
+                &found.augmented,
+                &expected.augmented,
+                2e-6,
+            );
+            let (own, other) = (&found.state, &expected.state);
+            assert_eq!(own.adam.steps_done, step + 1);
+            assert_close(&name("first"), &own.adam.first, &other.adam.first, 5e-6);
+            assert_close(&name("second"), &own.adam.second, &other.adam.second, 1e-5);
+            assert_close(
+                &name("parameters"),
+                &own.parameters,
+                &other.parameters,
+                2e-6,
+            );
+            assert_ne!(own.parameters, state.parameters);
+            assert_eq!(found.losses, expected.losses);
+            state = found.state;
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_bits_again_on_the_device() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    for (parametrisation, changes) in combinations() {
+        let run = || {
+            let mut device = Run::new(&cuda, parametrisation, &start(parametrisation));
+            let mut last = None;
+            for step in 0..5 {
+                last = Some(device.step(step, changes).state);
+            }
+            last.unwrap()
+        };
+        assert_eq!(run(), run());
+    }
+}
+
+#[test]
+fn a_step_waits_for_nothing_and_copies_what_is_drawn_alone() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    for (parametrisation, changes) in combinations() {
+        let mut device = Run::new(&cuda, parametrisation, &start(parametrisation));
+        device.step(0, changes);
+        for step in 1..3 {
+            let before = emulator.counts();
+            device.begin(step, changes);
+            device.end(step);
+            let after = emulator.counts();
+            assert_eq!(after.synchronisations, before.synchronisations);
+            assert_eq!(after.waiting_copies, before.waiting_copies);
+            assert_eq!(after.allocations, before.allocations);
+            // The change, and the rates of the optimiser.
+            assert_eq!(after.copies_to_device - before.copies_to_device, 2);
+            // Flags and losses.
+            assert_eq!(after.copies_to_host - before.copies_to_host, 1);
+            device.backend.finish(&mut device.queue).unwrap();
+            device.batch.losses(&cuda, &mut device.queue).unwrap();
+        }
+    }
+}
