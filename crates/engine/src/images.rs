@@ -4,21 +4,32 @@
 
 mod memory;
 
-use super::augment::RollFlip;
+use super::augment::{Affine, RollFlip, check_changes};
 use super::backend::{DeviceError, Matrix, whole};
-use super::image_backend::{AdamOperands, ChannelLimits, ImageBackend};
+use super::image_backend::{AdamOperands, ChannelLimits, ImageBackend, SpectrumOperands};
 use super::image_parameters::{self, Parametrisation, valid_range};
 use super::operation::{Checks, OperationError};
 use super::optimise::{AdamSettings, AdamState};
 use memory::Places;
 
 /// What happens to the images of a step before a network sees them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// They stay as they are.
     Nothing,
     /// One draw for all of them.
     RollFlip(RollFlip),
+    /// One for each image; no scale is zero.
+    Affine(Vec<Affine>),
+}
+
+/// Weights of the gradients of priors on the images as a network sees them; zero leaves a prior out.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PriorWeights {
+    /// Of [`crate::loss::total_variation`].
+    pub total_variation: f32,
+    /// Of [`crate::loss::mean_norm`].
+    pub mean_norm: f32,
 }
 
 /// What a batch of images is.
@@ -32,6 +43,8 @@ pub struct ImageBatchOptions {
     pub normalisation: ([f32; 3], [f32; 3]),
     /// The optimiser.
     pub adam: AdamSettings,
+    /// Of [`ImageBatch::priors`].
+    pub priors: PriorWeights,
 }
 
 /// Unweighted losses of the priors of a step; zero for those that were not asked for.
@@ -56,6 +69,10 @@ pub struct ImageBatch<B: ImageBackend> {
     undecided: bool,
     /// Of pixels; a spectrum needs none.
     limits: Option<B::Vector>,
+    spectrum: Option<B::Spectrum>,
+    total_variation: Option<B::Vector>,
+    /// Whether the last change was one of each image.
+    warped: bool,
     places: Places,
 }
 
@@ -68,7 +85,8 @@ impl<B: ImageBackend> ImageBatch<B> {
     /// Lays out the memory of `queue` for a batch that begins with `parameters`, and waits until they are there.
     ///
     /// # Errors
-    /// Not three channels, an axis of length zero, too many images, a deviation that is not above zero, another number of parameters;
+    /// Not three channels, an axis of length zero, too many images, a deviation that is not above zero, a weight that is not finite, another number
+    /// of parameters;
     /// [`DeviceError`].
     pub fn new(
         backend: &B,
@@ -89,18 +107,43 @@ impl<B: ImageBackend> ImageBatch<B> {
             batch <= MOST_IMAGES && fits,
             "at most 21845 of at most 2³¹ values fit",
         )?;
-        let count = options.shape.iter().product();
+        let count = options.parametrisation.count(options.shape);
         checks.length("parameters", parameters, &[count])?;
-        let places = Places::new(options.shape);
+        let priors = options.priors;
+        for weight in [priors.total_variation, priors.mean_norm] {
+            let finite = weight.is_finite();
+            checks.setting(
+                "a prior's weight",
+                weight,
+                finite,
+                "it must be a finite number",
+            )?;
+        }
+        let (size, is_pixels) = (
+            [height, width],
+            options.parametrisation == Parametrisation::Pixels,
+        );
+        let places = match options.parametrisation {
+            Parametrisation::Pixels => Places::new(options.shape, None),
+            Parametrisation::Fourier => {
+                let scratch = backend.spectrum_scratch(batch, size);
+                Places::new(options.shape, Some((count, scratch)))
+            }
+        };
         backend.lay_out_images(queue, places.length)?;
         backend.upload(queue, parameters, places.parameters);
         backend.finish(queue)?;
         let limits = valid_range(options.normalisation);
+        let weight = priors.total_variation;
+        let weights = || backend.total_variation_weights(batch, size, weight);
         Ok(Self {
+            total_variation: (weight != 0.0).then(weights),
+            warped: false,
             options,
             steps_done: 0,
             undecided: false,
-            limits: Some(backend.vector(limits.as_flattened())),
+            limits: is_pixels.then(|| backend.vector(limits.as_flattened())),
+            spectrum: (!is_pixels).then(|| backend.spectrum(batch, size, options.normalisation)),
             places,
         })
     }
@@ -139,6 +182,13 @@ impl<B: ImageBackend> ImageBatch<B> {
         [self.options.shape[2], self.options.shape[3]]
     }
 
+    /// Queues the images of the parameters, which are the parameters themselves or those of their spectrum.
+    fn make_images(&mut self, backend: &B, queue: &mut B::Queue) {
+        if let (Some(spectrum), Some(operands)) = (&mut self.spectrum, self.places.spectrum) {
+            backend.spectrum_images(queue, spectrum, operands);
+        }
+    }
+
     /// Queues the images of the parameters, changed, and clears the gradient.
     ///
     /// # Errors
@@ -149,22 +199,49 @@ impl<B: ImageBackend> ImageBatch<B> {
         queue: &mut B::Queue,
         change: &Change,
     ) -> Result<(), OperationError> {
-        let places = &self.places;
+        if let Change::Affine(changes) = change {
+            let checks = Checks("affine warp");
+            check_changes(checks, changes, self.options.shape[0])?;
+            for change in changes {
+                let some = change.scale != 0.0;
+                checks.setting("a scale", change.scale, some, "it must not be zero")?;
+            }
+        }
+        self.make_images(backend, queue);
+        let (places, size) = (&self.places, self.size());
         backend.fill_zero(queue, places.report);
         backend.fill_zero(queue, places.daugmented);
+        let (images, augmented) = (places.images, places.augmented);
         let draw = match change {
             Change::Nothing => RollFlip::default(),
             Change::RollFlip(draw) => *draw,
+            Change::Affine(changes) => {
+                self.warped = true;
+                backend.upload_warps(queue, changes, size, places.maps);
+                backend.warp(queue, images, size, places.maps, augmented);
+                return Ok(());
+            }
         };
+        self.warped = false;
         backend.upload_indices(queue, &draw.numbers(), places.draw);
-        backend.roll_flip(
-            queue,
-            places.images,
-            self.size(),
-            places.draw,
-            places.augmented,
-        );
+        backend.roll_flip(queue, images, size, places.draw, augmented);
         Ok(())
+    }
+
+    /// Queues the priors of the images as a network sees them, and their gradient where asked.
+    pub fn priors(&self, backend: &B, queue: &mut B::Queue, gradient: bool) {
+        let places = &self.places;
+        let pixels = places.augmented;
+        let dpixels = gradient.then_some(places.daugmented);
+        if let Some(weights) = &self.total_variation {
+            let loss = places.loss(Places::TOTAL_VARIATION);
+            backend.total_variation(queue, pixels, self.size(), weights, dpixels, loss);
+        }
+        let weight = self.options.priors.mean_norm;
+        if weight != 0.0 {
+            let loss = places.loss(Places::MEAN_NORM);
+            backend.mean_norm(queue, pixels, weight, dpixels, loss);
+        }
     }
 
     /// Queues the way of the gradient to the parameters and a step of the optimiser, which changes nothing where something is not finite.
@@ -184,13 +261,21 @@ impl<B: ImageBackend> ImageBatch<B> {
             "it must be a finite number",
         )?;
         let places = &self.places;
-        backend.roll_flip_adjoint(
-            queue,
-            places.daugmented,
-            self.size(),
-            places.draw,
-            places.dimages,
-        );
+        let (size, dimages) = (self.size(), places.dimages);
+        match self.warped {
+            true => backend.warp_adjoint(queue, places.daugmented, size, places.maps, dimages),
+            false => {
+                backend.roll_flip_adjoint(queue, places.daugmented, size, places.draw, dimages);
+            }
+        }
+        if let (Some(spectrum), Some(operands)) = (&mut self.spectrum, places.spectrum) {
+            let gradients = SpectrumOperands {
+                parameters: places.dparameters,
+                images: dimages,
+                ..operands
+            };
+            backend.spectrum_backward(queue, spectrum, gradients);
+        }
         for suspect in places.suspects() {
             let matrix = places.of(suspect);
             backend.flag_not_finite(queue, matrix, suspect.bit(), places.flags);
@@ -240,9 +325,9 @@ impl<B: ImageBackend> ImageBatch<B> {
         }
         let loss = |place: usize| whole([report[2 * place], report[2 * place + 1]]);
         Ok(PriorLosses {
-            total_variation: loss(1),
-            mean_norm: loss(2),
-            batch_norm: loss(3),
+            total_variation: loss(Places::TOTAL_VARIATION),
+            mean_norm: loss(Places::MEAN_NORM),
+            batch_norm: loss(Places::BATCH_NORM),
         })
     }
 
@@ -308,6 +393,7 @@ impl<B: ImageBackend> ImageBatch<B> {
     /// # Errors
     /// [`DeviceError`]
     pub fn images(&mut self, backend: &B, queue: &mut B::Queue) -> Result<Vec<f32>, DeviceError> {
+        self.make_images(backend, queue);
         self.fetch(backend, queue, self.places.images)
     }
 }

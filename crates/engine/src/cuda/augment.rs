@@ -1,8 +1,10 @@
 //! Random changes of images and their adjoints.
 
-use super::kernels::{RollFlip, RollFlipAdjoint};
-use super::queue::{Queue, by_value, count, int};
-use crate::backend::Matrix;
+use super::kernels::{Recolour, RollFlip, RollFlipAdjoint, Warp, WarpAdjoint};
+use super::queue::{Queue, by_image, by_value, count, int};
+use crate::augment::Affine;
+use crate::backend::{Matrix, halves};
+use crate::image_backend::WARP_VALUES;
 
 /// Values of a matrix of images without gaps.
 ///
@@ -52,4 +54,65 @@ pub fn roll_flip_adjoint(
         width: int(size[1]),
     };
     queue.launch(by_value(values), &kernel);
+}
+
+/// As [`crate::image_backend::ImageBackend::upload_warps`]: four `f64` an image.
+pub fn upload_warps(queue: &mut Queue, changes: &[Affine], size: [usize; 2], maps: Matrix) {
+    assert_eq!((maps.rows, maps.columns), (changes.len(), WARP_VALUES));
+    let numbers = changes.iter().flat_map(|change| change.map(size));
+    let values: Vec<f32> = numbers.flat_map(halves).collect();
+    queue.upload(&values, maps);
+}
+
+/// As [`crate::image_backend::ImageBackend::warp`].
+pub fn warp(queue: &mut Queue, source: Matrix, size: [usize; 2], maps: Matrix, target: Matrix) {
+    values(source, target, size);
+    assert_eq!((maps.rows, maps.columns), (source.rows, WARP_VALUES));
+    let [height, width] = size;
+    let kernel = Warp {
+        source: queue.values(source),
+        maps: queue.doubles(maps),
+        target: queue.values_mut(target),
+        channels: 3,
+        height: int(height),
+        width: int(width),
+    };
+    queue.launch(by_image(height * width, source.rows), &kernel);
+}
+
+/// As [`crate::image_backend::ImageBackend::warp_adjoint`].
+pub fn warp_adjoint(
+    queue: &mut Queue,
+    dtarget: Matrix,
+    size: [usize; 2],
+    maps: Matrix,
+    dsource: Matrix,
+) {
+    values(dtarget, dsource, size);
+    assert_eq!((maps.rows, maps.columns), (dtarget.rows, WARP_VALUES));
+    let [height, width] = size;
+    let kernel = WarpAdjoint {
+        dtarget: queue.values(dtarget),
+        maps: queue.doubles(maps),
+        dsource: queue.values_mut(dsource),
+        channels: 3,
+        height: int(height),
+        width: int(width),
+    };
+    queue.launch(by_image(height * width, dtarget.rows), &kernel);
+}
+
+/// As [`crate::image_backend::ImageBackend::recolour`] or its adjoint.
+pub fn recolour(queue: &mut Queue, source: Matrix, lines: Matrix, adjoint: bool, target: Matrix) {
+    let area = source.columns / 3;
+    values(source, target, [area, 1]);
+    assert_eq!((lines.rows, lines.columns), (source.rows, 6));
+    let kernel = Recolour {
+        source: queue.values(source),
+        lines: queue.values(lines),
+        adjoint: i32::from(adjoint),
+        target: queue.values_mut(target),
+        area: int(area),
+    };
+    queue.launch(by_image(area, 3 * source.rows), &kernel);
 }

@@ -16,7 +16,7 @@ pub struct RowsMut(pub u64, pub i32);
 /// `const float *values`: values without gaps to read; 0 for none.
 #[derive(Clone, Copy)]
 pub struct Values(pub u64);
-/// `float *values`: values without gaps to write.
+/// `float *values`: values without gaps to write; 0 for none.
 #[derive(Clone, Copy)]
 pub struct ValuesMut(pub u64);
 /// `const unsigned *rows`: indices to read; 0 for none.
@@ -31,6 +31,9 @@ pub struct Ints(pub u64);
 /// `int *values`.
 #[derive(Clone, Copy)]
 pub struct IntsMut(pub u64);
+/// `const unsigned char *values`.
+#[derive(Clone, Copy)]
+pub struct Bytes(pub u64);
 /// `const double *values`.
 #[derive(Clone, Copy)]
 pub struct Doubles(pub u64);
@@ -92,6 +95,7 @@ argument! {
     IndicesMut: ["unsigned *"], |own, all| { own.0.push(all); };
     Ints: ["const int *"], |own, all| { own.0.push(all); };
     IntsMut: ["int *"], |own, all| { own.0.push(all); };
+    Bytes: ["const unsigned char *"], |own, all| { own.0.push(all); };
     Doubles: ["const double *"], |own, all| { own.0.push(all); };
     DoublesMut: ["double *"], |own, all| { own.0.push(all); };
     u64: ["unsigned long long"], |own, all| { all.add(own.to_ne_bytes()); };
@@ -224,6 +228,35 @@ kernels! {
         roll_flip_adjoint => RollFlipAdjoint {
             dtarget: Values, draw: Ints, dsource: ValuesMut, count: i64, height: i32, width: i32,
         }
+        warp => Warp { source: Values, maps: Doubles, target: ValuesMut, channels: i32, height: i32, width: i32, }
+        warp_adjoint => WarpAdjoint { dtarget: Values, maps: Doubles, dsource: ValuesMut, channels: i32, height: i32, width: i32, }
+        recolour => Recolour { source: Values, lines: Values, adjoint: i32, target: ValuesMut, area: i32, }
+    }
+    "spectrum.cu": {
+        scale_spectrum => ScaleSpectrum {
+            spectrum: Values, scale: Values, stacked: ValuesMut, count: i64, height: i32, half: i32,
+        }
+        scale_spectrum_backward => ScaleSpectrumBackward {
+            dstacked: Values, scale: Values, dspectrum: ValuesMut, count: i64, height: i32, half: i32,
+        }
+        levels_forward => LevelsForward {
+            values: Values, mean: Values, deviation: Values, levels: ValuesMut, images: ValuesMut, count: i64, plane: i32,
+        }
+        levels_backward => LevelsBackward {
+            dimages: Values, levels: Values, deviation: Values, dvalues: ValuesMut, count: i64, plane: i32,
+        }
+    }
+    "pixels.cu": {
+        normalise_levels => NormaliseLevels {
+            levels: Bytes, indices: Indices, flips: Ints, table: Values, pixels: ValuesMut, side: i32,
+        }
+        total_variation => TotalVariation {
+            pixels: Values, planes: i32, height: i32, width: i32, shares: Doubles, steps: Values, dpixels: ValuesMut, partial: DoublesMut,
+        }
+        sum_parts => SumParts { partial: Doubles, count: i32, out: DoublesMut, }
+        image_squares => ImageSquares { pixels: Values, length: i32, per_part: i32, partial: DoublesMut, }
+        norm_slopes => NormSlopes { partial: Doubles, images: i32, parts: i32, weight: f32, loss: DoublesMut, slopes: ValuesMut, }
+        add_images_scaled => AddImagesScaled { pixels: Values, slopes: Values, dpixels: ValuesMut, length: i32, }
     }
     "moments.cu": {
         column_sums => ColumnSums { x: Rows, rows: i32, columns: i32, rows_per_part: i32, partial: DoublesMut, }

@@ -31,6 +31,20 @@ impl Stored {
         }
     }
 
+    /// Copies bytes to the device; `inputs` has no meaning.
+    pub fn of_bytes(device: &Device, bytes: &[u8]) -> Self {
+        let length = bytes.len().div_ceil(size_of::<f32>());
+        let copy = || {
+            let memory = Memory::new(device.stream.context(), length)?;
+            device.stream.upload_bytes(bytes, &memory)?;
+            Ok(memory)
+        };
+        Self {
+            memory: copy(),
+            inputs: 0,
+        }
+    }
+
     /// Replaces all values.
     pub fn write(&mut self, device: &Device, values: &[f32]) {
         if let Ok(memory) = &self.memory {

@@ -23,8 +23,10 @@ mod memory;
 mod moments;
 mod norm;
 mod optimise;
+mod pixels;
 mod product;
 mod queue;
+mod spectrum;
 mod tokens;
 
 pub use availability::{Availability, DeviceDescription, availability};

@@ -3,11 +3,12 @@
 use super::Device;
 use super::driver::{Geometry, Pinned};
 use super::kernels::{
-    Arguments, Fill, Indices, IndicesMut, Ints, IntsMut, Kernel, Rows, RowsMut, Values, ValuesMut,
+    Arguments, Doubles, DoublesMut, Fill, Indices, IndicesMut, Ints, IntsMut, Kernel, Rows,
+    RowsMut, Values, ValuesMut,
 };
 use super::memory::Buffer;
 pub use super::memory::Stored;
-use super::product::{Operand, Precision, Product};
+use super::product::{Operand, Precision, Product, Repeat};
 use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
 use std::sync::Arc;
 
@@ -91,6 +92,15 @@ pub fn by_value(values: usize) -> Geometry {
         grid: [values.div_ceil(threads as usize), 1, 1],
         threads,
         shared: 0,
+    }
+}
+
+/// A thread for each of `values` values of each of `images` images.
+pub fn by_image(values: usize, images: usize) -> Geometry {
+    let line = by_value(values);
+    Geometry {
+        grid: [line.grid[0], images, 1],
+        ..line
     }
 }
 
@@ -215,6 +225,32 @@ impl Queue {
         Ints(self.dense(matrix))
     }
 
+    /// Values to add to, `count` without gaps, or none.
+    pub fn optional_values_mut(&self, matrix: Option<Matrix>, count: usize) -> ValuesMut {
+        let Some(matrix) = matrix else {
+            return ValuesMut(0);
+        };
+        assert_eq!(matrix.rows * matrix.columns, count, "{matrix:?}");
+        self.values_mut(matrix)
+    }
+
+    fn of_f64(&self, matrix: Matrix) -> u64 {
+        let holds = matrix.start.is_multiple_of(2) && matrix.columns.is_multiple_of(2);
+        assert!(holds, "{matrix:?} holds no f64");
+        self.dense(matrix)
+    }
+
+    /// Values of `f64` to read.
+    pub fn doubles(&self, matrix: Matrix) -> Doubles {
+        Doubles(self.of_f64(matrix))
+    }
+
+    /// `count` values of `f64` to write.
+    pub fn doubles_mut(&self, matrix: Matrix, count: usize) -> DoublesMut {
+        assert_eq!(matrix.rows * matrix.columns, 2 * count, "{matrix:?}");
+        DoublesMut(self.of_f64(matrix))
+    }
+
     /// Whole numbers to change.
     pub fn ints_mut(&self, matrix: Matrix) -> IntsMut {
         IntsMut(self.dense(matrix))
@@ -279,9 +315,6 @@ impl Queue {
         c: Matrix,
         add: bool,
     ) {
-        if self.fault.is_some() || c.rows == 0 || c.columns == 0 {
-            return;
-        }
         if inner == 0 {
             if !add {
                 self.fill_zero(c);
@@ -296,10 +329,40 @@ impl Queue {
             beta: f32::from(u8::from(add)),
             c: self.address(c),
             c_stride: int(c.stride.max(c.columns)),
+            repeat: Repeat::ONCE,
         };
+        self.queue_product(product, self.precision);
+    }
+
+    /// Queues products `c = a·b` in `f32`; the rows of `c` are those of all results one after another.
+    pub fn exact_products(
+        &mut self,
+        a: Operand,
+        b: Operand,
+        inner: usize,
+        c: Matrix,
+        repeat: Repeat,
+    ) {
+        let product = Product {
+            sizes: [c.rows / repeat.count, c.columns, inner].map(int),
+            alpha: 1.0,
+            a,
+            b,
+            beta: 0.0,
+            c: self.address(c),
+            c_stride: int(c.stride),
+            repeat,
+        };
+        self.queue_product(product, Precision::Fp32);
+    }
+
+    fn queue_product(&mut self, product: Product, precision: Precision) {
+        if self.fault.is_some() || product.sizes.contains(&0) {
+            return;
+        }
         let bound = self.device.bind();
         // SAFETY: `operand` and `stored_operand` have checked the ends of theirs, `address` that of the result.
-        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, self.precision) });
+        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, precision) });
         self.attempt(done);
     }
 

@@ -1,6 +1,7 @@
 //! Where the matrices of a batch are in the images of a queue, and which of them are searched for values that are not finite.
 
 use crate::backend::{Matrix, Region};
+use crate::image_backend::{SpectrumOperands, WARP_VALUES};
 
 /// Values to which the start of each matrix is a multiple: a cache line, and an even number for those of `f64`.
 const ALIGNMENT: usize = 32;
@@ -29,6 +30,7 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspect {
     Parameters,
+    Images,
     Gradient,
     ImageGradient,
     ParameterGradient,
@@ -36,8 +38,9 @@ pub enum Suspect {
 
 impl Suspect {
     /// In the order in which a step comes to them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Parameters,
+        Self::Images,
         Self::Gradient,
         Self::ImageGradient,
         Self::ParameterGradient,
@@ -52,6 +55,7 @@ impl Suspect {
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Parameters => ("image parameters", "parameters"),
+            Self::Images => ("augmentation", "images"),
             Self::Gradient => ("augmentation backward", "daugmented"),
             Self::ImageGradient => ("image parameters backward", "dimages"),
             Self::ParameterGradient => ("Adam", "gradient"),
@@ -75,6 +79,10 @@ pub struct Places {
     pub daugmented: Matrix,
     /// `[3, 1]`: of one roll and flip
     pub draw: Matrix,
+    /// `[batch, WARP_VALUES]`: of one affine change an image
+    pub maps: Matrix,
+    /// What a spectrum becomes images with
+    pub spectrum: Option<SpectrumOperands>,
     /// `[1, REPORT]`: flags, then a loss for each prior
     pub report: Matrix,
     /// `[1, 1]`, the first value of the report
@@ -86,13 +94,22 @@ pub struct Places {
 impl Places {
     /// Values of the report: flags and three losses.
     pub const REPORT: usize = 8;
+    /// Places of the losses, each of two values.
+    pub const TOTAL_VARIATION: usize = 1;
+    pub const MEAN_NORM: usize = 2;
+    pub const BATCH_NORM: usize = 3;
 
-    pub fn new([batch, channels, height, width]: [usize; 4]) -> Self {
+    /// For images of this shape; with a spectrum, as many parameters and values of scratch as it has.
+    pub fn new(
+        [batch, channels, height, width]: [usize; 4],
+        spectrum: Option<(usize, usize)>,
+    ) -> Self {
         let mut layout = Layout::default();
         let image = channels * height * width;
         let report = layout.take(1, Self::REPORT);
         let rates = layout.take(1, 2);
         let draw = layout.take(3, 1);
+        let maps = layout.take(batch, WARP_VALUES);
         let [images, dimages, augmented, daugmented] = [(); 4].map(|()| layout.take(batch, image));
         let line = |images: Matrix| Matrix {
             rows: 1,
@@ -100,10 +117,20 @@ impl Places {
             stride: batch * image,
             ..images
         };
-        let [first, second] = [(); 2].map(|()| layout.take(1, batch * image));
+        let [parameters, dparameters] = match spectrum {
+            None => [images, dimages].map(line),
+            Some((count, _)) => [(); 2].map(|()| layout.take(1, count)),
+        };
+        let [first, second] = [(); 2].map(|()| layout.take(1, parameters.columns));
+        let spectrum = spectrum.map(|(_, scratch)| SpectrumOperands {
+            parameters,
+            levels: layout.take(batch, image),
+            images,
+            scratch: layout.take(1, scratch),
+        });
         Self {
-            parameters: line(images),
-            dparameters: line(dimages),
+            parameters,
+            dparameters,
             first,
             second,
             rates,
@@ -112,23 +139,32 @@ impl Places {
             augmented,
             daugmented,
             draw,
+            maps,
+            spectrum,
             report,
             flags: report.columns_from(0, 1),
             length: layout.next,
         }
     }
 
+    /// `[1, 2]`: the loss at a place of the report
+    pub fn loss(&self, place: usize) -> Matrix {
+        self.report.columns_from(2 * place, 2)
+    }
+
     /// What a step looks at; matrices that are the same are looked at once.
     pub fn suspects(&self) -> impl Iterator<Item = Suspect> {
-        let same = self.dimages.start == self.dparameters.start;
+        // Pixels are their own images.
+        let copies = [Suspect::Images, Suspect::ParameterGradient];
         let all = Suspect::ALL.into_iter();
-        all.filter(move |own| !(same && *own == Suspect::ParameterGradient))
+        all.filter(move |own| self.spectrum.is_some() || !copies.contains(own))
     }
 
     /// The matrix that may be at fault.
     pub fn of(&self, suspect: Suspect) -> Matrix {
         match suspect {
             Suspect::Parameters => self.parameters,
+            Suspect::Images => self.images,
             Suspect::Gradient => self.daugmented,
             Suspect::ImageGradient => self.dimages,
             Suspect::ParameterGradient => self.dparameters,

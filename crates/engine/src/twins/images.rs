@@ -148,3 +148,35 @@ pub fn images_stay_while_micro_batches_come_and_go<B: ImageBackend>(backend: &B)
     backend.lay_out_images(&mut queue, 15).unwrap();
     assert_eq!(read(&mut queue), [0.0; 15]);
 }
+
+pub fn stored_levels_become_the_pixels_of_the_table_mirrored_where_asked<B: ImageBackend>(
+    backend: &B,
+) {
+    proptest!(ProptestConfig::with_cases(60), |(
+        pictures in 1usize..5, side in 1usize..14, chosen in prop::collection::vec((0u32..5, any::<bool>()), 0..6), mirrored: bool,
+        seed in 0u64..1000,
+    )| {
+        let image = 3 * side * side;
+        let levels: Vec<u8> = noise(seed, pictures * image).iter().map(|v| (128.0 + 127.0 * v) as u8).collect();
+        let table = noise(seed + 1, 3 * 256);
+        let indices: Vec<u32> = chosen.iter().map(|own| own.0 % pictures as u32).collect();
+        let flips: Vec<u32> = chosen.iter().map(|own| u32::from(own.1)).collect();
+        let mut memory = TestMemory::new(backend);
+        let indices_at = memory.put_indices(&indices);
+        let flips_at = memory.put_indices(&flips);
+        let flips_at = mirrored.then_some(flips_at);
+        let pixels_at = memory.take_dense(indices.len(), image);
+        let (kept, vector) = (backend.levels(&levels), backend.vector(&table));
+        backend.normalise_levels(&mut memory.queue, &kept, indices_at, flips_at, &vector, side, pixels_at);
+        let mut expected = Vec::new();
+        for (&index, &flip) in indices.iter().zip(&flips) {
+            for at in 0..image {
+                let (line, column) = (at / side, at % side);
+                let from = if mirrored && flip == 1 { side - 1 - column } else { column };
+                let level = levels[index as usize * image + line * side + from];
+                expected.push(table[at / (side * side) * 256 + usize::from(level)]);
+            }
+        }
+        prop_assert_eq!(memory.get(pixels_at), expected);
+    });
+}

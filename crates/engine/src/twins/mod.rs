@@ -5,6 +5,7 @@
 mod attention;
 mod images;
 mod operations;
+mod pixels;
 mod tokens;
 
 use crate::backend::{Backend, BufferLengths, Matrix, Region, VectorPart};
@@ -41,6 +42,13 @@ macro_rules! judge {
                     adam_equals_the_plain_formula_and_clamps_by_channel_unless_something_is_flagged
                     flags_tell_values_that_are_not_finite_apart
                     images_stay_while_micro_batches_come_and_go
+                    stored_levels_become_the_pixels_of_the_table_mirrored_where_asked
+                }
+                pixels {
+                    warped_images_are_sampled_as_by_the_plain_loops_and_the_adjoint_is_their_transpose
+                    recoloured_images_follow_their_line_and_its_gain_is_the_gradient
+                    total_variation_and_mean_norm_are_those_of_the_losses_with_their_gradients
+                    a_spectrum_makes_the_images_and_gradients_of_the_fast_transform
                 }
             }
         }

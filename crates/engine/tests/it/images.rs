@@ -1,11 +1,14 @@
 //! A batch of images on the CPU takes the same steps, bit for bit, as the functions that it is made of.
 
-use engine::augment::RollFlip;
+use engine::augment::{Affine, AffineLimits, RollFlip, warp, warp_adjoint};
 use engine::backend::Backend;
 use engine::cpu::Cpu;
 use engine::image_parameters::{ImageParameters, Parametrisation};
-use engine::images::{Change, ImageBatch, ImageBatchOptions};
+use engine::images::{Change, ImageBatch, ImageBatchOptions, PriorLosses, PriorWeights};
+use engine::loss::{mean_norm, total_variation};
 use engine::optimise::{Adam, AdamSettings};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use test_support::gradient_check::noise;
 
 type Queue = <Cpu as Backend>::Queue;
@@ -19,6 +22,10 @@ fn options(parametrisation: Parametrisation) -> ImageBatchOptions {
         shape: SHAPE,
         normalisation: NORMALISATION,
         adam: AdamSettings::default(),
+        priors: PriorWeights {
+            total_variation: 0.3,
+            mean_norm: 0.02,
+        },
     }
 }
 
@@ -37,8 +44,11 @@ fn read(cpu: &Cpu, queue: &Queue, batch: &ImageBatch<Cpu>) -> Vec<f32> {
 }
 
 fn changes(step: u64) -> Change {
-    match step % 3 {
+    let mut random = ChaCha8Rng::seed_from_u64(step);
+    let mut affine = || AffineLimits::default().draw(&mut random);
+    match step % 4 {
         0 => Change::Nothing,
+        3 => Change::Affine([(); SHAPE[0]].map(|()| affine()).to_vec()),
         _ => Change::RollFlip(RollFlip {
             down: 2 - step as i32,
             right: step as i32,
@@ -54,7 +64,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() {
     let cpu = Cpu::default();
-    for parametrisation in [Parametrisation::Pixels] {
+    for parametrisation in [Parametrisation::Pixels, Parametrisation::Fourier] {
         let mut own = ImageParameters::new(parametrisation, SHAPE, NORMALISATION).unwrap();
         let mut parameters = noise(1, own.count());
         let mut queue = cpu.queue();
@@ -68,14 +78,27 @@ fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() 
             let change = changes(step);
             let rate = 0.1 / (step + 1) as f64;
             own.images(&parameters, &mut images).unwrap();
-            match change {
+            match &change {
                 Change::Nothing => augmented.copy_from_slice(&images),
                 Change::RollFlip(draw) => draw.apply(&images, SHAPE, &mut augmented).unwrap(),
+                Change::Affine(own) => warp(&images, SHAPE, own, &mut augmented).unwrap(),
             }
-            let daugmented = slope(&augmented, step);
-            match change {
+            let gradient = slope(&augmented, step);
+            let mut daugmented = gradient.clone();
+            let [variation, norm] = {
+                let weights = options(parametrisation).priors;
+                let own = Some(daugmented.as_mut_slice());
+                let first = total_variation(&augmented, SHAPE, weights.total_variation, own);
+                let own = Some(daugmented.as_mut_slice());
+                let second = mean_norm(&augmented, SHAPE, weights.mean_norm, own);
+                [first.unwrap(), second.unwrap()]
+            };
+            match &change {
                 Change::Nothing => dimages.copy_from_slice(&daugmented),
                 Change::RollFlip(draw) => draw.adjoint(&daugmented, SHAPE, &mut dimages).unwrap(),
+                Change::Affine(own) => {
+                    warp_adjoint(&daugmented, SHAPE, own, &mut dimages).unwrap();
+                }
             }
             own.backward(&dimages, &mut dparameters).unwrap();
             adam.step(&mut parameters, &dparameters, rate).unwrap();
@@ -91,10 +114,13 @@ fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() 
             }
             batch.begin(&cpu, &mut queue, &change).unwrap();
             assert_eq!(bits(&read(&cpu, &queue, &batch)), bits(&augmented));
-            cpu.upload(&mut queue, &daugmented, batch.daugmented());
+            cpu.upload(&mut queue, &gradient, batch.daugmented());
+            batch.priors(&cpu, &mut queue, true);
             batch.end(&cpu, &mut queue, rate).unwrap();
             cpu.finish(&mut queue).unwrap();
-            batch.losses(&cpu, &mut queue).unwrap();
+            let losses = batch.losses(&cpu, &mut queue).unwrap();
+            let found = [losses.total_variation as f32, losses.mean_norm as f32];
+            assert_eq!(found, [variation, norm]);
             let found = batch.parameters(&cpu, &mut queue).unwrap();
             assert_eq!(bits(&found), bits(&parameters), "step {step}");
             let state = batch.adam_state(&cpu, &mut queue).unwrap();
@@ -170,4 +196,39 @@ fn what_does_not_make_a_batch_is_refused_by_name() {
     );
     let refused = refuse([2, 3, usize::MAX / 3, 2], &[]);
     assert!(refused.contains("the number of images is 2"), "{refused}");
+}
+
+#[test]
+fn priors_without_a_gradient_and_changes_that_do_not_fit() {
+    let cpu = Cpu::default();
+    let mut queue = cpu.queue();
+    let parameters = noise(1, SHAPE.iter().product());
+    let options = options(Parametrisation::Pixels);
+    let mut batch = ImageBatch::new(&cpu, &mut queue, options, &parameters).unwrap();
+    batch.begin(&cpu, &mut queue, &Change::Nothing).unwrap();
+    batch.priors(&cpu, &mut queue, false);
+    batch.send_losses(&cpu, &mut queue);
+    cpu.finish(&mut queue).unwrap();
+    let losses = batch.losses(&cpu, &mut queue).unwrap();
+    assert_ne!(losses, PriorLosses::default());
+    let mut gradient = vec![f32::NAN; parameters.len()];
+    cpu.downloaded(&queue, batch.daugmented(), &mut gradient);
+    assert_eq!(gradient, vec![0.0; parameters.len()]);
+
+    let mut refuse = |change: Affine, count: usize| {
+        let refused = batch.begin(&cpu, &mut queue, &Change::Affine(vec![change; count]));
+        refused.unwrap_err().to_string()
+    };
+    assert_eq!(
+        refuse(Affine::default(), 3),
+        "affine warp: the parameters with shape [2]: 3 values where 2 are needed"
+    );
+    let flat = Affine {
+        scale: 0.0,
+        ..Affine::default()
+    };
+    assert_eq!(
+        refuse(flat, 2),
+        "affine warp: a scale is 0; it must not be zero"
+    );
 }
