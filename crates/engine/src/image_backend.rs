@@ -8,6 +8,7 @@
 use super::augment::Affine;
 use super::backend::{Backend, DeviceError, Matrix};
 use super::optimise::AdamSettings;
+use super::resnet::ResNet;
 
 /// Parameters, the gradient at them, and what Adam remembers, all of one length without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub trait ImageBackend: Backend {
     type Spectrum: Send;
     /// A pool of pictures, a byte a value.
     type Levels: Send + Sync;
+    /// A ResNet and the statistics that it remembers.
+    type BatchNormPrior: Send;
 
     /// Lays out `length` values of [`super::backend::Region::Images`], all zero. They stay until the next call; what was there before is lost.
     ///
@@ -186,6 +189,29 @@ pub trait ImageBackend: Backend {
         pixels: Matrix,
         weight: f32,
         dpixels: Option<Matrix>,
+        loss: Matrix,
+    );
+
+    /// The prior that compares with the statistics stored in `network`.
+    fn batch_norm_prior(&self, network: ResNet) -> Self::BatchNormPrior;
+    /// Values of scratch that [`Self::batch_norm`] of `images` images of `size` `[height, width]` needs.
+    fn batch_norm_scratch(
+        &self,
+        prior: &Self::BatchNormPrior,
+        images: usize,
+        size: [usize; 2],
+    ) -> usize;
+    /// As [`Self::total_variation`], for [`super::resnet::BatchNormPrior`]; `scratch` is one row at an even place.
+    #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
+    fn batch_norm(
+        &self,
+        queue: &mut Self::Queue,
+        prior: &mut Self::BatchNormPrior,
+        pixels: Matrix,
+        size: [usize; 2],
+        weight: f32,
+        dpixels: Option<Matrix>,
+        scratch: Matrix,
         loss: Matrix,
     );
 

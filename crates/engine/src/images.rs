@@ -30,6 +30,8 @@ pub struct PriorWeights {
     pub total_variation: f32,
     /// Of [`crate::loss::mean_norm`].
     pub mean_norm: f32,
+    /// Of [`crate::resnet::BatchNormPrior`], where a batch is made with one.
+    pub batch_norm: f32,
 }
 
 /// What a batch of images is.
@@ -82,7 +84,8 @@ const OPERATION: &str = "image batch";
 const MOST_IMAGES: usize = 65535 / 3;
 
 impl<B: ImageBackend> ImageBatch<B> {
-    /// Lays out the memory of `queue` for a batch that begins with `parameters`, and waits until they are there.
+    /// Lays out the memory of `queue` for a batch that begins with `parameters`, and waits until they are there. Its steps can have the
+    /// BatchNorm prior `batch_norm`.
     ///
     /// # Errors
     /// Not three channels, an axis of length zero, too many images, a deviation that is not above zero, a weight that is not finite, another number
@@ -93,6 +96,7 @@ impl<B: ImageBackend> ImageBatch<B> {
         queue: &mut B::Queue,
         options: ImageBatchOptions,
         parameters: &[f32],
+        batch_norm: Option<&B::BatchNormPrior>,
     ) -> Result<Self, OperationError> {
         let checks = Checks(OPERATION);
         let [batch, _, height, width] = options.shape;
@@ -110,7 +114,7 @@ impl<B: ImageBackend> ImageBatch<B> {
         let count = options.parametrisation.count(options.shape);
         checks.length("parameters", parameters, &[count])?;
         let priors = options.priors;
-        for weight in [priors.total_variation, priors.mean_norm] {
+        for weight in [priors.total_variation, priors.mean_norm, priors.batch_norm] {
             let finite = weight.is_finite();
             checks.setting(
                 "a prior's weight",
@@ -123,13 +127,9 @@ impl<B: ImageBackend> ImageBatch<B> {
             [height, width],
             options.parametrisation == Parametrisation::Pixels,
         );
-        let places = match options.parametrisation {
-            Parametrisation::Pixels => Places::new(options.shape, None),
-            Parametrisation::Fourier => {
-                let scratch = backend.spectrum_scratch(batch, size);
-                Places::new(options.shape, Some((count, scratch)))
-            }
-        };
+        let spectrum = (!is_pixels).then(|| backend.spectrum_scratch(batch, size));
+        let batch_norm = batch_norm.map(|prior| backend.batch_norm_scratch(prior, batch, size));
+        let places = Places::new(options.shape, count, spectrum, batch_norm);
         backend.lay_out_images(queue, places.length)?;
         backend.upload(queue, parameters, places.parameters);
         backend.finish(queue)?;
@@ -228,11 +228,24 @@ impl<B: ImageBackend> ImageBatch<B> {
         Ok(())
     }
 
-    /// Queues the priors of the images as a network sees them, and their gradient where asked.
-    pub fn priors(&self, backend: &B, queue: &mut B::Queue, gradient: bool) {
+    /// Queues the priors of the images as a network sees them, and their gradient where asked. `batch_norm` is what the batch was made with.
+    pub fn priors(
+        &self,
+        backend: &B,
+        queue: &mut B::Queue,
+        batch_norm: Option<&mut B::BatchNormPrior>,
+        gradient: bool,
+    ) {
         let places = &self.places;
         let pixels = places.augmented;
         let dpixels = gradient.then_some(places.daugmented);
+        let weight = self.options.priors.batch_norm;
+        if let (Some(prior), Some(scratch)) = (batch_norm, places.batch_norm)
+            && weight != 0.0
+        {
+            let (size, loss) = (self.size(), places.loss(Places::BATCH_NORM));
+            backend.batch_norm(queue, prior, pixels, size, weight, dpixels, scratch, loss);
+        }
         if let Some(weights) = &self.total_variation {
             let loss = places.loss(Places::TOTAL_VARIATION);
             backend.total_variation(queue, pixels, self.size(), weights, dpixels, loss);

@@ -12,6 +12,7 @@ use crate::image_backend::{
 use crate::image_parameters::{Fourier, clamp_channels, normalise};
 use crate::loss::{add_mean_norm, add_total_variation};
 use crate::optimise::AdamSettings;
+use crate::resnet::{BatchNormPrior, ResNet};
 
 /// `[images, 3, height, width]` of a matrix of images.
 ///
@@ -81,6 +82,7 @@ pub struct Spectrum {
 impl ImageBackend for Cpu {
     type Spectrum = Spectrum;
     type Levels = Vec<u8>;
+    type BatchNormPrior = BatchNormPrior;
 
     fn lay_out_images(&self, queue: &mut Queue, length: usize) -> Result<(), DeviceError> {
         queue.lay_out_images(length);
@@ -290,6 +292,36 @@ impl ImageBackend for Cpu {
         let shape = [pixels.rows, pixels.columns];
         pixel_loss(queue, pixels, dpixels, loss, |pixels, dpixels| {
             add_mean_norm(pixels, shape, weight, dpixels)
+        });
+    }
+
+    fn batch_norm_prior(&self, network: ResNet) -> BatchNormPrior {
+        BatchNormPrior::new(network)
+    }
+
+    fn batch_norm_scratch(
+        &self,
+        _prior: &BatchNormPrior,
+        _images: usize,
+        _size: [usize; 2],
+    ) -> usize {
+        0
+    }
+
+    fn batch_norm(
+        &self,
+        queue: &mut Queue,
+        prior: &mut BatchNormPrior,
+        pixels: Matrix,
+        size: [usize; 2],
+        weight: f32,
+        dpixels: Option<Matrix>,
+        _scratch: Matrix,
+        loss: Matrix,
+    ) {
+        let shape = shape(pixels, size);
+        pixel_loss(queue, pixels, dpixels, loss, |pixels, dpixels| {
+            prior.add_loss(pixels, shape, weight, dpixels)
         });
     }
 

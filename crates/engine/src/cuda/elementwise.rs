@@ -1,6 +1,6 @@
 //! What goes value by value.
 
-use super::kernels::{AddAffine, AddScaled, FlagNotFinite, ScaleColumns};
+use super::kernels::{AddAffine, AddScaled, FlagNotFinite, Scale, ScaleColumns};
 use super::queue::{Queue, Stored, by_row, by_value, count, int};
 use crate::backend::{Matrix, VectorPart};
 
@@ -55,4 +55,15 @@ pub fn flag_not_finite(queue: &mut Queue, x: Matrix, bit: u32, flags: Matrix) {
         flags: queue.ints_mut(flags),
     };
     queue.launch(by_value(values), &kernel);
+}
+
+/// Overwrites `y` with `x`.
+pub fn copy(queue: &mut Queue, x: Matrix, y: Matrix) {
+    let kernel = Scale {
+        x: queue.rows(x),
+        factor: 1.0,
+        y: queue.rows_mut(y),
+        columns: int(x.columns),
+    };
+    queue.launch(by_row(x.rows, x.columns), &kernel);
 }

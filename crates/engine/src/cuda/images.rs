@@ -1,16 +1,19 @@
 //! The CUDA device as an [`ImageBackend`].
 
 use super::queue::{Queue, Stored};
+use super::resnet::{BatchNormPrior, Terms};
 use super::spectrum::Spectrum;
 use super::{Cuda, augment, elementwise, optimise, pixels};
 use crate::augment::Affine;
 use crate::backend::{Backend, DeviceError, Matrix};
 use crate::image_backend::{AdamOperands, ChannelLimits, ImageBackend, SpectrumOperands};
 use crate::optimise::AdamSettings;
+use crate::resnet::ResNet;
 
 impl ImageBackend for Cuda {
     type Spectrum = Spectrum;
     type Levels = Stored;
+    type BatchNormPrior = BatchNormPrior;
 
     fn lay_out_images(&self, queue: &mut Queue, length: usize) -> Result<(), DeviceError> {
         queue.lay_out_images(length)
@@ -149,6 +152,35 @@ impl ImageBackend for Cuda {
         loss: Matrix,
     ) {
         pixels::mean_norm(queue, pixels, weight, dpixels, loss);
+    }
+
+    fn batch_norm_prior(&self, network: ResNet) -> BatchNormPrior {
+        BatchNormPrior::new(self, network)
+    }
+
+    fn batch_norm_scratch(&self, prior: &BatchNormPrior, images: usize, size: [usize; 2]) -> usize {
+        prior.scratch(images, size)
+    }
+
+    fn batch_norm(
+        &self,
+        queue: &mut Queue,
+        prior: &mut BatchNormPrior,
+        pixels: Matrix,
+        size: [usize; 2],
+        weight: f32,
+        dpixels: Option<Matrix>,
+        scratch: Matrix,
+        loss: Matrix,
+    ) {
+        let terms = Terms {
+            pixels,
+            size,
+            weight,
+            dpixels,
+            loss,
+        };
+        prior.queue(queue, terms, scratch);
     }
 
     fn adam(

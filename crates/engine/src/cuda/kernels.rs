@@ -101,6 +101,7 @@ argument! {
     u64: ["unsigned long long"], |own, all| { all.add(own.to_ne_bytes()); };
     i64: ["long long"], |own, all| { all.add(own.to_ne_bytes()); };
     i32: ["int"], |own, all| { all.add(own.to_ne_bytes()); };
+    f64: ["double"], |own, all| { all.add(own.to_ne_bytes()); };
     f32: ["float"], |own, all| { all.add(own.to_ne_bytes()); };
 }
 
@@ -210,6 +211,7 @@ kernels! {
     }
     "elementwise.cu": {
         fill => Fill { target: RowsMut, columns: i32, value: f32, }
+        scale => Scale { x: Rows, factor: f32, y: RowsMut, columns: i32, }
         add_scaled => AddScaled { x: Rows, factor: f32, y: RowsMut, columns: i32, }
         scale_columns => ScaleColumns { x: Rows, scales: Values, y: RowsMut, columns: i32, }
         add_affine => AddAffine { x: Rows, offset: Values, slope: Values, dx: RowsMut, columns: i32, }
@@ -261,6 +263,31 @@ kernels! {
     "moments.cu": {
         column_sums => ColumnSums { x: Rows, rows: i32, columns: i32, rows_per_part: i32, partial: DoublesMut, }
         add_column_sums => AddColumnSums { partial: Doubles, parts: i32, columns: i32, sums: DoublesMut, }
+        statistics_term => StatisticsTerm {
+            sums: Doubles, count: f64, mean: Values, variance: Values, weight: f32, columns: i32, loss: DoublesMut, offset: ValuesMut,
+            slope: ValuesMut,
+        }
+    }
+    "convolution.cu": {
+        unfold => Unfold {
+            x: Values, image_stride: i32, line_stride: i32, pixel_stride: i32, channel_stride: i32, patches: ValuesMut, height: i32,
+            width: i32, channels: i32, kernel: i32, step: i32,
+        }
+        fold => Fold {
+            dpatches: Values, dx: ValuesMut, image_stride: i32, line_stride: i32, pixel_stride: i32, channel_stride: i32, height: i32,
+            width: i32, channels: i32, kernel: i32, step: i32,
+        }
+    }
+    "resnet.cu": {
+        batch_norm => BatchNorm {
+            x: Values, scale: Values, shift: Values, shortcut: Values, relu: i32, y: ValuesMut, channels: i32,
+        }
+        batch_norm_backward => BatchNormBackward {
+            x: Values, scale: Values, shift: Values, masked: i32, offset: Values, slope: Values, dy: ValuesMut, channels: i32,
+        }
+        relu_backward => ReluBackward { y: Values, dy: ValuesMut, count: i64, }
+        max_pool => MaxPool { x: Values, y: ValuesMut, height: i32, width: i32, channels: i32, }
+        max_pool_backward => MaxPoolBackward { x: Values, dy: Values, dx: ValuesMut, height: i32, width: i32, channels: i32, }
     }
 }
 

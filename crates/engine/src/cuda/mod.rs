@@ -12,6 +12,7 @@ mod augment;
 mod availability;
 mod backend;
 mod compile;
+mod convolution;
 mod driver;
 mod elementwise;
 mod error;
@@ -26,6 +27,7 @@ mod optimise;
 mod pixels;
 mod product;
 mod queue;
+mod resnet;
 mod spectrum;
 mod tokens;
 

@@ -5,7 +5,7 @@ use super::kernels::{
     AddImagesScaled, Bytes, Doubles, DoublesMut, ImageSquares, Ints, NormSlopes, NormaliseLevels,
     SumParts, TotalVariation, Values, ValuesMut,
 };
-use super::queue::{Queue, Stored, by_image, by_value, int, threads};
+use super::queue::{Queue, Stored, by_image, by_value, int, one_block, threads};
 use crate::backend::{Matrix, VectorPart, halves};
 use crate::loss::pairs;
 
@@ -39,15 +39,6 @@ pub fn normalise_levels(
         side: int(side),
     };
     queue.launch(by_image(image, pixels.rows), &kernel);
-}
-
-/// One block.
-fn one_block(values: usize) -> Geometry {
-    Geometry {
-        grid: [1; 3],
-        threads: threads(values),
-        shared: 0,
-    }
 }
 
 /// Shares of the pairs of each direction as four `f64`, then what each pair adds to the gradient.
@@ -93,8 +84,13 @@ pub fn total_variation(
         partial: DoublesMut(partial),
     };
     queue.launch(geometry, &kernel);
+    sum_parts(queue, Doubles(partial), parts, loss);
+}
+
+/// Overwrites `loss` with the sum of `parts` values.
+pub fn sum_parts(queue: &mut Queue, partial: Doubles, parts: usize, loss: Matrix) {
     let kernel = SumParts {
-        partial: Doubles(partial),
+        partial,
         count: int(parts),
         out: queue.doubles_mut(loss, 1),
     };

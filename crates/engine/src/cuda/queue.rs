@@ -95,6 +95,15 @@ pub fn by_value(values: usize) -> Geometry {
     }
 }
 
+/// One block for `values` values.
+pub fn one_block(values: usize) -> Geometry {
+    Geometry {
+        grid: [1; 3],
+        threads: threads(values),
+        shared: 0,
+    }
+}
+
 /// A thread for each of `values` values of each of `images` images.
 pub fn by_image(values: usize, images: usize) -> Geometry {
     let line = by_value(values);

@@ -83,6 +83,8 @@ pub struct Places {
     pub maps: Matrix,
     /// What a spectrum becomes images with
     pub spectrum: Option<SpectrumOperands>,
+    /// Scratch of a BatchNorm prior, one row
+    pub batch_norm: Option<Matrix>,
     /// `[1, REPORT]`: flags, then a loss for each prior
     pub report: Matrix,
     /// `[1, 1]`, the first value of the report
@@ -99,10 +101,12 @@ impl Places {
     pub const MEAN_NORM: usize = 2;
     pub const BATCH_NORM: usize = 3;
 
-    /// For images of this shape; with a spectrum, as many parameters and values of scratch as it has.
+    /// For images of this shape with `count` parameters; with as many values of scratch as a spectrum and a BatchNorm prior need.
     pub fn new(
         [batch, channels, height, width]: [usize; 4],
-        spectrum: Option<(usize, usize)>,
+        count: usize,
+        spectrum: Option<usize>,
+        batch_norm: Option<usize>,
     ) -> Self {
         let mut layout = Layout::default();
         let image = channels * height * width;
@@ -119,10 +123,10 @@ impl Places {
         };
         let [parameters, dparameters] = match spectrum {
             None => [images, dimages].map(line),
-            Some((count, _)) => [(); 2].map(|()| layout.take(1, count)),
+            Some(_) => [(); 2].map(|()| layout.take(1, count)),
         };
         let [first, second] = [(); 2].map(|()| layout.take(1, parameters.columns));
-        let spectrum = spectrum.map(|(_, scratch)| SpectrumOperands {
+        let spectrum = spectrum.map(|scratch| SpectrumOperands {
             parameters,
             levels: layout.take(batch, image),
             images,
@@ -141,6 +145,7 @@ impl Places {
             draw,
             maps,
             spectrum,
+            batch_norm: batch_norm.map(|scratch| layout.take(1, scratch)),
             report,
             flags: report.columns_from(0, 1),
             length: layout.next,

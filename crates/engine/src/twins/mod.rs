@@ -49,6 +49,7 @@ macro_rules! judge {
                     recoloured_images_follow_their_line_and_its_gain_is_the_gradient
                     total_variation_and_mean_norm_are_those_of_the_losses_with_their_gradients
                     a_spectrum_makes_the_images_and_gradients_of_the_fast_transform
+                    the_batch_norm_prior_of_a_resnet_is_that_of_the_images_one_by_one
                 }
             }
         }
@@ -93,9 +94,13 @@ fn all<V>(vector: &V) -> VectorPart<'_, V> {
 
 impl<'b, B: Backend> TestMemory<'b, B> {
     fn new(backend: &'b B) -> Self {
+        Self::of(backend, 1 << 16)
+    }
+
+    fn of(backend: &'b B, length: usize) -> Self {
         let mut queue = backend.queue();
         let lengths = BufferLengths {
-            kept: 1 << 16,
+            kept: length,
             scratch: 0,
             pixels: 0,
         };

@@ -6,8 +6,11 @@ use crate::backend::{Matrix, whole};
 use crate::image_backend::{ImageBackend, SpectrumOperands, WARP_VALUES};
 use crate::image_parameters::{ImageParameters, Parametrisation};
 use crate::loss::{mean_norm, total_variation};
+use crate::resnet::{BatchNormPrior, ResNet};
+use crate::tolerance::{GRADIENT, LOSS};
 use proptest::prelude::*;
 use test_support::gradient_check::{noise, widen};
+use test_support::reference::bytes;
 
 /// A dozen products of values below 1 whose weights are rounded to `f32` first, each in an order of its own.
 const TAPS: f64 = 4e-6;
@@ -222,4 +225,66 @@ pub fn a_spectrum_makes_the_images_and_gradients_of_the_fast_transform<B: ImageB
         assert_near_all("images", &memory.get(operands.images), &widen(&expected), 3e-6);
         assert_near_all("dparameters", &memory.get(gradients.parameters), &widen(&dexpected), 5e-6);
     });
+}
+
+pub fn the_batch_norm_prior_of_a_resnet_is_that_of_the_images_one_by_one<B: ImageBackend>(
+    backend: &B,
+) {
+    for file in [
+        "reference/resnet-basic.safetensors",
+        "golden/resnet-tiny/model.safetensors",
+    ] {
+        let network = || ResNet::read(&bytes(file)).unwrap();
+        let mut own = BatchNormPrior::new(network());
+        let mut prior = backend.batch_norm_prior(network());
+        for (images, size, gradient) in [
+            (1, [33, 29], true),
+            (3, [16, 40], true),
+            (2, [20, 17], false),
+            (4, [1, 2], true),
+        ] {
+            let [height, width] = size;
+            let (shape, columns) = ([images, 3, height, width], 3 * height * width);
+            let pixels = noise(7, images * columns);
+            // Of the order of the gradient, so that rounding of their sum hides nothing.
+            let start: Vec<f32> = noise(8, pixels.len()).iter().map(|v| 0.01 * v).collect();
+            let length = backend.batch_norm_scratch(&prior, images, size);
+            let mut memory = TestMemory::of(backend, length + 3 * pixels.len() + 1000);
+            let pixels_at = memory.put_rows(images, columns, &pixels);
+            let dpixels_at = memory.put_rows(images, columns, &start);
+            let loss_at = memory.take_dense(1, 2);
+            let scratch = memory.take_dense(1, length);
+            let given = gradient.then_some(dpixels_at);
+            let queue = &mut memory.queue;
+            backend.batch_norm(
+                queue, &mut prior, pixels_at, size, 0.1, given, scratch, loss_at,
+            );
+            let mut dpixels = start.clone();
+            let given = gradient.then_some(dpixels.as_mut_slice());
+            let expected = own.loss(&pixels, shape, 0.1, given).unwrap();
+            let found = memory.get(loss_at);
+            let found = whole([found[0], found[1]]);
+            let (expected, allowed) = (f64::from(expected), f64::from(LOSS));
+            assert!(
+                (found - expected).abs() <= allowed * expected,
+                "{file} {shape:?}: {found} {expected}"
+            );
+            let gained = |all: &[f32]| -> Vec<f64> {
+                all.iter()
+                    .zip(&start)
+                    .map(|(a, b)| f64::from(*a) - f64::from(*b))
+                    .collect()
+            };
+            let (found, expected) = (gained(&memory.get(dpixels_at)), gained(&dpixels));
+            let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+            let allowed = f64::from(GRADIENT) * largest;
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!(
+                    (found - expected).abs() <= allowed,
+                    "{file} {shape:?} [{index}]: {found} {expected}, largest {largest}"
+                );
+            }
+            assert_eq!(largest > 0.0, gradient);
+        }
+    }
 }

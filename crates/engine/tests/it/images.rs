@@ -3,13 +3,16 @@
 use engine::augment::{Affine, AffineLimits, RollFlip, warp, warp_adjoint};
 use engine::backend::Backend;
 use engine::cpu::Cpu;
+use engine::image_backend::ImageBackend;
 use engine::image_parameters::{ImageParameters, Parametrisation};
 use engine::images::{Change, ImageBatch, ImageBatchOptions, PriorLosses, PriorWeights};
 use engine::loss::{mean_norm, total_variation};
 use engine::optimise::{Adam, AdamSettings};
+use engine::resnet::{BatchNormPrior, ResNet};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use test_support::gradient_check::noise;
+use test_support::reference::bytes;
 
 type Queue = <Cpu as Backend>::Queue;
 
@@ -25,6 +28,7 @@ fn options(parametrisation: Parametrisation) -> ImageBatchOptions {
         priors: PriorWeights {
             total_variation: 0.3,
             mean_norm: 0.02,
+            batch_norm: 0.01,
         },
     }
 }
@@ -64,12 +68,21 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() {
     let cpu = Cpu::default();
+    let network = || ResNet::read(&bytes("reference/resnet-basic.safetensors")).unwrap();
+    let mut own_prior = BatchNormPrior::new(network());
+    let mut prior = cpu.batch_norm_prior(network());
     for parametrisation in [Parametrisation::Pixels, Parametrisation::Fourier] {
         let mut own = ImageParameters::new(parametrisation, SHAPE, NORMALISATION).unwrap();
         let mut parameters = noise(1, own.count());
         let mut queue = cpu.queue();
-        let mut batch =
-            ImageBatch::new(&cpu, &mut queue, options(parametrisation), &parameters).unwrap();
+        let mut batch = ImageBatch::new(
+            &cpu,
+            &mut queue,
+            options(parametrisation),
+            &parameters,
+            Some(&prior),
+        )
+        .unwrap();
         let mut adam = Adam::new(AdamSettings::default(), parameters.len());
         let pixels: usize = SHAPE.iter().product();
         let [mut images, mut augmented, mut dimages] = [(); 3].map(|()| vec![0.0; pixels]);
@@ -85,13 +98,15 @@ fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() 
             }
             let gradient = slope(&augmented, step);
             let mut daugmented = gradient.clone();
-            let [variation, norm] = {
+            let expected = {
                 let weights = options(parametrisation).priors;
+                let own = Some(daugmented.as_mut_slice());
+                let batch_norm = own_prior.loss(&augmented, SHAPE, weights.batch_norm, own);
                 let own = Some(daugmented.as_mut_slice());
                 let first = total_variation(&augmented, SHAPE, weights.total_variation, own);
                 let own = Some(daugmented.as_mut_slice());
                 let second = mean_norm(&augmented, SHAPE, weights.mean_norm, own);
-                [first.unwrap(), second.unwrap()]
+                [batch_norm, first, second].map(Result::unwrap)
             };
             match &change {
                 Change::Nothing => dimages.copy_from_slice(&daugmented),
@@ -109,18 +124,18 @@ fn steps_of_a_batch_are_those_of_the_functions_that_it_is_made_of_bit_for_bit() 
                 let state = batch.adam_state(&cpu, &mut queue).unwrap();
                 let held = batch.parameters(&cpu, &mut queue).unwrap();
                 let options = options(parametrisation);
-                batch = ImageBatch::new(&cpu, &mut queue, options, &held).unwrap();
+                batch = ImageBatch::new(&cpu, &mut queue, options, &held, Some(&prior)).unwrap();
                 batch.resume(&cpu, &mut queue, &state).unwrap();
             }
             batch.begin(&cpu, &mut queue, &change).unwrap();
             assert_eq!(bits(&read(&cpu, &queue, &batch)), bits(&augmented));
             cpu.upload(&mut queue, &gradient, batch.daugmented());
-            batch.priors(&cpu, &mut queue, true);
+            batch.priors(&cpu, &mut queue, Some(&mut prior), true);
             batch.end(&cpu, &mut queue, rate).unwrap();
             cpu.finish(&mut queue).unwrap();
             let losses = batch.losses(&cpu, &mut queue).unwrap();
-            let found = [losses.total_variation as f32, losses.mean_norm as f32];
-            assert_eq!(found, [variation, norm]);
+            let found = [losses.batch_norm, losses.total_variation, losses.mean_norm];
+            assert_eq!(found.map(|loss| loss as f32), expected);
             let found = batch.parameters(&cpu, &mut queue).unwrap();
             assert_eq!(bits(&found), bits(&parameters), "step {step}");
             let state = batch.adam_state(&cpu, &mut queue).unwrap();
@@ -140,7 +155,7 @@ fn a_gradient_that_is_not_finite_is_named_and_the_batch_stays_as_it_was() {
     let mut queue = cpu.queue();
     let parameters = noise(1, SHAPE.iter().product());
     let options = options(Parametrisation::Pixels);
-    let mut batch = ImageBatch::new(&cpu, &mut queue, options, &parameters).unwrap();
+    let mut batch = ImageBatch::new(&cpu, &mut queue, options, &parameters, None).unwrap();
     let mut step = |bad: Option<f32>| {
         batch.begin(&cpu, &mut queue, &changes(1)).unwrap();
         let mut gradient = vec![0.5; parameters.len()];
@@ -174,7 +189,7 @@ fn what_does_not_make_a_batch_is_refused_by_name() {
             shape,
             ..options(Parametrisation::Pixels)
         };
-        let refused = ImageBatch::new(&cpu, &mut queue, options, parameters);
+        let refused = ImageBatch::new(&cpu, &mut queue, options, parameters, None);
         refused.map(|_| ()).unwrap_err().to_string()
     };
     assert_eq!(
@@ -204,9 +219,9 @@ fn priors_without_a_gradient_and_changes_that_do_not_fit() {
     let mut queue = cpu.queue();
     let parameters = noise(1, SHAPE.iter().product());
     let options = options(Parametrisation::Pixels);
-    let mut batch = ImageBatch::new(&cpu, &mut queue, options, &parameters).unwrap();
+    let mut batch = ImageBatch::new(&cpu, &mut queue, options, &parameters, None).unwrap();
     batch.begin(&cpu, &mut queue, &Change::Nothing).unwrap();
-    batch.priors(&cpu, &mut queue, false);
+    batch.priors(&cpu, &mut queue, None, false);
     batch.send_losses(&cpu, &mut queue);
     cpu.finish(&mut queue).unwrap();
     let losses = batch.losses(&cpu, &mut queue).unwrap();
