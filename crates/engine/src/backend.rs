@@ -18,6 +18,8 @@ pub enum Region {
     Gradients,
     /// Images, and gradients at them.
     Pixels,
+    /// Images that are optimised, with all that belongs to them. Laid out once, by [`super::image_backend`]; micro-batches come and go.
+    Images,
 }
 
 /// A row-major `f32` matrix `[rows, columns]` whose rows start `stride` values apart. Index lists are stored as the bits

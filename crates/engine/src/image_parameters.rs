@@ -4,7 +4,7 @@
 mod fourier;
 
 use crate::operation::{Checks, OperationError};
-use fourier::Fourier;
+pub(crate) use fourier::{Fourier, frequency_scale};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
@@ -21,12 +21,24 @@ pub enum Parametrisation {
     Fourier,
 }
 
+impl Parametrisation {
+    /// Number of parameters of images of `shape` `[batch, channels, height, width]`.
+    pub fn count(self, [batch, channels, height, width]: [usize; 4]) -> usize {
+        let columns = match self {
+            Self::Pixels => width,
+            Self::Fourier => 2 * (width / 2 + 1),
+        };
+        batch * channels * height * columns
+    }
+}
+
 /// A batch of images as a flat vector of parameters. Buffers are allocated once, at the start.
 pub struct ImageParameters {
     shape: [usize; 4],
     mean: [f32; 3],
     standard_deviation: [f32; 3],
-    fourier: Option<Fourier>,
+    /// With the levels of the last images, `[batch, 3, height, width]`.
+    fourier: Option<(Fourier, Vec<f32>)>,
 }
 
 impl ImageParameters {
@@ -39,29 +51,13 @@ impl ImageParameters {
         shape: [usize; 4],
         (mean, standard_deviation): ([f32; 3], [f32; 3]),
     ) -> Result<Self, OperationError> {
-        let checks = Checks("image parameters");
-        if shape.contains(&0) {
-            return Err(OperationError::Empty {
-                operation: "image parameters",
-                name: "the batch",
-                shape: shape.to_vec(),
-            });
-        }
-        checks.channels("the batch", shape)?;
-        for (mean, deviation) in mean.into_iter().zip(standard_deviation) {
-            checks.setting(
-                "the mean",
-                mean,
-                mean.is_finite(),
-                "it must be a finite number",
-            )?;
-            checks.positive("the standard deviation", deviation)?;
-        }
+        check("image parameters", shape, (mean, standard_deviation))?;
         let fourier = match parametrisation {
             Parametrisation::Pixels => None,
             Parametrisation::Fourier => {
                 let [batch, channels, height, width] = shape;
-                Some(Fourier::new(batch * channels, height, width))
+                let fourier = Fourier::new(batch * channels, height, width);
+                Some((fourier, vec![0.0; shape.iter().product()]))
             }
         };
         Ok(Self {
@@ -74,10 +70,11 @@ impl ImageParameters {
 
     /// Number of parameters.
     pub fn count(&self) -> usize {
-        match &self.fourier {
-            None => self.shape.iter().product(),
-            Some(fourier) => fourier.count(),
-        }
+        let parametrisation = match self.fourier {
+            None => Parametrisation::Pixels,
+            Some(_) => Parametrisation::Fourier,
+        };
+        parametrisation.count(self.shape)
     }
 
     /// A random start: normal pixels, or a faint normal spectrum (nearly grey images).
@@ -101,18 +98,11 @@ impl ImageParameters {
         checks.length("images", images, &self.shape)?;
         match &mut self.fourier {
             None => images.copy_from_slice(parameters),
-            Some(fourier) => {
+            Some((fourier, levels)) => {
                 fourier.levels(parameters, images);
-                for (plane, values) in images
-                    .chunks_exact_mut(self.shape[2] * self.shape[3])
-                    .enumerate()
-                {
-                    let (mean, deviation) =
-                        (self.mean[plane % 3], self.standard_deviation[plane % 3]);
-                    values
-                        .iter_mut()
-                        .for_each(|value| *value = (*value - mean) / deviation);
-                }
+                levels.copy_from_slice(images);
+                let plane = self.shape[2] * self.shape[3];
+                normalise(images, plane, (self.mean, self.standard_deviation));
             }
         }
         Ok(())
@@ -132,7 +122,9 @@ impl ImageParameters {
         checks.length("dparameters", dparameters, &[self.count()])?;
         match &mut self.fourier {
             None => dparameters.copy_from_slice(dimages),
-            Some(fourier) => fourier.backward(dimages, self.standard_deviation, dparameters),
+            Some((fourier, levels)) => {
+                fourier.backward(dimages, levels, self.standard_deviation, dparameters);
+            }
         }
         Ok(())
     }
@@ -160,9 +152,28 @@ pub fn clamp_to_valid_range(
     shape: [usize; 4],
     (mean, standard_deviation): ([f32; 3], [f32; 3]),
 ) -> Result<(), OperationError> {
-    let checks = Checks("clamp");
-    checks.filled("pixels", pixels, &shape)?;
-    checks.channels("pixels", shape)?;
+    check("clamp", shape, (mean, standard_deviation))?;
+    Checks("clamp").length("pixels", pixels, &shape)?;
+    let limits = valid_range((mean, standard_deviation));
+    clamp_channels(pixels, shape[2] * shape[3], &limits);
+    Ok(())
+}
+
+/// A batch `shape` `[batch, 3, height, width]` and its normalisation are ones that `operation` can compute with.
+pub(crate) fn check(
+    operation: &'static str,
+    shape: [usize; 4],
+    (mean, standard_deviation): ([f32; 3], [f32; 3]),
+) -> Result<(), OperationError> {
+    let checks = Checks(operation);
+    if shape.contains(&0) {
+        return Err(OperationError::Empty {
+            operation,
+            name: "the batch",
+            shape: shape.to_vec(),
+        });
+    }
+    checks.channels("the batch", shape)?;
     for (mean, deviation) in mean.into_iter().zip(standard_deviation) {
         checks.setting(
             "the mean",
@@ -172,14 +183,38 @@ pub fn clamp_to_valid_range(
         )?;
         checks.positive("the standard deviation", deviation)?;
     }
-    for (plane, values) in pixels.chunks_exact_mut(shape[2] * shape[3]).enumerate() {
+    Ok(())
+}
+
+/// Turns levels from 0 to 1 in planes of `plane` values, red, green and blue in turn, into normalised values.
+pub(crate) fn normalise(
+    levels: &mut [f32],
+    plane: usize,
+    (mean, standard_deviation): ([f32; 3], [f32; 3]),
+) {
+    for (plane, values) in levels.chunks_exact_mut(plane).enumerate() {
         let (mean, deviation) = (mean[plane % 3], standard_deviation[plane % 3]);
-        let (black, white) = ((0.0 - mean) / deviation, (1.0 - mean) / deviation);
         values
             .iter_mut()
-            .for_each(|value| *value = value.clamp(black, white));
+            .for_each(|value| *value = (*value - mean) / deviation);
     }
-    Ok(())
+}
+
+/// `[3, 2]`: black and white of each channel, normalised.
+pub(crate) fn valid_range((mean, standard_deviation): ([f32; 3], [f32; 3])) -> [[f32; 2]; 3] {
+    std::array::from_fn(|channel| {
+        let (mean, deviation) = (mean[channel], standard_deviation[channel]);
+        [(0.0 - mean) / deviation, (1.0 - mean) / deviation]
+    })
+}
+
+/// Clamps every plane of `plane` values to the limits of its channel.
+pub(crate) fn clamp_channels(pixels: &mut [f32], plane: usize, limits: &[[f32; 2]]) {
+    for (values, [black, white]) in pixels.chunks_exact_mut(plane).zip(limits.iter().cycle()) {
+        values
+            .iter_mut()
+            .for_each(|value| *value = value.clamp(*black, *white));
+    }
 }
 
 #[cfg(test)]

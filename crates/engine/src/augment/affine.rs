@@ -17,6 +17,37 @@ pub struct Affine {
     pub shift: [f32; 2],
 }
 
+impl Affine {
+    /// Angle, scale, and the shift down and right.
+    pub(crate) fn numbers(self) -> [f32; 4] {
+        let [down, right] = self.shift;
+        [self.angle_radians, self.scale, down, right]
+    }
+
+    /// What [`Self::numbers`] were made of.
+    pub(crate) fn of_numbers([angle_radians, scale, down, right]: [f32; 4]) -> Self {
+        Self {
+            angle_radians,
+            scale,
+            shift: [down, right],
+        }
+    }
+
+    /// `[sine, cosine, down, right]` for images of `size` `[height, width]`: about the centre, place (y, x) shows what was at
+    /// `(sine·x + cosine·y + down, cosine·x − sine·y + right)`. Sine and cosine are multiplied by the scale, shifts are in pixels.
+    pub(crate) fn map(self, [height, width]: [usize; 2]) -> [f64; 4] {
+        let (sine, cosine) = f64::from(self.angle_radians).sin_cos();
+        let scale = f64::from(self.scale);
+        let [down, right] = self.shift.map(f64::from);
+        [
+            scale * sine,
+            scale * cosine,
+            down * height as f64,
+            right * width as f64,
+        ]
+    }
+}
+
 /// The identity.
 impl Default for Affine {
     fn default() -> Self {
@@ -73,6 +104,17 @@ pub fn warp(
     target: &mut [f32],
 ) -> Result<(), OperationError> {
     check(Checks("affine warp"), source, shape, changes, target)?;
+    warp_images(source, shape, changes, target);
+    Ok(())
+}
+
+/// [`warp`] of what is known to fit.
+pub(crate) fn warp_images(
+    source: &[f32],
+    shape: [usize; 4],
+    changes: &[Affine],
+    target: &mut [f32],
+) {
     let [_, _, height, width] = shape;
     let (plane, image) = lengths(shape);
     let images = source
@@ -88,7 +130,6 @@ pub fn warp(
             }
         });
     });
-    Ok(())
 }
 
 /// The adjoint: overwrites `dsource` with the gradient at the source of [`warp`], from `dtarget` at its target.
@@ -108,6 +149,17 @@ pub fn warp_adjoint(
         changes,
         dsource,
     )?;
+    warp_images_adjoint(dtarget, shape, changes, dsource);
+    Ok(())
+}
+
+/// [`warp_adjoint`] of what is known to fit.
+pub(crate) fn warp_images_adjoint(
+    dtarget: &[f32],
+    shape: [usize; 4],
+    changes: &[Affine],
+    dsource: &mut [f32],
+) {
     let [_, _, height, width] = shape;
     let (plane, image) = lengths(shape);
     let images = dtarget
@@ -125,7 +177,6 @@ pub fn warp_adjoint(
                 }
             });
         });
-    Ok(())
 }
 
 fn check(
@@ -136,19 +187,26 @@ fn check(
     target: &[f32],
 ) -> Result<(), OperationError> {
     check_pair(checks, source, target, shape)?;
-    checks.length("the parameters", changes, &[shape[0]])?;
+    check_changes(checks, changes, shape[0])
+}
+
+/// One change of finite numbers for each image.
+pub(crate) fn check_changes(
+    checks: Checks,
+    changes: &[Affine],
+    images: usize,
+) -> Result<(), OperationError> {
+    checks.length("the parameters", changes, &[images])?;
     changes.iter().try_for_each(|change| {
-        let [down, right] = change.shift;
-        [change.angle_radians, change.scale, down, right]
-            .into_iter()
-            .try_for_each(|value| {
-                checks.setting(
-                    "a parameter",
-                    value,
-                    value.is_finite(),
-                    "it must be a finite number",
-                )
-            })
+        let numbers = change.numbers();
+        numbers.into_iter().try_for_each(|value| {
+            checks.setting(
+                "a parameter",
+                value,
+                value.is_finite(),
+                "it must be a finite number",
+            )
+        })
     })
 }
 

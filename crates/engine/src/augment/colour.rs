@@ -84,13 +84,58 @@ pub fn recolour(
     for deviation in standard_deviation {
         checks.positive("the standard deviation", deviation)?;
     }
-    for_each_plane(shape, |index, image, channel| {
-        let (gain, constant) =
-            changes[image].line(channel, mean[channel], standard_deviation[channel]);
-        let pairs = target[index.clone()].iter_mut().zip(&source[index]);
-        pairs.for_each(|(to, from)| *to = gain * from + constant);
-    });
+    let lines = lines(changes, (mean, standard_deviation));
+    recolour_planes(source, shape[2] * shape[3], &lines, target);
     Ok(())
+}
+
+/// `[images, 3, 2]`: gain and constant of each plane, for images normalised with mean and deviation.
+pub fn lines(
+    changes: &[Colour],
+    (mean, standard_deviation): ([f32; 3], [f32; 3]),
+) -> Vec<[f32; 2]> {
+    let line = |change: &Colour, channel: usize| {
+        let (gain, constant) = change.line(channel, mean[channel], standard_deviation[channel]);
+        [gain, constant]
+    };
+    changes
+        .iter()
+        .flat_map(|change| [0, 1, 2].map(|channel| line(change, channel)))
+        .collect()
+}
+
+/// Overwrites `target` with `gain·source + constant` for planes of `plane` values.
+pub(crate) fn recolour_planes(
+    source: &[f32],
+    plane: usize,
+    lines: &[[f32; 2]],
+    target: &mut [f32],
+) {
+    let planes = source
+        .chunks_exact(plane)
+        .zip(target.chunks_exact_mut(plane));
+    for ((source, target), [gain, constant]) in planes.zip(lines) {
+        for (to, from) in target.iter_mut().zip(source) {
+            *to = gain * from + constant;
+        }
+    }
+}
+
+/// The adjoint of [`recolour_planes`].
+pub(crate) fn recolour_planes_adjoint(
+    dtarget: &[f32],
+    plane: usize,
+    lines: &[[f32; 2]],
+    dsource: &mut [f32],
+) {
+    let planes = dtarget
+        .chunks_exact(plane)
+        .zip(dsource.chunks_exact_mut(plane));
+    for ((dtarget, dsource), [gain, _]) in planes.zip(lines) {
+        for (to, from) in dsource.iter_mut().zip(dtarget) {
+            *to = gain * from;
+        }
+    }
 }
 
 /// Overwrites `dsource` with the gradient at the source of [`recolour`], from `dtarget` at its target.
@@ -110,11 +155,8 @@ pub fn recolour_adjoint(
         changes,
         dsource,
     )?;
-    for_each_plane(shape, |index, image, channel| {
-        let (gain, _) = changes[image].line(channel, 0.0, 1.0);
-        let pairs = dsource[index.clone()].iter_mut().zip(&dtarget[index]);
-        pairs.for_each(|(to, from)| *to = gain * from);
-    });
+    let lines = lines(changes, ([0.0; 3], [1.0; 3]));
+    recolour_planes_adjoint(dtarget, shape[2] * shape[3], &lines, dsource);
     Ok(())
 }
 
@@ -130,21 +172,6 @@ fn check(
     checks.length("the parameters", changes, &[shape[0]])
 }
 
-/// Calls `visit(values of the plane, image, channel)` for every plane of `[batch, 3, height, width]`.
-fn for_each_plane(
-    [batch, channels, height, width]: [usize; 4],
-    mut visit: impl FnMut(std::ops::Range<usize>, usize, usize),
-) {
-    let length = height * width;
-    for plane in 0..batch * channels {
-        visit(
-            plane * length..(plane + 1) * length,
-            plane / channels,
-            plane % channels,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +181,21 @@ mod tests {
 
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+    /// Calls `visit(values of the plane, image, channel)` for every plane of `[batch, 3, height, width]`.
+    fn for_each_plane(
+        [batch, channels, height, width]: [usize; 4],
+        mut visit: impl FnMut(std::ops::Range<usize>, usize, usize),
+    ) {
+        let length = height * width;
+        for plane in 0..batch * channels {
+            visit(
+                plane * length..(plane + 1) * length,
+                plane / channels,
+                plane % channels,
+            );
+        }
+    }
 
     /// In the order of the definition: to levels, invert, gain, offset, back.
     fn plain(source: &[f64], shape: [usize; 4], changes: &[Colour]) -> Vec<f64> {

@@ -41,11 +41,16 @@ impl RollFlip {
         target: &mut [f32],
     ) -> Result<(), OperationError> {
         check_pair(Checks("roll and flip"), source, target, shape)?;
+        self.forward(source, shape, target);
+        Ok(())
+    }
+
+    /// [`Self::apply`] of values that are known to fit.
+    pub(crate) fn forward(self, source: &[f32], shape: [usize; 4], target: &mut [f32]) {
         self.permute(shape, |from, to, step_back| {
             let row = &source[from..from + shape[3]];
             copy_row(row, &mut target[to..to + shape[3]], step_back, self.flip);
         });
-        Ok(())
     }
 
     /// The adjoint: overwrites `dsource` with the gradient at the source of [`Self::apply`], from `dtarget` at its target.
@@ -59,6 +64,12 @@ impl RollFlip {
         dsource: &mut [f32],
     ) -> Result<(), OperationError> {
         check_pair(Checks("roll and flip backward"), dtarget, dsource, shape)?;
+        self.backward(dtarget, shape, dsource);
+        Ok(())
+    }
+
+    /// [`Self::adjoint`] of values that are known to fit.
+    pub(crate) fn backward(self, dtarget: &[f32], shape: [usize; 4], dsource: &mut [f32]) {
         let width = shape[3];
         self.permute(shape, |from, to, shift| {
             let row = &dtarget[to..to + width];
@@ -70,7 +81,22 @@ impl RollFlip {
             };
             copy_row(row, &mut dsource[from..from + width], back, self.flip);
         });
-        Ok(())
+    }
+
+    /// As a device reads it.
+    pub(crate) fn numbers(self) -> [u32; 3] {
+        let bits = |value: i32| u32::from_ne_bytes(value.to_ne_bytes());
+        [bits(self.down), bits(self.right), u32::from(self.flip)]
+    }
+
+    /// What [`Self::numbers`] were made of.
+    pub(crate) fn of_numbers([down, right, flip]: [u32; 3]) -> Self {
+        let value = |bits: u32| i32::from_ne_bytes(bits.to_ne_bytes());
+        Self {
+            down: value(down),
+            right: value(right),
+            flip: flip != 0,
+        }
     }
 
     /// Calls `copy(source offset, target offset, shift right)` for every row.

@@ -32,6 +32,15 @@ impl Buffer {
         }
     }
 
+    /// Makes the buffer at least `length` values long and all of these zero.
+    fn clear(&mut self, length: usize) {
+        self.reserve(length);
+        let lines = self.lines.iter_mut();
+        lines
+            .take(length.div_ceil(LINE))
+            .for_each(|line| *line = ZERO);
+    }
+
     /// Values that it can hold.
     pub fn capacity(&self) -> usize {
         self.lines.len() * LINE
@@ -65,6 +74,7 @@ pub struct Queue {
     scratch: Buffer,
     gradients: Buffer,
     pixels: Buffer,
+    images: Buffer,
 }
 
 impl Default for Queue {
@@ -75,6 +85,7 @@ impl Default for Queue {
             scratch: Buffer::default(),
             gradients: Buffer::default(),
             pixels: Buffer::default(),
+            images: Buffer::default(),
         }
     }
 }
@@ -93,20 +104,22 @@ impl Queue {
 
     /// As [`crate::backend::Backend::clear_gradients`].
     pub fn clear_gradients(&mut self, length: usize) {
-        self.gradients.reserve(length);
-        let lines = self.gradients.lines.iter_mut();
-        lines
-            .take(length.div_ceil(LINE))
-            .for_each(|line| *line = ZERO);
+        self.gradients.clear(length);
+    }
+
+    /// As [`crate::image_backend::ImageBackend::lay_out_images`].
+    pub fn lay_out_images(&mut self, length: usize) {
+        self.images.clear(length);
     }
 
     /// In the order of [`Region`].
-    fn bases(&mut self) -> [(*mut f32, usize); 4] {
+    fn bases(&mut self) -> [(*mut f32, usize); 5] {
         [
             self.kept[self.slot].base(),
             self.scratch.base(),
             self.gradients.base(),
             self.pixels.base(),
+            self.images.base(),
         ]
     }
 }
@@ -220,6 +233,7 @@ pub fn view<'m>(queue: &'m Queue, matrix: Matrix) -> View<'m> {
         Region::Scratch => &queue.scratch,
         Region::Gradients => &queue.gradients,
         Region::Pixels => &queue.pixels,
+        Region::Images => &queue.images,
     };
     check_bounds(matrix, buffer.capacity());
     View {

@@ -9,6 +9,7 @@
 mod activation;
 mod attention;
 mod buffer;
+mod images;
 mod low_rank;
 mod norm;
 #[cfg(target_arch = "x86_64")]

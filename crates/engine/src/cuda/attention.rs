@@ -2,7 +2,7 @@
 
 use super::driver::Geometry;
 use super::kernels::{
-    AttentionBackwardKey, AttentionBackwardQuery, AttentionForward, ClassAttention, Starts,
+    AttentionBackwardKey, AttentionBackwardQuery, AttentionForward, ClassAttention, Ints,
 };
 use super::product::Precision;
 use super::queue::{Queue, Stored, int};
@@ -16,7 +16,7 @@ const KEPT_ROWS: usize = 64;
 const WIDEST_HEAD: usize = 64;
 
 /// All images have the same number of tokens.
-const EVEN: Starts = Starts(0);
+const EVEN: Ints = Ints(0);
 
 /// Values of scratch that the backward needs: one a query and head.
 pub fn scratch(shape: AttentionShape) -> usize {

@@ -324,6 +324,18 @@ impl Stream {
         })
     }
 
+    /// As [`Self::upload`], for bytes from the start of the memory on.
+    pub fn upload_bytes(&self, bytes: &[u8], memory: &Memory) -> Result<(), DeviceError> {
+        let target = memory.address(0, bytes.len().div_ceil(size_of::<f32>()));
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: as in `upload`.
+        self.call("copying to the device", || unsafe {
+            result::memcpy_htod_async(target, bytes, self.raw)
+        })
+    }
+
     /// Copies `length` values from `start` on to the host. They are there after [`Self::synchronize`].
     pub fn download(
         &self,

@@ -16,7 +16,7 @@ pub struct RowsMut(pub u64, pub i32);
 /// `const float *values`: values without gaps to read; 0 for none.
 #[derive(Clone, Copy)]
 pub struct Values(pub u64);
-/// `float *values`: values without gaps to write.
+/// `float *values`: values without gaps to write; 0 for none.
 #[derive(Clone, Copy)]
 pub struct ValuesMut(pub u64);
 /// `const unsigned *rows`: indices to read; 0 for none.
@@ -25,9 +25,15 @@ pub struct Indices(pub u64);
 /// `unsigned *rows`: indices to write.
 #[derive(Clone, Copy)]
 pub struct IndicesMut(pub u64);
-/// `const int *starts`: where the rows of each image begin; 0 where all have the same number.
+/// `const int *values`; 0 for none.
 #[derive(Clone, Copy)]
-pub struct Starts(pub u64);
+pub struct Ints(pub u64);
+/// `int *values`.
+#[derive(Clone, Copy)]
+pub struct IntsMut(pub u64);
+/// `const unsigned char *values`.
+#[derive(Clone, Copy)]
+pub struct Bytes(pub u64);
 /// `const double *values`.
 #[derive(Clone, Copy)]
 pub struct Doubles(pub u64);
@@ -87,11 +93,15 @@ argument! {
     ValuesMut: ["float *"], |own, all| { own.0.push(all); };
     Indices: ["const unsigned *"], |own, all| { own.0.push(all); };
     IndicesMut: ["unsigned *"], |own, all| { own.0.push(all); };
-    Starts: ["const int *"], |own, all| { own.0.push(all); };
+    Ints: ["const int *"], |own, all| { own.0.push(all); };
+    IntsMut: ["int *"], |own, all| { own.0.push(all); };
+    Bytes: ["const unsigned char *"], |own, all| { own.0.push(all); };
     Doubles: ["const double *"], |own, all| { own.0.push(all); };
     DoublesMut: ["double *"], |own, all| { own.0.push(all); };
     u64: ["unsigned long long"], |own, all| { all.add(own.to_ne_bytes()); };
+    i64: ["long long"], |own, all| { all.add(own.to_ne_bytes()); };
     i32: ["int"], |own, all| { all.add(own.to_ne_bytes()); };
+    f64: ["double"], |own, all| { all.add(own.to_ne_bytes()); };
     f32: ["float"], |own, all| { all.add(own.to_ne_bytes()); };
 }
 
@@ -163,10 +173,10 @@ kernels! {
     "attention.cu": {
         attention_forward_32 | attention_forward_64 | attention_forward_32_fp32 | attention_forward_64_fp32 => AttentionForward {
             query: Rows, key_value: Rows, query_bias: Values, value_bias: Values, context: RowsMut, log_sum: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
         class_attention => ClassAttention {
-            class_query: Rows, key_value: Rows, query_bias: Values, attention: RowsMut, token_starts: Starts, all_tokens: i32,
+            class_query: Rows, key_value: Rows, query_bias: Values, attention: RowsMut, token_starts: Ints, all_tokens: i32,
             heads: i32, head_width: i32,
         }
     }
@@ -174,12 +184,12 @@ kernels! {
         attention_backward_query_32 | attention_backward_query_64 | attention_backward_query_32_fp32
         | attention_backward_query_64_fp32 => AttentionBackwardQuery {
             query: Rows, key_value: Rows, query_bias: Values, log_sum: Rows, dcontext: Rows, dquery: RowsMut, along: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
         attention_backward_key_32 | attention_backward_key_64 | attention_backward_key_32_fp32
         | attention_backward_key_64_fp32 => AttentionBackwardKey {
             query: Rows, key_value: Rows, query_bias: Values, log_sum: Rows, dcontext: Rows, along: Rows, dkey_value: RowsMut,
-            query_starts: Starts, token_starts: Starts, queries: i32, tokens: i32, heads: i32, head_width: i32,
+            query_starts: Ints, token_starts: Ints, queries: i32, tokens: i32, heads: i32, head_width: i32,
         }
     }
     "tokens.cu": {
@@ -201,13 +211,83 @@ kernels! {
     }
     "elementwise.cu": {
         fill => Fill { target: RowsMut, columns: i32, value: f32, }
+        scale => Scale { x: Rows, factor: f32, y: RowsMut, columns: i32, }
         add_scaled => AddScaled { x: Rows, factor: f32, y: RowsMut, columns: i32, }
         scale_columns => ScaleColumns { x: Rows, scales: Values, y: RowsMut, columns: i32, }
         add_affine => AddAffine { x: Rows, offset: Values, slope: Values, dx: RowsMut, columns: i32, }
+        flag_not_finite => FlagNotFinite { x: Values, count: i64, bit: i32, flags: IntsMut, }
+    }
+    "optimise.cu": {
+        adam => AdamStep {
+            values: ValuesMut, gradient: Values, first: ValuesMut, second: ValuesMut, count: i64, step: Values, first_share: f32,
+            decay: f32, second_share: f32, epsilon: f32, weight_decay: f32, flags: Ints, limits: Values, plane: i32, channels: i32,
+        }
+    }
+    "augment.cu": {
+        roll_flip => RollFlip {
+            source: Values, draw: Ints, target: ValuesMut, count: i64, height: i32, width: i32,
+        }
+        roll_flip_adjoint => RollFlipAdjoint {
+            dtarget: Values, draw: Ints, dsource: ValuesMut, count: i64, height: i32, width: i32,
+        }
+        warp => Warp { source: Values, maps: Doubles, target: ValuesMut, channels: i32, height: i32, width: i32, }
+        warp_adjoint => WarpAdjoint { dtarget: Values, maps: Doubles, dsource: ValuesMut, channels: i32, height: i32, width: i32, }
+        recolour => Recolour { source: Values, lines: Values, adjoint: i32, target: ValuesMut, area: i32, }
+    }
+    "spectrum.cu": {
+        scale_spectrum => ScaleSpectrum {
+            spectrum: Values, scale: Values, stacked: ValuesMut, count: i64, height: i32, half: i32,
+        }
+        scale_spectrum_backward => ScaleSpectrumBackward {
+            dstacked: Values, scale: Values, dspectrum: ValuesMut, count: i64, height: i32, half: i32,
+        }
+        levels_forward => LevelsForward {
+            values: Values, mean: Values, deviation: Values, levels: ValuesMut, images: ValuesMut, count: i64, plane: i32,
+        }
+        levels_backward => LevelsBackward {
+            dimages: Values, levels: Values, deviation: Values, dvalues: ValuesMut, count: i64, plane: i32,
+        }
+    }
+    "pixels.cu": {
+        normalise_levels => NormaliseLevels {
+            levels: Bytes, indices: Indices, flips: Ints, table: Values, pixels: ValuesMut, side: i32,
+        }
+        total_variation => TotalVariation {
+            pixels: Values, planes: i32, height: i32, width: i32, shares: Doubles, steps: Values, dpixels: ValuesMut, partial: DoublesMut,
+        }
+        sum_parts => SumParts { partial: Doubles, count: i32, out: DoublesMut, }
+        image_squares => ImageSquares { pixels: Values, length: i32, per_part: i32, partial: DoublesMut, }
+        norm_slopes => NormSlopes { partial: Doubles, images: i32, parts: i32, weight: f32, loss: DoublesMut, slopes: ValuesMut, }
+        add_images_scaled => AddImagesScaled { pixels: Values, slopes: Values, dpixels: ValuesMut, length: i32, }
     }
     "moments.cu": {
         column_sums => ColumnSums { x: Rows, rows: i32, columns: i32, rows_per_part: i32, partial: DoublesMut, }
         add_column_sums => AddColumnSums { partial: Doubles, parts: i32, columns: i32, sums: DoublesMut, }
+        statistics_term => StatisticsTerm {
+            sums: Doubles, count: f64, mean: Values, variance: Values, weight: f32, columns: i32, loss: DoublesMut, offset: ValuesMut,
+            slope: ValuesMut,
+        }
+    }
+    "convolution.cu": {
+        unfold => Unfold {
+            x: Values, image_stride: i32, line_stride: i32, pixel_stride: i32, channel_stride: i32, patches: ValuesMut, height: i32,
+            width: i32, channels: i32, kernel: i32, step: i32,
+        }
+        fold => Fold {
+            dpatches: Values, dx: ValuesMut, image_stride: i32, line_stride: i32, pixel_stride: i32, channel_stride: i32, height: i32,
+            width: i32, channels: i32, kernel: i32, step: i32,
+        }
+    }
+    "resnet.cu": {
+        batch_norm => BatchNorm {
+            x: Values, scale: Values, shift: Values, shortcut: Values, relu: i32, y: ValuesMut, channels: i32,
+        }
+        batch_norm_backward => BatchNormBackward {
+            x: Values, scale: Values, shift: Values, masked: i32, offset: Values, slope: Values, dy: ValuesMut, channels: i32,
+        }
+        relu_backward => ReluBackward { y: Values, dy: ValuesMut, count: i64, }
+        max_pool => MaxPool { x: Values, y: ValuesMut, height: i32, width: i32, channels: i32, }
+        max_pool_backward => MaxPoolBackward { x: Values, dy: Values, dx: ValuesMut, height: i32, width: i32, channels: i32, }
     }
 }
 

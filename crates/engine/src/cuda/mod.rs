@@ -8,19 +8,27 @@
 
 mod activation;
 mod attention;
+mod augment;
 mod availability;
 mod backend;
 mod compile;
+mod convolution;
 mod driver;
 mod elementwise;
 mod error;
+mod images;
 mod kernels;
 pub mod libraries;
 mod linear;
+mod memory;
 mod moments;
 mod norm;
+mod optimise;
+mod pixels;
 mod product;
 mod queue;
+mod resnet;
+mod spectrum;
 mod tokens;
 
 pub use availability::{Availability, DeviceDescription, availability};

@@ -14,8 +14,7 @@ const PART_ROWS: usize = 256;
 
 /// As [`crate::backend::Backend::column_sums`].
 pub fn column_sums(queue: &mut Queue, x: Matrix, sums: Matrix) {
-    assert!(sums.start.is_multiple_of(2), "{sums:?} holds no f64");
-    let target = DoublesMut(queue.values_mut(sums).0);
+    let target = queue.doubles_mut(sums, 2 * x.columns);
     let parts = x.rows.div_ceil(PART_ROWS);
     if parts != 1 {
         queue.fill_zero(sums);

@@ -1,4 +1,4 @@
-//! Products of matrices, all by one call of cuBLAS.
+//! Products of matrices, all by one function of cuBLAS.
 
 use super::driver::{Memory, Stream};
 use super::error::CudaError;
@@ -31,6 +31,29 @@ pub struct Operand {
     pub transposed: bool,
 }
 
+/// How often a product is done, and values from the matrices of one to those of the next.
+#[derive(Clone, Copy)]
+pub struct Repeat {
+    /// At least 1.
+    pub count: usize,
+    /// Of the left operand; 0 where it is the same for all.
+    pub a: usize,
+    /// Of the right operand.
+    pub b: usize,
+    /// Of the result.
+    pub c: usize,
+}
+
+impl Repeat {
+    /// A single product.
+    pub const ONCE: Self = Self {
+        count: 1,
+        a: 0,
+        b: 0,
+        c: 0,
+    };
+}
+
 /// `c [m, n] = alpha·a [m, k]·b [k, n] + beta·c`, all row-major.
 #[derive(Clone, Copy)]
 pub struct Product {
@@ -48,6 +71,8 @@ pub struct Product {
     pub c: u64,
     /// Values from one row of the result to the next.
     pub c_stride: i32,
+    /// More of them, side by side.
+    pub repeat: Repeat,
 }
 
 /// Values of `f32` that cuBLAS may use for itself: what its manual asks for on Hopper, more than enough on others. Given to it, so
@@ -122,7 +147,10 @@ impl Blas {
             beta,
             c,
             c_stride,
+            repeat,
         } = product;
+        let step = |values: usize| i64::try_from(values).unwrap_or(i64::MAX);
+        let times = i32::try_from(repeat.count).unwrap_or(i32::MAX);
         let operation = |operand: Operand| match operand.transposed {
             false => Operation::CUBLAS_OP_N,
             true => Operation::CUBLAS_OP_T,
@@ -136,7 +164,7 @@ impl Blas {
         // cuBLAS goes by columns: rows of a matrix are the columns of its transpose, and cᵀ = bᵀ·aᵀ.
         // SAFETY: the caller's; alpha and beta are read before the call returns.
         unsafe {
-            result::gemm_ex(
+            result::gemm_strided_batched_ex(
                 handle.0,
                 operation(b),
                 operation(a),
@@ -147,13 +175,17 @@ impl Blas {
                 b.address as *const _,
                 value,
                 b.stride,
+                step(repeat.b),
                 a.address as *const _,
                 value,
                 a.stride,
+                step(repeat.a),
                 (&raw const beta).cast(),
                 c as *mut _,
                 value,
                 c_stride,
+                step(repeat.c),
+                times,
                 compute,
                 Algorithm::CUBLAS_GEMM_DEFAULT,
             )

@@ -1,80 +1,16 @@
 //! The queue of a device: buffers that grow, launches, copies to the host. What goes wrong in an operation is kept until somebody asks.
 
 use super::Device;
-use super::driver::{Geometry, Memory, Pinned};
+use super::driver::{Geometry, Pinned};
 use super::kernels::{
-    Arguments, Fill, Indices, IndicesMut, Kernel, Rows, RowsMut, Values, ValuesMut,
+    Arguments, Doubles, DoublesMut, Fill, Indices, IndicesMut, Ints, IntsMut, Kernel, Rows,
+    RowsMut, Values, ValuesMut,
 };
-use super::product::{Operand, Precision, Product};
+use super::memory::Buffer;
+pub use super::memory::Stored;
+use super::product::{Operand, Precision, Product, Repeat};
 use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
 use std::sync::Arc;
-
-/// A vector or the rows of a linear map in memory of the device. Where there was no room or no device, the queue that needs it says so.
-pub struct Stored {
-    memory: Result<Memory, DeviceError>,
-    /// Length of a row.
-    pub inputs: usize,
-}
-
-impl Stored {
-    /// Copies `parts` one after another to the device.
-    pub fn new(device: &Device, parts: &[&[f32]], inputs: usize) -> Self {
-        let length = parts.iter().map(|part| part.len()).sum();
-        let copy = || {
-            let memory = Memory::new(device.stream.context(), length)?;
-            let mut start = 0;
-            for part in parts {
-                device.stream.upload(part, &memory, start)?;
-                start += part.len();
-            }
-            Ok(memory)
-        };
-        Self {
-            memory: copy(),
-            inputs,
-        }
-    }
-
-    /// Replaces all values.
-    pub fn write(&mut self, device: &Device, values: &[f32]) {
-        if let Ok(memory) = &self.memory {
-            assert_eq!(memory.length(), values.len());
-            if let Err(error) = device.stream.upload(values, memory, 0) {
-                self.memory = Err(error);
-            }
-        }
-    }
-}
-
-/// Growing memory of the device.
-#[derive(Default)]
-struct Buffer(Option<Memory>);
-
-impl Buffer {
-    /// Makes it at least `length` values long; what it held is lost when it grows.
-    fn reserve(&mut self, device: &Device, length: usize) -> Result<(), DeviceError> {
-        if self.length() < length {
-            // Freed first, so that the old and the new never count together.
-            self.0 = None;
-            self.0 = Some(Memory::new(device.stream.context(), length)?);
-        }
-        Ok(())
-    }
-
-    fn length(&self) -> usize {
-        self.0.as_ref().map_or(0, Memory::length)
-    }
-
-    fn address(&self, start: usize, extent: usize) -> u64 {
-        match &self.0 {
-            Some(memory) => memory.address(start, extent),
-            None => {
-                assert!(extent == 0, "{extent} values of an empty buffer");
-                0
-            }
-        }
-    }
-}
 
 /// A buffer for each region.
 struct Buffers {
@@ -85,6 +21,7 @@ struct Buffers {
     scratch: Buffer,
     gradients: Buffer,
     pixels: Buffer,
+    images: Buffer,
 }
 
 impl Buffers {
@@ -94,6 +31,7 @@ impl Buffers {
             Region::Scratch => &self.scratch,
             Region::Gradients => &self.gradients,
             Region::Pixels => &self.pixels,
+            Region::Images => &self.images,
         }
     }
 }
@@ -128,6 +66,11 @@ pub fn int(size: usize) -> i32 {
     }
 }
 
+/// As [`int`], for kernels that treat values as one list.
+pub fn count(values: usize) -> i64 {
+    i64::try_from(values).unwrap_or(i64::MAX)
+}
+
 /// Threads of a block that goes over `columns` values.
 pub fn threads(columns: usize) -> u32 {
     (columns.clamp(1, 256).next_multiple_of(32)) as u32
@@ -139,6 +82,34 @@ pub fn by_row(rows: usize, columns: usize) -> Geometry {
         grid: [rows, 1, 1],
         threads: threads(columns),
         shared: 0,
+    }
+}
+
+/// A thread for each of `values` values.
+pub fn by_value(values: usize) -> Geometry {
+    let threads = threads(values);
+    Geometry {
+        grid: [values.div_ceil(threads as usize), 1, 1],
+        threads,
+        shared: 0,
+    }
+}
+
+/// One block for `values` values.
+pub fn one_block(values: usize) -> Geometry {
+    Geometry {
+        grid: [1; 3],
+        threads: threads(values),
+        shared: 0,
+    }
+}
+
+/// A thread for each of `values` values of each of `images` images.
+pub fn by_image(values: usize, images: usize) -> Geometry {
+    let line = by_value(values);
+    Geometry {
+        grid: [line.grid[0], images, 1],
+        ..line
     }
 }
 
@@ -154,6 +125,7 @@ impl Queue {
                 scratch: Buffer::default(),
                 gradients: Buffer::default(),
                 pixels: Buffer::default(),
+                images: Buffer::default(),
             },
             sums: Buffer::default(),
             downloads: Vec::new(),
@@ -183,11 +155,13 @@ impl Queue {
     /// As [`crate::backend::Backend::clear_gradients`].
     pub fn clear_gradients(&mut self, length: usize) -> Result<(), DeviceError> {
         self.take_fault()?;
-        self.buffers.gradients.reserve(&self.device, length)?;
-        match &self.buffers.gradients.0 {
-            Some(memory) => self.device.stream.fill_zero(memory, 0, length),
-            None => Ok(()),
-        }
+        self.buffers.gradients.clear(&self.device, length)
+    }
+
+    /// As [`crate::image_backend::ImageBackend::lay_out_images`].
+    pub fn lay_out_images(&mut self, length: usize) -> Result<(), DeviceError> {
+        self.take_fault()?;
+        self.buffers.images.clear(&self.device, length)
     }
 
     /// As [`crate::backend::Backend::finish`].
@@ -255,6 +229,42 @@ impl Queue {
         IndicesMut(self.dense(matrix))
     }
 
+    /// Whole numbers to read.
+    pub fn ints(&self, matrix: Matrix) -> Ints {
+        Ints(self.dense(matrix))
+    }
+
+    /// Values to add to, `count` without gaps, or none.
+    pub fn optional_values_mut(&self, matrix: Option<Matrix>, count: usize) -> ValuesMut {
+        let Some(matrix) = matrix else {
+            return ValuesMut(0);
+        };
+        assert_eq!(matrix.rows * matrix.columns, count, "{matrix:?}");
+        self.values_mut(matrix)
+    }
+
+    fn of_f64(&self, matrix: Matrix) -> u64 {
+        let holds = matrix.start.is_multiple_of(2) && matrix.columns.is_multiple_of(2);
+        assert!(holds, "{matrix:?} holds no f64");
+        self.dense(matrix)
+    }
+
+    /// Values of `f64` to read.
+    pub fn doubles(&self, matrix: Matrix) -> Doubles {
+        Doubles(self.of_f64(matrix))
+    }
+
+    /// `count` values of `f64` to write.
+    pub fn doubles_mut(&self, matrix: Matrix, count: usize) -> DoublesMut {
+        assert_eq!(matrix.rows * matrix.columns, 2 * count, "{matrix:?}");
+        DoublesMut(self.of_f64(matrix))
+    }
+
+    /// Whole numbers to change.
+    pub fn ints_mut(&self, matrix: Matrix) -> IntsMut {
+        IntsMut(self.dense(matrix))
+    }
+
     fn stored(&mut self, stored: &Stored, start: usize, length: usize) -> u64 {
         match &stored.memory {
             Ok(memory) => memory.address(start, length),
@@ -314,9 +324,6 @@ impl Queue {
         c: Matrix,
         add: bool,
     ) {
-        if self.fault.is_some() || c.rows == 0 || c.columns == 0 {
-            return;
-        }
         if inner == 0 {
             if !add {
                 self.fill_zero(c);
@@ -331,10 +338,40 @@ impl Queue {
             beta: f32::from(u8::from(add)),
             c: self.address(c),
             c_stride: int(c.stride.max(c.columns)),
+            repeat: Repeat::ONCE,
         };
+        self.queue_product(product, self.precision);
+    }
+
+    /// Queues products `c = a·b` in `f32`; the rows of `c` are those of all results one after another.
+    pub fn exact_products(
+        &mut self,
+        a: Operand,
+        b: Operand,
+        inner: usize,
+        c: Matrix,
+        repeat: Repeat,
+    ) {
+        let product = Product {
+            sizes: [c.rows / repeat.count, c.columns, inner].map(int),
+            alpha: 1.0,
+            a,
+            b,
+            beta: 0.0,
+            c: self.address(c),
+            c_stride: int(c.stride),
+            repeat,
+        };
+        self.queue_product(product, Precision::Fp32);
+    }
+
+    fn queue_product(&mut self, product: Product, precision: Precision) {
+        if self.fault.is_some() || product.sizes.contains(&0) {
+            return;
+        }
         let bound = self.device.bind();
         // SAFETY: `operand` and `stored_operand` have checked the ends of theirs, `address` that of the result.
-        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, self.precision) });
+        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, precision) });
         self.attempt(done);
     }
 
@@ -373,7 +410,7 @@ impl Queue {
             };
             return self.launch(by_row(target.rows, target.columns), &kernel);
         }
-        let memory = self.buffers.of(target.region).0.as_ref();
+        let memory = self.buffers.of(target.region).memory();
         if let (None, Some(memory)) = (&self.fault, memory) {
             let length = target.extent();
             let done = self.device.stream.fill_zero(memory, target.start, length);
@@ -385,7 +422,7 @@ impl Queue {
     pub fn upload(&mut self, values: &[f32], target: Matrix) {
         self.dense(target);
         assert_eq!(values.len(), target.rows * target.columns);
-        let memory = self.buffers.of(target.region).0.as_ref();
+        let memory = self.buffers.of(target.region).memory();
         if let (None, Some(memory)) = (&self.fault, memory) {
             let done = self.device.stream.upload(values, memory, target.start);
             self.attempt(done);
@@ -428,7 +465,7 @@ impl Queue {
         }
         let own = &mut self.downloads[place];
         own.source = Some(source);
-        if let Some(memory) = &self.buffers.of(source.region).0 {
+        if let Some(memory) = self.buffers.of(source.region).memory() {
             let stream = &self.device.stream;
             stream.download(memory, source.start, length, &mut own.values)?;
         }

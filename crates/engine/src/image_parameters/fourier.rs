@@ -9,16 +9,13 @@ use std::sync::Arc;
 const AMPLITUDE: f64 = 0.6;
 
 /// The transform of a fixed number of planes of one size.
-pub(super) struct Fourier {
+pub(crate) struct Fourier {
     height: usize,
     width: usize,
-    planes: usize,
     /// `[height, width/2 + 1]`: 1/frequency, with the normalisation of the transform.
     scale: Vec<f32>,
     along_columns: [Arc<dyn Fft<f32>>; 2],
     along_rows: [Arc<dyn Fft<f32>>; 2],
-    /// Levels of the last forward, `[planes, height, width]`.
-    levels: Vec<f32>,
     /// One for each plane.
     work: Vec<Work>,
 }
@@ -64,18 +61,11 @@ impl Fourier {
         Self {
             height,
             width,
-            planes,
             scale: frequency_scale(height, width),
             along_columns,
             along_rows,
-            levels: vec![0.0; planes * height * width],
             work,
         }
-    }
-
-    /// Number of real parameters: two for each of the half spectrum's frequencies.
-    pub fn count(&self) -> usize {
-        self.planes * self.height * (self.width / 2 + 1) * 2
     }
 
     /// Overwrites `levels` `[planes, height, width]` from `spectrum` `[planes, height, width/2 + 1, 2]`.
@@ -115,12 +105,17 @@ impl Fourier {
                 }
             }
         });
-        self.levels.copy_from_slice(levels);
     }
 
-    /// Overwrites `dspectrum` from the gradient at the levels of the last [`Self::levels`] divided by the deviation of their
+    /// Overwrites `dspectrum` from the gradient at the `levels` that [`Self::levels`] has made, divided by the deviation of their
     /// channel; planes are in the order red, green, blue.
-    pub fn backward(&mut self, dimages: &[f32], deviation: [f32; 3], dspectrum: &mut [f32]) {
+    pub fn backward(
+        &mut self,
+        dimages: &[f32],
+        levels: &[f32],
+        deviation: [f32; 3],
+        dspectrum: &mut [f32],
+    ) {
         let (height, width) = (self.height, self.width);
         let half = width / 2 + 1;
         let (scale, columns_transform, rows_transform) = (
@@ -131,7 +126,7 @@ impl Fourier {
         let planes = dspectrum
             .par_chunks_exact_mut(height * half * 2)
             .zip(dimages.par_chunks_exact(height * width))
-            .zip(self.levels.par_chunks_exact(height * width))
+            .zip(levels.par_chunks_exact(height * width))
             .zip(&mut self.work)
             .enumerate();
         planes.for_each(|(plane, (((dspectrum, dimage), levels), work))| {
@@ -164,7 +159,7 @@ impl Fourier {
 }
 
 /// `AMPLITUDE / max(frequency, 1/longer side)`, divided by the root of the pixel count (the orthonormal transform).
-fn frequency_scale(height: usize, width: usize) -> Vec<f32> {
+pub(crate) fn frequency_scale(height: usize, width: usize) -> Vec<f32> {
     let lowest = 1.0 / height.max(width) as f64;
     let normalisation = ((height * width) as f64).sqrt();
     let frequencies = (0..height).flat_map(|row| {
@@ -224,10 +219,10 @@ mod tests {
             height in 1usize..7, width in 1usize..7, seed in 0u64..1000,
         ) {
             let mut fourier = Fourier::new(3, height, width);
-            let spectrum = noise(seed, fourier.count());
+            let spectrum = noise(seed, 3 * height * (width / 2 + 1) * 2);
             let mut levels = vec![f32::NAN; 3 * height * width];
             fourier.levels(&spectrum, &mut levels);
-            let plane = fourier.count() / 3;
+            let plane = spectrum.len() / 3;
             let forward = |at: &[f64]| -> Vec<f64> {
                 at.chunks(plane).flat_map(|part| plain(part, height, width)).collect()
             };
@@ -237,7 +232,7 @@ mod tests {
             let dimages = noise(seed + 1, levels.len());
             let mut dspectrum = vec![f32::NAN; spectrum.len()];
             let deviation = [0.5, 1.0, 2.0];
-            fourier.backward(&dimages, deviation, &mut dspectrum);
+            fourier.backward(&dimages, &levels, deviation, &mut dspectrum);
             let weights: Vec<f64> = dimages
                 .iter()
                 .enumerate()

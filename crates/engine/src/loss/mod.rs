@@ -17,6 +17,7 @@ pub use classification::{cross_entropy, distillation, entropy};
 pub use lda::{LdaScores, LdaScoring};
 pub use leave_one_out::LeaveOneOut;
 pub use linear_head::{LinearHeadGradients, linear_head, linear_head_backward};
+pub(crate) use pixels::{add_mean_norm, add_total_variation, pairs};
 pub use pixels::{mean_norm, total_variation};
 pub use prototype::{PrototypeScores, Scoring};
 pub use statistics::{Moments, StatisticsTerm};

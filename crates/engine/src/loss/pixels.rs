@@ -15,9 +15,19 @@ pub fn total_variation(
     pixels: &[f32],
     shape: [usize; 4],
     weight: f32,
-    mut dpixels: Option<&mut [f32]>,
+    dpixels: Option<&mut [f32]>,
 ) -> Result<f32, OperationError> {
     check("total variation", pixels, shape, weight, dpixels.as_deref())?;
+    Ok(add_total_variation(pixels, shape, weight, dpixels) as f32)
+}
+
+/// [`total_variation`] of what is known to fit.
+pub(crate) fn add_total_variation(
+    pixels: &[f32],
+    shape: [usize; 4],
+    weight: f32,
+    mut dpixels: Option<&mut [f32]>,
+) -> f64 {
     let [batch, channels, height, width] = shape;
     let planes = batch * channels;
     let mut loss = 0.0;
@@ -50,7 +60,15 @@ pub fn total_variation(
         }
         loss += sum / pairs;
     }
-    Ok(loss as f32)
+    loss
+}
+
+/// Pairs of neighbours in each direction, over `planes` planes.
+pub(crate) fn pairs(planes: usize, [height, width]: [usize; 2]) -> [f64; 4] {
+    NEIGHBOURS.map(|(down, right)| {
+        let rows = height.saturating_sub(down);
+        (planes * rows * width.saturating_sub(right.unsigned_abs())) as f64
+    })
 }
 
 /// Mean over the images of `pixels` `[batch, channels, height, width]` of their L2 norm.
@@ -62,11 +80,21 @@ pub fn mean_norm(
     pixels: &[f32],
     shape: [usize; 4],
     weight: f32,
-    mut dpixels: Option<&mut [f32]>,
+    dpixels: Option<&mut [f32]>,
 ) -> Result<f32, OperationError> {
     check("L2 prior", pixels, shape, weight, dpixels.as_deref())?;
     let [batch, channels, height, width] = shape;
-    let image_length = channels * height * width;
+    let image = channels * height * width;
+    Ok(add_mean_norm(pixels, [batch, image], weight, dpixels) as f32)
+}
+
+/// [`mean_norm`] of what is known to fit.
+pub(crate) fn add_mean_norm(
+    pixels: &[f32],
+    [batch, image_length]: [usize; 2],
+    weight: f32,
+    mut dpixels: Option<&mut [f32]>,
+) -> f64 {
     let mut loss = 0.0;
     for (index, image) in pixels.chunks_exact(image_length).enumerate() {
         let norm = image
@@ -83,7 +111,7 @@ pub fn mean_norm(
             }
         }
     }
-    Ok((loss / batch as f64) as f32)
+    loss / batch as f64
 }
 
 fn check(

@@ -17,6 +17,64 @@ pub struct AdamSettings {
     pub weight_decay: f64,
 }
 
+impl AdamSettings {
+    /// `[−learning rate/(1 − β₁ⁿ), √(1 − β₂ⁿ)]` of step n, counted from 1.
+    pub(crate) fn rates(&self, step: u64, learning_rate: f64) -> [f32; 2] {
+        let step = step as f64;
+        [
+            -(learning_rate / (1.0 - self.beta1.powf(step))) as f32,
+            (1.0 - self.beta2.powf(step)).sqrt() as f32,
+        ]
+    }
+
+    /// The settings as a step takes them.
+    pub(crate) fn shares(&self) -> AdamShares {
+        AdamShares {
+            first: (1.0 - self.beta1) as f32,
+            decay: self.beta2 as f32,
+            second: (1.0 - self.beta2) as f32,
+            epsilon: self.epsilon as f32,
+            weight_decay: self.weight_decay as f32,
+        }
+    }
+
+    /// One step of `values` down `gradient`, all of one length, with what [`Self::rates`] gives.
+    pub(crate) fn step(
+        &self,
+        values: &mut [f32],
+        gradient: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        [step_size, root_correction]: [f32; 2],
+    ) {
+        // The scalars are f64 and the elements f32, in the order of PyTorch's single-tensor step.
+        let shares = self.shares();
+        let means = first.iter_mut().zip(second);
+        for ((value, &slope), (first, second)) in values.iter_mut().zip(gradient).zip(means) {
+            let slope = slope + shares.weight_decay * *value;
+            *first += shares.first * (slope - *first);
+            *second = *second * shares.decay + shares.second * slope * slope;
+            let root = second.sqrt() / root_correction + shares.epsilon;
+            *value += step_size * *first / root;
+        }
+    }
+}
+
+/// What multiplies in a step of Adam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AdamShares {
+    /// 1 − β₁
+    pub first: f32,
+    /// β₂
+    pub decay: f32,
+    /// 1 − β₂
+    pub second: f32,
+    /// Added to the root of the mean square.
+    pub epsilon: f32,
+    /// Share of the value that is added to its gradient.
+    pub weight_decay: f32,
+}
+
 impl Default for AdamSettings {
     fn default() -> Self {
         Self {
@@ -137,27 +195,9 @@ impl Adam {
             "it must be a finite number",
         )?;
         self.state.steps_done += 1;
-        let AdamSettings {
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-        } = self.settings;
-        // The scalars are f64 and the elements f32, in the order of PyTorch's single-tensor step.
-        let steps = self.state.steps_done as f64;
-        let step_size = -(learning_rate / (1.0 - beta1.powf(steps))) as f32;
-        let root_correction = (1.0 - beta2.powf(steps)).sqrt() as f32;
-        let first_share = (1.0 - beta1) as f32;
-        let (decay2, second_share) = (beta2 as f32, (1.0 - beta2) as f32);
-        let (epsilon, weight_decay) = (epsilon as f32, weight_decay as f32);
-        let means = self.state.first.iter_mut().zip(&mut self.state.second);
-        for ((value, &slope), (first, second)) in values.iter_mut().zip(gradient).zip(means) {
-            let slope = slope + weight_decay * *value;
-            *first += first_share * (slope - *first);
-            *second = *second * decay2 + second_share * slope * slope;
-            let root = second.sqrt() / root_correction + epsilon;
-            *value += step_size * *first / root;
-        }
+        let rates = self.settings.rates(self.state.steps_done, learning_rate);
+        let AdamState { first, second, .. } = &mut self.state;
+        self.settings.step(values, gradient, first, second, rates);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use crate::matrix::{Layout, product};
 
 /// A square kernel without bias, padded by half its side, as torchvision's ResNets use it.
 #[derive(Debug)]
-pub(super) struct Convolution {
+pub(crate) struct Convolution {
     /// `[output_channels, input_channels, kernel, kernel]`
     pub weight: Vec<f32>,
     pub input_channels: usize,
@@ -14,7 +14,7 @@ pub(super) struct Convolution {
 }
 
 /// Height and width of planes.
-pub(super) type PlaneSize = [usize; 2];
+pub(crate) type PlaneSize = [usize; 2];
 
 impl Convolution {
     /// Size of the output planes.
@@ -71,12 +71,13 @@ impl Convolution {
         self.fold(dpatches, size, dinput);
     }
 
-    fn is_pointwise(&self) -> bool {
+    /// Whether a pixel is its own patch.
+    pub fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1
     }
 
     /// Values of one patch.
-    fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.input_channels * self.kernel * self.kernel
     }
 

@@ -7,5 +7,8 @@ mod pass;
 mod prior;
 mod weights;
 
+pub(crate) use convolution::{Convolution, PlaneSize};
+pub(crate) use pass::ResNetPlan;
 pub use prior::BatchNormPrior;
+pub(crate) use weights::Unit;
 pub use weights::{ResNet, ResNetError};

@@ -7,24 +7,24 @@ use std::ops::Range;
 
 /// Where everything is in an image's memory, for one image size.
 #[derive(Debug)]
-pub(super) struct ResNetPlan {
+pub(crate) struct ResNetPlan {
     pub size: PlaneSize,
     /// One for each unit, in the order of [`ResNet::units`].
-    units: Vec<Place>,
+    pub units: Vec<Place>,
     /// Output of the pooled stem, then of each block.
-    outputs: Vec<Range<usize>>,
+    pub outputs: Vec<Range<usize>>,
     /// Values kept of one image.
     pub kept_values: usize,
     /// Largest number of values of an activation, and of a convolution's patches.
-    activation_values: usize,
-    patch_values: usize,
+    pub activation_values: usize,
+    pub patch_values: usize,
 }
 
 /// Input size of a unit's convolution, and where its output (the BatchNorm's input) is kept.
 #[derive(Debug, Clone)]
-struct Place {
-    input: PlaneSize,
-    kept: Range<usize>,
+pub(crate) struct Place {
+    pub input: PlaneSize,
+    pub kept: Range<usize>,
 }
 
 /// Buffers of one worker.
@@ -66,7 +66,7 @@ impl ResNetPlan {
         plan
     }
 
-    pub fn scratch(&self) -> Scratch {
+    pub(super) fn scratch(&self) -> Scratch {
         let activation = || vec![0.0; self.activation_values];
         Scratch {
             patches: vec![0.0; self.patch_values],
@@ -97,7 +97,7 @@ impl ResNetPlan {
     }
 
     /// Runs `image` `[3, height, width]`; overwrites `kept` with every BatchNorm's input and every block's output.
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         network: &ResNet,
         image: &[f32],
@@ -172,7 +172,7 @@ impl ResNetPlan {
     }
 
     /// Adds the gradient at the image of the sum of all `terms`, one for each unit, to `dimage`.
-    pub fn backward(
+    pub(super) fn backward(
         &self,
         network: &ResNet,
         kept: &[f32],

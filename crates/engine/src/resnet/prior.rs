@@ -67,6 +67,17 @@ impl BatchNormPrior {
         if let Some(dpixels) = &dpixels {
             checks.length("dpixels", dpixels, &shape)?;
         }
+        Ok(self.add_loss(pixels, shape, weight, dpixels) as f32)
+    }
+
+    /// [`Self::loss`] of what is known to fit.
+    pub(crate) fn add_loss(
+        &mut self,
+        pixels: &[f32],
+        shape: [usize; 4],
+        weight: f32,
+        dpixels: Option<&mut [f32]>,
+    ) -> f64 {
         let [_, _, height, width] = shape;
         let image_length = 3 * height * width;
         let network = &self.network;
@@ -100,7 +111,7 @@ impl BatchNormPrior {
                     }
                 });
         }
-        Ok(self.terms.iter().map(|term| term.loss).sum::<f64>() as f32)
+        self.terms.iter().map(|term| term.loss).sum()
     }
 
     /// Name and value of each term of the last [`Self::loss`], in the order of computation; none before it.

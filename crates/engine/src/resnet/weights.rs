@@ -18,7 +18,7 @@ pub enum ResNetError {
 
 /// BatchNorm in eval mode, each `[channels]`.
 #[derive(Debug)]
-pub(super) struct BatchNorm {
+pub(crate) struct BatchNorm {
     /// torchvision's name, such as `layer1.0.bn1`.
     pub name: String,
     pub running_mean: Vec<f32>,
@@ -30,21 +30,21 @@ pub(super) struct BatchNorm {
 
 /// A convolution without bias and the BatchNorm after it.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     pub convolution: Convolution,
     pub norm: BatchNorm,
 }
 
 /// A residual block: `relu(units(x) + (downsample(x) or x))`, with a ReLU between units.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     pub units: Vec<Unit>,
     pub downsample: Option<Unit>,
 }
 
 /// The classifier after the mean over positions.
 #[derive(Debug)]
-pub(super) struct ClassifierHead {
+pub(crate) struct ClassifierHead {
     /// `[classes, channels]`
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
@@ -53,9 +53,9 @@ pub(super) struct ClassifierHead {
 /// A ResNet of basic or bottleneck blocks. The classifier `fc` may be missing: the prior does not need it.
 #[derive(Debug)]
 pub struct ResNet {
-    pub(super) stem: Unit,
-    pub(super) blocks: Vec<Block>,
-    pub(super) head: Option<ClassifierHead>,
+    pub(crate) stem: Unit,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) head: Option<ClassifierHead>,
 }
 
 /// Tensors of a BatchNorm.
@@ -90,8 +90,18 @@ impl ResNet {
         }
     }
 
+    /// Gives away the weights of all convolutions, in the order of [`Self::units`]; their shapes stay.
+    pub(crate) fn take_weights(&mut self) -> Vec<Vec<f32>> {
+        let blocks = self.blocks.iter_mut();
+        let units = std::iter::once(&mut self.stem)
+            .chain(blocks.flat_map(|block| block.units.iter_mut().chain(&mut block.downsample)));
+        units
+            .map(|unit| std::mem::take(&mut unit.convolution.weight))
+            .collect()
+    }
+
     /// All units in the order of computation; a block's downsample comes after its other units.
-    pub(super) fn units(&self) -> impl Iterator<Item = &Unit> {
+    pub(crate) fn units(&self) -> impl Iterator<Item = &Unit> {
         let blocks = self.blocks.iter();
         std::iter::once(&self.stem)
             .chain(blocks.flat_map(|block| block.units.iter().chain(&block.downsample)))

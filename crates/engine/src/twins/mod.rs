@@ -3,7 +3,9 @@
 //! Every backend is judged by the same twins within the same tolerances: it gets a line under [`judge`].
 
 mod attention;
+mod images;
 mod operations;
+mod pixels;
 mod tokens;
 
 use crate::backend::{Backend, BufferLengths, Matrix, Region, VectorPart};
@@ -34,6 +36,20 @@ macro_rules! judge {
                     pooling_equals_plain_means_and_its_backward_spreads_them
                     what_goes_column_by_column_equals_plain_loops
                     sums_of_many_rows_equal_plain_loops
+                }
+                images {
+                    rolled_images_are_those_of_the_plain_loops_and_the_adjoint_takes_them_back
+                    adam_equals_the_plain_formula_and_clamps_by_channel_unless_something_is_flagged
+                    flags_tell_values_that_are_not_finite_apart
+                    images_stay_while_micro_batches_come_and_go
+                    stored_levels_become_the_pixels_of_the_table_mirrored_where_asked
+                }
+                pixels {
+                    warped_images_are_sampled_as_by_the_plain_loops_and_the_adjoint_is_their_transpose
+                    recoloured_images_follow_their_line_and_its_gain_is_the_gradient
+                    total_variation_and_mean_norm_are_those_of_the_losses_with_their_gradients
+                    a_spectrum_makes_the_images_and_gradients_of_the_fast_transform
+                    the_batch_norm_prior_of_a_resnet_is_that_of_the_images_one_by_one
                 }
             }
         }
@@ -78,9 +94,13 @@ fn all<V>(vector: &V) -> VectorPart<'_, V> {
 
 impl<'b, B: Backend> TestMemory<'b, B> {
     fn new(backend: &'b B) -> Self {
+        Self::of(backend, 1 << 16)
+    }
+
+    fn of(backend: &'b B, length: usize) -> Self {
         let mut queue = backend.queue();
         let lengths = BufferLengths {
-            kept: 1 << 16,
+            kept: length,
             scratch: 0,
             pixels: 0,
         };
@@ -135,6 +155,13 @@ impl<'b, B: Backend> TestMemory<'b, B> {
             stride: columns,
             ..self.take(rows, columns)
         }
+    }
+
+    /// Rows without gaps.
+    fn put_rows(&mut self, rows: usize, columns: usize, values: &[f32]) -> Matrix {
+        let (backend, matrix) = (self.backend, self.take_dense(rows, columns));
+        backend.upload(&mut self.queue, values, matrix);
+        matrix
     }
 
     fn put_indices(&mut self, values: &[u32]) -> Matrix {

@@ -16,6 +16,8 @@ pub struct Counts {
     pub waiting_copies: u64,
     /// Copies to the device.
     pub copies_to_device: u64,
+    /// Copies to the host.
+    pub copies_to_host: u64,
     /// Allocations on the device.
     pub allocations: u64,
     /// Bytes that are in use.
@@ -99,6 +101,7 @@ impl Emulator {
             synchronisations: counts[4],
             waiting_copies: counts[5],
             copies_to_device: counts[6],
+            copies_to_host: counts[7],
             allocations: counts[10],
             bytes_in_use: counts[11],
         }

@@ -42,7 +42,7 @@ fn kernels_are_compiled_once_and_a_broken_file_of_the_cache_is_compiled_again() 
     };
     Cuda::new(options).unwrap();
     let first = files();
-    assert_eq!(first.len(), 7);
+    assert_eq!(first.len(), 13);
     let (whole, path) = &first[3];
     fs::write(path, &whole[..whole.len() - 1]).unwrap();
     Cuda::new(options).unwrap();

@@ -9,5 +9,6 @@
 
 mod emulator;
 mod faults;
+mod images;
 mod libraries;
 mod session;

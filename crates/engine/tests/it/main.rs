@@ -7,6 +7,7 @@
 )]
 
 mod coupled;
+mod images;
 mod parity;
 mod parts;
 mod properties;
