@@ -12,6 +12,9 @@ use test_support::fixtures::{adapter, backbone};
 #[test]
 fn a_device_without_room_for_a_batch_says_so_and_computes_a_smaller_one() {
     let emulator = Emulator::open();
+    if !emulator.is_emulated() {
+        return;
+    }
     let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
     let [many, one] = [10, 1].map(|count| images("vit-tiny", count));
     let mut session = Session::on(emulator.cuda(), &backbone, SessionOptions::default()).unwrap();
@@ -40,6 +43,9 @@ fn a_device_without_room_for_a_batch_says_so_and_computes_a_smaller_one() {
 #[test]
 fn a_device_without_room_for_the_weights_says_so_at_the_first_pass() {
     let emulator = Emulator::open();
+    if !emulator.is_emulated() {
+        return;
+    }
     let backbone = backbone("vit-tiny");
     let pixels = images("vit-tiny", 1);
     let cuda = emulator.cuda();
@@ -62,6 +68,9 @@ fn a_device_without_room_for_the_weights_says_so_at_the_first_pass() {
 #[test]
 fn a_lost_device_ends_the_pass_with_its_reason_and_a_new_session_computes() {
     let emulator = Emulator::open();
+    if !emulator.is_emulated() {
+        return;
+    }
     let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
     let pixels = images("vit-tiny", 2);
     let options = SessionOptions::default();

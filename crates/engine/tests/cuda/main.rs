@@ -9,5 +9,7 @@
 
 mod emulator;
 mod faults;
+mod golden;
 mod libraries;
+mod on_paper;
 mod session;
