@@ -3,7 +3,7 @@
     python3 benches/pytorch/device.py --cases inversion:25,meta-dense:100 [--rounds 10] [--seconds 150] [--device cuda]
 
 Prints a line of JSON about the device and one for each case and side as soon as it is measured: median and fastest milliseconds of synchronised
-steps, steps per second, the most memory that tensors took and that the allocator held, and how long the first step took, which
+steps, steps per second, the most memory that tensors took and what was in use on the device, and how long the first step took, which
 compiles. No case begins after `--seconds`. A case that fails has its reason in place of figures.
 """
 
@@ -46,8 +46,9 @@ def measure(size, step, batch, compiled, rank, rounds, device):
     median = statistics.median(milliseconds)
     figures = {"median_milliseconds": median, "fastest_milliseconds": min(milliseconds), "steps_per_second": 1e3 / median, "first_step_seconds": first}
     if device == "cuda":
-        # With weights and images.
-        figures |= {"allocated_mebibytes": torch.cuda.max_memory_allocated() / 2**20, "reserved_mebibytes": torch.cuda.max_memory_reserved() / 2**20}
+        # Of tensors, weights and images among them; of the device, as nvidia-smi counts: with the context, the libraries and what the allocator holds.
+        free, total = torch.cuda.mem_get_info()
+        figures |= {"allocated_mebibytes": torch.cuda.max_memory_allocated() / 2**20, "used_mebibytes": (total - free) / 2**20}
     return {name: round(value, 3) for name, value in figures.items()}
 
 
