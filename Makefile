@@ -38,6 +38,7 @@ check: cargo
 	@python3 docs/experiments/tables.py --check
 	@scripts/import_circles
 	@scripts/retired_words
+	@scripts/roofline --check
 	@python3 docs/experiments/links.py
 
 emulate:

@@ -18,115 +18,24 @@ import tempfile
 import time
 from pathlib import Path
 
-SIZES = {
-    "vit-s-98": (384, 6, 14, 98, 40),
-    "vit-s-98-one": (384, 6, 14, 98, 1),
-    "vit-s-224": (384, 6, 14, 224, 8),
-    "vit-b-224": (768, 12, 16, 224, 4),
-}
+from sizes import SIZES, STEPS
+
 # Batches of the embedded backbone, forward only.
 EMBEDDED_SIZES = {"dinov2-s8-98": 40, "dinov2-s8-98-one": 1}
 # What products are held against: PyTorch's alone, the best of many.
 PEAK, PEAK_TURNS = "sgemm-2048", 8
-STEPS = [PEAK, "forward", "input-gradient", "pruned-input-gradient", "meta-dense", "meta-sparse-25",
-         "meta-sparse-50", "meta-sparse-75", "meta-last-6-cached"]
-LAYERS, RANK = 12, 4
 
 
 def prepare(size, step, threads, compiled):
     """Returns a function that runs the step once."""
+    import steps
     import torch
-    from torch import nn
-    from torch.nn import functional as F
 
-    torch.manual_seed(0)
     torch.set_num_threads(threads)
     if step == PEAK:
         left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
         return lambda: torch.mm(left, right)
-    width, heads, patch, side, batch = SIZES[size]
-    grid = side // patch
-
-    class LoraLinear(nn.Module):
-        def __init__(self, adapted):
-            super().__init__()
-            self.base = nn.Linear(width, width)
-            self.a = nn.Parameter(torch.randn(RANK, width) * 0.05) if adapted else None
-            self.b = nn.Parameter(torch.randn(width, RANK) * 0.05) if adapted else None
-
-        def forward(self, x):
-            y = self.base(x)
-            return y if self.a is None else y + F.linear(F.linear(x, self.a), self.b)
-
-    class Layer(nn.Module):
-        def __init__(self, adapted, keep):
-            super().__init__()
-            self.norm1, self.norm2 = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-            self.q, self.k, self.v = LoraLinear(adapted), nn.Linear(width, width), LoraLinear(adapted)
-            self.o = nn.Linear(width, width)
-            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-            self.keep = keep
-
-        def forward(self, x):
-            n = self.norm1(x)
-            b, t, _ = n.shape
-            q, k, v = (m(n).view(b, t, heads, -1).transpose(1, 2) for m in (self.q, self.k, self.v))
-            y = F.scaled_dot_product_attention(q, k, v)
-            x = x + self.o(y.transpose(1, 2).reshape(b, t, width))
-            if self.keep is not None:
-                scores = (q[:, :, :1] @ k.transpose(2, 3)) * (width // heads) ** -0.5
-                attention = scores.softmax(-1).mean(1)[:, 0, 1:]
-                kept = attention.topk(self.keep, dim=1).indices.sort(1).values + 1
-                kept = torch.cat([torch.zeros_like(kept[:, :1]), kept], 1)
-                x = x.gather(1, kept[..., None].expand(-1, -1, width))
-            return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-    class Vit(nn.Module):
-        def __init__(self, first_adapted, first, prune):
-            super().__init__()
-            self.patch = nn.Conv2d(3, width, patch, patch)
-            self.cls = nn.Parameter(torch.zeros(1, 1, width))
-            self.position = nn.Parameter(torch.randn(1, 1 + grid * grid, width) * 0.02)
-            patches = grid * grid
-            self.layers = nn.ModuleList(
-                Layer(i >= first_adapted, patches - int(patches * 0.75) if prune and i == LAYERS // 2 else None)
-                for i in range(first, LAYERS))
-            self.norm = nn.LayerNorm(width, 1e-6)
-
-        def forward(self, x, tokens=None):
-            if x.dim() == 4:
-                x = self.patch(x).flatten(2).transpose(1, 2)
-                x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.position
-            if tokens is not None:
-                x = x[:, tokens]
-            for layer in self.layers:
-                x = layer(x)
-            return self.norm(x)[:, 0]
-
-    cached = step == "meta-last-6-cached"
-    adapts = step.startswith("meta") or step == "pruned-input-gradient"
-    model = Vit(0 if adapts else LAYERS, LAYERS - 6 if cached else 0, step == "pruned-input-gradient").eval()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(step.startswith("meta") and name.endswith((".a", ".b")))
-    tokens = None
-    if step.startswith("meta-sparse"):
-        kept = grid * grid - grid * grid * int(step.rsplit("-", 1)[1]) // 100
-        tokens = torch.tensor([i * grid * grid // kept for i in range(kept + 1)])
-    x = torch.randn(batch, 1 + grid * grid, width) if cached else torch.randn(batch, 3, side, side)
-    run = torch.compile(model) if compiled else model
-    trained = [p for p in model.parameters() if p.requires_grad]
-
-    def once():
-        if step == "forward":
-            with torch.inference_mode():
-                run(x)
-        elif step.startswith("meta"):
-            torch.autograd.grad(0.5 * run(x, tokens).square().sum(), trained)
-        else:
-            pixels = x.detach().requires_grad_(True)
-            torch.autograd.grad(0.5 * run(pixels).square().sum(), pixels)
-
-    return once
+    return steps.prepare(size, step, compiled)
 
 
 def prepare_graph(size, graph, threads):
@@ -233,7 +142,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", required=True, help="the built engine bench")
     parser.add_argument("--sizes", default=",".join([*SIZES, *EMBEDDED_SIZES]))
-    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--steps", default=",".join([PEAK, *STEPS]))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", default="", help="steps that torch.compile does too; a minute or two each to compile")

@@ -5,6 +5,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+/// Whether tests take the CUDA device of this machine in place of the emulated one: where `LORA_RECYCLE_CUDA_DEVICE` is `real`.
+///
+/// # Panics
+/// For another value.
+pub fn is_real_device_chosen() -> bool {
+    match std::env::var("LORA_RECYCLE_CUDA_DEVICE") {
+        Err(_) => false,
+        Ok(value) if value == "emulated" => false,
+        Ok(value) if value == "real" => true,
+        Ok(value) => panic!("LORA_RECYCLE_CUDA_DEVICE is {value:?}, not emulated or real"),
+    }
+}
+
 /// The folder of the fake libraries, for `engine::cuda::libraries::preload`.
 ///
 /// # Panics

@@ -19,8 +19,11 @@ pub mod store;
 
 use std::path::{Path, PathBuf};
 
-/// A path inside the project.
+/// A path inside the project: the checkout that the tests were built from, or the folder that `LORA_RECYCLE_PROJECT` names where they run elsewhere.
 pub fn project(path: &str) -> PathBuf {
+    if let Some(project) = std::env::var_os("LORA_RECYCLE_PROJECT") {
+        return Path::new(&project).join(path);
+    }
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     project.expect("a crate of the project").join(path)
 }

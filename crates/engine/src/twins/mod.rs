@@ -63,14 +63,16 @@ macro_rules! judge {
 }
 
 judge!(cpu, crate::cpu::Cpu::default());
-judge!(cuda, super::emulated_cuda());
+judge!(cuda, super::tested_cuda());
 
-/// The CUDA backend on the emulated device, in FP32 as the tolerances are.
-fn emulated_cuda() -> crate::cuda::Cuda {
+/// The CUDA backend on the emulated device or the chosen real one, in FP32 as the tolerances are.
+fn tested_cuda() -> crate::cuda::Cuda {
     use crate::cuda::{Cuda, CudaOptions, Precision, libraries};
     static DEVICE: std::sync::OnceLock<Cuda> = std::sync::OnceLock::new();
     let open = || {
-        libraries::preload(&test_support::emulator::folder());
+        if !test_support::emulator::is_real_device_chosen() {
+            libraries::preload(&test_support::emulator::folder());
+        }
         let options = CudaOptions {
             precision: Precision::Fp32,
             ..CudaOptions::default()

@@ -1,4 +1,5 @@
-//! The emulated device: opened once, counted, starved and broken.
+//! The emulated device: opened once, counted, starved and broken. Where the device of the machine is chosen in its place
+//! ([`test_support::emulator::is_real_device_chosen`]), tests compute on that, and those that count, starve or break it end at once.
 
 use engine::cuda::{Cuda, CudaOptions, Precision, libraries};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,6 +19,8 @@ pub struct Counts {
     pub copies_to_device: u64,
     /// Copies to the host.
     pub copies_to_host: u64,
+    /// Memory filled with a value.
+    pub fills: u64,
     /// Allocations on the device.
     pub allocations: u64,
     /// Bytes that are in use.
@@ -26,7 +29,8 @@ pub struct Counts {
 
 /// The one device of the process; who has it is alone with it.
 pub struct Emulator {
-    library: libloading::Library,
+    /// `None`: the device is a real one.
+    library: Option<libloading::Library>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -36,17 +40,31 @@ impl Emulator {
         static ALONE: Mutex<()> = Mutex::new(());
         static LOADED: OnceLock<()> = OnceLock::new();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if test_support::emulator::is_real_device_chosen() {
+            return Self {
+                library: None,
+                _alone: alone,
+            };
+        }
         let folder = test_support::emulator::folder();
         LOADED.get_or_init(|| libraries::preload(&folder));
         // SAFETY: loaded already; this only gives a handle.
         let library = unsafe { libloading::Library::new(folder.join("libcuda.so.1")) }.unwrap();
         let own = Self {
-            library,
+            library: Some(library),
             _alone: alone,
         };
         own.clear_fault();
         own.set_memory(8 << 30);
         own
+    }
+
+    /// Whether the device can be counted, starved and broken: a real one cannot.
+    pub fn is_emulated(&self) -> bool {
+        if self.library.is_none() {
+            println!("left out: only an emulated device can be counted, starved and broken");
+        }
+        self.library.is_some()
     }
 
     /// A backend in FP32.
@@ -59,8 +77,11 @@ impl Emulator {
     }
 
     fn call<F, R>(&self, name: &str, call: impl FnOnce(&F) -> R) -> R {
+        let library = self.library.as_ref();
+        let library =
+            library.expect("a test that asks an emulated device begins with `is_emulated`");
         // SAFETY: the callers below give the types that the emulator declares.
-        let function = unsafe { self.library.get::<F>(name.as_bytes()) }.unwrap();
+        let function = unsafe { library.get::<F>(name.as_bytes()) }.unwrap();
         call(&function)
     }
 
@@ -102,6 +123,7 @@ impl Emulator {
             waiting_copies: counts[5],
             copies_to_device: counts[6],
             copies_to_host: counts[7],
+            fills: counts[9],
             allocations: counts[10],
             bytes_in_use: counts[11],
         }

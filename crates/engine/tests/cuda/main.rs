@@ -9,6 +9,8 @@
 
 mod emulator;
 mod faults;
+mod golden;
 mod images;
 mod libraries;
+mod on_paper;
 mod session;
