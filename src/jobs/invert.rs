@@ -329,7 +329,7 @@ impl Invert {
             None => Inversion::new(&backbone, adapter, data()?, recipe, options)?,
         };
         if let Some(opponent) = opponent {
-            inversion = inversion.with_opponent(opponent);
+            inversion = inversion.with_opponent(&backbone, opponent)?;
         }
         if let Some(images) = images.transpose()? {
             let count = self.recipe.images_per_class;

@@ -180,7 +180,7 @@ pub struct WorkShape {
 ///
 /// Operations do not check what they are given beyond what memory safety needs: shapes are checked once, when a pass is
 /// planned, and a mismatch after that is a defect of the caller and panics.
-pub trait Backend: Send + Sync + Sized {
+pub trait Backend: Clone + Send + Sync + Sized {
     /// Operations in order, and the memory that they work on.
     type Queue: Send;
     /// A frozen linear map `[out, in]`.
@@ -188,6 +188,10 @@ pub trait Backend: Send + Sync + Sized {
     /// Read-only values, `[length]`; written only between passes.
     type Vector: Send + Sync;
 
+    /// Whether memory of a queue is that of the host, so that nothing is won by leaving images there.
+    fn is_host(&self) -> bool {
+        false
+    }
     /// How the device wants its work, where the host has `threads` threads.
     fn work_shape(&self, threads: usize) -> WorkShape;
     /// Values of scratch that [`Self::attention`] and its backward need.

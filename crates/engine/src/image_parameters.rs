@@ -30,6 +30,20 @@ impl Parametrisation {
         };
         batch * channels * height * columns
     }
+
+    /// A random start for images of `shape`: normal pixels, or a faint normal spectrum (nearly grey images).
+    pub fn draw(self, shape: [usize; 4], generator: &mut impl Rng) -> Vec<f32> {
+        let scale = match self {
+            Self::Pixels => 1.0,
+            Self::Fourier => 0.01,
+        };
+        (0..self.count(shape))
+            .map(|_| {
+                let value: f32 = StandardNormal.sample(generator);
+                scale * value
+            })
+            .collect()
+    }
 }
 
 /// A batch of images as a flat vector of parameters. Buffers are allocated once, at the start.
@@ -75,17 +89,6 @@ impl ImageParameters {
             Some(_) => Parametrisation::Fourier,
         };
         parametrisation.count(self.shape)
-    }
-
-    /// A random start: normal pixels, or a faint normal spectrum (nearly grey images).
-    pub fn draw(&self, generator: &mut impl Rng) -> Vec<f32> {
-        let scale = if self.fourier.is_some() { 0.01 } else { 1.0 };
-        (0..self.count())
-            .map(|_| {
-                let value: f32 = StandardNormal.sample(generator);
-                scale * value
-            })
-            .collect()
     }
 
     /// Overwrites `images` `[batch, 3, height, width]`, normalised.

@@ -178,6 +178,19 @@ impl<B: ImageBackend> ImageBatch<B> {
         self.places.daugmented
     }
 
+    /// Adds to [`Self::daugmented`], between [`Self::begin`] and [`Self::end`], what the host has computed.
+    pub fn add_gradient(&self, backend: &B, queue: &mut B::Queue, daugmented: &[f32]) {
+        // The gradient at the images is not needed before the end.
+        backend.upload(queue, daugmented, self.places.dimages);
+        backend.add(queue, self.places.dimages, self.places.daugmented);
+    }
+
+    /// Puts `pixels` in the place of the images as a network sees them, so that [`Self::priors`] looks at these.
+    pub fn look_at(&self, backend: &B, queue: &mut B::Queue, pixels: &[f32]) {
+        backend.fill_zero(queue, self.places.losses);
+        backend.upload(queue, pixels, self.places.augmented);
+    }
+
     fn size(&self) -> [usize; 2] {
         [self.options.shape[2], self.options.shape[3]]
     }
@@ -209,7 +222,7 @@ impl<B: ImageBackend> ImageBatch<B> {
         }
         self.make_images(backend, queue);
         let (places, size) = (&self.places, self.size());
-        backend.fill_zero(queue, places.report);
+        backend.fill_zero(queue, places.losses);
         backend.fill_zero(queue, places.daugmented);
         let (images, augmented) = (places.images, places.augmented);
         let draw = match change {
@@ -319,10 +332,10 @@ impl<B: ImageBackend> ImageBatch<B> {
         backend.download(queue, self.places.report);
     }
 
-    /// What the priors of the last step have found, after [`crate::backend::Backend::finish`].
+    /// What the priors have found last, after [`crate::backend::Backend::finish`].
     ///
     /// # Errors
-    /// [`OperationError::NotFinite`] where something was not finite: the step has changed nothing then. [`DeviceError`] in the search for it.
+    /// [`OperationError::NotFinite`] where something was not finite in the last step that has ended: it has changed nothing then. [`DeviceError`] in the search for it.
     pub fn losses(
         &mut self,
         backend: &B,
@@ -334,6 +347,7 @@ impl<B: ImageBackend> ImageBatch<B> {
         let ended = std::mem::take(&mut self.undecided);
         if flags != 0 {
             self.steps_done -= u64::from(ended);
+            backend.fill_zero(queue, self.places.flags);
             return Err(self.not_finite(backend, queue, flags));
         }
         let loss = |place: usize| whole([report[2 * place], report[2 * place + 1]]);
@@ -364,8 +378,9 @@ impl<B: ImageBackend> ImageBatch<B> {
                 return error;
             }
         }
-        let reason = format!("it has flagged what is not finite ({flags:b}), but all values are");
-        OperationError::Device(DeviceError::Lost { reason })
+        // The next step has overwritten it.
+        let reason = "an image has become infinite or not a number".into();
+        OperationError::Device(DeviceError::Unsupported { reason })
     }
 
     fn fetch(

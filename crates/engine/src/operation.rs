@@ -2,6 +2,7 @@
 //! Knows names, shapes and values; knows nothing of what an operation computes.
 
 use crate::backend::DeviceError;
+use model::adapter::ShapeMismatch;
 use model::tensor::element_count;
 use thiserror::Error;
 
@@ -73,6 +74,10 @@ pub enum OperationError {
         "forward: the kept tokens of image {image} must ascend from 0 (the class token) and stay below {tokens}"
     )]
     Tokens { image: usize, tokens: usize },
+    #[error(transparent)]
+    Adapter(#[from] ShapeMismatch),
+    #[error("images: none are under optimisation")]
+    NoImages,
     #[error("gradient of {wanted}: {reason}")]
     NoGradient {
         wanted: &'static str,

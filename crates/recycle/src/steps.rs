@@ -33,5 +33,5 @@ pub trait Steps {
     ///
     /// # Errors
     /// Where it cannot be written down.
-    fn state(&self) -> Result<Vec<u8>, Self::Error>;
+    fn state(&mut self) -> Result<Vec<u8>, Self::Error>;
 }

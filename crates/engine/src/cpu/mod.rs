@@ -81,6 +81,10 @@ impl Backend for Cpu {
     type Weight = Weight;
     type Vector = Vec<f32>;
 
+    fn is_host(&self) -> bool {
+        true
+    }
+
     fn work_shape(&self, threads: usize) -> WorkShape {
         WorkShape {
             queues: threads,

@@ -38,7 +38,8 @@ impl Buffers {
 
 /// A copy to the host.
 struct Download {
-    source: Option<Matrix>,
+    /// The slot that was in use, and the matrix.
+    source: Option<(usize, Matrix)>,
     values: Pinned,
 }
 
@@ -464,7 +465,7 @@ impl Queue {
             });
         }
         let own = &mut self.downloads[place];
-        own.source = Some(source);
+        own.source = Some((self.buffers.slot, source));
         if let Some(memory) = self.buffers.of(source.region).memory() {
             let stream = &self.device.stream;
             stream.download(memory, source.start, length, &mut own.values)?;
@@ -479,8 +480,9 @@ impl Queue {
     /// Where they have not been sent, or the host has not waited for them.
     pub fn sent(&self, source: Matrix) -> impl Iterator<Item = &[f32]> {
         assert!(self.downloaded.1, "read before the queue has finished");
-        let mut sent = self.downloads[..self.downloaded.0].iter();
-        let Some(own) = sent.find(|own| own.source == Some(source)) else {
+        // Of several copies of one place the newest.
+        let mut sent = self.downloads[..self.downloaded.0].iter().rev();
+        let Some(own) = sent.find(|own| own.source == Some((self.buffers.slot, source))) else {
             panic!("{source:?} has not been sent");
         };
         let values = own.values.values();

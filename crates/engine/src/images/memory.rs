@@ -89,6 +89,8 @@ pub struct Places {
     pub report: Matrix,
     /// `[1, 1]`, the first value of the report
     pub flags: Matrix,
+    /// `[1, 6]`, all losses of the report
+    pub losses: Matrix,
     /// Values of all of them.
     pub length: usize,
 }
@@ -148,6 +150,7 @@ impl Places {
             batch_norm: batch_norm.map(|scratch| layout.take(1, scratch)),
             report,
             flags: report.columns_from(0, 1),
+            losses: report.columns_from(2, Self::REPORT - 2),
             length: layout.next,
         }
     }

@@ -1,6 +1,6 @@
 //! What a session accepts: every shape and value is looked at before any arithmetic.
 
-use super::{Entry, Input};
+use super::{Entry, Input, Wanted};
 use crate::operation::{Checks, OperationError};
 use crate::vit::{Differentiate, NormInputGradients, PassInput, PassStart};
 use model::adapter::{Adapter, HeadInput, Target};
@@ -38,6 +38,12 @@ impl Checked {
             PassStart::Pixels { .. } => 0,
             PassStart::Hidden { layer } => layer,
         }
+    }
+
+    /// Takes over what is asked for.
+    pub fn want(&mut self, wanted: Wanted) {
+        self.norm_input_sums = wanted.norm_input_sums;
+        self.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
     }
 
     /// Tokens of an image before `layer`.
@@ -96,13 +102,19 @@ pub fn weights(backbone: &Backbone) -> Result<(), OperationError> {
 pub fn input(
     config: &BackboneConfig,
     input: &Input<'_>,
+    entered: Entered,
     end_layer: Option<usize>,
 ) -> Result<Checked, OperationError> {
     let end = end_layer.unwrap_or(config.layers);
     if end > config.layers {
         return Err(mismatch("layer", &[end], "layers", &[config.layers]));
     }
-    let (batch, start, all_tokens, side) = entry(config, input)?;
+    let Entered {
+        batch,
+        start,
+        tokens: all_tokens,
+        side,
+    } = entered;
     let first = match start {
         PassStart::Pixels { .. } => 0,
         PassStart::Hidden { layer } => layer,
@@ -115,7 +127,7 @@ pub fn input(
         _ => all_tokens,
     };
     if let Some(adapter) = input.adapter {
-        check_adapter(config, adapter)?;
+        self::adapter(config, adapter)?;
     }
     for pruning in input.pruning {
         let holds = (0.0..=1.0).contains(&pruning.ratio);
@@ -195,27 +207,40 @@ pub fn input(
     })
 }
 
-/// Images, where they start, tokens per image, side.
-fn entry(
-    config: &BackboneConfig,
-    input: &Input<'_>,
-) -> Result<(usize, PassStart, usize, usize), OperationError> {
+/// What enters a pass.
+pub struct Entered {
+    batch: usize,
+    start: PassStart,
+    tokens: usize,
+    side: usize,
+}
+
+/// Images of `shape` `[batch, 3, side, side]`.
+pub fn pixels(config: &BackboneConfig, shape: &[usize]) -> Result<Entered, OperationError> {
+    let &[batch, 3, height, side] = shape else {
+        return Err(mismatch("pixels", shape, "expected", &[0, 3, 0, 0]));
+    };
+    match config.grid(side) {
+        Some(grid) if height == side => Ok(Entered {
+            batch,
+            start: PassStart::Pixels { grid },
+            tokens: 1 + grid * grid,
+            side,
+        }),
+        _ => {
+            let patch = [config.patch_size, config.patch_size];
+            Err(mismatch("pixels", shape, "square patches", &patch))
+        }
+    }
+}
+
+/// What the entry of `input` is.
+pub fn entry(config: &BackboneConfig, input: &Input<'_>) -> Result<Entered, OperationError> {
     match input.entry {
         Entry::Pixels(pixels) => {
             let shape = pixels.shape();
             FORWARD.finite("pixels", pixels.data(), shape)?;
-            let &[batch, 3, height, side] = shape else {
-                return Err(mismatch("pixels", shape, "expected", &[0, 3, 0, 0]));
-            };
-            match config.grid(side) {
-                Some(grid) if height == side => {
-                    Ok((batch, PassStart::Pixels { grid }, 1 + grid * grid, side))
-                }
-                _ => {
-                    let patch = [config.patch_size, config.patch_size];
-                    Err(mismatch("pixels", shape, "square patches", &patch))
-                }
-            }
+            self::pixels(config, shape)
         }
         Entry::Hidden { layer, values } => {
             let shape = values.shape();
@@ -230,7 +255,12 @@ fn entry(
                             &[config.layers],
                         ));
                     }
-                    Ok((batch, PassStart::Hidden { layer }, tokens, 0))
+                    Ok(Entered {
+                        batch,
+                        start: PassStart::Hidden { layer },
+                        tokens,
+                        side: 0,
+                    })
                 }
                 _ => Err(mismatch("hidden states", shape, "token", &[config.width])),
             }
@@ -272,7 +302,7 @@ fn chosen_tokens(chosen: &[u32], batch: usize, all_tokens: usize) -> Result<usiz
     Ok(tokens)
 }
 
-fn check_adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), OperationError> {
+pub fn adapter(config: &BackboneConfig, adapter: &Adapter) -> Result<(), OperationError> {
     for (site, pair) in &adapter.pairs {
         let (inputs, outputs) = match site.target {
             Target::MlpIn => (config.width, config.mlp_width),

@@ -6,13 +6,18 @@ mod checks;
 mod device;
 mod device_session;
 mod results;
+mod view;
 
 pub use device::{Arithmetic, Device};
 pub use results::{Gradients, Output, PairGradients};
+pub use view::{CoupledGradient, CoupledLoss, ImageStep, SeparateLoss, View, ViewLoss};
 
 use super::cpu::Cpu;
 use super::cuda::Cuda;
+use super::images::{Change, ImageBatchOptions, PriorLosses};
 use super::operation::OperationError;
+use super::optimise::AdamState;
+use super::resnet::ResNet;
 use super::vit::{Differentiate, NormInputGradients};
 use device_session::DeviceSession;
 use model::adapter::{Adapter, HeadInput};
@@ -224,5 +229,82 @@ impl Session {
         L: Fn(Range<usize>, &[f32], &mut [f32]) -> Result<f64, OperationError> + Sync,
     {
         on_its_device!(&mut self.0, own => own.step(input, differentiate, loss))
+    }
+
+    /// Keeps `adapter` of `backbone`, the session's own, for [`View::held`], and gives its number. On a device its changes are added to a copy of
+    /// the weights.
+    ///
+    /// # Errors
+    /// [`OperationError`] where the adapter does not fit.
+    pub fn hold(
+        &mut self,
+        backbone: &Backbone,
+        adapter: &Adapter,
+    ) -> Result<usize, OperationError> {
+        on_its_device!(&mut self.0, own => own.hold(backbone, adapter))
+    }
+
+    /// Images that are started from now on can have the BatchNorm prior of `network`.
+    pub fn set_batch_norm_prior(&mut self, network: ResNet) {
+        on_its_device!(&mut self.0, own => own.set_batch_norm_prior(network));
+    }
+
+    /// Begins to optimise images from `parameters`, in place of those before.
+    ///
+    /// # Errors
+    /// As [`crate::images::ImageBatch::new`].
+    pub fn start_images(
+        &mut self,
+        options: ImageBatchOptions,
+        parameters: &[f32],
+    ) -> Result<(), OperationError> {
+        on_its_device!(&mut self.0, own => own.start_images(options, parameters))
+    }
+
+    /// The optimiser goes on from `state`.
+    ///
+    /// # Errors
+    /// Another length than that of the parameters; [`OperationError::NoImages`]; an error of the device.
+    pub fn resume_images(&mut self, state: &AdamState) -> Result<(), OperationError> {
+        on_its_device!(&mut self.0, own => own.resume_images(state))
+    }
+
+    /// Parameters and optimiser after the last step.
+    ///
+    /// # Errors
+    /// [`OperationError::NoImages`]; [`OperationError::NotFinite`] where the images have diverged; an error of the device.
+    pub fn image_state(&mut self) -> Result<(Vec<f32>, AdamState), OperationError> {
+        on_its_device!(&mut self.0, own => own.image_state())
+    }
+
+    /// The images as they are, `[batch, 3, side, side]`, normalised.
+    ///
+    /// # Errors
+    /// [`OperationError::NoImages`]; an error of the device.
+    pub fn image_pixels(&mut self) -> Result<Vec<f32>, OperationError> {
+        on_its_device!(&mut self.0, own => own.image_pixels())
+    }
+
+    /// What the priors of the images under optimisation say of other `pixels` of the same shape; not weighted.
+    ///
+    /// # Errors
+    /// [`OperationError::NoImages`]; an error of the device.
+    pub fn image_priors(&mut self, pixels: &Tensor) -> Result<PriorLosses, OperationError> {
+        on_its_device!(&mut self.0, own => own.image_priors(pixels))
+    }
+
+    /// A step of the images down the gradient of the losses of all `views`, and of their priors, at the images after `change`. On a device an
+    /// image that becomes infinite or not a number is found by the next call.
+    ///
+    /// # Errors
+    /// The first error of a loss; [`OperationError::NotFinite`] where the images have diverged; [`OperationError::NoImages`]; an error of the
+    /// device, which is asked again for less at a time where it has no room.
+    pub fn step_images(
+        &mut self,
+        change: &Change,
+        views: &mut [View<'_>],
+        learning_rate: f64,
+    ) -> Result<ImageStep, OperationError> {
+        on_its_device!(&mut self.0, own => own.step_images(change, views, learning_rate))
     }
 }

@@ -41,12 +41,13 @@ impl<B: Backend> NormInputVectors<B> {
 
 impl<B: Backend> Pass<'_, '_, B> {
     /// Queues the backward pass: adds the gradients of the adapter's low-rank pairs to theirs, and overwrites the plan's `dpixels` where
-    /// the plan has them.
+    /// the plan has them; they are added to `dimages` in memory of the queue, or else sent.
     pub fn backward(
         &mut self,
         dfeatures: &[f32],
         read: HeadInput,
         norm_inputs: Option<&NormInputVectors<B>>,
+        dimages: Option<Matrix>,
     ) {
         let plan = self.plan;
         let Some(scratch) = &plan.backward else {
@@ -80,7 +81,10 @@ impl<B: Backend> Pass<'_, '_, B> {
         let dpatches = cut(scratch.dhidden, dx.rows, plan.patches.columns);
         backend.linear_backward(self.queue, dx, &network.patch, dpatches, false);
         backend.patchify_backward(self.queue, dpatches, plan.grid, plan.positions, dpixels);
-        backend.download(self.queue, dpixels);
+        match dimages {
+            Some(dimages) => backend.add(self.queue, dpixels, dimages),
+            None => backend.download(self.queue, dpixels),
+        }
     }
 
     /// After the queue has finished: the gradients at the pixels.

@@ -12,6 +12,8 @@ use model::backbone::Pooling;
 pub enum PassInput<'a> {
     /// `[images, 3, side, side]`
     Pixels(&'a [f32]),
+    /// `[images, 3·side²]`, in memory of the queue
+    Images(Matrix),
     /// `[images, tokens, width]`, the residual stream before the plan's first layer
     Hidden(&'a [f32]),
 }
@@ -156,6 +158,7 @@ impl<'a, B: Backend> Pass<'a, '_, B> {
                 backend.upload(self.queue, values, plan.pixels);
                 plan.pixels
             }
+            PassInput::Images(images) => images,
             PassInput::Hidden(values) => return backend.upload(self.queue, values, stream),
         };
         let (grid, positions) = (plan.grid, plan.positions);

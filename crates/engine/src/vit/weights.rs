@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Norm};
 use model::backbone::{
-    Backbone, BackboneConfig, LayerNorm, Linear, interpolate_position_embedding,
+    BackboneConfig, LayerNorm, Linear, Weights, interpolate_position_embedding,
 };
 use model::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -73,10 +73,9 @@ pub struct Network<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
-    /// Copies the weights of `backbone` into the memory of `backend`.
-    pub fn new(backend: &B, backbone: &Backbone) -> Self {
-        let config = backbone.config.clone();
-        let weights = &backbone.weights;
+    /// Copies `weights` into the memory of `backend`.
+    pub fn new(backend: &B, config: &BackboneConfig, weights: &Weights) -> Self {
+        let config = config.clone();
         let (width, epsilon) = (config.width, config.layer_norm_epsilon);
         let vector = |tensor: &Tensor| backend.vector(tensor.data());
         let bias = |linear: &Linear| match &linear.bias {

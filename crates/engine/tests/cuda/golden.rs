@@ -14,7 +14,7 @@ fn features_and_attention_are_the_reference_values_with_an_adapter_and_without()
         let (backbone, adapter) = (backbone(model), adapter(model));
         let reference = Reference::golden(model);
         let pixels = reference.tensor("pixel_values");
-        let mut session = Session::on(cuda.clone(), &backbone, SessionOptions::default()).unwrap();
+        let mut session = on(cuda.clone(), &backbone, SessionOptions::default());
         for (prefix, adapter) in [("", None), ("adapter_", Some(&adapter))] {
             let input = Input {
                 adapter,

@@ -48,7 +48,7 @@ fn difference(from: Counts, to: Counts) -> Value {
 }
 
 /// Forward and, where anything is differentiated, backward.
-fn run(session: &mut Session<Cuda>, input: &Input<'_>, case: &Case, between: impl FnOnce()) {
+fn run(session: &mut Session, input: &Input<'_>, case: &Case, between: impl FnOnce()) {
     if case.differentiate == Differentiate::default() {
         session.forward(input, case.wanted).unwrap();
         return between();
@@ -141,7 +141,7 @@ fn launches_products_fills_copies_and_memory_of_a_pass_are_those_that_the_script
             ..Input::pixels(&pixels)
         };
         let before = emulator.counts().bytes_in_use;
-        let mut session = Session::on(cuda.clone(), &backbone, SessionOptions::default()).unwrap();
+        let mut session = on(cuda.clone(), &backbone, SessionOptions::default());
         // The first pass brings what stays.
         run(&mut session, &input, &case, || ());
         let start = emulator.counts();

@@ -1,31 +1,21 @@
 //! Images that are optimised together: their parameters, the optimiser, and the best images so far.
 
 use super::InversionError;
-use super::augmentation::Draw;
 use super::objective::{BatchLabels, Objective, Terms};
 use super::quantiser::Quantiser;
 use super::recipe::InversionRecipe;
 use crate::random::{Purpose, generator};
 use crate::saved_state::{SavedState, SavedStateError};
-use engine::image_parameters::ImageParameters;
+use engine::images::ImageBatchOptions;
 use engine::operation::OperationError;
-use engine::optimise::{Adam, AdamSettings};
-use engine::session::Pruning;
-use model::tensor::Tensor;
+use engine::optimise::AdamSettings;
+use engine::session::Session;
 
 pub(super) struct Batch {
     pub labels: BatchLabels,
     pub shape: [usize; 4],
-    image_parameters: ImageParameters,
-    parameters: Vec<f32>,
-    adam: Adam,
+    options: ImageBatchOptions,
     pub best: Option<Best>,
-    /// `[batch, 3, side, side]`: the images, and as the model sees them.
-    images: Tensor,
-    augmented: Tensor,
-    dimages: Vec<f32>,
-    daugmented: Vec<f32>,
-    dparameters: Vec<f32>,
 }
 
 /// The best images so far, judged without augmentation: more are recognised, or as many at a lower loss.
@@ -46,8 +36,9 @@ fn adam_settings(recipe: &InversionRecipe) -> AdamSettings {
 }
 
 impl Batch {
-    /// Part `part` of an inversion; image i shows chosen class i modulo their number.
-    pub fn new(
+    /// Part `part` of an inversion, which the session of `objective` begins to optimise; image i shows chosen class i modulo their number.
+    pub fn start(
+        objective: &mut Objective,
         recipe: &InversionRecipe,
         part: usize,
         (images_per_class, side): (usize, usize),
@@ -57,10 +48,16 @@ impl Batch {
         let chosen = classes.len();
         let count = images_per_class * chosen;
         let shape = [count, 3, side, side];
-        let image_parameters = ImageParameters::new(recipe.parametrisation, shape, normalisation)?;
+        let options = ImageBatchOptions {
+            parametrisation: recipe.parametrisation,
+            shape,
+            normalisation,
+            adam: adam_settings(recipe),
+            priors: objective.priors.of_pixels(),
+        };
         let mut random = generator(recipe.seed, Purpose::FirstImages, part as u64);
-        let parameters = image_parameters.draw(&mut random);
-        let pixels: usize = shape.iter().product();
+        let parameters = recipe.parametrisation.draw(shape, &mut random);
+        objective.session.start_images(options, &parameters)?;
         Ok(Self {
             labels: BatchLabels {
                 of_head: (0..count).map(|image| classes[image % chosen]).collect(),
@@ -68,61 +65,35 @@ impl Batch {
                 chosen,
             },
             shape,
-            adam: Adam::new(adam_settings(recipe), parameters.len()),
+            options,
             best: None,
-            images: Tensor::zeros(shape),
-            augmented: Tensor::zeros(shape),
-            dimages: vec![0.0; pixels],
-            daugmented: vec![0.0; pixels],
-            dparameters: vec![0.0; parameters.len()],
-            image_parameters,
-            parameters,
         })
     }
 
-    pub fn set_parameters(&mut self, parameters: Vec<f32>) -> Result<(), InversionError> {
-        if parameters.len() != self.parameters.len() {
+    /// Begins again from `parameters`.
+    pub fn start_from(
+        &self,
+        session: &mut Session,
+        parameters: &[f32],
+    ) -> Result<(), InversionError> {
+        let expected = self.options.parametrisation.count(self.shape);
+        if parameters.len() != expected {
             return Err(InversionError::Given {
                 found: parameters.len(),
-                expected: self.parameters.len(),
+                expected,
             });
         }
-        self.parameters = parameters;
-        Ok(())
+        Ok(session.start_images(self.options, parameters)?)
     }
 
-    /// One step down the gradient of the changed images.
-    pub fn step(
-        &mut self,
-        objective: &mut Objective,
-        draw: &Draw,
-        pruning: &[Pruning],
-        learning_rate: f64,
-    ) -> Result<Terms, OperationError> {
-        self.image_parameters
-            .images(&self.parameters, self.images.data_mut())?;
-        draw.apply(self.images.data(), self.shape, self.augmented.data_mut())?;
-        let terms =
-            objective.gradient(&self.augmented, &self.labels, pruning, &mut self.daugmented)?;
-        draw.adjoint(&self.daugmented, self.shape, &mut self.dimages)?;
-        self.image_parameters
-            .backward(&self.dimages, &mut self.dparameters)?;
-        self.adam
-            .step(&mut self.parameters, &self.dparameters, learning_rate)?;
-        self.image_parameters.constrain(&mut self.parameters)?;
-        Ok(terms)
-    }
-
-    /// The images as they are, `[batch, 3, side, side]`, normalised.
-    pub fn pixels(&mut self) -> Result<&Tensor, OperationError> {
-        self.image_parameters
-            .images(&self.parameters, self.images.data_mut())?;
-        Ok(&self.images)
-    }
-
-    pub fn quantised(&mut self, levels: &Quantiser) -> Result<Vec<u8>, OperationError> {
+    /// The images as they are, in whole levels.
+    pub fn quantised(
+        &self,
+        session: &mut Session,
+        levels: &Quantiser,
+    ) -> Result<Vec<u8>, OperationError> {
         let plane = self.shape[2] * self.shape[3];
-        Ok(levels.quantise(self.pixels()?.data(), plane))
+        Ok(levels.quantise(&session.image_pixels()?, plane))
     }
 
     /// Judges the images as they would be stored, and keeps them where they are the best.
@@ -131,7 +102,7 @@ impl Batch {
         objective: &mut Objective,
         levels: &Quantiser,
     ) -> Result<Terms, OperationError> {
-        let own = self.quantised(levels)?;
+        let own = self.quantised(&mut objective.session, levels)?;
         let pixels = levels.pixels(&own, self.shape[2]);
         let terms = objective.judge(&pixels, &self.labels)?;
         let better = self.best.as_ref().is_none_or(|best| {
@@ -148,24 +119,30 @@ impl Batch {
         Ok(terms)
     }
 
-    pub fn save(&self, state: &mut SavedState) {
-        state.put_f32("parameters", &self.parameters);
-        state.put_adam("adam", &self.adam);
+    pub fn save(
+        &self,
+        session: &mut Session,
+        state: &mut SavedState,
+    ) -> Result<(), OperationError> {
+        let (parameters, adam) = session.image_state()?;
+        state.put_f32("parameters", &parameters);
+        state.put_adam("adam", &adam);
         if let Some(best) = &self.best {
             state.put_u64("best_correct", &[best.correct as u64]);
             state.put_f64("best_total", &[best.total]);
             state.put_bytes("best_levels", &best.levels);
         }
+        Ok(())
     }
 
     pub fn read(
         &mut self,
+        session: &mut Session,
         state: &SavedState,
-        recipe: &InversionRecipe,
-    ) -> Result<(), SavedStateError> {
-        let count = self.parameters.len();
-        self.parameters = state.f32("parameters", count)?;
-        self.adam = state.adam("adam", adam_settings(recipe), count)?;
+    ) -> Result<(), InversionError> {
+        let count = self.options.parametrisation.count(self.shape);
+        self.start_from(session, &state.f32("parameters", count)?)?;
+        session.resume_images(&state.adam("adam", count)?)?;
         self.best = None;
         if state.has("best_levels") {
             let best = Best {
@@ -177,8 +154,8 @@ impl Batch {
                     .unwrap_or(f64::NAN),
                 levels: state.bytes("best_levels")?.to_vec(),
             };
-            if best.levels.len() != self.dimages.len() {
-                return Err(SavedStateError("it is of other images".into()));
+            if best.levels.len() != self.shape.iter().product() {
+                return Err(SavedStateError("it is of other images".into()).into());
             }
             self.best = Some(best);
         }

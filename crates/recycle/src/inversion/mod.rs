@@ -23,9 +23,9 @@ pub use recipe::{HardInversion, InversionEarlyStop, InversionRecipe, PriorWeight
 use super::recipe::RecipeError;
 use super::saved_state::{SavedState, SavedStateError};
 use super::steps::{StepReport, Steps};
-use augmentation::Draw;
 use batch::Batch;
 use engine::augment::RollFlip;
+use engine::images::Change;
 use engine::loss::LeaveOneOut;
 use engine::operation::OperationError;
 use engine::session::{Session, SessionOptions};
@@ -160,12 +160,18 @@ impl Inversion {
                 .hard
                 .map_or(recipe::DEFAULT_SCORE_SCALE, |hard| hard.score_scale),
         );
-        let objective = Objective {
+        let (priors, batch_norm) = Priors::new(&recipe, data, backbone)?;
+        if let Some(network) = batch_norm {
+            session.set_batch_norm_prior(network);
+        }
+        let mut objective = Objective {
+            held: session.hold(backbone, &adapter)?,
             session,
             adapter,
             opponent: None,
+            opponent_held: None,
             head,
-            priors: Priors::new(&recipe, data, backbone)?,
+            priors,
             hard: recipe.hard,
             leave_one_out: LeaveOneOut::new(scoring),
         };
@@ -175,7 +181,7 @@ impl Inversion {
         let parts = recipe.parts();
         let first = (parts[0], side);
         Ok(Self {
-            batch: Batch::new(&recipe, 0, first, &chosen, normalisation)?,
+            batch: Batch::start(&mut objective, &recipe, 0, first, &chosen, normalisation)?,
             levels: Quantiser::new(preprocess),
             recipe,
             classes,
@@ -217,16 +223,26 @@ impl Inversion {
     /// # Errors
     /// [`InversionError::Given`] for a start of another size.
     pub fn with_given_draws(mut self, given: GivenDraws) -> Result<Self, InversionError> {
-        self.batch.set_parameters(given.start)?;
+        let session = &mut self.objective.session;
+        self.batch.start_from(session, &given.start)?;
         self.given = given.augmentation;
         Ok(self)
     }
 
     /// Makes images that are hard for `opponent` in place of the bare backbone ([`InversionRecipe::against`]).
-    pub fn with_opponent(mut self, mut opponent: Adapter) -> Self {
+    ///
+    /// # Errors
+    /// [`InversionError::Operation`] for an opponent of another backbone.
+    pub fn with_opponent(
+        mut self,
+        backbone: &Backbone,
+        mut opponent: Adapter,
+    ) -> Result<Self, InversionError> {
         opponent.head = None;
+        let held = self.objective.session.hold(backbone, &opponent)?;
+        self.objective.opponent_held = Some(held);
         self.objective.opponent = Some(opponent);
-        self
+        Ok(self)
     }
 
     /// Takes given images in place of optimised ones, so that only the look at them is left: levels `[images, 3, side, side]`, and
@@ -255,8 +271,8 @@ impl Inversion {
     ///
     /// # Errors
     /// Where they have diverged.
-    pub fn current_pixels(&mut self) -> Result<&Tensor, InversionError> {
-        Ok(self.batch.pixels()?)
+    pub fn current_pixels(&mut self) -> Result<Vec<f32>, InversionError> {
+        Ok(self.objective.session.image_pixels()?)
     }
 
     /// All images as they are now, for looking at: the finished parts and the one under way. Levels
@@ -267,7 +283,8 @@ impl Inversion {
     pub fn current_images(&mut self) -> Result<(Vec<u8>, Vec<u32>), InversionError> {
         let (mut images, mut labels) = (self.finished.clone(), self.labels.clone());
         if !self.is_optimised() {
-            images.extend(self.batch.quantised(&self.levels)?);
+            let session = &mut self.objective.session;
+            images.extend(self.batch.quantised(session, &self.levels)?);
             labels.extend(self.batch.labels.of_choice.iter().map(|&own| own as u32));
         }
         Ok((images, labels))
@@ -324,18 +341,19 @@ impl Inversion {
     fn optimise(&mut self) -> Result<StepReport, InversionError> {
         let position = ((self.part as u64) << 32) + self.steps_done;
         let given = usize::try_from(position).ok();
-        let draw = match given.and_then(|position| self.given.get(position)) {
-            Some(&given) => Draw::RollFlip(given),
+        let change = match given.and_then(|position| self.given.get(position)) {
+            Some(&given) => Change::RollFlip(given),
             None => {
-                let (recipe, shape) = (&self.recipe, self.batch.shape);
-                Draw::random(recipe.augmentation, recipe.seed, position, shape)
+                let recipe = &self.recipe;
+                let augmentation = recipe.augmentation;
+                augmentation.draw(recipe.seed, position, self.batch.shape)
             }
         };
         let pruning = self.recipe.pruning_at(self.steps_done);
         let rate = self.recipe.learning_rate;
         let terms = self
-            .batch
-            .step(&mut self.objective, &draw, &pruning, rate)
+            .objective
+            .step(&change, &self.batch.labels, &pruning, rate)
             .map_err(diverged)?;
         self.steps_done += 1;
         self.steps_of_all += 1;
@@ -413,7 +431,14 @@ impl Inversion {
         };
         let chosen: Vec<usize> = self.classes.iter().map(|(class, _)| *class).collect();
         let size = (images, self.side);
-        self.batch = Batch::new(&self.recipe, self.part, size, &chosen, self.normalisation)?;
+        self.batch = Batch::start(
+            &mut self.objective,
+            &self.recipe,
+            self.part,
+            size,
+            &chosen,
+            self.normalisation,
+        )?;
         Ok(())
     }
 
@@ -446,7 +471,7 @@ impl Inversion {
         }
         if !self.is_optimised() {
             self.start_part()?;
-            self.batch.read(state, &self.recipe)?;
+            self.batch.read(&mut self.objective.session, state)?;
         }
         Ok(())
     }
@@ -488,7 +513,7 @@ impl Steps for Inversion {
     }
 
     /// Looks at finished images are not kept: they are cheap, and are made again.
-    fn state(&self) -> Result<Vec<u8>, InversionError> {
+    fn state(&mut self) -> Result<Vec<u8>, InversionError> {
         let mut state = SavedState::default();
         let counters = [
             self.part as u64,
@@ -501,7 +526,8 @@ impl Steps for Inversion {
         state.put_f64("lowest", &[self.settled.lowest]);
         state.put_bytes("finished", &self.finished);
         if !self.is_optimised() {
-            self.batch.save(&mut state);
+            let session = &mut self.objective.session;
+            self.batch.save(session, &mut state).map_err(diverged)?;
         }
         Ok(state.write(KIND)?)
     }

@@ -6,11 +6,14 @@ use crate::head_pass::{HeadPass, count_correct};
 use engine::distance::Distance;
 use engine::loss::{LeaveOneOut, Scoring, cross_entropy};
 use engine::operation::OperationError;
-use engine::session::{Input, Pruning, Session, Wanted};
-use engine::vit::{Differentiate, NormInputGradients};
+use engine::images::Change;
+use engine::session::{
+    CoupledGradient, Input, Output, Pruning, Session, View, ViewLoss, Wanted,
+};
 use model::adapter::{Adapter, Head, HeadInput};
 use model::tensor::Tensor;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which class each image of a batch shows.
 #[derive(Debug, Clone)]
@@ -37,18 +40,17 @@ pub(super) struct Terms {
 pub(super) struct Objective {
     pub session: Session,
     pub adapter: Adapter,
+    /// Number by which the session holds the adapter.
+    pub held: usize,
     /// Whose classes are mixed up; without it those of the bare backbone.
     pub opponent: Option<Adapter>,
+    /// Its number.
+    pub opponent_held: Option<usize>,
     pub head: Head,
     pub priors: Priors,
     pub hard: Option<HardInversion>,
     pub leave_one_out: LeaveOneOut,
 }
-
-const PIXELS: Differentiate = Differentiate {
-    pixels: true,
-    pairs: false,
-};
 
 /// How the bare backbone's classes are scored.
 pub(super) fn bare_scoring(score_scale: f64) -> Scoring {
@@ -60,25 +62,85 @@ pub(super) fn bare_scoring(score_scale: f64) -> Scoring {
 }
 
 impl Objective {
-    /// The terms at `images` `[batch, 3, side, side]`; overwrites `dimages` with the gradient of their total.
-    pub fn gradient(
+    /// The terms at the images under optimisation after `change`, and a step down their gradient.
+    pub fn step(
         &mut self,
-        images: &Tensor,
+        change: &Change,
         labels: &BatchLabels,
         pruning: &[Pruning],
-        dimages: &mut [f32],
+        learning_rate: f64,
     ) -> Result<Terms, OperationError> {
-        let (cross_entropy, correct, token_prior) =
-            self.teacher_gradient(images, labels, pruning, dimages)?;
-        let shape = batch_shape(images);
-        let prior = token_prior
-            + self
-                .priors
-                .pixels(images.data(), shape, Some(&mut *dimages))?;
-        let bare = match self.hard {
-            None => None,
-            Some(hard) => Some(self.bare_gradient(images, labels, hard, dimages)?),
+        let Self {
+            session,
+            held,
+            opponent_held,
+            head,
+            priors,
+            hard,
+            leave_one_out,
+            ..
+        } = self;
+        let (read, reads_tokens) = (head.input, priors.reads_tokens());
+        let head = HeadPass::of(head);
+        let (batch, classes) = (labels.of_head.len(), head.classes);
+        // An image may be looked at again where a device has no room.
+        let recognised: Vec<AtomicBool> = labels.of_head.iter().map(|_| false.into()).collect();
+        let look = |part: Range<usize>, features: &[f32], dfeatures: &mut [f32]| {
+            let labels = &labels.of_head[part.clone()];
+            let own = head.part(features, labels, batch, dfeatures)?;
+            let rows = own.logits.chunks_exact(classes).zip(labels);
+            for (image, (row, label)) in part.zip(rows) {
+                let correct = count_correct(row, std::slice::from_ref(label), classes) == 1;
+                recognised[image].store(correct, Ordering::Relaxed);
+            }
+            Ok(own.loss)
         };
+        let mut token_prior = 0.0;
+        // Statistics couple the images, so all activations wait for them.
+        let mut look_at_all = |output: &Output, gradient: &mut CoupledGradient| {
+            let loss = look(0..batch, output.features.data(), &mut gradient.dfeatures)?;
+            token_prior = priors.tokens(output);
+            gradient.norm_inputs = priors.norm_inputs();
+            Ok(loss)
+        };
+        let teacher = View {
+            held: Some(*held),
+            pruning,
+            read,
+            norm_input_sums: reads_tokens,
+            loss: match reads_tokens {
+                true => ViewLoss::Coupled(&mut look_at_all),
+                false => ViewLoss::Separate(&look),
+            },
+        };
+        let mut mixed_up = |output: &Output, gradient: &mut CoupledGradient| {
+            let features = output.features.data();
+            let widths = [labels.chosen, output.features.shape()[1]];
+            let dfeatures = Some(gradient.dfeatures.as_mut_slice());
+            let loss = leave_one_out.loss(features, &labels.of_choice, widths, None, dfeatures)?;
+            let loss = f64::from(loss);
+            let hard = hard.unwrap_or_default();
+            gradient.is_wanted = loss <= hard.cap;
+            let scale = -hard.weight as f32;
+            gradient.dfeatures.iter_mut().for_each(|value| *value *= scale);
+            Ok(loss)
+        };
+        let mut views = vec![teacher];
+        if hard.is_some() {
+            views.push(View {
+                held: *opponent_held,
+                pruning: &[],
+                read: HeadInput::Feature,
+                norm_input_sums: false,
+                loss: ViewLoss::Coupled(&mut mixed_up),
+            });
+        }
+        let step = session.step_images(change, &mut views, learning_rate)?;
+        drop(views);
+        let prior = token_prior + self.priors.weighted(step.priors);
+        let correct = recognised.into_iter().filter(|own| own.load(Ordering::Relaxed));
+        let correct = correct.count();
+        let (cross_entropy, bare) = (step.losses[0], step.losses.get(1).copied());
         Ok(self.terms(cross_entropy, prior, bare, correct))
     }
 
@@ -99,9 +161,8 @@ impl Objective {
         let loss = cross_entropy(&logits, &labels.of_head, head.classes, None)?;
         let correct = count_correct(&logits, &labels.of_head, head.classes);
         let mut prior = self.priors.tokens(output);
-        prior += self
-            .priors
-            .pixels(images.data(), batch_shape(images), None)?;
+        let of_pixels = self.session.image_priors(images)?;
+        prior += self.priors.weighted(of_pixels);
         let bare = match self.hard {
             None => None,
             Some(_) => {
@@ -130,85 +191,6 @@ impl Objective {
             correct,
         }
     }
-
-    /// Cross-entropy, recognised images and the weighted prior of token statistics.
-    fn teacher_gradient(
-        &mut self,
-        images: &Tensor,
-        labels: &BatchLabels,
-        pruning: &[Pruning],
-        dimages: &mut [f32],
-    ) -> Result<(f64, usize, f64), OperationError> {
-        let head = HeadPass::of(&self.head);
-        let input = teacher_input(images, &self.adapter, self.head.input, pruning);
-        let batch = labels.of_head.len();
-        let classes = head.classes;
-        if !self.priors.reads_tokens() {
-            // Image by image: only a micro-batch's activations are kept.
-            let correct = AtomicUsize::new(0);
-            let (loss, gradients) = self.session.step(&input, PIXELS, |part, own, dfeatures| {
-                let labels = &labels.of_head[part];
-                let part = head.part(own, labels, batch, dfeatures)?;
-                let own = count_correct(&part.logits, labels, classes);
-                correct.fetch_add(own, Ordering::Relaxed);
-                Ok(part.loss)
-            })?;
-            copy_pixels(gradients.pixels.as_ref(), dimages);
-            return Ok((loss, correct.into_inner(), 0.0));
-        }
-        // Statistics couple the images, so all activations wait for them.
-        let wanted = Wanted {
-            norm_input_sums: true,
-            ..Wanted::default()
-        };
-        let output = self.session.forward_for(&input, wanted, PIXELS)?;
-        let mut dfeatures = vec![0.0; output.features.data().len()];
-        let features = output.features.data();
-        let part = head.part(features, &labels.of_head, batch, &mut dfeatures)?;
-        let prior = self.priors.tokens(output);
-        let norm_inputs = self
-            .priors
-            .norm_inputs()
-            .map(|(offset, slope)| NormInputGradients { offset, slope });
-        let gradients = self.session.backward(&dfeatures, norm_inputs)?;
-        copy_pixels(gradients.pixels.as_ref(), dimages);
-        let correct = count_correct(&part.logits, &labels.of_head, classes);
-        Ok((part.loss, correct, prior))
-    }
-
-    /// The cross-entropy of the bare backbone, or the opponent; takes its weighted gradient away from `dimages`, where it is below the cap.
-    fn bare_gradient(
-        &mut self,
-        images: &Tensor,
-        labels: &BatchLabels,
-        hard: HardInversion,
-        dimages: &mut [f32],
-    ) -> Result<f64, OperationError> {
-        let input = opponent_input(images, self.opponent.as_ref());
-        let output = self
-            .session
-            .forward_for(&input, Wanted::default(), PIXELS)?;
-        let features = output.features.data();
-        let widths = [labels.chosen, output.features.shape()[1]];
-        let mut dfeatures = vec![0.0; features.len()];
-        let gradient = Some(dfeatures.as_mut_slice());
-        let own = &labels.of_choice;
-        let loss = self
-            .leave_one_out
-            .loss(features, own, widths, None, gradient)?;
-        let loss = f64::from(loss);
-        if loss > hard.cap {
-            return Ok(loss);
-        }
-        let scale = -hard.weight as f32;
-        dfeatures.iter_mut().for_each(|value| *value *= scale);
-        let gradients = self.session.backward(&dfeatures, None)?;
-        if let Some(own) = &gradients.pixels {
-            let pairs = dimages.iter_mut().zip(own.data());
-            pairs.for_each(|(sum, value)| *sum += value);
-        }
-        Ok(loss)
-    }
 }
 
 pub(super) fn teacher_input<'a>(
@@ -230,18 +212,4 @@ fn opponent_input<'a>(images: &'a Tensor, opponent: Option<&'a Adapter>) -> Inpu
         adapter: opponent,
         ..Input::pixels(images)
     }
-}
-
-fn copy_pixels(from: Option<&Tensor>, into: &mut [f32]) {
-    if let Some(from) = from {
-        into.copy_from_slice(from.data());
-    }
-}
-
-pub(super) fn batch_shape(images: &Tensor) -> [usize; 4] {
-    let mut shape = [0; 4];
-    for (slot, &axis) in shape.iter_mut().zip(images.shape()) {
-        *slot = axis;
-    }
-    shape
 }

@@ -3,9 +3,9 @@
 
 use super::recipe::{InversionRecipe, PriorWeights};
 use crate::recipe::{Problems, RecipeError};
-use engine::loss::{Moments, StatisticsTerm, TokenStatistics, mean_norm, total_variation};
-use engine::operation::OperationError;
-use engine::resnet::{BatchNormPrior, ResNet};
+use engine::images::PriorLosses;
+use engine::loss::{Moments, StatisticsTerm, TokenStatistics};
+use engine::resnet::ResNet;
 use engine::session::Output;
 use model::backbone::Backbone;
 
@@ -23,7 +23,6 @@ pub(super) struct Priors {
     weights: PriorWeights,
     /// Of the sum of all.
     weight: f64,
-    batch_norm: Option<BatchNormPrior>,
     tokens: Option<TokenPrior>,
 }
 
@@ -60,13 +59,15 @@ pub(crate) fn moments(sums: &[f64], count: usize, index: usize, width: usize) ->
 }
 
 impl Priors {
+    /// The priors, and the network of that of BatchNorm.
+    ///
     /// # Errors
     /// [`RecipeError::Problems`] where a prior with a weight has no data, or data of another backbone.
     pub fn new(
         recipe: &InversionRecipe,
         data: PriorData,
         backbone: &Backbone,
-    ) -> Result<Self, RecipeError> {
+    ) -> Result<(Self, Option<ResNet>), RecipeError> {
         let weights = recipe.priors.clone();
         let mut problems = Problems::default();
         problems.check(weights.batch_norm == 0.0 || data.batch_norm.is_some(), || {
@@ -91,15 +92,13 @@ impl Priors {
             }
         }
         problems.finish()?;
-        Ok(Self {
+        let batch_norm = data.batch_norm.filter(|_| weights.batch_norm > 0.0);
+        let own = Self {
             weight: recipe.prior_weight,
-            batch_norm: data
-                .batch_norm
-                .filter(|_| weights.batch_norm > 0.0)
-                .map(BatchNormPrior::new),
             tokens: statistics.map(|own| TokenPrior::new(own, backbone)),
             weights,
-        })
+        };
+        Ok((own, batch_norm))
     }
 
     /// Whether passes must give the sums at LayerNorm inputs.
@@ -107,33 +106,28 @@ impl Priors {
         self.tokens.is_some()
     }
 
-    /// The weighted sum of the priors on `pixels` alone; adds its gradient to `dpixels`.
-    pub fn pixels(
-        &mut self,
-        pixels: &[f32],
-        shape: [usize; 4],
-        mut dpixels: Option<&mut [f32]>,
-    ) -> Result<f64, OperationError> {
-        let mut sum = 0.0;
-        let inner = |weight: f64| (self.weight * weight) as f32;
-        if let Some(prior) = &mut self.batch_norm {
-            let weight = self.weights.batch_norm;
-            let loss = prior.loss(pixels, shape, inner(weight), dpixels.as_deref_mut())?;
-            sum += weight * f64::from(loss);
+    /// Weights of the gradients of the priors on pixels alone.
+    pub fn of_pixels(&self) -> engine::images::PriorWeights {
+        let weight = |own: f64| match own > 0.0 {
+            true => (self.weight * own) as f32,
+            false => 0.0,
+        };
+        engine::images::PriorWeights {
+            total_variation: weight(self.weights.total_variation),
+            mean_norm: weight(self.weights.l2),
+            batch_norm: weight(self.weights.batch_norm),
         }
-        for (weight, prior) in [
-            (
-                self.weights.total_variation,
-                total_variation as fn(&[f32], [usize; 4], f32, Option<&mut [f32]>) -> _,
-            ),
-            (self.weights.l2, mean_norm),
-        ] {
-            if weight > 0.0 {
-                let loss: f32 = prior(pixels, shape, inner(weight), dpixels.as_deref_mut())?;
-                sum += weight * f64::from(loss);
-            }
-        }
-        Ok(self.weight * sum)
+    }
+
+    /// The weighted sum of the priors on pixels alone.
+    pub fn weighted(&self, losses: PriorLosses) -> f64 {
+        let all = [
+            (self.weights.batch_norm, losses.batch_norm),
+            (self.weights.total_variation, losses.total_variation),
+            (self.weights.l2, losses.mean_norm),
+        ];
+        let with_weight = all.into_iter().filter(|(weight, _)| *weight > 0.0);
+        self.weight * with_weight.map(|(weight, loss)| weight * loss).sum::<f64>()
     }
 
     /// The weighted prior of token statistics for a whole batch's `output`; keeps its gradient for [`Self::norm_inputs`].
@@ -146,9 +140,9 @@ impl Priors {
     }
 
     /// `(offset, slope)` of the gradient at the LayerNorm inputs after the last [`Self::tokens`].
-    pub fn norm_inputs(&self) -> Option<(&[f32], &[f32])> {
+    pub fn norm_inputs(&self) -> Option<(Vec<f32>, Vec<f32>)> {
         let prior = self.tokens.as_ref()?;
-        Some((&prior.offset, &prior.slope))
+        Some((prior.offset.clone(), prior.slope.clone()))
     }
 }
 

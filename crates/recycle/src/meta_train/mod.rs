@@ -410,7 +410,7 @@ impl Steps for MetaTraining {
     }
 
     /// Prepared images are not kept: they are cheap, and are made again.
-    fn state(&self) -> Result<Vec<u8>, MetaTrainError> {
+    fn state(&mut self) -> Result<Vec<u8>, MetaTrainError> {
         let mut state = SavedState::default();
         state.put_f32("values", &self.values);
         state.put_adam("adam", &self.adam);

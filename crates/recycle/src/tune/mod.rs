@@ -519,7 +519,7 @@ impl Steps for Tuning {
         }
     }
 
-    fn state(&self) -> Result<Vec<u8>, TuneError> {
+    fn state(&mut self) -> Result<Vec<u8>, TuneError> {
         let mut state = SavedState::default();
         state.put_f32("pairs", &self.parameters.pairs);
         state.put_f32("head", &self.parameters.head);

@@ -1,7 +1,7 @@
 //! How a batch is cut into parts that are computed as a whole, and dealt to the queues.
 
 use super::{Checked, DeviceSession};
-use crate::backend::Backend;
+use crate::image_backend::ImageBackend;
 use crate::vit::{Differentiate, PassShape, PassStart, Plan};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,11 +17,11 @@ pub struct MicroBatch {
     pub plan: Arc<Plan>,
 }
 
-impl<B: Backend> DeviceSession<B> {
-    /// Most images of a micro-batch.
-    pub(super) fn most_images(&self, checked: &Checked) -> usize {
+impl<B: ImageBackend> DeviceSession<B> {
+    /// Most images of a micro-batch of so many tokens each.
+    pub(super) fn most_images(&self, tokens: usize) -> usize {
         match self.images_per_micro_batch {
-            0 => (self.rows_aimed_at / checked.tokens).max(1),
+            0 => (self.rows_aimed_at / tokens).max(1),
             most => most,
         }
     }
@@ -33,7 +33,7 @@ impl<B: Backend> DeviceSession<B> {
         differentiate: Differentiate,
     ) -> Vec<MicroBatch> {
         let queues = self.queues.len();
-        let most = self.most_images(checked);
+        let most = self.most_images(checked.tokens);
         let parts = checked
             .batch
             .div_ceil(most)

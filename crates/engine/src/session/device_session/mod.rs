@@ -1,18 +1,21 @@
 //! A session on one kind of device: splits a batch into micro-batches for its queues, and joins their answers in a fixed order.
 //! Knows backbones, adapters and tensors; knows nothing of losses, optimisers or images.
 
+mod images;
 mod micro_batch;
 
 pub use micro_batch::MicroBatch;
 
-use super::checks::{self, Checked};
+use super::checks::{self, Checked, Entered};
 use super::{Gradients, Input, Output, SessionOptions, Wanted};
 use crate::backend::{Backend, DeviceError};
+use crate::image_backend::ImageBackend;
 use crate::operation::OperationError;
 use crate::vit::{
     Differentiate, ForwardOutput, LowRank, Network, NormInputGradients, NormInputVectors, Pass,
     Plan,
 };
+use images::{Held, Images};
 use model::adapter::Adapter;
 use model::backbone::{Backbone, BackboneConfig};
 use model::tensor::Tensor;
@@ -28,7 +31,7 @@ struct Pending {
 }
 
 /// A backbone ready to compute on one kind of device.
-pub struct DeviceSession<B: Backend> {
+pub struct DeviceSession<B: ImageBackend> {
     backend: B,
     network: Network<B>,
     pool: rayon::ThreadPool,
@@ -42,11 +45,14 @@ pub struct DeviceSession<B: Backend> {
     output: Output,
     gradients: Gradients,
     pending: Option<Pending>,
+    images: Option<Images<B>>,
+    held: Vec<Held<B>>,
+    batch_norm: Option<B::BatchNormPrior>,
     /// See [`super::Session::published_residual`].
     pub(super) published_residual: bool,
 }
 
-impl<B: Backend> DeviceSession<B> {
+impl<B: ImageBackend> DeviceSession<B> {
     /// See [`super::Session::new`].
     pub fn new(
         backend: B,
@@ -71,7 +77,7 @@ impl<B: Backend> DeviceSession<B> {
             queues: (0..work.queues).map(|_| backend.queue()).collect(),
             threads,
             rows_aimed_at: work.rows_aimed_at,
-            network: Network::new(&backend, backbone),
+            network: Network::new(&backend, &backbone.config, &backbone.weights),
             backend,
             pool,
             images_per_micro_batch: options.images_per_micro_batch,
@@ -81,6 +87,9 @@ impl<B: Backend> DeviceSession<B> {
             output: Output::default(),
             gradients: Gradients::default(),
             pending: None,
+            images: None,
+            held: Vec::new(),
+            batch_norm: None,
             published_residual: false,
         })
     }
@@ -91,7 +100,17 @@ impl<B: Backend> DeviceSession<B> {
         input: &Input<'_>,
         end_layer: Option<usize>,
     ) -> Result<Checked, OperationError> {
-        let mut checked = checks::input(&self.network.config, input, end_layer)?;
+        let entered = checks::entry(&self.network.config, input)?;
+        self.check_entered(input, entered, end_layer)
+    }
+
+    fn check_entered(
+        &self,
+        input: &Input<'_>,
+        entered: Entered,
+        end_layer: Option<usize>,
+    ) -> Result<Checked, OperationError> {
+        let mut checked = checks::input(&self.network.config, input, entered, end_layer)?;
         if self.published_residual {
             let layers = input.pruning.iter().map(|pruning| pruning.layer);
             checked.residual_after_norm = layers.collect();
@@ -147,9 +166,14 @@ impl<B: Backend> DeviceSession<B> {
         let Ok(checked) = self.check(input, None) else {
             return false;
         };
-        let images = self.most_images(&checked).min(checked.batch) / 2;
+        self.halve_micro_batches_of(checked.batch, checked.tokens)
+    }
+
+    /// As [`Self::halve_micro_batches`], for a batch of images with so many tokens each.
+    fn halve_micro_batches_of(&mut self, batch: usize, tokens: usize) -> bool {
+        let images = self.most_images(tokens).min(batch) / 2;
         match self.images_per_micro_batch {
-            0 => self.rows_aimed_at = images * checked.tokens,
+            0 => self.rows_aimed_at = images * tokens,
             _ => self.images_per_micro_batch = images.max(1),
         }
         images > 0
@@ -196,8 +220,7 @@ impl<B: Backend> DeviceSession<B> {
     ) -> Result<(), OperationError> {
         let mut checked = self.check(input, None)?;
         checks::differentiate(&checked, input, differentiate)?;
-        checked.norm_input_sums = wanted.norm_input_sums;
-        checked.class_only_end &= !wanted.last_hidden_state && !wanted.norm_input_sums;
+        checked.want(wanted);
         self.pending = None;
         self.take_adapter(input.adapter);
         let micro_batches = self.split(&checked, differentiate);
@@ -306,7 +329,7 @@ impl<B: Backend> DeviceSession<B> {
                     let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
                     let images = &micro_batch.images;
                     let dfeatures = &dfeatures[images.start * width..images.end * width];
-                    pass.backward(dfeatures, checked.read, norm_inputs);
+                    pass.backward(dfeatures, checked.read, norm_inputs, None);
                     let last = slot + 1 == count;
                     pass.end_backward(trained.filter(|_| last), dpixels)?;
                 }
@@ -395,7 +418,7 @@ impl<B: Backend> DeviceSession<B> {
                     *result = loss(images, output.features, dfeatures);
                     let has_loss = result.is_ok();
                     if has_loss {
-                        pass.backward(dfeatures, checked.read, None);
+                        pass.backward(dfeatures, checked.read, None, None);
                     }
                     let last = index + 1 == count;
                     pass.end_backward(trained.filter(|_| last), dpixels.filter(|_| has_loss))?;
