@@ -319,7 +319,7 @@ impl<B: ImageBackend> ImageBatch<B> {
         backend.download(queue, self.places.report);
     }
 
-    /// What the priors of the last step have found, after [`crate::backend::Backend::finish`].
+    /// What the priors of the last step have found, after [`Self::end`] or [`Self::send_losses`], and [`crate::backend::Backend::finish`].
     ///
     /// # Errors
     /// [`OperationError::NotFinite`] where something was not finite: the step has changed nothing then. [`DeviceError`] in the search for it.
