@@ -41,7 +41,7 @@ impl Published<'_> {
         let shape = self.pixels.shape();
         let mut uncertain = vec![false; start.data().len()];
         for (step, &change) in changes.iter().enumerate() {
-            let before = inversion.current_pixels()?.clone();
+            let before = inversion.current_pixels()?;
             let dpixels = self.gradient(session, &before, change)?;
             let largest = dpixels.iter().fold(0.0f32, |a, b| a.max(b.abs()));
             for (uncertain, slope) in uncertain.iter_mut().zip(&dpixels) {

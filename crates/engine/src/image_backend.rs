@@ -73,7 +73,7 @@ pub trait ImageBackend: Backend {
     /// Pictures `[pictures, 3, side, side]` one after another, a byte a value, kept where the backend computes.
     fn levels(&self, levels: &[u8]) -> Self::Levels;
     /// Overwrites each row of `pixels` `[images, 3·side²]` with the picture of that number in `indices` (`[images, 1]`), its lines mirrored where
-    /// `flips` (`[images, 1]`, indices) is not 0, as `table` `[3, 256]` says what a level of a channel is.
+    /// `flips` (`[images, 1]`, indices) is not 0, as `table` `[3, 256]` says what a level of a channel is. There is a picture of each number.
     #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]
     fn normalise_levels(
         &self,
@@ -157,7 +157,7 @@ pub trait ImageBackend: Backend {
         maps: Matrix,
         dsource: Matrix,
     );
-    /// `target = gain·source + constant` with `lines` `[images, 6]` of [`super::augment::lines`]: both for red, green and blue.
+    /// `target = gain·source + constant` with `lines` `[images, 6]` of [`super::augment::colour_lines`]: both for red, green and blue.
     fn recolour(&self, queue: &mut Self::Queue, source: Matrix, lines: Matrix, target: Matrix);
     /// Overwrites `dsource` with the gradient at the source of [`Self::recolour`].
     fn recolour_adjoint(

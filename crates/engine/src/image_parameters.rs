@@ -239,10 +239,8 @@ mod tests {
 
     #[test]
     fn pixels_are_their_own_images_and_a_seed_draws_the_same_start() {
-        let draw = |parametrisation| {
-            let parameters =
-                ImageParameters::new(parametrisation, [2, 3, 5, 4], NORMALISATION).unwrap();
-            parameters.draw(&mut ChaCha8Rng::seed_from_u64(9))
+        let draw = |parametrisation: Parametrisation| {
+            parametrisation.draw([2, 3, 5, 4], &mut ChaCha8Rng::seed_from_u64(9))
         };
         let start = draw(Parametrisation::Pixels);
         assert_eq!(start, draw(Parametrisation::Pixels));

@@ -1,7 +1,7 @@
 //! What a long computation writes down to resume later: named numbers in a safetensors container, every value as its own bytes,
 //! so that nothing is rounded. Reading trusts nothing.
 
-use engine::optimise::{Adam, AdamSettings, AdamState};
+use engine::optimise::AdamState;
 use model::tensor_file::{Stored, TensorFile, write_stored};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -39,8 +39,8 @@ impl SavedState {
         self.parts.insert(name.into(), bytes.collect());
     }
 
-    pub fn put_adam(&mut self, name: &str, adam: &Adam) {
-        self.parts.insert(name.into(), adam.state().to_bytes());
+    pub fn put_adam(&mut self, name: &str, state: &AdamState) {
+        self.parts.insert(name.into(), state.to_bytes());
     }
 
     /// `kind` names the computation, so that a state is not read by another one.
@@ -132,15 +132,9 @@ impl SavedState {
             .map_err(|_| SavedStateError(format!("{name} is not {N} whole numbers")))
     }
 
-    pub fn adam(
-        &self,
-        name: &str,
-        settings: AdamSettings,
-        values: usize,
-    ) -> Result<Adam, SavedStateError> {
-        let state = AdamState::from_bytes(self.bytes(name)?, values)
-            .map_err(|error| SavedStateError(error.to_string()))?;
-        Ok(Adam::resume(settings, state))
+    pub fn adam(&self, name: &str, values: usize) -> Result<AdamState, SavedStateError> {
+        AdamState::from_bytes(self.bytes(name)?, values)
+            .map_err(|error| SavedStateError(error.to_string()))
     }
 }
 

@@ -84,13 +84,13 @@ pub fn recolour(
     for deviation in standard_deviation {
         checks.positive("the standard deviation", deviation)?;
     }
-    let lines = lines(changes, (mean, standard_deviation));
+    let lines = colour_lines(changes, (mean, standard_deviation));
     recolour_planes(source, shape[2] * shape[3], &lines, target);
     Ok(())
 }
 
 /// `[images, 3, 2]`: gain and constant of each plane, for images normalised with mean and deviation.
-pub fn lines(
+pub fn colour_lines(
     changes: &[Colour],
     (mean, standard_deviation): ([f32; 3], [f32; 3]),
 ) -> Vec<[f32; 2]> {
@@ -155,7 +155,7 @@ pub fn recolour_adjoint(
         changes,
         dsource,
     )?;
-    let lines = lines(changes, ([0.0; 3], [1.0; 3]));
+    let lines = colour_lines(changes, ([0.0; 3], [1.0; 3]));
     recolour_planes_adjoint(dtarget, shape[2] * shape[3], &lines, dsource);
     Ok(())
 }

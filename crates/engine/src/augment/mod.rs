@@ -7,7 +7,7 @@ mod roll_flip;
 
 pub use affine::{Affine, AffineLimits, warp, warp_adjoint};
 pub(crate) use affine::{check_changes, warp_images, warp_images_adjoint};
-pub use colour::{Colour, ColourLimits, lines, recolour, recolour_adjoint};
+pub use colour::{Colour, ColourLimits, colour_lines, recolour, recolour_adjoint};
 pub(crate) use colour::{recolour_planes, recolour_planes_adjoint};
 pub use roll_flip::RollFlip;
 

@@ -1,7 +1,8 @@
 //! GELU and QuickGELU with the bias before them.
 
+use super::geometry::{by_row, int};
 use super::kernels::{ActivationBackward, ActivationForward};
-use super::queue::{Queue, Stored, by_row, int};
+use super::queue::{Queue, Stored};
 use crate::backend::Matrix;
 use model::backbone::Activation;
 

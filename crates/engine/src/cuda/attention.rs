@@ -1,11 +1,12 @@
 //! Attention, its gradients, and the class token's attention.
 
 use super::driver::Geometry;
+use super::geometry::int;
 use super::kernels::{
     AttentionBackwardKey, AttentionBackwardQuery, AttentionForward, ClassAttention, Ints,
 };
 use super::product::Precision;
-use super::queue::{Queue, Stored, int};
+use super::queue::{Queue, Stored};
 use crate::backend::{AttentionInput, AttentionShape, DeviceError, Matrix};
 
 /// Threads of a block, and rows that it keeps: `ATTENTION_THREADS` and `KEPT_ROWS` of the kernels.

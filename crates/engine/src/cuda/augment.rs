@@ -1,7 +1,8 @@
 //! Random changes of images and their adjoints.
 
+use super::geometry::{by_image, by_value, count, int};
 use super::kernels::{Recolour, RollFlip, RollFlipAdjoint, Warp, WarpAdjoint};
-use super::queue::{Queue, by_image, by_value, count, int};
+use super::queue::Queue;
 use crate::augment::Affine;
 use crate::backend::{Matrix, halves};
 use crate::image_backend::WARP_VALUES;

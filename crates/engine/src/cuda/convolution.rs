@@ -1,8 +1,9 @@
 //! Convolutions as products over unfolded patches, all images of a batch at once.
 
 use super::Cuda;
+use super::geometry::{by_row, int};
 use super::kernels::{Fold, Unfold};
-use super::queue::{Queue, Stored, by_row, int};
+use super::queue::{Queue, Stored};
 use crate::backend::{Backend, Matrix};
 use crate::resnet::{Convolution as Shape, PlaneSize};
 

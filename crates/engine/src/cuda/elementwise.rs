@@ -1,7 +1,8 @@
 //! What goes value by value.
 
+use super::geometry::{by_row, by_value, count, int};
 use super::kernels::{AddAffine, AddScaled, FlagNotFinite, Scale, ScaleColumns};
-use super::queue::{Queue, Stored, by_row, by_value, count, int};
+use super::queue::{Queue, Stored};
 use crate::backend::{Matrix, VectorPart};
 
 /// As [`crate::backend::Backend::scale_columns`].

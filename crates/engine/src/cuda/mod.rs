@@ -16,6 +16,7 @@ mod convolution;
 mod driver;
 mod elementwise;
 mod error;
+mod geometry;
 mod images;
 mod kernels;
 pub mod libraries;

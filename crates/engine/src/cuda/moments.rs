@@ -1,8 +1,9 @@
 //! Sums over the rows of a matrix, in `f64`.
 
 use super::driver::Geometry;
+use super::geometry::{int, threads};
 use super::kernels::{AddColumnSums, ColumnSums, Doubles, DoublesMut};
-use super::queue::{Queue, int, threads};
+use super::queue::Queue;
 use crate::backend::Matrix;
 
 /// Columns that a block sums: `SUM_COLUMNS` of the kernels.

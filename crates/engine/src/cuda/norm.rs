@@ -1,7 +1,8 @@
 //! LayerNorm, alone and after a residual sum.
 
+use super::geometry::{by_row, int};
 use super::kernels::{NormBackward, NormForward, Residual, ResidualNorm};
-use super::queue::{Queue, Stored, by_row, int};
+use super::queue::{Queue, Stored};
 use crate::backend::{Matrix, Norm, NormOutput};
 
 /// As [`crate::backend::Backend::norm`].

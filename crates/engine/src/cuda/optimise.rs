@@ -1,7 +1,8 @@
 //! Adam.
 
+use super::geometry::{by_value, count, int};
 use super::kernels::{AdamStep, Values};
-use super::queue::{Queue, Stored, by_value, count, int};
+use super::queue::{Queue, Stored};
 use crate::image_backend::{AdamOperands, ChannelLimits};
 use crate::optimise::AdamSettings;
 

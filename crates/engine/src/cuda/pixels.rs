@@ -1,11 +1,12 @@
 //! Images from stored levels, and the priors on pixels alone.
 
 use super::driver::Geometry;
+use super::geometry::{by_image, by_value, int, one_block, threads};
 use super::kernels::{
     AddImagesScaled, Bytes, Doubles, DoublesMut, ImageSquares, Ints, NormSlopes, NormaliseLevels,
     SumParts, TotalVariation, Values, ValuesMut,
 };
-use super::queue::{Queue, Stored, by_image, by_value, int, one_block, threads};
+use super::queue::{Queue, Stored};
 use crate::backend::{Matrix, VectorPart, halves};
 use crate::loss::pairs;
 

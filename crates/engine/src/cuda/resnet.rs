@@ -3,10 +3,11 @@
 
 use super::Cuda;
 use super::convolution::{Convolution, Maps, first_of};
+use super::geometry::{by_row, by_value, count, int, one_block};
 use super::kernels::{
     BatchNorm, BatchNormBackward, MaxPool, MaxPoolBackward, ReluBackward, StatisticsTerm, Values,
 };
-use super::queue::{Queue, Stored, by_row, by_value, count, int, one_block};
+use super::queue::{Queue, Stored};
 use super::{elementwise, moments, pixels};
 use crate::backend::{Backend, Matrix};
 use crate::resnet::{PlaneSize, ResNet, ResNetPlan, Unit as Shape};

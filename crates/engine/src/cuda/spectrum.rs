@@ -2,9 +2,10 @@
 //! others, since ten bits of fraction would show in pictures.
 
 use super::Cuda;
+use super::geometry::{by_value, count, int};
 use super::kernels::{LevelsBackward, LevelsForward, ScaleSpectrum, ScaleSpectrumBackward};
 use super::product::Repeat;
-use super::queue::{Queue, Stored, by_value, count, int};
+use super::queue::{Queue, Stored};
 use crate::backend::{Backend, Matrix};
 use crate::image_backend::SpectrumOperands;
 use crate::image_parameters::frequency_scale;

@@ -1,10 +1,11 @@
 //! What moves tokens about.
 
 use super::driver::Geometry;
+use super::geometry::{by_row, int, threads};
 use super::kernels::{
     ChooseRows, Embed, Gather, Patchify, PatchifyBackward, Pool, PoolBackward, Rows, ScatterAdd,
 };
-use super::queue::{Queue, Stored, by_row, int, threads};
+use super::queue::{Queue, Stored};
 use crate::backend::{Matrix, PatchGrid};
 use model::backbone::Pooling;
 

@@ -2,7 +2,7 @@
 
 use super::{TestMemory, assert_near_all};
 use crate::augment::RollFlip;
-use crate::backend::{BufferLengths, Matrix, Region};
+use crate::backend::{BufferLengths, Matrix, PatchGrid, Region};
 use crate::image_backend::{AdamOperands, ChannelLimits, ImageBackend};
 use crate::optimise::AdamSettings;
 use proptest::prelude::*;
@@ -179,4 +179,49 @@ pub fn stored_levels_become_the_pixels_of_the_table_mirrored_where_asked<B: Imag
         }
         prop_assert_eq!(memory.get(pixels_at), expected);
     });
+}
+
+pub fn patches_come_from_some_of_the_images_that_stay_and_their_gradients_go_back_there<
+    B: ImageBackend,
+>(
+    backend: &B,
+) {
+    let (image, grid) = (
+        3 * 4 * 4,
+        PatchGrid {
+            images: 2,
+            tokens: 5,
+            patch_size: 2,
+            grid: 2,
+        },
+    );
+    let mut memory = TestMemory::new(backend);
+    let all = Matrix {
+        region: Region::Images,
+        start: 0,
+        rows: 5,
+        columns: image,
+        stride: image,
+    };
+    let pixels = noise(1, 5 * image);
+    backend
+        .lay_out_images(&mut memory.queue, 2 * 5 * image)
+        .unwrap();
+    backend.upload(&mut memory.queue, &pixels, all);
+    let some = |start: usize| Matrix {
+        start: start + 2 * image,
+        rows: 2,
+        ..all
+    };
+    let patches = memory.take(10, 12);
+    backend.patchify(&mut memory.queue, some(0), grid, None, patches);
+    backend.patchify_backward(&mut memory.queue, patches, grid, None, some(5 * image));
+    let gradients = Matrix {
+        start: 5 * image,
+        ..all
+    };
+    let mut expected = pixels;
+    expected[..2 * image].fill(0.0);
+    expected[4 * image..].fill(0.0);
+    assert_eq!(memory.get(gradients), expected);
 }

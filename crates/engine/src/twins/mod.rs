@@ -42,6 +42,7 @@ macro_rules! judge {
                     adam_equals_the_plain_formula_and_clamps_by_channel_unless_something_is_flagged
                     flags_tell_values_that_are_not_finite_apart
                     images_stay_while_micro_batches_come_and_go
+                    patches_come_from_some_of_the_images_that_stay_and_their_gradients_go_back_there
                     stored_levels_become_the_pixels_of_the_table_mirrored_where_asked
                 }
                 pixels {

@@ -1,7 +1,7 @@
 //! Warps, colours, priors on pixels and spectra, against plain loops, or against the losses and the fast transform that have theirs.
 
 use super::{SUMS, TestMemory, assert_near_all};
-use crate::augment::{Affine, Colour, lines};
+use crate::augment::{Affine, Colour, colour_lines};
 use crate::backend::{Matrix, whole};
 use crate::image_backend::{ImageBackend, SpectrumOperands, WARP_VALUES};
 use crate::image_parameters::{ImageParameters, Parametrisation};
@@ -112,7 +112,7 @@ pub fn recoloured_images_follow_their_line_and_its_gain_is_the_gradient<B: Image
         let mut memory = TestMemory::new(backend);
         let source_at = memory.put_rows(images, 3 * area, &source);
         let [target_at, dsource_at] = [(); 2].map(|()| memory.take_dense(images, 3 * area));
-        let own = lines(&changes, NORMALISATION);
+        let own = colour_lines(&changes, NORMALISATION);
         let lines_at = memory.put_rows(images, 6, own.as_flattened());
         backend.recolour(&mut memory.queue, source_at, lines_at, target_at);
         backend.recolour_adjoint(&mut memory.queue, source_at, lines_at, dsource_at);

@@ -1,9 +1,7 @@
 //! A backbone's weights in a backend's memory.
 
 use crate::backend::{Backend, Norm};
-use model::backbone::{
-    BackboneConfig, LayerNorm, Linear, Weights, interpolate_position_embedding,
-};
+use model::backbone::{BackboneConfig, LayerNorm, Linear, Weights, interpolate_position_embedding};
 use model::tensor::Tensor;
 use std::collections::BTreeMap;
 

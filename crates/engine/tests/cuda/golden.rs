@@ -1,7 +1,8 @@
 //! The reference values, without a detour over the CPU backend.
 
 use crate::emulator::Emulator;
-use engine::session::{Input, Session, SessionOptions, Wanted};
+use crate::session::on;
+use engine::session::{Input, SessionOptions, Wanted};
 use engine::tolerance::FORWARD;
 use test_support::fixtures::{MODELS, adapter, backbone};
 use test_support::reference::Reference;

@@ -2,11 +2,12 @@
 
 use crate::emulator::Emulator;
 use engine::augment::{AffineLimits, RollFlip};
-use engine::backend::{Backend, Matrix};
+use engine::backend::{Backend, DeviceError, Matrix};
 use engine::cpu::Cpu;
 use engine::image_backend::ImageBackend;
-use engine::image_parameters::{ImageParameters, Parametrisation};
+use engine::image_parameters::Parametrisation;
 use engine::images::{Change, ImageBatch, ImageBatchOptions, PriorLosses, PriorWeights};
+use engine::operation::OperationError;
 use engine::optimise::{AdamSettings, AdamState};
 use engine::resnet::ResNet;
 use rand::SeedableRng;
@@ -150,8 +151,7 @@ impl Changes {
 }
 
 fn start(parametrisation: Parametrisation) -> State {
-    let parameters = ImageParameters::new(parametrisation, SHAPE, NORMALISATION).unwrap();
-    let parameters = parameters.draw(&mut ChaCha8Rng::seed_from_u64(5));
+    let parameters = parametrisation.draw(SHAPE, &mut ChaCha8Rng::seed_from_u64(5));
     State {
         adam: AdamState {
             steps_done: 0,
@@ -292,4 +292,69 @@ fn a_step_waits_for_nothing_and_copies_what_is_drawn_alone() {
             device.batch.losses(&cuda, &mut device.queue).unwrap();
         }
     }
+}
+
+#[test]
+fn what_is_not_finite_is_named_and_the_step_changes_nothing() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    for parametrisation in [Parametrisation::Pixels, Parametrisation::Fourier] {
+        let mut device = Run::new(&cuda, parametrisation, &start(parametrisation));
+        device.step(0, Changes::RollFlip);
+        let before = device.state();
+        device.begin(1, Changes::RollFlip);
+        let mut gradient = vec![0.5; SHAPE.iter().product()];
+        gradient[130] = f32::NAN;
+        let target = device.batch.daugmented();
+        cuda.upload(&mut device.queue, &gradient, target);
+        device.end(1);
+        cuda.finish(&mut device.queue).unwrap();
+        let refused = device.batch.losses(&cuda, &mut device.queue);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "augmentation backward: value 130 of daugmented, shape [3, 3, 7, 6], is NaN; all values must be finite numbers"
+        );
+        assert_eq!(device.state(), before);
+        let next = device.step(1, Changes::RollFlip);
+        assert_eq!(next.state.adam.steps_done, 2);
+    }
+    let mut broken = start(Parametrisation::Pixels);
+    broken.parameters[3] = f32::INFINITY;
+    let mut device = Run::new(&cuda, Parametrisation::Pixels, &broken);
+    device.begin(0, Changes::Nothing);
+    device.end(0);
+    cuda.finish(&mut device.queue).unwrap();
+    let refused = device.batch.losses(&cuda, &mut device.queue);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "image parameters: value 3 of parameters, shape [378], is inf; all values must be finite numbers"
+    );
+}
+
+#[test]
+fn a_device_without_room_for_a_batch_says_so_and_takes_a_smaller_one() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    let mut queue = cuda.queue();
+    let mut make = |images: usize| {
+        let shape = [images, 3, 16, 16];
+        let options = ImageBatchOptions {
+            parametrisation: Parametrisation::Pixels,
+            shape,
+            normalisation: NORMALISATION,
+            adam: AdamSettings::default(),
+            priors: PriorWeights::default(),
+        };
+        let parameters = noise(1, shape.iter().product());
+        ImageBatch::new(&cuda, &mut queue, options, &parameters, None).map(|_| ())
+    };
+    let room = 1 << 18;
+    emulator.set_memory(emulator.counts().bytes_in_use + room);
+    match make(100) {
+        Err(OperationError::Device(DeviceError::OutOfMemory { bytes })) => {
+            assert!(bytes as u64 > room, "{bytes}");
+        }
+        other => panic!("{other:?}"),
+    }
+    make(2).unwrap();
 }

@@ -1,8 +1,7 @@
 //! `scripts/roofline` counts on paper what a pass asks of a device. Here is what the passes really ask.
 
 use crate::emulator::{Counts, Emulator};
-use crate::session::images;
-use engine::cuda::Cuda;
+use crate::session::{images, on};
 use engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
 use serde_json::{Value, json};

@@ -154,7 +154,7 @@ impl Batch {
                     .unwrap_or(f64::NAN),
                 levels: state.bytes("best_levels")?.to_vec(),
             };
-            if best.levels.len() != self.shape.iter().product() {
+            if best.levels.len() != self.shape.iter().product::<usize>() {
                 return Err(SavedStateError("it is of other images".into()).into());
             }
             self.best = Some(best);

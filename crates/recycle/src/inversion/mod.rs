@@ -271,8 +271,11 @@ impl Inversion {
     ///
     /// # Errors
     /// Where they have diverged.
-    pub fn current_pixels(&mut self) -> Result<Vec<f32>, InversionError> {
-        Ok(self.objective.session.image_pixels()?)
+    pub fn current_pixels(&mut self) -> Result<Tensor, InversionError> {
+        let mut pixels = Tensor::zeros(self.batch.shape);
+        let values = self.objective.session.image_pixels()?;
+        pixels.data_mut().copy_from_slice(&values);
+        Ok(pixels)
     }
 
     /// All images as they are now, for looking at: the finished parts and the one under way. Levels

@@ -4,12 +4,10 @@ use super::prior::Priors;
 use super::recipe::HardInversion;
 use crate::head_pass::{HeadPass, count_correct};
 use engine::distance::Distance;
+use engine::images::Change;
 use engine::loss::{LeaveOneOut, Scoring, cross_entropy};
 use engine::operation::OperationError;
-use engine::images::Change;
-use engine::session::{
-    CoupledGradient, Input, Output, Pruning, Session, View, ViewLoss, Wanted,
-};
+use engine::session::{CoupledGradient, Input, Output, Pruning, Session, View, ViewLoss, Wanted};
 use model::adapter::{Adapter, Head, HeadInput};
 use model::tensor::Tensor;
 use std::ops::Range;
@@ -122,7 +120,10 @@ impl Objective {
             let hard = hard.unwrap_or_default();
             gradient.is_wanted = loss <= hard.cap;
             let scale = -hard.weight as f32;
-            gradient.dfeatures.iter_mut().for_each(|value| *value *= scale);
+            gradient
+                .dfeatures
+                .iter_mut()
+                .for_each(|value| *value *= scale);
             Ok(loss)
         };
         let mut views = vec![teacher];
@@ -138,7 +139,9 @@ impl Objective {
         let step = session.step_images(change, &mut views, learning_rate)?;
         drop(views);
         let prior = token_prior + self.priors.weighted(step.priors);
-        let correct = recognised.into_iter().filter(|own| own.load(Ordering::Relaxed));
+        let correct = recognised
+            .into_iter()
+            .filter(|own| own.load(Ordering::Relaxed));
         let correct = correct.count();
         let (cross_entropy, bare) = (step.losses[0], step.losses.get(1).copied());
         Ok(self.terms(cross_entropy, prior, bare, correct))

@@ -131,14 +131,15 @@ impl CoefficientLearning {
 
     pub fn save(&self, state: &mut SavedState) {
         state.put_f32("merge_coefficients", &self.coefficients);
-        state.put_adam("merge_coefficients_adam", &self.adam);
+        state.put_adam("merge_coefficients_adam", self.adam.state());
         state.put_u64("merge_coefficient_steps", &[self.steps_done]);
     }
 
     pub fn read(&mut self, state: &SavedState) -> Result<(), SavedStateError> {
         let count = self.coefficients.len();
         self.coefficients = state.f32("merge_coefficients", count)?;
-        self.adam = state.adam("merge_coefficients_adam", AdamSettings::default(), count)?;
+        let adam = state.adam("merge_coefficients_adam", count)?;
+        self.adam = Adam::resume(AdamSettings::default(), adam);
         [self.steps_done] = state.u64("merge_coefficient_steps")?;
         Ok(())
     }

@@ -353,7 +353,7 @@ impl MetaTraining {
         let other = || SavedStateError("it is of another recipe".into());
         let count = self.values.len();
         self.values = state.f32("values", count)?;
-        self.adam = state.adam("adam", AdamSettings::default(), count)?;
+        self.adam = Adam::resume(AdamSettings::default(), state.adam("adam", count)?);
         if let Some(average) = &mut self.average {
             *average = state.f32("average", count)?;
         }
@@ -413,7 +413,7 @@ impl Steps for MetaTraining {
     fn state(&mut self) -> Result<Vec<u8>, MetaTrainError> {
         let mut state = SavedState::default();
         state.put_f32("values", &self.values);
-        state.put_adam("adam", &self.adam);
+        state.put_adam("adam", self.adam.state());
         if let Some(average) = &self.average {
             state.put_f32("average", average);
         }

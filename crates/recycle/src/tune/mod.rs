@@ -466,8 +466,8 @@ impl Tuning {
             })
         };
         self.parameters = parameters("")?;
-        self.pairs_adam = state.adam("pairs_adam", settings, pairs)?;
-        self.head_adam = state.adam("head_adam", settings, head)?;
+        self.pairs_adam = Adam::resume(settings, state.adam("pairs_adam", pairs)?);
+        self.head_adam = Adam::resume(settings, state.adam("head_adam", head)?);
         self.feature_scale = state.f32("feature_scale", 1)?[0];
         let counters: [u64; 7] = state.u64("counters")?;
         let [steps_done, stopped, without_gain, tallies @ ..] = counters;
@@ -523,8 +523,8 @@ impl Steps for Tuning {
         let mut state = SavedState::default();
         state.put_f32("pairs", &self.parameters.pairs);
         state.put_f32("head", &self.parameters.head);
-        state.put_adam("pairs_adam", &self.pairs_adam);
-        state.put_adam("head_adam", &self.head_adam);
+        state.put_adam("pairs_adam", self.pairs_adam.state());
+        state.put_adam("head_adam", self.head_adam.state());
         state.put_f32("feature_scale", &[self.feature_scale]);
         let [training, held_out] = self.tallies;
         let counters = [

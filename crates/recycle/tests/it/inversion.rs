@@ -127,7 +127,11 @@ fn images_against_an_adapter_are_hard_for_it_in_place_of_the_bare_backbone() {
     let pairs = opponent.pairs.values_mut();
     pairs.for_each(|pair| pair.scale *= -3.0);
     let (_, against_bare) = invert(model, recipe.clone());
-    let (_, against_it) = finish(start(model, recipe).with_opponent(opponent.clone()));
+    let (_, against_it) = finish(
+        start(model, recipe)
+            .with_opponent(&backbone(model), opponent.clone())
+            .unwrap(),
+    );
     opponent.head = None;
     let losses = [&against_bare, &against_it].map(|outcome| {
         let opponent = leave_one_out(model, outcome, Some(&opponent));
@@ -499,8 +503,7 @@ fn token_statistics_of_the_images_themselves_make_the_prior_vanish() {
         |recipe, data| Inversion::new(&backbone, bare.clone(), data, recipe, OPTIONS).unwrap();
     let images = start(plain, PriorData::default())
         .current_pixels()
-        .unwrap()
-        .clone();
+        .unwrap();
     let mut collector = TokenStatisticsCollector::default();
     add_pictures(&mut session, &images, &mut collector).unwrap();
     let data = PriorData {

@@ -180,7 +180,8 @@ fn a_state_that_an_earlier_version_wrote_goes_on_as_it_would_have_there() {
         ("best_pairs", "best_factors"),
     ];
     let then = written_then(&state, &names);
-    let resumed = Tuning::resume(&backbone, coloured_squares(8), recipe, OPTIONS, &then).unwrap();
+    let mut resumed =
+        Tuning::resume(&backbone, coloured_squares(8), recipe, OPTIONS, &then).unwrap();
     assert_eq!(resumed.state().unwrap(), state);
 }
 
