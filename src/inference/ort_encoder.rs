@@ -69,18 +69,28 @@ impl OrtEncoder {
             sessions: HashMap::new(),
             slots: AdapterSlots::default(),
         };
-        let prepared = encoder.prepare(image_size, AdaptedMaps::None);
-        match prepared {
+        match encoder.begin(image_size) {
             Err(error) if encoder.cuda && encoder.options.device == Device::Auto => {
                 let reason = one_line(&why_not(error));
                 tracing::warn!("the CPU computes, CUDA does not work: {reason}");
                 encoder.cuda = false;
-                encoder.prepare(image_size, AdaptedMaps::None)?;
+                encoder.sessions.clear();
+                encoder.begin(image_size)?;
             }
             Err(error) if encoder.cuda => return Err(EncodeError::Engine(why_not(error))),
-            prepared => prepared?,
+            begun => begun?,
         }
         Ok(encoder)
+    }
+
+    /// Opens the first session. On CUDA an image goes through it, since a session may open on a device that cannot run it.
+    fn begin(&mut self, image_size: usize) -> Result<(), EncodeError> {
+        self.prepare(image_size, AdaptedMaps::None)?;
+        if self.cuda {
+            let image = Tensor::zeros([3, image_size, image_size]);
+            self.encode(&[EncodeRow::bare(Arc::new(image))], Outputs::default())?;
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, image_size: usize, maps: AdaptedMaps) -> Result<(), EncodeError> {
@@ -279,7 +289,7 @@ pub fn nodes_off_cuda(backbone: &Backbone) -> Result<Vec<String>, EncodeError> {
     }
 }
 
-/// Why a session on CUDA was not opened: what the driver says of the device where that explains it, else ONNX Runtime's words.
+/// Why a session on CUDA was not opened: what the driver says about the device where that explains it, else ONNX Runtime's words.
 fn why_not(error: EncodeError) -> String {
     match availability(0) {
         Availability::Missing(missing) => missing.join("\n"),

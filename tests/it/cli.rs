@@ -423,6 +423,7 @@ fn a_flag_beats_a_variable_which_beats_the_configuration_file() {
     assert_eq!(report["way"], 2);
     assert_eq!(report["tasks"], 5);
     assert_eq!(report["seed"], 3);
+    assert!(report["encoder"]["engine"].is_string(), "{report}");
 }
 
 #[test]
