@@ -50,8 +50,8 @@ impl Serve {
         check_device(&jobs)?;
         let info = app.encoder_info();
         eprintln!(
-            "{} on {} {}, {} ({} threads)",
-            app.backbone_name, info.engine, info.version, info.device, info.threads
+            "{} with {info} ({} threads)",
+            app.backbone_name, info.threads
         );
         let options = ServeOptions {
             listen: self.listen.clone(),

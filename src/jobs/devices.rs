@@ -1,5 +1,6 @@
 //! What jobs compute on: the processor, or a CUDA device that is opened when the first job needs it.
 
+use crate::inference::preload_cuda;
 use engine::cuda::{Availability, Cuda, CudaError, CudaOptions, Precision, availability};
 use engine::session::{Arithmetic, Device};
 use std::path::PathBuf;
@@ -60,10 +61,10 @@ impl Devices {
             JobDevice::Cuda => Arithmetic::CudaTf32,
             JobDevice::CudaFp32 => Arithmetic::CudaFp32,
             JobDevice::Auto => {
-                let has_cuda = self
-                    .0
-                    .has_cuda
-                    .get_or_init(|| matches!(availability(0), Availability::Ready(_)));
+                let has_cuda = self.0.has_cuda.get_or_init(|| {
+                    preload_cuda();
+                    matches!(availability(0), Availability::Ready(_))
+                });
                 if *has_cuda {
                     Arithmetic::CudaTf32
                 } else {
@@ -94,6 +95,7 @@ impl Devices {
         if let Some(cuda) = opened.iter().find(|cuda| cuda.precision() == precision) {
             return Ok(Device::Cuda(cuda.clone()));
         }
+        preload_cuda();
         let cuda = Cuda::new(CudaOptions {
             ordinal: 0,
             precision,

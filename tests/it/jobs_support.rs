@@ -153,7 +153,7 @@ impl Steps for Counting<'_> {
         })
     }
 
-    fn state(&self) -> Result<Vec<u8>, CountError> {
+    fn state(&mut self) -> Result<Vec<u8>, CountError> {
         let mut state = [self.done.to_le_bytes(), self.sum.to_le_bytes()].concat();
         state.resize(16 + self.recipe.ballast, 0xa5);
         Ok(state)

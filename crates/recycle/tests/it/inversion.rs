@@ -501,9 +501,7 @@ fn token_statistics_of_the_images_themselves_make_the_prior_vanish() {
     };
     let start =
         |recipe, data| Inversion::new(&backbone, bare.clone(), data, recipe, OPTIONS).unwrap();
-    let images = start(plain, PriorData::default())
-        .current_pixels()
-        .unwrap();
+    let images = start(plain, PriorData::default()).current_pixels().unwrap();
     let mut collector = TokenStatisticsCollector::default();
     add_pictures(&mut session, &images, &mut collector).unwrap();
     let data = PriorData {
