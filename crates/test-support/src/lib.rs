@@ -8,6 +8,8 @@
 )]
 
 pub mod broken_adapters;
+#[cfg(feature = "engine")]
+pub mod emulated_device;
 pub mod emulator;
 pub mod fixtures;
 pub mod gradient_check;

@@ -37,9 +37,20 @@ impl Buffers {
     }
 }
 
+impl Buffers {
+    /// What tells a copy of a matrix from that of another micro-batch.
+    fn place_of(&self, matrix: Matrix) -> (usize, Matrix) {
+        let slot = match matrix.region {
+            Region::Kept | Region::Scratch | Region::Pixels => self.slot,
+            Region::Gradients | Region::Images => 0,
+        };
+        (slot, matrix)
+    }
+}
+
 /// A copy to the host.
 struct Download {
-    /// The slot that was in use, and the matrix.
+    /// As [`Buffers::place_of`].
     source: Option<(usize, Matrix)>,
     values: Pinned,
 }
@@ -407,8 +418,9 @@ impl Queue {
                 values,
             });
         }
+        let place_of = self.buffers.place_of(source);
         let own = &mut self.downloads[place];
-        own.source = Some((self.buffers.slot, source));
+        own.source = Some(place_of);
         if let Some(memory) = self.buffers.of(source.region).memory() {
             let stream = &self.device.stream;
             stream.download(memory, source.start, length, &mut own.values)?;
@@ -425,7 +437,7 @@ impl Queue {
         assert!(self.downloaded.1, "read before the queue has finished");
         // Of several copies of one place the newest.
         let mut sent = self.downloads[..self.downloaded.0].iter().rev();
-        let Some(own) = sent.find(|own| own.source == Some((self.buffers.slot, source))) else {
+        let Some(own) = sent.find(|own| own.source == Some(self.buffers.place_of(source))) else {
             panic!("{source:?} has not been sent");
         };
         let values = own.values.values();

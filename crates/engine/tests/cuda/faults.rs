@@ -1,6 +1,5 @@
 //! What a device can do wrong is an error of the pass; the process goes on.
 
-use crate::emulator::Emulator;
 use crate::session::{BOTH, assert_same, images, on, results};
 use engine::backend::{
     AttentionInput, AttentionShape, Backend, BufferLengths, DeviceError, Matrix, Region,
@@ -8,6 +7,7 @@ use engine::backend::{
 use engine::operation::OperationError;
 use engine::session::{Input, Session, SessionOptions, Wanted};
 use engine::tolerance::FORWARD;
+use test_support::emulated_device::Emulator;
 use test_support::fixtures::{adapter, backbone};
 use test_support::reference::assert_close;
 

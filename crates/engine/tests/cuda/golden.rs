@@ -1,9 +1,9 @@
 //! The reference values, without a detour over the CPU backend.
 
-use crate::emulator::Emulator;
 use crate::session::on;
 use engine::session::{Input, SessionOptions, Wanted};
 use engine::tolerance::FORWARD;
+use test_support::emulated_device::Emulator;
 use test_support::fixtures::{MODELS, adapter, backbone};
 use test_support::reference::Reference;
 

@@ -1,6 +1,5 @@
 //! A batch of images on the emulated device takes the steps of one on the CPU, waits for nothing and copies only what is drawn.
 
-use crate::emulator::Emulator;
 use engine::augment::{AffineLimits, RollFlip};
 use engine::backend::{Backend, DeviceError, Matrix};
 use engine::cpu::Cpu;
@@ -12,6 +11,7 @@ use engine::optimise::{AdamSettings, AdamState};
 use engine::resnet::ResNet;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use test_support::emulated_device::Emulator;
 use test_support::gradient_check::noise;
 use test_support::reference::{assert_close, bytes};
 

@@ -1,9 +1,9 @@
 //! What the backend says about the device and its libraries, and the cache of compiled kernels.
 
-use crate::emulator::Emulator;
 use engine::cuda::{Availability, Cuda, CudaError, CudaOptions, availability};
 use std::fs;
 use std::process::Command;
+use test_support::emulated_device::Emulator;
 
 #[test]
 fn a_device_that_can_compute_is_described_and_one_that_is_not_there_is_refused_with_a_hint() {

@@ -5,9 +5,7 @@
     clippy::unwrap_used,
     reason = "where something is not as it should be, a test ends"
 )]
-#![allow(unsafe_code, reason = "functions of the emulator are found by name")]
 
-mod emulator;
 mod faults;
 mod golden;
 mod images;

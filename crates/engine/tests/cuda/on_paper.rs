@@ -1,11 +1,11 @@
 //! `scripts/roofline` counts on paper what a pass asks of a device. Here is what the passes really ask.
 
-use crate::emulator::{Counts, Emulator};
 use crate::session::{images, on};
 use engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
 use serde_json::{Value, json};
 use std::process::Command;
+use test_support::emulated_device::{Counts, Emulator};
 use test_support::fixtures::{adapter, backbone};
 use test_support::project;
 

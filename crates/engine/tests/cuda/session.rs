@@ -1,6 +1,5 @@
 //! Whole passes on the emulated device equal those of the CPU backend.
 
-use crate::emulator::Emulator;
 use engine::cuda::{Cuda, CudaOptions};
 use engine::operation::OperationError;
 use engine::session::{Device, Entry, Input, Pruning, Session, SessionOptions, Wanted};
@@ -9,6 +8,7 @@ use engine::vit::{Differentiate, NormInputGradients};
 use model::adapter::Adapter;
 use model::backbone::Backbone;
 use model::tensor::Tensor;
+use test_support::emulated_device::Emulator;
 use test_support::fixtures::{MODELS, adapter, backbone};
 use test_support::gradient_check::noise;
 use test_support::reference::{Reference, assert_close};

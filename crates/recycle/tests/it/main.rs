@@ -9,5 +9,6 @@
 mod inversion;
 mod meta_train;
 mod old_state;
+mod on_device;
 mod pool;
 mod tune;

@@ -50,7 +50,7 @@ fn member(model: &str, label: &str, recipe: InversionRecipe) -> Member {
     }
 }
 
-fn members(model: &str) -> Vec<Member> {
+pub fn members(model: &str) -> Vec<Member> {
     let other = InversionRecipe {
         seed: 1,
         ..inversion()
@@ -61,7 +61,7 @@ fn members(model: &str) -> Vec<Member> {
     ]
 }
 
-fn recipe() -> MetaTrainRecipe {
+pub fn recipe() -> MetaTrainRecipe {
     MetaTrainRecipe {
         rank: 2,
         episodes: 8,

@@ -39,7 +39,7 @@ pub fn coloured_squares(per_class: usize) -> LabelledImages {
     LabelledImages::new(classes.to_vec(), SIDE, images, labels).unwrap()
 }
 
-fn recipe() -> TuneRecipe {
+pub fn recipe() -> TuneRecipe {
     TuneRecipe {
         steps: Some(40),
         batch_size: 16,

@@ -1,5 +1,7 @@
 //! The emulated device: opened once, counted, starved and broken. Where the device of the machine is chosen in its place
-//! ([`test_support::emulator::is_real_device_chosen`]), tests compute on that, and those that count, starve or break it end at once.
+//! ([`crate::emulator::is_real_device_chosen`]), tests compute on that, and those that count, starve or break it end at once.
+
+#![allow(unsafe_code, reason = "functions of the emulator are found by name")]
 
 use engine::cuda::{Cuda, CudaOptions, Precision, libraries};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -40,13 +42,13 @@ impl Emulator {
         static ALONE: Mutex<()> = Mutex::new(());
         static LOADED: OnceLock<()> = OnceLock::new();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        if test_support::emulator::is_real_device_chosen() {
+        if crate::emulator::is_real_device_chosen() {
             return Self {
                 library: None,
                 _alone: alone,
             };
         }
-        let folder = test_support::emulator::folder();
+        let folder = crate::emulator::folder();
         LOADED.get_or_init(|| libraries::preload(&folder));
         // SAFETY: loaded already; this only gives a handle.
         let library = unsafe { libloading::Library::new(folder.join("libcuda.so.1")) }.unwrap();
