@@ -14,6 +14,7 @@ mod classifier;
 mod cli;
 mod data_folder;
 mod device_cli;
+mod device_jobs_cli;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;

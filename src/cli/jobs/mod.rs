@@ -76,7 +76,13 @@ pub struct RunnerArguments {
     #[arg(long, value_name = "N", env = "LORA_RECYCLE_JOB_THREADS")]
     job_threads: Option<usize>,
     /// What jobs are computed on: auto takes a CUDA device where there is one with its libraries, else the processor
-    #[arg(long, value_enum, env = "LORA_RECYCLE_JOB_DEVICE", default_value_t)]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        value_enum,
+        env = "LORA_RECYCLE_JOB_DEVICE",
+        default_value_t
+    )]
     job_device: JobDevice,
     /// Seconds of work that an interruption of a job may cost
     #[arg(

@@ -43,8 +43,9 @@ fn assert_same_steps<S: Steps>(
     mut cpu: S,
     resumed_on_device: impl Fn(&[u8]) -> S,
     optimisers: &[&str],
+    steps: u64,
 ) {
-    for step in 0..STEPS {
+    for step in 0..steps {
         let state = cpu.state().unwrap();
         let mut device = resumed_on_device(&state);
         let [expected, found] = [cpu.step(), device.step()].map(Result::unwrap);
@@ -89,9 +90,9 @@ fn hard(augmentation: ImageAugmentation) -> InversionRecipe {
 fn twenty_steps_of_inversion_are_those_of_the_processor() {
     let emulator = Emulator::open();
     let options = options(&emulator);
-    for (model, augmentation) in [
-        ("dinov2-tiny", ImageAugmentation::RollFlip),
-        ("clip-tiny", ImageAugmentation::Affine),
+    for (model, augmentation, steps) in [
+        ("dinov2-tiny", ImageAugmentation::RollFlip, STEPS),
+        ("clip-tiny", ImageAugmentation::Affine, 4),
     ] {
         let (backbone, adapter, recipe) = (backbone(model), teacher(model), hard(augmentation));
         let data = PriorData::default();
@@ -101,7 +102,7 @@ fn twenty_steps_of_inversion_are_those_of_the_processor() {
             let data = PriorData::default();
             Inversion::resume(&backbone, adapter, data, recipe, options.clone(), state).unwrap()
         };
-        assert_same_steps(cpu.unwrap(), resumed, &["adam"]);
+        assert_same_steps(cpu.unwrap(), resumed, &["adam"], steps);
     }
 }
 
@@ -113,6 +114,9 @@ fn twenty_steps_of_meta_training_and_of_tuning_are_those_of_the_processor() {
     let backbone = backbone(model);
     let recipe = MetaTrainRecipe {
         episodes: STEPS + 1,
+        way: 2,
+        queries: 2,
+        validate_every: None,
         ..meta_train::recipe()
     };
     let members = meta_train::members(model);
@@ -121,10 +125,11 @@ fn twenty_steps_of_meta_training_and_of_tuning_are_those_of_the_processor() {
         let (members, recipe) = (members.clone(), recipe.clone());
         MetaTraining::resume(&backbone, members, recipe, options.clone(), state).unwrap()
     };
-    assert_same_steps(cpu, resumed, &["adam"]);
+    assert_same_steps(cpu, resumed, &["adam"], STEPS);
     let pictures = tune::coloured_squares(8);
     let recipe = TuneRecipe {
         steps: Some(STEPS + 1),
+        batch_size: 4,
         ..tune::recipe()
     };
     let cpu = Tuning::new(&backbone, pictures.clone(), recipe.clone(), OPTIONS).unwrap();
@@ -139,7 +144,7 @@ fn twenty_steps_of_meta_training_and_of_tuning_are_those_of_the_processor() {
         .unwrap()
     };
     let optimisers = ["pairs_adam", "head_adam"];
-    assert_same_steps(cpu, resumed, &optimisers);
+    assert_same_steps(cpu, resumed, &optimisers, STEPS);
 }
 
 #[test]
