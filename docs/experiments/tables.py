@@ -283,6 +283,25 @@ def heads_test():
     return markdown(["classes", "adapter", *(f"{shot} shot{'' if shot == '1' else 's'}" for shot in shots)], rows)
 
 
+def signs():
+    """Every method with both heads on the same tasks of 59 signs, by seed, and how much more `standard` gives with the same head."""
+    table = table_of("signs")
+    seeds = sorted({row["seed"] for row in table.rows})
+    names = {"together": "`standard`", "bare": "bare backbone"}
+    rows = []
+    for shot in ("1", "5"):
+        for name in dict.fromkeys(row["name"] for row in table.rows):
+            for seed in seeds:
+                # The bare backbone is the same in all seeds.
+                nearest, auto = (only(table.find(seed=seed, name=name, shot=shot, head=head)) for head in ("nearest-mean", "auto"))
+                if not auto:
+                    continue
+                scale = f", scale {float(auto['scale']):g}" if auto["scale"] and name != "average" else ""
+                more = f"{float(auto['gain']):+.2f} ± {float(auto['gain_ci95']):.2f}".replace("-", "−") if auto["gain"] else "-"
+                rows.append([shot, names.get(name, f"`{name}`") + scale, seed, number(nearest["accuracy"], nearest["ci95"]), number(auto["accuracy"], auto["ci95"]), more])
+    return markdown(["shots", "method", "seed", "`nearest-mean`", "`auto`", "`standard` minus it, both with `auto`"], rows)
+
+
 def certainty_test(shots=("1", "2", "5")):
     """How sure answers are, before (`nearest-mean`) and after (`auto`), with the adapter in the box."""
     table = table_of("certainty-test")
@@ -307,6 +326,7 @@ def certainty_test(shots=("1", "2", "5")):
 
 TABLES = {
     "heads-test": heads_test,
+    "signs": signs,
     "certainty-test": certainty_test,
     "result": result,
     "deviations": deviations,

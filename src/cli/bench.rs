@@ -7,10 +7,13 @@ use crate::app::registry::WhenNew;
 use crate::inference::{
     Device, EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder,
 };
+use crate::jobs::{Devices, JobDevice};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use engine::measure::{Prepared, SIZES, STEPS, Size, Step};
+use engine::cuda::{Availability, availability};
+use engine::measure::{LARGE_SIZES, Prepared, SIZES, STEPS, Size, Step};
 use engine::process_memory::{peak_mebibytes, reset_peak};
+use engine::session::SessionOptions;
 use model::tensor::Tensor;
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,8 +32,8 @@ Examples:
   lora-recycle bench --rounds 15 --json > this-machine.json"
 )]
 pub struct Bench {
-    /// Only engine steps on this size; may be given several times
-    #[arg(long, env = "LORA_RECYCLE_SIZE", value_delimiter = ',', value_parser = PossibleValuesParser::new(SIZES.map(|size| size.name)))]
+    /// Only engine steps on this size; may be given several times. vit-b-224-25 and vit-b-224-100 are measured only where they are named: they are batches for a GPU
+    #[arg(long, env = "LORA_RECYCLE_SIZE", value_delimiter = ',', value_parser = PossibleValuesParser::new(SIZES.iter().chain(&LARGE_SIZES).map(|size| size.name)))]
     size: Vec<String>,
     /// Only this engine step; may be given several times
     #[arg(long, env = "LORA_RECYCLE_STEP", value_delimiter = ',', value_parser = PossibleValuesParser::new(STEPS.map(|(name, _)| name)))]
@@ -42,6 +45,8 @@ pub struct Bench {
 
 #[derive(Debug, Serialize)]
 struct Report {
+    /// What computed the engine's steps: cpu, or the name of the CUDA device.
+    device: String,
     threads: usize,
     rounds: u16,
     encoders: Vec<Measured>,
@@ -65,7 +70,9 @@ impl Bench {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let (device, name) = device(common)?;
         let mut report = Report {
+            device: name,
             threads,
             rounds: self.rounds,
             encoders: Vec::new(),
@@ -73,20 +80,23 @@ impl Bench {
         };
         if !common.json {
             print_line(&format!(
-                "{threads} threads, median of {} runs",
-                self.rounds
+                "{}, {threads} threads, median of {} runs",
+                report.device, self.rounds
             ))?;
         }
         if self.size.is_empty() && self.step.is_empty() {
             self.encoders(common, threads, &mut report)?;
         }
-        for size in SIZES
-            .into_iter()
-            .filter(|size| wanted(&self.size, size.name))
-        {
+        let large = LARGE_SIZES.iter().filter(|_| !self.size.is_empty());
+        let sizes = SIZES.iter().chain(large);
+        for &size in sizes.filter(|size| wanted(&self.size, size.name)) {
             for (name, step) in STEPS {
                 if wanted(&self.step, name) {
-                    let measured = self.engine(size, name, step, threads)?;
+                    let options = SessionOptions {
+                        device: device.clone(),
+                        ..SessionOptions::on_threads(threads)
+                    };
+                    let measured = self.engine(size, name, step, options)?;
                     show(common, &measured)?;
                     report.engine.push(measured);
                 }
@@ -161,14 +171,14 @@ impl Bench {
         size: Size,
         name: &str,
         step: Step,
-        threads: usize,
+        options: SessionOptions,
     ) -> Result<Measured, CliError> {
         fn failed(size: &str, step: &str, error: impl std::fmt::Display) -> CliError {
             CliError::internal(format!("{size} {step}: {error}"))
         }
         let counts = reset_peak();
         let mut prepared =
-            Prepared::new(size, step, threads).map_err(|error| failed(size.name, name, error))?;
+            Prepared::new(size, step, options).map_err(|error| failed(size.name, name, error))?;
         let mut times = Vec::new();
         for round in 0..=self.rounds {
             let start = Instant::now();
@@ -183,6 +193,25 @@ impl Bench {
         let name = format!("{} {name}", size.name);
         Ok(Measured::of(name, size.batch, times, peak))
     }
+}
+
+/// What the engine's steps are computed on, and its name.
+fn device(common: &Common) -> Result<(engine::session::Device, String), CliError> {
+    let wanted = match common.device {
+        Device::Auto => JobDevice::Auto,
+        Device::Cpu => JobDevice::Cpu,
+        Device::Cuda => JobDevice::Cuda,
+    };
+    let devices = Devices::new(wanted, common.data_folder()?.join("cache/cuda"));
+    let device = devices.open(devices.preferred()).map_err(|error| {
+        CliError::user(format!("--device: {error}")).hint("--device cpu measures the processor")
+    })?;
+    let name = match (&device, availability(0)) {
+        (engine::session::Device::Cpu, _) => "cpu".into(),
+        (_, Availability::Ready(found)) => found.name,
+        (_, Availability::Missing(_)) => format!("{device:?}"),
+    };
+    Ok((device, name))
 }
 
 fn wanted(chosen: &[String], name: &str) -> bool {

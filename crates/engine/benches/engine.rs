@@ -8,6 +8,7 @@
 use criterion::Criterion;
 use engine::measure::{EMBEDDED_SIZES, Prepared, SIZES, STEPS};
 use engine::process_memory::{peak_mebibytes, reset_peak, resident_mebibytes};
+use engine::session::SessionOptions;
 use model::backbone::embedded;
 use model::backbone::onnx::{Operators, export};
 use std::io::{BufRead, Write};
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for size in SIZES {
         let mut group = criterion.benchmark_group(size.name);
         for (name, step) in STEPS {
-            let mut prepared = Prepared::new(size, step, 2)?;
+            let mut prepared = Prepared::new(size, step, SessionOptions::on_threads(2))?;
             group.bench_function(name, |bencher| bencher.iter(|| prepared.run()));
         }
         group.finish();
@@ -80,7 +81,7 @@ fn prepare(request: String) -> Result<Current, Box<dyn std::error::Error>> {
         return Err(format!("\"{request}\" names no size and step that are measured").into());
     };
     let idle_mebibytes = resident_mebibytes().unwrap_or(0.0);
-    let prepared = Prepared::new(size, step, threads.parse()?)?;
+    let prepared = Prepared::new(size, step, SessionOptions::on_threads(threads.parse()?))?;
     Ok(Current {
         prepared,
         idle_mebibytes,

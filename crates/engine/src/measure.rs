@@ -1,8 +1,13 @@
 //! The steps that inversion, meta-training and serving are made of, on backbones of usual sizes with random weights, ready to
 //! be timed. Knows sessions; knows nothing of how times are taken or shown.
 
+use super::augment::RollFlip;
+use super::image_parameters::Parametrisation;
+use super::images::{Change, ImageBatchOptions, PriorWeights};
+use super::loss::{LinearHeadGradients, cross_entropy, linear_head, linear_head_backward};
 use super::operation::OperationError;
-use super::session::{Entry, Input, Pruning, Session, SessionOptions, Wanted};
+use super::optimise::AdamSettings;
+use super::session::{Entry, Input, Pruning, Session, SessionOptions, View, ViewLoss, Wanted};
 use super::vit::Differentiate;
 use model::adapter::{Adapter, HeadInput, LowRankPair, Site, Target};
 use model::backbone::{
@@ -12,6 +17,7 @@ use model::backbone::{
 use model::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 use thiserror::Error;
 
 /// Size of a backbone and of the batch it is measured with.
@@ -29,13 +35,12 @@ pub struct Size {
     pub image_size: usize,
     /// Images of a step.
     pub batch: usize,
+    /// Of the adapters.
+    pub rank: usize,
 }
 
 /// Layers of every measured backbone.
 pub const LAYERS: usize = 12;
-
-/// Rank of the measured adapters.
-pub const RANK: usize = 4;
 
 /// Sizes that every step is measured at: a small transformer at two image sizes, alone and in batches, and a base one.
 pub const SIZES: [Size; 4] = [
@@ -46,6 +51,7 @@ pub const SIZES: [Size; 4] = [
         patch_size: 14,
         image_size: 98,
         batch: 40,
+        rank: 4,
     },
     Size {
         name: "vit-s-98-one",
@@ -65,6 +71,23 @@ pub const SIZES: [Size; 4] = [
         patch_size: 16,
         image_size: 224,
         batch: 4,
+        rank: 4,
+    },
+];
+
+/// Batches that fill a CUDA device, measured where they are asked for: those of inversion and of meta-training.
+pub const LARGE_SIZES: [Size; 2] = [
+    Size {
+        name: "vit-b-224-25",
+        batch: 25,
+        rank: 16,
+        ..SIZES[3]
+    },
+    Size {
+        name: "vit-b-224-100",
+        batch: 100,
+        rank: 16,
+        ..SIZES[3]
     },
 ];
 
@@ -91,6 +114,7 @@ const SMALL: Size = Size {
     patch_size: 14,
     image_size: 98,
     batch: 1,
+    rank: 4,
 };
 
 impl Size {
@@ -115,12 +139,14 @@ pub enum Step {
         /// Share of the patches that is dropped, 0 to 99.
         sparsity_percent: usize,
     },
+    /// A whole step of images under optimisation with an adapter: roll and flip, total variation, cross-entropy, Adam and the clamp.
+    Inversion,
     /// As dense [`Self::MetaTraining`], low-rank pairs in the last six layers only, the layers before them cached.
     LastSixCached,
 }
 
 /// Steps by their stable names, as `bench --step` takes them.
-pub const STEPS: [(&str, Step); 8] = [
+pub const STEPS: [(&str, Step); 9] = [
     ("forward", Step::Forward),
     ("input-gradient", Step::InputGradient),
     ("pruned-input-gradient", Step::PrunedInputGradient),
@@ -149,6 +175,7 @@ pub const STEPS: [(&str, Step); 8] = [
         },
     ),
     ("meta-last-6-cached", Step::LastSixCached),
+    ("inversion", Step::Inversion),
 ];
 
 /// A step with everything it needs.
@@ -159,7 +186,12 @@ pub struct Prepared {
     tokens: Option<Vec<u32>>,
     adapter: Option<Adapter>,
     dfeatures: Vec<f32>,
+    /// `[CLASSES, width]`, of [`Step::Inversion`]
+    head: Tensor,
 }
+
+/// Classes of the head that [`Step::Inversion`] has.
+const CLASSES: usize = 5;
 
 /// Why a step cannot be made ready.
 #[derive(Debug, Error)]
@@ -176,14 +208,13 @@ impl Prepared {
     /// Makes random weights, images and low-rank pairs, and where needed the cached prefix.
     ///
     /// # Errors
-    /// [`PrepareError`] where threads cannot start.
-    pub fn new(size: Size, step: Step, threads: usize) -> Result<Self, PrepareError> {
+    /// [`PrepareError`] where threads cannot start, or a device has no room.
+    pub fn new(size: Size, step: Step, options: SessionOptions) -> Result<Self, PrepareError> {
         let mut random = Random(ChaCha8Rng::seed_from_u64(0));
         let backbone = match size.name {
             EMBEDDED_BATCH | EMBEDDED_ONE => embedded()?,
             _ => random.backbone(size),
         };
-        let options = SessionOptions::on_threads(threads);
         let mut session = Session::new(&backbone, options)?;
         let side = size.image_size;
         let pixels = random.tensor(&[size.batch, 3, side, side], 1.0);
@@ -193,7 +224,7 @@ impl Prepared {
         };
         let adapter = match step {
             Step::Forward | Step::InputGradient => None,
-            _ => Some(random.adapter(size.width, first)),
+            _ => Some(random.adapter(size, first)),
         };
         let tokens = match step {
             Step::MetaTraining { sparsity_percent } if sparsity_percent > 0 => {
@@ -208,6 +239,21 @@ impl Prepared {
             Step::LastSixCached => session.hidden_states(&Input::pixels(&pixels), first)?,
             _ => pixels,
         };
+        let head = random.tensor(&[CLASSES, size.width], 0.05);
+        if let (Step::Inversion, Some(adapter)) = (step, &adapter) {
+            session.hold(&backbone, adapter)?;
+            let options = ImageBatchOptions {
+                parametrisation: Parametrisation::Pixels,
+                shape: [size.batch, 3, side, side],
+                normalisation: ([0.5; 3], [0.5; 3]),
+                adam: AdamSettings::default(),
+                priors: PriorWeights {
+                    total_variation: 0.01,
+                    ..PriorWeights::default()
+                },
+            };
+            session.start_images(options, values.data())?;
+        }
         Ok(Self {
             session,
             step,
@@ -215,6 +261,7 @@ impl Prepared {
             tokens,
             adapter,
             dfeatures: Vec::new(),
+            head,
         })
     }
 
@@ -251,6 +298,7 @@ impl Prepared {
         };
         // The loss is half the squared length of the features: its gradient is the features.
         match self.step {
+            Step::Inversion => return self.invert(),
             Step::Forward => {
                 self.session.forward(&input, Wanted::default())?;
             }
@@ -269,6 +317,43 @@ impl Prepared {
                 self.session.backward(&self.dfeatures, None)?;
             }
         }
+        Ok(())
+    }
+}
+
+impl Prepared {
+    /// Cross-entropy of a random head; image i shows class i modulo their number.
+    fn invert(&mut self) -> Result<(), OperationError> {
+        let (batch, width) = (self.values.shape()[0], self.head.shape()[1]);
+        let head = &self.head;
+        let look = |images: Range<usize>, features: &[f32], dfeatures: &mut [f32]| {
+            let labels: Vec<usize> = images.map(|image| image % CLASSES).collect();
+            let mut logits = vec![0.0; labels.len() * CLASSES];
+            linear_head(features, width, head.data(), None, &mut logits)?;
+            let mut dlogits = vec![0.0; logits.len()];
+            let loss = cross_entropy(&logits, &labels, CLASSES, Some(&mut dlogits))?;
+            let share = labels.len() as f32 / batch as f32;
+            dlogits.iter_mut().for_each(|slope| *slope *= share);
+            let gradients = LinearHeadGradients {
+                dfeatures: Some(dfeatures),
+                ..LinearHeadGradients::default()
+            };
+            linear_head_backward(features, width, head.data(), &dlogits, gradients)?;
+            Ok(f64::from(loss * share))
+        };
+        let view = View {
+            held: Some(0),
+            pruning: &[],
+            read: HeadInput::Feature,
+            norm_input_sums: false,
+            loss: ViewLoss::Separate(&look),
+        };
+        let change = Change::RollFlip(RollFlip {
+            down: 3,
+            right: -2,
+            flip: true,
+        });
+        self.session.step_images(&change, &mut [view], 0.1)?;
         Ok(())
     }
 }
@@ -345,13 +430,13 @@ impl Random {
         Backbone::new(config, preprocess, weights)
     }
 
-    fn adapter(&mut self, width: usize, first_layer: usize) -> Adapter {
+    fn adapter(&mut self, Size { width, rank, .. }: Size, first_layer: usize) -> Adapter {
         let mut adapter = Adapter::default();
         for layer in first_layer..LAYERS {
             for target in [Target::Query, Target::Value] {
                 let pair = LowRankPair {
-                    a: self.tensor(&[RANK, width], 0.05),
-                    b: self.tensor(&[width, RANK], 0.05),
+                    a: self.tensor(&[rank, width], 0.05),
+                    b: self.tensor(&[width, rank], 0.05),
                     scale: 1.0,
                 };
                 adapter.pairs.insert(Site { layer, target }, pair);

@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use engine::measure::{Prepared, Size, Step};
+use engine::session::SessionOptions;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -61,8 +62,9 @@ fn most_of_ten(step: Step, width: usize, image_size: usize, batch: usize) -> (us
         patch_size: 14,
         image_size,
         batch,
+        rank: 4,
     };
-    let mut prepared = Prepared::new(size, step, 2).expect("a step");
+    let mut prepared = Prepared::new(size, step, SessionOptions::on_threads(2)).expect("a step");
     let mut most = (0, 0);
     for run in 0..12 {
         let before = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed));
