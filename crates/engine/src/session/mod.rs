@@ -285,7 +285,7 @@ impl Session {
         on_its_device!(&mut self.0, own => own.image_pixels())
     }
 
-    /// What the priors of the images under optimisation say of other `pixels` of the same shape; not weighted.
+    /// What the priors of the images under optimisation say about other `pixels` of the same shape; not weighted.
     ///
     /// # Errors
     /// [`OperationError::NoImages`]; an error of the device.

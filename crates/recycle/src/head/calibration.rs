@@ -2,6 +2,7 @@
 
 use super::fit::{FittedHead, HeadError, LabelledFeature};
 use super::settings::HeadSettings;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Where the temperature of the probabilities comes from, or the scale of novelty.
@@ -26,6 +27,9 @@ const ENOUGH: usize = 200;
 /// How far the temperature may be from the usual one: standard deviation of its logarithm before anything is seen. It keeps a handful of
 /// examples that are all right from making every answer certain.
 const LOG_TEMPERATURE_DEVIATION: f64 = 1.0;
+
+/// Of the logarithm of the temperature: far below what a few examples tell.
+const TEMPERATURE_TOLERANCE: f64 = 1e-3;
 
 /// An image of a known class that a head has not seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,12 +127,14 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
         .collect();
     let loss = |log: f64| {
         let temperature = log.exp();
-        let likelihoods = above.iter().map(|(above, right)| {
+        let likelihoods = above.par_iter().map(|(above, right)| {
             let sum: f64 = above.iter().map(|d| (-d / temperature).exp()).sum();
             right / temperature + sum.ln()
         });
+        // Summed in order, so that the number of threads changes no bit.
+        let likelihoods: Vec<f64> = likelihoods.collect();
         let away = (log - usual.ln()) / LOG_TEMPERATURE_DEVIATION;
-        likelihoods.sum::<f64>() + 0.5 * away * away
+        likelihoods.iter().sum::<f64>() + 0.5 * away * away
     };
     // Golden section over four deviations to both sides; the loss has one valley in the inverse of the temperature.
     let golden = (5f64.sqrt() - 1.0) / 2.0;
@@ -136,7 +142,7 @@ pub fn temperature(left_out: &[LeftOut], usual: f64) -> f64 {
     let (mut low, mut high) = (usual.ln() - reach, usual.ln() + reach);
     let (mut a, mut b) = (high - golden * (high - low), low + golden * (high - low));
     let (mut at_a, mut at_b) = (loss(a), loss(b));
-    while high - low > 1e-4 {
+    while high - low > TEMPERATURE_TOLERANCE {
         if at_a <= at_b {
             (high, b, at_b) = (b, a, at_a);
             a = high - golden * (high - low);

@@ -18,7 +18,7 @@ pub struct MicroBatch {
 }
 
 impl<B: ImageBackend> DeviceSession<B> {
-    /// Most images of a micro-batch of so many tokens each.
+    /// Most images of a micro-batch with this many tokens each.
     pub(super) fn most_images(&self, tokens: usize) -> usize {
         match self.images_per_micro_batch {
             0 => (self.rows_aimed_at / tokens).max(1),

@@ -169,7 +169,7 @@ impl<B: ImageBackend> DeviceSession<B> {
         self.halve_micro_batches_of(checked.batch, checked.tokens)
     }
 
-    /// As [`Self::halve_micro_batches`], for a batch of images with so many tokens each.
+    /// As [`Self::halve_micro_batches`], for a batch of images with this many tokens each.
     fn halve_micro_batches_of(&mut self, batch: usize, tokens: usize) -> bool {
         let images = self.most_images(tokens).min(batch) / 2;
         match self.images_per_micro_batch {
