@@ -163,8 +163,14 @@ pub enum StoreError {
     BackboneNameTaken { name: Name, digest: Digest },
     #[error("this backbone is already there under the name \"{name}\" ({digest})")]
     BackboneExists { name: Name, digest: Digest },
-    #[error("the backbone \"{name}\" is still used by {adapters} adapters; delete them first")]
-    BackboneInUse { name: Name, adapters: u64 },
+    #[error(
+        "the backbone \"{name}\" is still used by {adapters} adapters and {classifiers} classifiers; delete them first"
+    )]
+    BackboneInUse {
+        name: Name,
+        adapters: u64,
+        classifiers: u64,
+    },
     #[error(
         "the adapter {adapter} is still used: {}; move or remove these first",
         aliases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
