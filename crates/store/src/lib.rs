@@ -33,15 +33,15 @@ pub use alias_key::AliasKey;
 pub use backbone::BackboneRecord;
 pub use batch::{
     BatchFilter, BatchLabel, BatchRecord, BatchRow, BatchStatus, BatchSummary, ClassCount,
-    MOST_ROWS, NewBatch, NewBatchRow, RowClass, Verdict,
+    NewBatch, NewBatchRow, RowClass, Verdict,
 };
 pub use blobs::Freed;
 pub use classifier::{
     AdapterChoice, AddedClasses, AddedPicture, AddedPictures, Change, ChangeRecord, ChangeState,
     Changed, ClassRecord, ClassifierError, ClassifierFilter, ClassifierPatch, ClassifierRecord,
-    ClassifierResult, ClassifierUse, LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_CLASSES,
-    MOST_PICTURES, MOST_UNDO, Names, NewClass, NewClassifier, NewPicture, PictureFilter,
-    PictureRecord, Privacy,
+    ClassifierResult, ClassifierUse, LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_BATCH_PICTURES,
+    MOST_CLASSES, MOST_PICTURES, MOST_UNDO, Names, NewClass, NewClassifier, NewPicture,
+    PictureFilter, PictureRecord, Privacy,
 };
 pub use error::StoreError;
 pub use features::{FeatureSpace, Variant};

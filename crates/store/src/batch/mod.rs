@@ -7,15 +7,12 @@ mod summary;
 pub use rows::{BatchFilter, BatchLabel, BatchRow, BatchStatus, NewBatchRow, RowClass, Verdict};
 pub use summary::{BatchSummary, ClassCount};
 
-use crate::classifier::{ClassifierError, Title, apart};
+use crate::classifier::{ClassifierError, MOST_BATCH_PICTURES, Title, apart};
 use crate::{Freed, Store, now_ms, parse, parse_digests};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 use uuid::Uuid;
-
-/// Most pictures of a batch.
-pub const MOST_ROWS: u32 = 10_000;
 
 /// A batch to be made, without rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub struct NewBatch {
     pub job: Uuid,
     /// For people, for example the name of a folder.
     pub name: String,
-    /// Rows that it will have, 1 to [`MOST_ROWS`].
+    /// Rows that it will have, 1 to [`MOST_BATCH_PICTURES`].
     pub pictures: u32,
 }
 
@@ -89,7 +86,7 @@ impl Store {
         by: &str,
     ) -> Result<BatchRecord, ClassifierError> {
         let title = Title::new("batch", &new.name)?;
-        if new.pictures == 0 || new.pictures > MOST_ROWS {
+        if new.pictures == 0 || new.pictures > MOST_BATCH_PICTURES {
             return Err(ClassifierError::BadBatchSize(new.pictures));
         }
         let id = new.id.unwrap_or_else(Uuid::now_v7);

@@ -1,9 +1,8 @@
 //! What can be wrong with a request about classifiers.
 
 use super::change::ChangeRecord;
-use super::{LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_CLASSES, MOST_PICTURES};
+use super::{LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_BATCH_PICTURES, MOST_CLASSES, MOST_PICTURES};
 use crate::StoreError;
-use crate::batch::MOST_ROWS;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -68,7 +67,9 @@ pub enum ClassifierError {
         "the picture \"{0}\" itself is not here: its classifier keeps features and thumbnails only"
     )]
     OriginalNotKept(String),
-    #[error("a batch has at most {MOST_ROWS} pictures and at least one; this one would have {0}")]
+    #[error(
+        "a batch has at most {MOST_BATCH_PICTURES} pictures and at least one; this one would have {0}"
+    )]
     BadBatchSize(u32),
     #[error("this batch has {pictures} pictures, so there is no position {position}")]
     NoSuchPosition { position: u32, pictures: u32 },

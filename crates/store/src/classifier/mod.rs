@@ -38,6 +38,8 @@ pub(super) use title::Title;
 pub const MOST_CLASSES: usize = 1000;
 /// Most pictures of a classifier.
 pub const MOST_PICTURES: usize = 20_000;
+/// Most pictures of a batch.
+pub const MOST_BATCH_PICTURES: u32 = 10_000;
 /// Most characters of the name of a classifier, class, picture or batch.
 pub const LONGEST_TITLE: usize = 200;
 /// Most bytes of head settings, as JSON.

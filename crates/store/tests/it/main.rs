@@ -8,7 +8,12 @@
 
 mod adapters;
 mod alias;
+mod batches;
+mod classifier_fixtures;
+mod classifiers;
+mod features;
 mod folder;
+mod idempotency;
 mod job_times;
 mod jobs_model;
 mod kill;
