@@ -141,8 +141,8 @@ impl Store {
             Ok(_) => Ok(()),
             Err(error) if is_foreign_key_violation(&error) => {
                 let (adapters, classifiers): (i64, i64) = sqlx::query_as(
-                    "SELECT (SELECT count(*) FROM adapters WHERE backbone_digest = digest),
-                        (SELECT count(*) FROM classifiers WHERE backbone_digest = digest) FROM backbones WHERE name = ?",
+                    "SELECT (SELECT count(*) FROM adapters WHERE backbone_digest = backbones.digest),
+                        (SELECT count(*) FROM classifiers WHERE backbone_digest = backbones.digest) FROM backbones WHERE name = ?",
                 )
                 .bind(name.as_str())
                 .fetch_one(self.inner.database.readers())

@@ -216,7 +216,13 @@ async fn migrate(
 ) -> Result<(), StoreError> {
     let path = folder.database();
     let known = newest_known(migrations);
-    let backup = match inspect(&path, pool).await? {
+    let found = inspect(&path, pool).await?;
+    let is_older = match found {
+        Found::Empty => true,
+        Found::Schema(found) => found < known,
+        Found::Foreign => false,
+    };
+    let backup = match found {
         Found::Empty => {
             refuse_lost_database(folder)?;
             sqlx::query("PRAGMA user_version = 1")
@@ -250,7 +256,15 @@ async fn migrate(
             backup,
             source: Box::new(source),
         },
-    })
+    })?;
+    if is_older {
+        // The log of a new schema is large, and it stays until it is folded into the file: on a disk that is full by then there would
+        // be no room for that. Nothing is lost where it does not work now.
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(pool)
+            .await;
+    }
+    Ok(())
 }
 
 /// A new database would make every blob an orphan and so remove it: refused where blobs are left.

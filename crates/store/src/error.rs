@@ -257,7 +257,11 @@ impl StoreError {
     /// The error of a query on the database at `path`.
     pub(super) fn database(path: &Path, error: sqlx::Error) -> Self {
         let path = path.to_path_buf();
-        match primary_code(&error) {
+        let code = result_code(&error);
+        if code == Some(SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull { path };
+        }
+        match code.map(|code| code & 0xff) {
             Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::DatabaseBusy,
             Some(SQLITE_FULL) => Self::DiskFull { path },
             Some(SQLITE_READONLY) => Self::ReadOnlyFileSystem { path },
@@ -302,11 +306,12 @@ const SQLITE_READONLY: i32 = 8;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;
+/// An extended one: no room for the index of the write-ahead log.
+const SQLITE_IOERR_SHMSIZE: i32 = 4874;
 
-/// The low byte of SQLite's extended result code.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+/// SQLite's extended result code; its low byte is the primary one.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 /// Whether `error` is a breach of the uniqueness of `column` ("table.column"). SQLite names no constraint, so the column

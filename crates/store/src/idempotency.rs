@@ -4,6 +4,7 @@
 //! unanswered makes the same thing again and not a second one.
 
 use crate::{Digest, Store, StoreError, now_ms, parse};
+use sqlx::SqliteConnection;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -100,15 +101,7 @@ impl Store {
                 .bind(now.saturating_add(lifetime))
                 .execute(&mut *transaction)
                 .await?;
-                sqlx::query(
-                    "DELETE FROM idempotency_keys WHERE (route, key) IN (SELECT route, key FROM idempotency_keys
-                        WHERE status IS NOT NULL OR opening <> ?
-                        ORDER BY expires_ms, route, key LIMIT max(0, (SELECT count(*) FROM idempotency_keys) - ?))",
-                )
-                .bind(&opening)
-                .bind(MOST_KEYS)
-                .execute(&mut *transaction)
-                .await?;
+                drop_oldest(&mut transaction, &opening, MOST_KEYS).await?;
                 Once::Act { made }
             }
         };
@@ -152,7 +145,59 @@ impl Store {
     }
 }
 
+/// Drops keys beyond `most`, those that expire next first, but none that is being answered.
+async fn drop_oldest(
+    connection: &mut SqliteConnection,
+    opening: &str,
+    most: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM idempotency_keys WHERE (route, key) IN (SELECT route, key FROM idempotency_keys
+            WHERE status IS NOT NULL OR opening <> ?
+            ORDER BY expires_ms, route, key LIMIT max(0, (SELECT count(*) FROM idempotency_keys) - ?))",
+    )
+    .bind(opening)
+    .bind(most)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A key of bounded length, whatever a client sends.
 fn stored_key(key: &str) -> String {
     Digest::of(key.as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Access;
+
+    #[tokio::test]
+    async fn of_too_many_keys_the_answered_ones_go_that_expire_next() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Access::Exclusive)
+            .await
+            .expect("open");
+        let request = Digest::of(b"x");
+        for (key, hours) in [("3", 3), ("1", 1), ("2", 2), ("open", 0)] {
+            let lifetime = Duration::from_secs(3600 * hours + 60);
+            let begun = store.begin_once("r", key, &request, lifetime).await;
+            assert!(matches!(begun.expect("begin"), Once::Act { .. }));
+            if hours > 0 {
+                store.answer_once("r", key, 200, "").await.expect("answer");
+            }
+        }
+        let opening = store.inner.opening.to_string();
+        let mut transaction = store.inner.database.begin().await.expect("begin");
+        drop_oldest(&mut transaction, &opening, 2)
+            .await
+            .expect("drop");
+        let left: Vec<String> =
+            sqlx::query_scalar("SELECT key FROM idempotency_keys ORDER BY expires_ms")
+                .fetch_all(&mut *transaction)
+                .await
+                .expect("left");
+        assert_eq!(left, [stored_key("open"), stored_key("3")]);
+    }
 }

@@ -18,6 +18,8 @@ mod record;
 mod results;
 mod settings;
 mod step;
+#[cfg(test)]
+mod tests;
 mod title;
 
 pub use add::{AddedPicture, AddedPictures, NewPicture};

@@ -222,3 +222,69 @@ pub(crate) async fn forget_pictures(
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Access, Settings, Variant};
+
+    const ENTRY_BYTES: u64 = 256 + 4;
+
+    #[tokio::test]
+    async fn what_was_used_least_recently_gives_way_and_reading_writes_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let settings = Settings {
+            feature_cache_bytes: 20 * ENTRY_BYTES,
+        };
+        let store = Store::open_with(folder.path(), Access::Exclusive, settings)
+            .await
+            .expect("open");
+        let space = FeatureSpace {
+            variant: Variant::Original,
+            backbone: Digest::of(b"backbone"),
+            adapter: None,
+            image_size: 224,
+            preprocessing: 1,
+        };
+        let pictures: Vec<Digest> = (0..21_u8).map(|one| Digest::of(&[one])).collect();
+        let added: Vec<_> = pictures
+            .iter()
+            .map(|one| (one.clone(), vec![1.0]))
+            .collect();
+        store
+            .cache_features(&space, &added[..20])
+            .await
+            .expect("add");
+        let writer = store.inner.database.writer().expect("writer");
+        // As if they had been added two hours ago.
+        sqlx::query("UPDATE feature_cache SET used_hour = used_hour - 2")
+            .execute(writer)
+            .await
+            .expect("age");
+        let changes = async || -> i64 {
+            let total = sqlx::query_scalar("SELECT total_changes()").fetch_one(writer);
+            total.await.expect("changes")
+        };
+        let before = changes().await;
+        for _ in 0..3 {
+            let found = store.cached_features(&space, &pictures[..2]).await;
+            assert_eq!(found.expect("find"), [Some(vec![1.0]), Some(vec![1.0])]);
+        }
+        assert_eq!(changes().await, before);
+
+        store
+            .cache_features(&space, &added[20..])
+            .await
+            .expect("one more");
+        let found = store.cached_features(&space, &pictures).await;
+        let left: Vec<bool> = found.expect("find").iter().map(Option::is_some).collect();
+        let mut expected = vec![true; 21];
+        // Eighteen entries are nine tenths of twenty; the first two were used.
+        expected[2..5].fill(false);
+        assert_eq!(left, expected);
+        assert_eq!(
+            store.feature_cache_bytes().await.expect("size"),
+            18 * ENTRY_BYTES
+        );
+    }
+}

@@ -67,7 +67,7 @@ async fn what_a_dead_process_left_unanswered_is_made_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn answers_expire_long_ones_are_not_kept_and_their_number_is_bounded() {
+async fn answers_expire_and_long_ones_are_not_kept() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(folder.path()).await;
     let request = Digest::of(b"x");
@@ -88,9 +88,4 @@ async fn answers_expire_long_ones_are_not_kept_and_their_number_is_bounded() {
         body: None,
     };
     assert_eq!(begin(&store, "long", b"x").await, answered);
-    for number in 0..4096 {
-        made(begin(&store, &format!("{number}"), b"x").await);
-    }
-    // The only one that is answered and so may go.
-    assert_ne!(made(begin(&store, "long", b"x").await), id);
 }

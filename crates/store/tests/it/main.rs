@@ -11,6 +11,7 @@ mod alias;
 mod batches;
 mod classifier_fixtures;
 mod classifiers;
+mod classifiers_model;
 mod features;
 mod folder;
 mod idempotency;
