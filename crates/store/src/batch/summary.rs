@@ -31,6 +31,9 @@ pub struct BatchSummary {
     pub histogram: Vec<u32>,
 }
 
+/// Class and its name (neither for the other places), whether rejected, last position, number.
+type Counted = (Option<String>, Option<String>, bool, u32, u32);
+
 impl Store {
     /// Counts of a batch by class, and by confidence in `bins` (1 to 1000) equal parts of 0 to 1.
     ///
@@ -46,7 +49,7 @@ impl Store {
         let mut transaction = self.inner.database.readers().begin().await?;
         read(&mut transaction, batch).await?;
         // With max, SQLite takes the other columns from the row that has it.
-        let counted: Vec<(Option<String>, Option<String>, bool, u32, u32)> = sqlx::query_as(
+        let counted: Vec<Counted> = sqlx::query_as(
             "SELECT iif(rejected, NULL, class_id) AS class, iif(rejected, NULL, class_name), rejected, max(position), count(*)
              FROM batch_rows WHERE batch_id = ? GROUP BY class, rejected ORDER BY count(*) DESC, class, rejected",
         )

@@ -53,16 +53,10 @@ impl Store {
         .bind(id.to_string())
         .fetch_all(&mut *transaction)
         .await?;
-        // Before the classes that they are in.
-        for sql in [
-            "DELETE FROM classifier_pictures WHERE classifier_id = ?",
-            "DELETE FROM classifiers WHERE id = ?",
-        ] {
-            sqlx::query(sql)
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-        }
+        sqlx::query("DELETE FROM classifiers WHERE id = ?")
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
         forget_pictures(&mut transaction, &serde_json::json!(pictures).to_string()).await?;
         transaction.commit().await?;
         Ok(parse_digests(&blobs)?)

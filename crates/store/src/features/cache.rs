@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 
-/// A full cache is emptied down to this part of its bound, so that not each addition has to make room.
-const KEPT_OF_FULL: f64 = 0.9;
+/// A full cache is emptied down to this many tenths of its bound, so that not each addition has to make room.
+const KEPT_TENTHS: u64 = 9;
 /// Entries that are looked at together when room is made.
 const ROOM_CHUNK: i64 = 1000;
 /// Uses that are remembered until the next addition; more than this only make the order less exact.
@@ -165,13 +165,7 @@ async fn make_room(connection: &mut SqliteConnection, limit_bytes: u64) -> Resul
     if size <= limit_bytes {
         return Ok(());
     }
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of the bound need not be exact"
-    )]
-    let target = (limit_bytes as f64 * KEPT_OF_FULL) as u64;
+    let target = limit_bytes / 10 * KEPT_TENTHS;
     while size > target {
         let oldest: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT number, 256 + length(value) FROM feature_cache ORDER BY used_hour, number LIMIT ?",

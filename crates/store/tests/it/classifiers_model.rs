@@ -1,7 +1,8 @@
 //! Random changes of classifiers against a model in memory, with undoing, restarts and clean-ups. A failure prints the seed and one line
 //! per step; `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
-use crate::classifier_fixtures::{BY, create, new_classes, new_picture, original, thumbnail};
+use crate::classifier_fixtures::{BY, new_classes, new_picture, original, thumbnail};
+use crate::classifiers_state::{Class, Model, State, new_model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,89 +35,6 @@ impl Drop for Trace {
                 eprintln!("{step:4} {line}");
             }
         }
-    }
-}
-
-#[derive(Clone, PartialEq, Debug)]
-struct Class {
-    id: Uuid,
-    name: &'static str,
-    /// Contents by id, that is in the order in which they were added.
-    pictures: BTreeMap<Uuid, u8>,
-}
-
-impl Class {
-    fn has(&self, content: u8) -> bool {
-        self.pictures.values().any(|&one| one == content)
-    }
-}
-
-/// A classifier at one of its revisions.
-#[derive(Clone, PartialEq, Debug)]
-struct State {
-    name: String,
-    classes: Vec<Class>,
-}
-
-impl State {
-    fn all(&self) -> Vec<Uuid> {
-        let pictures = self.classes.iter().flat_map(|class| class.pictures.keys());
-        pictures.copied().collect()
-    }
-
-    /// Takes pictures out of every class but `but`, by id.
-    fn take(&mut self, ids: &[Uuid], but: Option<usize>) -> BTreeMap<Uuid, u8> {
-        let mut taken = BTreeMap::new();
-        for (index, class) in self.classes.iter_mut().enumerate() {
-            if Some(index) != but {
-                for id in ids {
-                    taken.extend(class.pictures.remove_entry(id));
-                }
-            }
-        }
-        taken
-    }
-
-    /// Puts pictures into a class; of those that it has, and of the same one twice, the later are lost.
-    fn put(&mut self, pictures: BTreeMap<Uuid, u8>, to: usize) {
-        for (id, content) in pictures {
-            if !self.classes[to].has(content) {
-                self.classes[to].pictures.insert(id, content);
-            }
-        }
-    }
-}
-
-/// What a classifier should be.
-struct Model {
-    id: Uuid,
-    privacy: Privacy,
-    revision: u64,
-    present: State,
-    /// States that undoing goes back to, the last one first to come.
-    past: Vec<State>,
-    /// States that redoing goes to, the last one first to come.
-    future: Vec<State>,
-    /// Contents of the rows of its batches.
-    batches: BTreeMap<Uuid, Vec<u8>>,
-}
-
-impl Model {
-    fn blobs(&self) -> BTreeSet<Digest> {
-        let states = self.past.iter().chain(&self.future).chain([&self.present]);
-        let classes = states.flat_map(|state| &state.classes);
-        let kept: BTreeSet<u8> = classes
-            .flat_map(|class| class.pictures.values().copied())
-            .collect();
-        let in_batches: BTreeSet<u8> = self.batches.values().flatten().copied().collect();
-        let mut blobs = BTreeSet::new();
-        for &content in kept.union(&in_batches) {
-            blobs.insert(Digest::of(&thumbnail(content)));
-            if self.privacy == Privacy::Pictures {
-                blobs.insert(Digest::of(&original(content)));
-            }
-        }
-        blobs
     }
 }
 
@@ -515,22 +433,6 @@ impl Run {
             BTreeSet::from_iter(files_on_disk(self.folder.path())),
             expected
         );
-    }
-}
-
-async fn new_model(store: &Store, privacy: Privacy) -> Model {
-    let record = create(store, "new", privacy).await;
-    Model {
-        id: record.id,
-        privacy,
-        revision: 1,
-        present: State {
-            name: "new".to_owned(),
-            classes: Vec::new(),
-        },
-        past: Vec::new(),
-        future: Vec::new(),
-        batches: BTreeMap::new(),
     }
 }
 

@@ -84,7 +84,7 @@ async fn features_are_found_bit_for_bit_under_their_whole_key_alone() {
         change(&mut other);
         other
     };
-    let mut copies = vec![here.clone(), here.clone()];
+    let mut copies = [here.clone(), here.clone()];
     copies[0].variant = copy(1, b"flip");
     copies[1].variant = copy(1, b"crop");
     for elsewhere in [
@@ -176,7 +176,9 @@ async fn cached_features_go_with_the_last_picture_that_they_are_of() {
     let new = [(digest.clone(), values(1)), (picture(9), values(9))];
     store.cache_features(&here, &new).await.expect("add");
     let is_there = async || {
-        let found = store.cached_features(&here, &[digest.clone()]).await;
+        let found = store
+            .cached_features(&here, std::slice::from_ref(&digest))
+            .await;
         found.expect("find")[0].is_some()
     };
     let [(first, picture), (second, _)] = ids[..] else {
@@ -189,6 +191,20 @@ async fn cached_features_go_with_the_last_picture_that_they_are_of() {
     store.forget_deleted(first, None).await.expect("forget");
     assert!(is_there().await, "the other classifier has it");
     store.delete_classifier(second, None).await.expect("delete");
+    assert!(!is_there().await);
+    // With a picture that is deleted alone, too.
+    let oak = add_classes(&store, first, &["Elm"]).await[0].id;
+    let picture = add(&store, first, oak, &[1]).await[0];
+    store
+        .cache_features(&here, &new[..1])
+        .await
+        .expect("add again");
+    store
+        .delete_pictures(first, None, &[picture], BY)
+        .await
+        .expect("delete");
+    assert!(is_there().await, "the deletion can be undone");
+    store.forget_deleted(first, None).await.expect("forget");
     assert!(!is_there().await);
     assert_eq!(
         present(&store, &here, 0..10).await,
