@@ -4,7 +4,9 @@ use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::app::find_backbone;
 use crate::app::registry::WhenNew;
-use crate::inference::{EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder};
+use crate::inference::{
+    Device, EncodeRow, Encoder, EncoderChoice, OrtOptions, Outputs, open_encoder,
+};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use engine::measure::{Prepared, SIZES, STEPS, Size, Step};
@@ -108,17 +110,22 @@ impl Bench {
             Ok::<_, CliError>(find_backbone(&common.backbone, Some(&registry)).await?)
         })??;
         let backbone = Arc::new(backbone);
-        let mut opened: Vec<(&str, Box<dyn Encoder>)> = Vec::new();
-        for (name, choice) in [
-            ("onnxruntime", EncoderChoice::Ort),
-            ("native", EncoderChoice::Native),
+        let mut opened: Vec<(String, Box<dyn Encoder>)> = Vec::new();
+        for (name, choice, device) in [
+            ("onnxruntime", EncoderChoice::Ort, common.device),
+            ("native", EncoderChoice::Native, Device::Cpu),
         ] {
             let options = OrtOptions {
                 threads,
+                device,
                 ..OrtOptions::default()
             };
             match open_encoder(Arc::clone(&backbone), choice, options) {
-                Ok(encoder) => opened.push((name, encoder)),
+                Ok(encoder) => {
+                    let device = encoder.info().device;
+                    let on = if device == "cpu" { "" } else { " on cuda" };
+                    opened.push((format!("{name}{on}"), encoder));
+                }
                 Err(error) => eprintln!("left out: {name}: {error}"),
             }
         }

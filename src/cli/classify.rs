@@ -1,6 +1,6 @@
 //! `classify`: pictures into classes that a folder of examples defines.
 
-use super::options::{Common, block_on, print_json, print_line};
+use super::options::{Common, block_on, print_answers, print_line};
 use super::{CliError, images};
 use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage};
 use clap::Args;
@@ -65,21 +65,20 @@ impl Classify {
         if let Some(problem) = options.problem() {
             return Err(CliError::user(problem));
         }
-        let result = block_on(async {
+        let (encoder, result) = block_on(async {
             let app = common.open_app().await?;
             let served = app.adapter(self.adapter.as_deref()).await?;
-            eprintln!("answered by {}", app.answering(served.as_ref()));
-            Ok::<_, CliError>(
-                app.classify(classes, queries, options, served.as_ref())
-                    .await?,
-            )
+            let encoder = app.encoder_info().clone();
+            eprintln!("answered by {}, {encoder}", app.answering(served.as_ref()));
+            let answers = app.classify(classes, queries, options, served.as_ref());
+            Ok::<_, CliError>((encoder, answers.await?))
         })??;
         for refused in &result.refused {
             eprintln!("warning: {}: {}", refused.image, refused.error.message);
         }
         let answers = in_order(result.answers, unreadable);
         if common.json {
-            print_json(&answers)?;
+            print_answers(&answers, &encoder)?;
         } else {
             for answer in &answers {
                 match answer {

@@ -4,8 +4,9 @@ use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::app::find_backbone;
 use crate::app::registry::{Registry, WhenNew};
-use crate::inference::{ORT_VERSION, load_ort_library};
+use crate::inference::{Device, Loaded, cuda_parts, load_for, nodes_off_cuda};
 use clap::Args;
+use engine::cuda::{Availability, availability};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -17,30 +18,63 @@ pub struct Doctor {}
 struct Check {
     name: &'static str,
     ok: bool,
+    /// Whether the program is at fault without it.
+    needed: bool,
     detail: String,
 }
 
 impl Doctor {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
         let data_folder = common.data_folder()?;
+        let needs_cuda = common.device == Device::Cuda;
+        let cuda = cuda_parts();
+        let all_there = cuda.iter().all(|part| part.found.is_ok());
+        let loaded = match needs_cuda && !all_there {
+            true => Err("not tried: CUDA is asked for, and not all of it is there".to_owned()),
+            false => load_for(common.device).map_err(|error| error.to_string()),
+        };
         let checks = block_on(async {
             // As the commands open it that answer.
             let opened = common.read_registry(WhenNew::Begin).await;
             let registry = opened.as_ref().map_err(|error| error.message().to_owned());
-            vec![
-                check("onnx runtime", onnx_runtime()),
+            let mut checks = vec![
+                check("onnx runtime", onnx_runtime(&loaded)),
                 check("data folder", data(&data_folder, registry.clone())),
                 check("backbone", backbone(common, registry.clone()).await),
-                check("inference", inference(common, registry).await),
-            ]
+            ];
+            checks.push(match &loaded {
+                // Said already.
+                Err(error) if needs_cuda => check("inference", Err(error.clone())),
+                _ => check("inference", inference(common, registry.clone()).await),
+            });
+            let of_all = checks.len();
+            checks.extend(cuda.into_iter().map(|part| check(part.name, part.found)));
+            if all_there {
+                let device = cuda_device();
+                let is_tried = matches!(&loaded, Ok(Loaded { cuda: true, .. })) && device.is_ok();
+                checks.push(check("cuda device", device));
+                if is_tried {
+                    checks.push(check("cuda graph", cuda_graph(common, registry).await));
+                }
+            }
+            for check in &mut checks[of_all..] {
+                check.needed = needs_cuda;
+            }
+            checks
         })?;
-        let failed = checks.iter().filter(|check| !check.ok).count();
+        let failed = |check: &&Check| check.needed && !check.ok;
+        let failed = checks.iter().filter(failed).count();
         if common.json {
             print_json(&checks)?;
         } else {
             for check in &checks {
-                let verdict = if check.ok { "ok  " } else { "FAIL" };
-                print_line(&format!("{verdict} {:<13} {}", check.name, check.detail))?;
+                let verdict = match (check.ok, check.needed) {
+                    (true, _) => "ok",
+                    (false, true) => "FAIL",
+                    (false, false) => "-",
+                };
+                let detail = check.detail.replace('\n', "\n                   ");
+                print_line(&format!("{verdict:<4} {:<13} {detail}", check.name))?;
             }
         }
         match failed {
@@ -56,13 +90,60 @@ impl Doctor {
 fn check(name: &'static str, result: Result<String, String>) -> Check {
     let ok = result.is_ok();
     let (Ok(detail) | Err(detail)) = result;
-    Check { name, ok, detail }
+    Check {
+        name,
+        ok,
+        needed: true,
+        detail,
+    }
 }
 
-fn onnx_runtime() -> Result<String, String> {
-    load_ort_library()
-        .map(|_| format!("version {ORT_VERSION} loads"))
-        .map_err(|error| error.to_string())
+fn onnx_runtime(loaded: &Result<Loaded, String>) -> Result<String, String> {
+    let Loaded { library, cuda } = loaded.as_ref().map_err(Clone::clone)?;
+    Ok(format!(
+        "version {} loads from {}{}",
+        library.version,
+        library.path.display(),
+        if *cuda { ", with CUDA" } else { "" }
+    ))
+}
+
+/// The device, as the driver describes it.
+fn cuda_device() -> Result<String, String> {
+    match availability(0) {
+        Availability::Ready(device) => Ok(format!(
+            "{}, compute capability {}.{}, {:.0} GiB, driver for CUDA {}.{}, cuBLAS {}.{}, NVRTC {}.{}",
+            device.name,
+            device.capability.0,
+            device.capability.1,
+            device.memory as f64 / (1u64 << 30) as f64,
+            device.driver.0,
+            device.driver.1,
+            device.cublas.0,
+            device.cublas.1,
+            device.nvrtc.0,
+            device.nvrtc.1
+        )),
+        Availability::Missing(missing) => Err(missing.join("\n")),
+    }
+}
+
+/// Whether CUDA computes all of the backbone's graph.
+async fn cuda_graph(
+    common: &Common,
+    registry: Result<&Registry, String>,
+) -> Result<String, String> {
+    let found = find_backbone(&common.backbone, registry.ok()).await;
+    let (_, backbone) = found.map_err(|error| error.to_string())?;
+    let nodes = nodes_off_cuda(&backbone).map_err(|error| error.to_string())?;
+    match nodes.is_empty() {
+        true => Ok("all nodes are computed on CUDA".into()),
+        false => Err(format!(
+            "{} nodes stay on the CPU, which makes answers slower: {}",
+            nodes.len(),
+            nodes.join(", ")
+        )),
+    }
 }
 
 /// Whether the data folder can be opened and written.
@@ -100,10 +181,11 @@ async fn inference(common: &Common, registry: Result<&Registry, String>) -> Resu
     };
     let (info, took, answering) = probed.await?;
     Ok(format!(
-        "{} {} on {} with {} threads, one picture in {:.0} ms; answers by {answering}",
-        info.engine,
-        info.version,
-        info.device,
+        "{info}{} with {} threads, one picture in {:.0} ms; answers by {answering}",
+        match info.providers.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", info.providers.join(", ")),
+        },
         info.threads,
         took.as_secs_f64() * 1e3
     ))

@@ -1,6 +1,6 @@
 //! `embed`: features of pictures.
 
-use super::options::{Common, block_on, print_json, print_line};
+use super::options::{Common, block_on, print_answers, print_line};
 use super::{CliError, images};
 use crate::app::Embedding;
 use clap::Args;
@@ -26,14 +26,15 @@ impl Embed {
             .iter()
             .map(|path| images::read(path))
             .collect::<Result<Vec<_>, _>>()?;
-        let embeddings = block_on(async {
+        let (encoder, embeddings) = block_on(async {
             let app = common.open_app().await?;
             let served = app.adapter(self.adapter.as_deref()).await?;
-            eprintln!("answered by {}", app.answering(served.as_ref()));
-            Ok::<_, CliError>(app.embed(images, served.as_ref()).await?)
+            let encoder = app.encoder_info().clone();
+            eprintln!("answered by {}, {encoder}", app.answering(served.as_ref()));
+            Ok::<_, CliError>((encoder, app.embed(images, served.as_ref()).await?))
         })??;
         if common.json {
-            return print_json(&embeddings);
+            return print_answers(&embeddings, &encoder);
         }
         for embedding in &embeddings {
             match embedding {

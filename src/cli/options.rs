@@ -3,7 +3,7 @@
 use super::CliError;
 use crate::app::registry::{Registry, RegistryError, Shipped, WhenNew};
 use crate::app::{App, AppOptions};
-use crate::inference::{Device, EncoderChoice};
+use crate::inference::{Device, EncoderChoice, EncoderInfo};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::backbone::EMBEDDED_NAME;
@@ -44,7 +44,7 @@ pub struct Common {
         default_value_t = 0
     )]
     pub threads: usize,
-    /// Where to compute
+    /// Where ONNX Runtime computes
     #[arg(
         long,
         global = true,
@@ -202,6 +202,20 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
         CliError::internal(format!("the result cannot be written as JSON: {error}"))
     })?;
     print_line(&text)
+}
+
+/// One answer of a list, with what has computed its features.
+#[derive(Serialize)]
+struct Told<'a, T> {
+    #[serde(flatten)]
+    answer: T,
+    encoder: &'a EncoderInfo,
+}
+
+/// Prints `answers` as a list in JSON, each with the encoder.
+pub fn print_answers<T: Serialize>(answers: &[T], encoder: &EncoderInfo) -> Result<(), CliError> {
+    let told = |answer| Told { answer, encoder };
+    print_json(&answers.iter().map(told).collect::<Vec<_>>())
 }
 
 /// Prints a line on stdout; a closed pipe ends the program quietly, as with other tools.

@@ -49,8 +49,8 @@ impl Serve {
         let jobs = Jobs::new(services, product_kinds(), self.runner.options(common));
         let info = app.encoder_info();
         eprintln!(
-            "{} on {} {}, {} ({} threads)",
-            app.backbone_name, info.engine, info.version, info.device, info.threads
+            "{} with {info} ({} threads)",
+            app.backbone_name, info.threads
         );
         let options = ServeOptions {
             listen: self.listen.clone(),

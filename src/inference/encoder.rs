@@ -3,8 +3,11 @@
 use model::adapter::Adapter;
 use model::backbone::BackboneConfig;
 use model::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 /// One image of a batch.
 #[derive(Debug, Clone)]
@@ -99,16 +102,26 @@ impl Encoded {
 }
 
 /// Which engine computes, and where.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EncoderInfo {
     /// `onnxruntime` or `native`
     pub engine: String,
-    /// `cpu` or `cuda`
+    /// `cpu` or `cuda`: where most of the graph is computed.
     pub device: String,
+    /// The execution providers that ONNX Runtime has given nodes of the graph to, the one with the most first; empty for the
+    /// built-in engine.
+    pub providers: Vec<String>,
     /// Of the engine.
     pub version: String,
     /// Threads of one computation.
     pub threads: usize,
+}
+
+impl fmt::Display for EncoderInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (engine, version) = (&self.engine, &self.version);
+        write!(f, "{engine} {version} on {}", self.device)
+    }
 }
 
 /// Why a batch was not encoded.

@@ -65,6 +65,7 @@ impl Encoder for NativeEncoder {
         EncoderInfo {
             engine: "native".into(),
             device: "cpu".into(),
+            providers: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
             threads: self.session.threads(),
         }

@@ -1,9 +1,10 @@
 //! Which encoder serves: ONNX Runtime, or the engine where there is no library or the user says so.
 
+use super::device::{Device, load_for};
 use super::encoder::{EncodeError, Encoder};
 use super::native_encoder::NativeEncoder;
-use super::ort_encoder::{Device, OrtEncoder, OrtOptions};
-use super::ort_library::{OrtLibraryError, load_ort_library};
+use super::ort_encoder::{OrtEncoder, OrtOptions};
+use super::ort_library::OrtLibraryError;
 use model::backbone::Backbone;
 use std::sync::Arc;
 
@@ -28,27 +29,24 @@ pub fn open_encoder(
     choice: EncoderChoice,
     options: OrtOptions,
 ) -> Result<Box<dyn Encoder>, EncodeError> {
-    let native = match choice {
-        EncoderChoice::Native if options.device == Device::Cuda => {
+    let native = |backbone: &Backbone| -> Result<Box<dyn Encoder>, EncodeError> {
+        Ok(Box::new(NativeEncoder::open(backbone, options.threads)?))
+    };
+    if choice == EncoderChoice::Native {
+        if options.device == Device::Cuda {
             return Err(EncodeError::Engine(
-                "the built-in engine computes on the CPU only. Leave --device cuda out, or use --encoder ort".into(),
+                "the built-in engine serves on the CPU only. Leave --device cuda out, or use --encoder ort".into(),
             ));
         }
-        EncoderChoice::Native => true,
-        EncoderChoice::Ort => false,
-        EncoderChoice::Auto if options.device == Device::Cuda => false,
-        EncoderChoice::Auto => match load_ort_library() {
-            Err(error @ OrtLibraryError::NotFound) => {
-                tracing::info!(%error, "the built-in engine serves in place of ONNX Runtime");
-                true
-            }
-            // A library that is there but unusable is said, not worked around.
-            Ok(_) | Err(_) => false,
-        },
-    };
-    if native {
-        Ok(Box::new(NativeEncoder::open(&backbone, options.threads)?))
-    } else {
-        Ok(Box::new(OrtEncoder::open(backbone, options)?))
+        return native(&backbone);
+    }
+    match load_for(options.device) {
+        Ok(loaded) => Ok(Box::new(OrtEncoder::open_with(loaded, backbone, options)?)),
+        // A library that is there but unusable is said, not worked around.
+        Err(error @ OrtLibraryError::NotFound) if choice == EncoderChoice::Auto => {
+            tracing::info!(%error, "the built-in engine serves in place of ONNX Runtime");
+            native(&backbone)
+        }
+        Err(error) => Err(EncodeError::Engine(error.to_string())),
     }
 }

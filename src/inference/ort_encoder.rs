@@ -1,18 +1,18 @@
 //! The encoder on ONNX Runtime: adapters are inputs of the graph, so that one batch mixes them.
 
 use super::adapter_slots::{AdaptedMaps, AdapterSlots, runs};
+use super::device::{Device, Loaded, load_for, one_line};
 use super::encoder::{
     EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,
     common_image_size,
 };
-use super::ort_library::{ORT_VERSION, load_ort_library};
+use super::ort_library::OrtLibrary;
+use super::ort_session::{CUDA_PROVIDER, Placed, SessionOptions, open_session, placement};
+use engine::cuda::{Availability, availability};
 use model::backbone::Backbone;
 use model::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
 use model::digest::hex;
 use model::tensor::Tensor;
-use ort::environment::Environment;
-use ort::ep::{self, ExecutionProvider};
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
@@ -20,18 +20,6 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Where ONNX Runtime computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Device {
-    /// CUDA where it works, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU, also where CUDA works.
-    Cpu,
-    /// CUDA, or an error that says why not.
-    Cuda,
-}
 
 /// How an [`OrtEncoder`] is opened.
 #[derive(Debug, Clone, Default)]
@@ -46,10 +34,11 @@ pub struct OrtOptions {
 
 /// Runs a backbone through ONNX Runtime, one session per image size and set of adapted linear maps.
 pub struct OrtEncoder {
-    environment: Environment,
+    library: OrtLibrary,
     backbone: Arc<Backbone>,
     options: OrtOptions,
-    device: &'static str,
+    cuda: bool,
+    providers: Vec<String>,
     sessions: HashMap<(usize, AdaptedMaps), Session>,
     slots: AdapterSlots,
 }
@@ -60,39 +49,60 @@ impl OrtEncoder {
     /// # Errors
     /// [`EncodeError::Engine`] where the library, the device or the graph cannot be used.
     pub fn open(backbone: Arc<Backbone>, options: OrtOptions) -> Result<Self, EncodeError> {
-        let environment = load_ort_library().map_err(engine)?;
-        let cuda = match options.device {
-            Device::Cpu => false,
-            Device::Auto | Device::Cuda => ep::CUDA::is_available().unwrap_or(false),
-        };
-        if options.device == Device::Cuda && !cuda {
-            return Err(EncodeError::Engine(
-                "this ONNX Runtime has no CUDA execution provider. Set ORT_DYLIB_PATH to the library of onnxruntime-gpu, or use --device cpu".into(),
-            ));
-        }
+        let loaded = load_for(options.device).map_err(engine)?;
+        Self::open_with(loaded, backbone, options)
+    }
+
+    /// As [`Self::open`], with a library that is loaded.
+    pub(super) fn open_with(
+        loaded: Loaded,
+        backbone: Arc<Backbone>,
+        options: OrtOptions,
+    ) -> Result<Self, EncodeError> {
         let image_size = backbone.image_size();
         let mut encoder = Self {
-            environment,
+            library: loaded.library,
             backbone,
             options,
-            device: if cuda { "cuda" } else { "cpu" },
+            cuda: loaded.cuda,
+            providers: Vec::new(),
             sessions: HashMap::new(),
             slots: AdapterSlots::default(),
         };
-        let prepared = encoder.prepare(image_size, AdaptedMaps::None);
-        if prepared.is_err() && cuda && encoder.options.device == Device::Auto {
-            tracing::warn!(error = ?prepared.err(), "CUDA is present but does not work, the CPU is used");
-            encoder.device = "cpu";
-            encoder.prepare(image_size, AdaptedMaps::None)?;
-        } else {
-            prepared?;
+        match encoder.begin(image_size) {
+            Err(error) if encoder.cuda && encoder.options.device == Device::Auto => {
+                let reason = one_line(&why_not(error));
+                tracing::warn!("the CPU computes, CUDA does not work: {reason}");
+                encoder.cuda = false;
+                encoder.sessions.clear();
+                encoder.begin(image_size)?;
+            }
+            Err(error) if encoder.cuda => return Err(EncodeError::Engine(why_not(error))),
+            begun => begun?,
         }
         Ok(encoder)
+    }
+
+    /// Opens the first session. On CUDA an image goes through it, since a session may open on a device that cannot run it.
+    fn begin(&mut self, image_size: usize) -> Result<(), EncodeError> {
+        self.prepare(image_size, AdaptedMaps::None)?;
+        if self.cuda {
+            let image = Tensor::zeros([3, image_size, image_size]);
+            self.encode(&[EncodeRow::bare(Arc::new(image))], Outputs::default())?;
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, image_size: usize, maps: AdaptedMaps) -> Result<(), EncodeError> {
         if !self.sessions.contains_key(&(image_size, maps)) {
             let session = self.open_session(image_size, maps)?;
+            let placed = placement(&session)?;
+            if self.cuda {
+                tell_nodes_on_cpu(&placed);
+            }
+            if self.sessions.is_empty() {
+                self.providers = placed.into_iter().map(|own| own.provider).collect();
+            }
             self.sessions.insert((image_size, maps), session);
         }
         Ok(())
@@ -100,57 +110,42 @@ impl OrtEncoder {
 
     fn open_session(&self, image_size: usize, maps: AdaptedMaps) -> Result<Session, EncodeError> {
         let Some(folder) = &self.options.cache_folder else {
-            return self.session_from(&self.graph(image_size, maps)?);
+            return self.session_from(&graph(&self.backbone, image_size, maps, self.cuda)?);
         };
         let suffix = match maps {
             AdaptedMaps::None => "",
             AdaptedMaps::QueryValue => "-lora-qv",
             AdaptedMaps::All => "-lora",
         };
+        let variant = if self.cuda { "-cuda" } else { "" };
         let key = cache_key(&self.backbone);
-        let path = folder.join(format!("{key}-{image_size}{suffix}.onnx"));
-        if let Ok(bytes) = std::fs::read(&path) {
-            match self.session_from(&bytes) {
-                Ok(session) => return Ok(session),
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a cached graph is unusable and is made again");
-                }
+        let path = folder.join(format!("{key}-{image_size}{suffix}{variant}.onnx"));
+        let cached = std::fs::read(&path).ok();
+        let refused = match cached.as_ref().map(|bytes| self.session_from(bytes)) {
+            Some(Ok(session)) => return Ok(session),
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let bytes = graph(&self.backbone, image_size, maps, self.cuda)?;
+        if let Some(error) = refused {
+            if cached.as_ref() == Some(&bytes) {
+                return Err(error);
             }
+            tracing::warn!(path = %path.display(), %error, "a cached graph is unusable and is made again");
         }
-        let bytes = self.graph(image_size, maps)?;
         if let Err(error) = write_atomically(&path, &bytes) {
             tracing::warn!(path = %path.display(), %error, "the graph could not be cached; the next start will be slower");
         }
         self.session_from(&bytes)
     }
 
-    fn graph(&self, image_size: usize, maps: AdaptedMaps) -> Result<Vec<u8>, EncodeError> {
-        export_with_adapters(
-            &self.backbone,
-            image_size,
-            Operators::OnnxRuntime,
-            maps.targets(),
-        )
-        .map_err(|error| EncodeError::BadInput(error.to_string()))
-    }
-
     fn session_from(&self, model: &[u8]) -> Result<Session, EncodeError> {
-        let mut builder = Session::builder(&self.environment)
-            .map_err(engine)?
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .map_err(engine)?
-            .with_intra_threads(self.options.threads)
-            .map_err(engine)?
-            // A thread that spins while it waits takes a core from sessions of other sizes and adapters, from jobs, and on a machine
-            // that shares its cores from the very thread that it waits for.
-            .with_config_entry("session.intra_op.allow_spinning", "0")
-            .map_err(engine)?;
-        if self.device == "cuda" {
-            builder = builder
-                .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
-                .map_err(engine)?;
-        }
-        builder.commit_from_memory(model).map_err(engine)
+        let options = SessionOptions {
+            threads: self.options.threads,
+            cuda: self.cuda,
+            cpu_fallback: true,
+        };
+        open_session(&self.library.environment, model, options)
     }
 
     /// Encodes rows of one image size that name few enough adapters.
@@ -217,8 +212,12 @@ impl Encoder for OrtEncoder {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         EncoderInfo {
             engine: "onnxruntime".into(),
-            device: self.device.into(),
-            version: ORT_VERSION.into(),
+            device: match self.providers.first() {
+                Some(first) if first == CUDA_PROVIDER => "cuda".into(),
+                _ => "cpu".into(),
+            },
+            providers: self.providers.clone(),
+            version: self.library.version.clone(),
             threads: if self.options.threads == 0 {
                 cores
             } else {
@@ -241,6 +240,67 @@ impl Encoder for OrtEncoder {
             encoded.extend(self.encode_run(run, image_size, outputs)?);
         }
         Ok(encoded)
+    }
+}
+
+/// The graph for CUDA does without ONNX Runtime's fused attention, which needs cuDNN there.
+fn graph(
+    backbone: &Backbone,
+    image_size: usize,
+    maps: AdaptedMaps,
+    cuda: bool,
+) -> Result<Vec<u8>, EncodeError> {
+    let operators = match cuda {
+        true => Operators::Standard,
+        false => Operators::OnnxRuntime,
+    };
+    export_with_adapters(backbone, image_size, operators, maps.targets())
+        .map_err(|error| EncodeError::BadInput(error.to_string()))
+}
+
+/// Nodes of the largest graph of `backbone` that CUDA cannot compute. CUDA is ready, as [`load_for`] says.
+///
+/// # Errors
+/// [`EncodeError`] where CUDA does not work, or the graph cannot be made.
+pub fn nodes_off_cuda(backbone: &Backbone) -> Result<Vec<String>, EncodeError> {
+    let library = load_for(Device::Cuda).map_err(engine)?.library;
+    let model = graph(backbone, backbone.image_size(), AdaptedMaps::All, true)?;
+    let open = |cpu_fallback| {
+        let options = SessionOptions {
+            threads: 0,
+            cuda: true,
+            cpu_fallback,
+        };
+        open_session(&library.environment, &model, options)
+    };
+    let Err(refused) = open(false) else {
+        return Ok(Vec::new());
+    };
+    // ONNX Runtime refuses without naming nodes, and names them where it does not refuse.
+    let placed = placement(&open(true)?)?;
+    let others = placed
+        .into_iter()
+        .filter(|own| own.provider != CUDA_PROVIDER);
+    let nodes: Vec<String> = others.flat_map(|own| own.nodes).collect();
+    match nodes.is_empty() {
+        // It was another reason.
+        true => Err(refused),
+        false => Ok(nodes),
+    }
+}
+
+/// Why a session on CUDA was not opened: what the driver says about the device where that explains it, else ONNX Runtime's words.
+fn why_not(error: EncodeError) -> String {
+    match availability(0) {
+        Availability::Missing(missing) => missing.join("\n"),
+        Availability::Ready(_) => error.to_string(),
+    }
+}
+
+/// Answers are right then, but slower.
+fn tell_nodes_on_cpu(placed: &[Placed]) {
+    for other in placed.iter().filter(|own| own.provider != CUDA_PROVIDER) {
+        tracing::warn!(provider = other.provider, nodes = ?other.nodes, "not all of the graph is computed on CUDA");
     }
 }
 

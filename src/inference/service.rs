@@ -242,6 +242,7 @@ mod tests {
             EncoderInfo {
                 engine: "echo".into(),
                 device: "cpu".into(),
+                providers: Vec::new(),
                 version: "0".into(),
                 threads: 1,
             }

@@ -63,6 +63,8 @@ async fn json_images_are_classified_and_called_by_index() {
     assert_eq!(answer["backbone"]["name"], "tiny");
     assert_eq!(answer["backbone"]["digest"].as_str().unwrap().len(), 64);
     assert_eq!(answer["adapter"], Value::Null);
+    assert_eq!(answer["encoder"]["engine"], "colours");
+    assert_eq!(answer["encoder"]["device"], "cpu");
     assert_eq!(answer["refused"], json!([]));
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results.len(), 2);
@@ -207,6 +209,8 @@ async fn onnx_runtime_answers_over_rest_and_knows_a_picture_again() {
     assert_eq!(ready.status, 200);
     assert_eq!(ready.json()["encoder"]["engine"], "onnxruntime");
     assert_eq!(ready.json()["encoder"]["device"], "cpu");
+    let providers = &ready.json()["encoder"]["providers"];
+    assert_eq!(providers, &json!(["CPUExecutionProvider"]));
 }
 
 #[tokio::test]
@@ -222,6 +226,7 @@ async fn features_come_in_the_order_of_the_images_with_faults_in_their_place() {
     assert_eq!(results[1]["image"], "1");
     assert!(results[1]["error"]["code"].is_string());
     assert_eq!(answer["adapter"], Value::Null);
+    assert_eq!(answer["encoder"]["engine"], "colours");
 }
 
 #[tokio::test]

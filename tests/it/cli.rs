@@ -423,6 +423,7 @@ fn a_flag_beats_a_variable_which_beats_the_configuration_file() {
     assert_eq!(report["way"], 2);
     assert_eq!(report["tasks"], 5);
     assert_eq!(report["seed"], 3);
+    assert!(report["encoder"]["engine"].is_string(), "{report}");
 }
 
 #[test]
@@ -448,10 +449,12 @@ fn doctor_finds_nothing_wrong_with_a_sound_installation() {
         .iter()
         .map(|check| check["name"].as_str().unwrap())
         .collect();
+    let (usual, of_cuda) = names.split_at(4);
     assert_eq!(
-        names,
+        usual,
         ["onnx runtime", "data folder", "backbone", "inference"]
     );
+    assert!(of_cuda.iter().all(|name| name.starts_with("cuda ")));
     assert!(
         checks[3]["detail"].as_str().unwrap().contains(" on c"),
         "{checks}"

@@ -216,7 +216,8 @@ fn doctor_checks_a_registered_backbone_as_other_commands_use_it() {
         .unwrap()
         .iter()
         .map(|check| {
-            assert_eq!(check["ok"], true, "{checks}");
+            let ok = check["ok"] == true || check["needed"] == false;
+            assert!(ok, "{checks}");
             check["detail"].as_str().unwrap()
         })
         .collect();

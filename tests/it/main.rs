@@ -13,6 +13,7 @@ mod browser;
 mod classifier;
 mod cli;
 mod data_folder;
+mod device_cli;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;

@@ -4,7 +4,7 @@ use crate::registry_api::{Fresh, assert_problem, fresh_around};
 use crate::test_app::{TestApp, form_request};
 use engine::tolerance::FORWARD;
 use futures_util::future::join_all;
-use lora_recycle::inference::load_ort_library;
+use lora_recycle::inference::{Device, load_for};
 use model::tensor_file::TensorFile;
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -204,7 +204,7 @@ async fn an_exported_onnx_file_computes_what_the_adapter_does() {
     let bytes = std::fs::read(project("tests/golden/vit-tiny/reference.safetensors")).unwrap();
     let reference = TensorFile::parse(&bytes).unwrap();
     let pixels = reference.read("pixel_values").unwrap();
-    let mut session = Session::builder(&load_ort_library().unwrap())
+    let mut session = Session::builder(&load_for(Device::Cpu).unwrap().library.environment)
         .unwrap()
         .commit_from_memory(&export.body)
         .unwrap();

@@ -59,6 +59,7 @@ impl Encoder for ColourEncoder {
         EncoderInfo {
             engine: "colours".into(),
             device: "cpu".into(),
+            providers: Vec::new(),
             version: "1".into(),
             threads: 1,
         }

@@ -269,6 +269,7 @@ impl App {
             images: images.len(),
             backbone: self.backbone_name.clone(),
             backbone_digest: self.backbone.digest.clone(),
+            encoder: Some(self.encoder_info().clone()),
             pool: sources.pool.iter().map(|own| own.record.label()).collect(),
             against: against.kind,
             methods: runs.iter().map(|run| run.report(beside(run))).collect(),

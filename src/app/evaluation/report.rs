@@ -1,6 +1,7 @@
 //! What an evaluation answers, also as JSON.
 
 use super::method::MethodKind;
+use crate::inference::EncoderInfo;
 use engine::distance::Distance;
 use recycle::episode::EpisodeShape;
 use recycle::evaluate::{Accuracy, Certainty, accuracy, paired_difference};
@@ -28,6 +29,9 @@ pub struct EvaluationReport {
     pub backbone: String,
     /// SHA-256 over its tensors.
     pub backbone_digest: String,
+    /// What computed the features; not known of evaluations by an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderInfo>,
     /// `name:version` of the adapters that were merged.
     pub pool: Vec<String>,
     /// The method that differences are taken to.

@@ -7,6 +7,7 @@ use super::problems::AnswerProblems;
 use super::schemas::labelled_form;
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, SupportClass};
+use crate::inference::EncoderInfo;
 use crate::jobs::{ClassPictures, LONGEST_LABEL};
 use crate::web::ApiError;
 use crate::web::limits::Admission;
@@ -97,6 +98,7 @@ pub struct ClassifyResponse {
     backbone: BackboneIdentity,
     /// The adapter that gave the answer; null for the bare backbone.
     adapter: Option<AdapterIdentity>,
+    encoder: EncoderInfo,
     results: Vec<Answer>,
     /// Labelled images that could not be used.
     refused: Vec<RefusedSupport>,
@@ -166,6 +168,7 @@ pub(in crate::web) async fn classify_images(
     Ok(Json(ClassifyResponse {
         backbone: BackboneIdentity::of(&app),
         adapter: served.as_ref().map(AdapterIdentity::of),
+        encoder: app.encoder_info().clone(),
         results: answer.answers,
         refused: answer.refused,
     }))

@@ -6,6 +6,7 @@ use super::problems::AnswerProblems;
 use super::schemas::FormSchema;
 use super::{AdapterIdentity, BackboneIdentity, wanted_adapter};
 use crate::app::{App, Embedding};
+use crate::inference::EncoderInfo;
 use crate::web::ApiError;
 use crate::web::limits::Admission;
 use crate::web::problem::Problem;
@@ -58,6 +59,7 @@ pub struct EmbedResponse {
     backbone: BackboneIdentity,
     /// The adapter that gave the answer; null for the bare backbone.
     adapter: Option<AdapterIdentity>,
+    encoder: EncoderInfo,
     results: Vec<Embedding>,
 }
 
@@ -105,6 +107,7 @@ pub(in crate::web) async fn embed_images(
     Ok(Json(EmbedResponse {
         backbone: BackboneIdentity::of(&app),
         adapter: served.as_ref().map(AdapterIdentity::of),
+        encoder: app.encoder_info().clone(),
         results: admission.answer(app.embed(images, served.as_ref())).await?,
     }))
 }

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use thiserror::Error;
 
 /// Changes with every change of the graphs written here, so that cached files of an older program are not used.
-pub const GRAPH_VERSION: u32 = 1;
+pub const GRAPH_VERSION: u32 = 2;
 
 /// Names of the graph's inputs for the LoRA matrices of `target` in `layer`: `A` transposed `[slots, in, rank]`, and `B` transposed
 /// with the scale in it, `[slots, rank, out]`.
@@ -25,7 +25,7 @@ pub const SLOT_INPUT: &str = "adapter_slot";
 pub enum Operators {
     /// ONNX Runtime's fused attention and QuickGELU beside the standard ones.
     OnnxRuntime,
-    /// Standard ONNX only, for other runtimes.
+    /// Standard ONNX only, for other runtimes and for ONNX Runtime on CUDA without cuDNN.
     Standard,
 }
 
@@ -178,76 +178,45 @@ impl Exporter<'_> {
             .into_model("backbone", &[("backbone_digest", &backbone.digest)])
     }
 
-    /// Patches, class token and position: `[batch, 1 + grid², width]`.
+    /// Patches, class token and position: `[batch, 1 + grid², width]`. The patches go through a product: a convolution, and a shape that is
+    /// computed to repeat the class token, are what ONNX Runtime cannot do on CUDA without cuDNN or the CPU.
     fn embed(&mut self, backbone: &Backbone, pixels: &str) -> Value {
         let config = self.config;
-        let (width, patch) = (config.width, config.patch_size);
+        let (width, patch, grid) = (config.width, config.patch_size, self.grid);
         let weights = &backbone.weights;
-        let position =
-            interpolate_position_embedding(&weights.position, config.native_grid(), self.grid);
-        let (cls_position, patch_position) = position.data().split_at(width);
-        let cls: Vec<f32> = std::iter::zip(weights.cls_token.data(), cls_position)
-            .map(|(token, position)| token + position)
-            .collect();
-
+        let values = 3 * patch * patch;
+        let ints = |sides: &[usize]| sides.iter().map(|&side| side as i64).collect::<Vec<_>>();
         let graph = &mut self.graph;
-        let kernel = graph.constant(
-            "patch.weight",
-            &[width, 3, patch, patch],
-            weights.patch.weight.data(),
-        );
-        let mut inputs = vec![pixels.to_owned(), kernel];
-        if let Some(bias) = &weights.patch.bias {
-            inputs.push(graph.constant("patch.bias", &[width], bias.data()));
-        }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let side = patch as i64;
-        let patches = graph.node_with(
-            "patch",
-            "",
-            "Conv",
-            &inputs,
-            [
-                ("kernel_shape", Attribute::Ints(vec![side, side])),
-                ("strides", Attribute::Ints(vec![side, side])),
-            ],
-        );
-        let flat_shape = graph.integers("patch.flat_shape", &[0, width as i64, -1]);
-        let flat = graph.node("patch.flat", "Reshape", &[&patches, &flat_shape]);
-        let tokens = graph.node_with(
-            "patch.tokens",
+        let sides = graph.integers("patch.sides", &ints(&[0, 3, grid, patch, grid, patch]));
+        let split = graph.node("patch.split", "Reshape", &[pixels, &sides]);
+        let gathered = graph.node_with(
+            "patch.gathered",
             "",
             "Transpose",
-            &[&flat],
-            [("perm", Attribute::Ints(vec![0, 2, 1]))],
+            &[&split],
+            [("perm", Attribute::Ints(vec![0, 2, 4, 1, 3, 5]))],
         );
-        let patch_position = graph.constant(
-            "patch.position",
-            &[1, self.grid * self.grid, width],
-            patch_position,
-        );
-        let placed = graph.node("patch.placed", "Add", &[&tokens, &patch_position]);
-        // One class token per image: the batch is known only at run time.
-        let shape = graph.node("pixels.shape", "Shape", &[pixels]);
-        let zero = graph.integers("zero", &[0]);
-        let batch = graph.node("pixels.batch", "Gather", &[&shape, &zero]);
-        let rest = graph.integers("cls.rest", &[1, width as i64]);
-        let cls_shape = graph.node_with(
-            "cls.shape",
-            "",
-            "Concat",
-            &[&batch, &rest],
-            [("axis", Attribute::Int(0))],
-        );
-        let cls = graph.constant("cls.placed", &[1, 1, width], &cls);
-        let cls = graph.node("cls.tokens", "Expand", &[&cls, &cls_shape]);
-        graph.node_with(
-            "tokens",
-            "",
-            "Concat",
-            &[&cls, &placed],
-            [("axis", Attribute::Int(1))],
-        )
+        let rows = graph.integers("patch.row_shape", &ints(&[0, grid * grid, values]));
+        let rows = graph.node("patch.rows", "Reshape", &[&gathered, &rows]);
+        let patches = self.product("patch", &weights.patch, None, &rows);
+        // A row of zeros in front, to which the class token is added.
+        let graph = &mut self.graph;
+        let room = graph.integers("tokens.room", &[0, 1, 0, 0, 0, 0]);
+        let tokens = graph.node("tokens.padded", "Pad", &[&patches, &room]);
+        let mut added =
+            interpolate_position_embedding(&weights.position, config.native_grid(), grid);
+        for (row, token) in added.data_mut().chunks_exact_mut(width).enumerate() {
+            let own = match row {
+                0 => Some(&weights.cls_token),
+                _ => weights.patch.bias.as_ref(),
+            };
+            let own = own.map_or(&[][..], Tensor::data);
+            for (value, own) in std::iter::zip(token, own) {
+                *value += own;
+            }
+        }
+        let added = graph.constant("tokens.added", &[1, 1 + grid * grid, width], added.data());
+        graph.node("tokens", "Add", &[&tokens, &added])
     }
 
     /// Tokens `start..end` of `[batch, tokens, width]`.
@@ -273,15 +242,10 @@ impl Exporter<'_> {
             this.graph.node("pool.cls", "Squeeze", &[&token, &axis])
         };
         let mean = |this: &mut Self| {
-            let patches = this.tokens("pool.mean", normed, 1, 1 + this.grid * this.grid);
-            let axes = this.graph.integers("pool.mean.axes", &[1]);
-            this.graph.node_with(
-                "pool.mean",
-                "",
-                "ReduceMean",
-                &[&patches, &axes],
-                [("keepdims", Attribute::Int(0))],
-            )
+            let patches = this.grid * this.grid;
+            let mut weights = vec![1.0 / patches as f32; 1 + patches];
+            weights[0] = 0.0;
+            this.mean("pool.mean", &weights, normed)
         };
         let pooled = match self.config.pooling {
             Pooling::Cls => cls(self),
@@ -307,5 +271,65 @@ impl Exporter<'_> {
                 self.product("projection", &linear, None, &pooled)
             }
         }
+    }
+
+    /// `Σ_i weights_i·x[:, i, :]` of `x` `[batch, rows, width]`: `[batch, width]`. A product, since ONNX Runtime's means on CUDA need cuDNN.
+    pub(super) fn mean(&mut self, name: &str, weights: &[f32], x: &str) -> Value {
+        let weights = self
+            .graph
+            .constant(&format!("{name}.weights"), &[1, weights.len()], weights);
+        let row = self
+            .graph
+            .node(&format!("{name}.row"), "MatMul", &[&weights, x]);
+        let axis = self.graph.integers(&format!("{name}.axis"), &[1]);
+        self.graph.node(name, "Squeeze", &[&row, &axis])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::ModelProto;
+    use super::*;
+    use crate::backbone::load_folder;
+    use prost::Message;
+    use std::collections::BTreeSet;
+    use test_support::project;
+
+    /// What onnxruntime-gpu 1.31.1 computes on CUDA without cuDNN, in these versions of the operators. A convolution, a mean and the fused
+    /// attention need cuDNN; what is computed from a shape goes to the CPU.
+    const ON_CUDA: [&str; 15] = [
+        "Add",
+        "Concat",
+        "Gather",
+        "Gelu",
+        "Identity",
+        "LayerNormalization",
+        "MatMul",
+        "Mul",
+        "Pad",
+        "Reshape",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "Squeeze",
+        "Transpose",
+    ];
+
+    #[test]
+    fn the_standard_graph_has_only_operators_that_cuda_computes_without_cudnn() {
+        let golden = |name: &str| load_folder(&project("tests/golden").join(name)).unwrap();
+        let mut pooled = golden("dinov2-tiny");
+        pooled.config.pooling = Pooling::ClsMean;
+        let mut used = BTreeSet::new();
+        for backbone in [golden("vit-tiny"), golden("clip-tiny"), pooled] {
+            let size = backbone.image_size();
+            let model = export_with_adapters(&backbone, size, Operators::Standard, &Target::ALL);
+            let model = ModelProto::decode(&*model.unwrap()).unwrap();
+            for node in model.graph.unwrap().node {
+                assert_eq!(node.domain, "", "{}", node.name);
+                used.insert(node.op_type);
+            }
+        }
+        assert_eq!(used, ON_CUDA.map(str::to_owned).into());
     }
 }

@@ -341,13 +341,16 @@ impl Exporter<'_> {
         let query = self.split_heads("cls_attention.query", &cls_query, [0, 2, 1, 3]);
         let key = self.split_heads("cls_attention.key", &key, [0, 2, 3, 1]);
         let weights = self.attention_weights("cls_attention", &query, &key);
-        let axes = self.graph.integers("cls_attention.axes", &[1, 2]);
-        let mean = self.graph.node_with(
+        let (heads, tokens) = (self.config.heads, 1 + self.grid * self.grid);
+        let shape = [0, heads as i64, tokens as i64];
+        let shape = self.graph.integers("cls_attention.row_shape", &shape);
+        let rows = self
+            .graph
+            .node("cls_attention.rows", "Reshape", &[&weights, &shape]);
+        let mean = self.mean(
             "cls_attention.mean",
-            "",
-            "ReduceMean",
-            &[&weights, &axes],
-            [("keepdims", Attribute::Int(0))],
+            &vec![1.0 / heads as f32; heads],
+            &rows,
         );
         let patches = (self.grid * self.grid) as i64;
         let start = self.graph.integers("cls_attention.start", &[1]);
