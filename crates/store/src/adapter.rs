@@ -340,8 +340,7 @@ impl Store {
                 file: name.to_owned(),
                 near: near(name, adapter.files.iter().map(|file| file.name.clone())),
             })?;
-        let (blobs, digest) = (self.inner.blobs.clone(), file.digest.clone());
-        tokio::task::spawn_blocking(move || blobs.read(&digest)).await?
+        self.read_blob(&file.digest).await
     }
 
     /// Replaces the notes.

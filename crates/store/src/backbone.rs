@@ -140,8 +140,9 @@ impl Store {
             Ok(done) if done.rows_affected() == 0 => self.backbone(name).await.map(|_| ()),
             Ok(_) => Ok(()),
             Err(error) if is_foreign_key_violation(&error) => {
-                let adapters: i64 = sqlx::query_scalar(
-                    "SELECT count(*) FROM adapters JOIN backbones ON backbones.digest = backbone_digest WHERE backbones.name = ?",
+                let (adapters, classifiers): (i64, i64) = sqlx::query_as(
+                    "SELECT (SELECT count(*) FROM adapters WHERE backbone_digest = backbones.digest),
+                        (SELECT count(*) FROM classifiers WHERE backbone_digest = backbones.digest) FROM backbones WHERE name = ?",
                 )
                 .bind(name.as_str())
                 .fetch_one(self.inner.database.readers())
@@ -149,6 +150,7 @@ impl Store {
                 Err(StoreError::BackboneInUse {
                     name: name.clone(),
                     adapters: adapters.unsigned_abs(),
+                    classifiers: classifiers.unsigned_abs(),
                 })
             }
             Err(error) => Err(error.into()),

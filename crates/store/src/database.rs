@@ -216,7 +216,13 @@ async fn migrate(
 ) -> Result<(), StoreError> {
     let path = folder.database();
     let known = newest_known(migrations);
-    let backup = match inspect(&path, pool).await? {
+    let found = inspect(&path, pool).await?;
+    let is_older = match found {
+        Found::Empty => true,
+        Found::Schema(found) => found < known,
+        Found::Foreign => false,
+    };
+    let backup = match found {
         Found::Empty => {
             refuse_lost_database(folder)?;
             sqlx::query("PRAGMA user_version = 1")
@@ -250,7 +256,15 @@ async fn migrate(
             backup,
             source: Box::new(source),
         },
-    })
+    })?;
+    if is_older {
+        // The log of a new schema is large, and it stays until it is folded into the file: on a disk that is full by then there would
+        // be no room for that. Nothing is lost where it does not work now.
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(pool)
+            .await;
+    }
+    Ok(())
 }
 
 /// A new database would make every blob an orphan and so remove it: refused where blobs are left.
@@ -341,7 +355,7 @@ async fn back_up(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest, Name, Store};
+    use crate::{Digest, Name, Settings, Store};
     use sqlx::SqlSafeStr;
     use sqlx::migrate::{Migration, MigrationType};
 
@@ -362,9 +376,14 @@ mod tests {
     /// A data folder with one backbone, and the schema of `migrations`.
     async fn data_folder(migrations: &Migrator) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("folder");
-        let store = Store::open_with(folder.path(), Access::Exclusive, migrations)
-            .await
-            .expect("open");
+        let store = Store::open_at(
+            folder.path(),
+            Access::Exclusive,
+            Settings::default(),
+            migrations,
+        )
+        .await
+        .expect("open");
         let name: Name = "tiny".parse().expect("name");
         store
             .add_backbone(&name, &Digest::of(b"x"), "embedded")
@@ -401,9 +420,14 @@ mod tests {
             "DROP TABLE aliases; DELETE FROM backbones; CREATE TABLE extra (x INTEGER) STRICT;",
         );
         for _ in 0..2 {
-            let store = Store::open_with(folder.path(), Access::Exclusive, &migrations)
-                .await
-                .expect("open");
+            let store = Store::open_at(
+                folder.path(),
+                Access::Exclusive,
+                Settings::default(),
+                &migrations,
+            )
+            .await
+            .expect("open");
             assert_eq!(store.list_backbones().await.expect("list"), []);
             store.close().await;
             assert_eq!(backups(folder.path()).len(), 1);
@@ -423,9 +447,14 @@ mod tests {
     async fn a_migration_that_fails_leaves_the_database_as_it_was_and_names_the_copy() {
         let folder = data_folder(&MIGRATIONS).await;
         let broken = newer("DELETE FROM backbones; CREATE TABLE backbones (x INTEGER) STRICT;");
-        let error = Store::open_with(folder.path(), Access::Exclusive, &broken)
-            .await
-            .expect_err("broken");
+        let error = Store::open_at(
+            folder.path(),
+            Access::Exclusive,
+            Settings::default(),
+            &broken,
+        )
+        .await
+        .expect_err("broken");
         let copy = &backups(folder.path())[0];
         assert!(
             error.to_string().contains(&copy.display().to_string()),
@@ -455,7 +484,7 @@ mod tests {
             );
         }
         let folder = data_folder(&MIGRATIONS).await;
-        let error = Store::open_with(folder.path(), Access::Shared, &newer)
+        let error = Store::open_at(folder.path(), Access::Shared, Settings::default(), &newer)
             .await
             .expect_err("older");
         assert!(matches!(error, StoreError::OlderDatabase { .. }), "{error}");
@@ -466,9 +495,14 @@ mod tests {
         let one = newer("CREATE TABLE extra (x INTEGER) STRICT;");
         let other = newer("CREATE TABLE extra (y INTEGER) STRICT;");
         let folder = data_folder(&one).await;
-        let error = Store::open_with(folder.path(), Access::Exclusive, &other)
-            .await
-            .expect_err("altered");
+        let error = Store::open_at(
+            folder.path(),
+            Access::Exclusive,
+            Settings::default(),
+            &other,
+        )
+        .await
+        .expect_err("altered");
         assert!(
             matches!(error, StoreError::AlteredMigration { version, .. } if version == newest_known(&one))
         );

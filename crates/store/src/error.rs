@@ -163,8 +163,14 @@ pub enum StoreError {
     BackboneNameTaken { name: Name, digest: Digest },
     #[error("this backbone is already there under the name \"{name}\" ({digest})")]
     BackboneExists { name: Name, digest: Digest },
-    #[error("the backbone \"{name}\" is still used by {adapters} adapters; delete them first")]
-    BackboneInUse { name: Name, adapters: u64 },
+    #[error(
+        "the backbone \"{name}\" is still used by {adapters} adapters and {classifiers} classifiers; delete them first"
+    )]
+    BackboneInUse {
+        name: Name,
+        adapters: u64,
+        classifiers: u64,
+    },
     #[error(
         "the adapter {adapter} is still used: {}; move or remove these first",
         aliases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -251,7 +257,11 @@ impl StoreError {
     /// The error of a query on the database at `path`.
     pub(super) fn database(path: &Path, error: sqlx::Error) -> Self {
         let path = path.to_path_buf();
-        match primary_code(&error) {
+        let code = result_code(&error);
+        if code == Some(SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull { path };
+        }
+        match code.map(|code| code & 0xff) {
             Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::DatabaseBusy,
             Some(SQLITE_FULL) => Self::DiskFull { path },
             Some(SQLITE_READONLY) => Self::ReadOnlyFileSystem { path },
@@ -296,11 +306,12 @@ const SQLITE_READONLY: i32 = 8;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_FULL: i32 = 13;
 const SQLITE_NOTADB: i32 = 26;
+/// An extended one: no room for the index of the write-ahead log.
+const SQLITE_IOERR_SHMSIZE: i32 = 4874;
 
-/// The low byte of SQLite's extended result code.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+/// SQLite's extended result code; its low byte is the primary one.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 /// Whether `error` is a breach of the uniqueness of `column` ("table.column"). SQLite names no constraint, so the column

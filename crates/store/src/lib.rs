@@ -9,10 +9,14 @@ mod adapter;
 mod alias;
 mod alias_key;
 mod backbone;
+mod batch;
 mod blobs;
+mod classifier;
 mod database;
 mod error;
+mod features;
 mod folder;
+mod idempotency;
 mod import;
 mod job;
 mod memory_pools;
@@ -27,9 +31,22 @@ pub use adapter::{
 pub use alias::{AliasMove, Attribution, PointedAdapter};
 pub use alias_key::AliasKey;
 pub use backbone::BackboneRecord;
+pub use batch::{
+    BatchFilter, BatchLabel, BatchRecord, BatchRow, BatchStatus, BatchSummary, ClassCount,
+    NewBatch, NewBatchRow, RowClass, Verdict,
+};
 pub use blobs::Freed;
+pub use classifier::{
+    AdapterChoice, AddedClasses, AddedPicture, AddedPictures, Change, ChangeRecord, ChangeState,
+    Changed, ClassRecord, ClassifierError, ClassifierFilter, ClassifierPatch, ClassifierRecord,
+    ClassifierResult, ClassifierUse, LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_BATCH_PICTURES,
+    MOST_CLASSES, MOST_PICTURES, MOST_UNDO, Names, NewClass, NewClassifier, NewPicture,
+    PictureFilter, PictureRecord, Privacy,
+};
 pub use error::StoreError;
+pub use features::{FeatureSpace, Variant};
 pub use folder::Access;
+pub use idempotency::Once;
 pub use import::{NewAdapter, NewFile};
 pub use job::{
     Claim, EventKind, Finish, JobEvent, JobFault, JobFilter, JobInput, JobRecord, JobState,
@@ -43,6 +60,7 @@ pub use space::DiskUse;
 
 use blobs::Blobs;
 use database::{Database, MIGRATIONS};
+use features::FeatureCache;
 use folder::DataFolder;
 use memory_pools::MemoryPools;
 use sqlx::migrate::Migrator;
@@ -77,6 +95,22 @@ struct Inner {
     /// Names this opening of the folder; nobody has it again.
     opening: Uuid,
     freed_at_start: Freed,
+    feature_cache: FeatureCache,
+}
+
+/// What a data folder is opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most bytes of features that can be computed again.
+    pub feature_cache_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            feature_cache_bytes: 512 << 20,
+        }
+    }
 }
 
 impl Store {
@@ -86,12 +120,25 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the folder is in use, cannot be read or written, or its database does not fit this program.
     pub async fn open(path: &Path, access: Access) -> Result<Self, StoreError> {
-        Self::open_with(path, access, &MIGRATIONS).await
+        Self::open_with(path, access, Settings::default()).await
     }
 
-    async fn open_with(
+    /// [`Self::open`] with other settings than the usual ones.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
         path: &Path,
         access: Access,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        Self::open_at(path, access, settings, &MIGRATIONS).await
+    }
+
+    async fn open_at(
+        path: &Path,
+        access: Access,
+        settings: Settings,
         migrations: &Migrator,
     ) -> Result<Self, StoreError> {
         let path = path.to_path_buf();
@@ -137,6 +184,7 @@ impl Store {
                 folder,
                 opening,
                 freed_at_start,
+                feature_cache: FeatureCache::new(settings.feature_cache_bytes),
             }),
         })
     }
@@ -178,24 +226,28 @@ impl Store {
     }
 
     /// Runs `work` to its end even when the caller goes away: half of an import or a clean-up must not race with others.
-    async fn run_to_completion<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, StoreError>
+    async fn run_to_completion<T, E, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        tokio::spawn(work(self.clone())).await?
+        tokio::spawn(work(self.clone()))
+            .await
+            .map_err(StoreError::from)?
     }
 }
 
 impl Store {
     /// Writes `blobs`, then lets `insert` add the rows that refer to them; where that fails, none of them is left.
-    async fn store_blobs<T, F>(
+    async fn store_blobs<T, E, F>(
         &self,
         blobs: Vec<(Digest, Vec<u8>)>,
         insert: impl FnOnce() -> F,
-    ) -> Result<T, StoreError>
+    ) -> Result<T, E>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        E: From<StoreError>,
+        F: Future<Output = Result<T, E>>,
     {
         let digests = blobs.iter().map(|(digest, _)| digest.clone()).collect();
         let gate = self.inner.blob_gate.read().await;
@@ -206,7 +258,9 @@ impl Store {
                 .try_for_each(|(digest, bytes)| folder.write(digest, bytes))
         };
         let stored = async {
-            tokio::task::spawn_blocking(write).await??;
+            tokio::task::spawn_blocking(write)
+                .await
+                .map_err(StoreError::from)??;
             insert().await
         }
         .await;
@@ -233,11 +287,28 @@ impl Store {
 
     /// Removes those of `digests` that no row refers to.
     async fn free(&self, digests: HashSet<Digest>) -> Result<Freed, StoreError> {
+        if digests.is_empty() {
+            return Ok(Freed::default());
+        }
         let _gate = self.inner.blob_gate.write().await;
-        let referenced = referenced_blobs(&self.inner.database).await?;
+        let asked = serde_json::json!(digests).to_string();
+        // Only these: the pictures of all classifiers are many.
+        let referenced: Vec<String> = sqlx::query_scalar(
+            "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM blob_references WHERE digest = value)",
+        )
+        .bind(asked)
+        .fetch_all(self.inner.database.readers())
+        .await?;
+        let referenced = parse_digests(&referenced)?;
         let blobs = self.inner.blobs.clone();
         tokio::task::spawn_blocking(move || blobs.remove_unreferenced(&digests, &referenced))
             .await?
+    }
+
+    /// The content of the blob `digest`, verified against it.
+    async fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let (blobs, digest) = (self.inner.blobs.clone(), digest.clone());
+        tokio::task::spawn_blocking(move || blobs.read(&digest)).await?
     }
 }
 
@@ -246,10 +317,11 @@ async fn referenced_blobs(database: &Database) -> Result<HashSet<Digest>, StoreE
     let digests: Vec<String> = sqlx::query_scalar("SELECT DISTINCT digest FROM blob_references")
         .fetch_all(database.readers())
         .await?;
-    Ok(digests
-        .into_iter()
-        .map(|digest| parse(&digest))
-        .collect::<Result<_, _>>()?)
+    Ok(parse_digests(&digests)?)
+}
+
+fn parse_digests(texts: &[String]) -> Result<HashSet<Digest>, sqlx::Error> {
+    texts.iter().map(|digest| parse(digest)).collect()
 }
 
 /// Reads a stored text as `T`; a text that does not parse means a damaged database.

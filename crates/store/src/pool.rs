@@ -348,8 +348,7 @@ impl Store {
         if let Some(bytes) = self.inner.memory_pools.read(pool.id, name) {
             return Ok(bytes);
         }
-        let (blobs, digest) = (self.inner.blobs.clone(), file.digest.clone());
-        tokio::task::spawn_blocking(move || blobs.read(&digest)).await?
+        self.read_blob(&file.digest).await
     }
 
     /// Deletes a pool for good, with the files that nobody else uses. Works on a full disk.

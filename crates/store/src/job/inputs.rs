@@ -1,6 +1,6 @@
 //! What jobs are given: named bytes, kept as blobs until they are no longer needed.
 
-use crate::{Digest, Store, StoreError, parse};
+use crate::{Digest, Store, StoreError, parse, parse_digests};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 use std::collections::HashSet;
@@ -61,8 +61,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::BlobMissing`], [`StoreError::BlobDamaged`].
     pub async fn read_job_input(&self, input: &JobInput) -> Result<Vec<u8>, StoreError> {
-        let (blobs, digest) = (self.inner.blobs.clone(), input.digest.clone());
-        tokio::task::spawn_blocking(move || blobs.read(&digest)).await?
+        self.read_blob(&input.digest).await
     }
 }
 
@@ -103,8 +102,5 @@ pub(super) async fn release(
             .execute(connection)
             .await?;
     }
-    Ok(released
-        .iter()
-        .map(|digest| parse(digest))
-        .collect::<Result<_, _>>()?)
+    Ok(parse_digests(&released)?)
 }

@@ -550,6 +550,7 @@ mod tests {
                 folder,
                 opening: first.inner.opening,
                 freed_at_start: Freed::default(),
+                feature_cache: crate::features::FeatureCache::new(0),
             }),
         }
     }

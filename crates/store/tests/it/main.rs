@@ -8,7 +8,15 @@
 
 mod adapters;
 mod alias;
+mod batches;
+mod classifier_fixtures;
+mod classifier_storage;
+mod classifiers;
+mod classifiers_model;
+mod classifiers_state;
+mod features;
 mod folder;
+mod idempotency;
 mod job_times;
 mod jobs_model;
 mod kill;
