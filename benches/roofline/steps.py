@@ -61,7 +61,8 @@ class PixelSide:
 
     def forward(self, ops):
         """Parameters to changed images."""
-        ops.upload(2)  # Adam's step
+        ops.fill_zero(6)  # losses of the priors
+        ops.fill_zero(self.values)  # the gradient at the changed images
         ops.upload(8 * self.images if self.fourier else 3)  # draws: four doubles an image, or three numbers for all
         if self.fourier:
             side, half = self.side, self.half
@@ -79,6 +80,7 @@ class PixelSide:
         blocks = -(-self.values // 256)
         ops.kernel("total_variation", 2 * self.values, self.values + 2 * blocks, fp32=24 * self.values, fp64=12 * self.values)
         ops.kernel("sum_parts", 2 * blocks, 2, fp64=blocks)
+        ops.download(8)  # flags of the step before, losses
 
     def backward(self, ops):
         """Gradient at the changed images to that at the parameters, and Adam."""
@@ -92,9 +94,12 @@ class PixelSide:
             ops.kernel("scale_spectrum_backward", 2 * self.spectrum + side * half, self.spectrum, fp32=2 * self.spectrum)
         else:
             ops.kernel("roll_flip_adjoint", self.values, self.values)
-        ops.kernel("flag_not_finite", self.parameters, 0, fp32=self.parameters)
+        # Parameters, gradients at the changed images and at the images; with a spectrum images and gradients at parameters too.
+        for suspect in [self.parameters, self.values, self.values] + ([self.values, self.parameters] if self.fourier else []):
+            ops.kernel("flag_not_finite", suspect, 0, fp32=suspect)
+        ops.upload(2)  # Adam's step
         ops.kernel("adam", 4 * self.parameters, 3 * self.parameters, fp32=(12 + 2 * FUNCTION) * self.parameters)
-        ops.download(2 + 1)  # total variation, flags
+        ops.download(8)  # flags, losses
 
     def bytes(self):
         """Parameters, their gradient and two moments; images and what the spectrum is worked on beside those of the passes."""
@@ -104,19 +109,21 @@ class PixelSide:
 
 def inversion(name, model, images, fourier=False, pruning=None, bare=False, exact=False):
     side = PixelSide(model, images, fourier)
-    teacher = Pass(model, images, pruning=pruning or {}, ranks=RANKS, pixels=True, images_on_device=True)
-    weights, activations = memory(teacher)
+    # The teacher's adapter is part of a copy of the weights.
+    views = [Pass(model, images, pruning=pruning or {}, pixels=True, images_on_device=True)]
+    if bare:
+        views.append(Pass(model, images, pixels=True, images_on_device=True))
     ops = Operations(exact)
     side.forward(ops)
-    queue_pass(ops, teacher)
     side.total_variation(ops)
-    if bare:
-        # In the same memory as the teacher's.
-        own = Pass(model, images, pixels=True, images_on_device=True)
-        queue_pass(ops, own)
+    for view in views:
+        forward(ops, view)
+    # The host waits here, once.
+    for view in views:
+        backward(ops, view)
         ops.add_scaled(images, model.pixels)
-        activations = max(activations, memory(own)[1])
     side.backward(ops)
+    weights, activations = (sum(own) for own in zip(*map(memory, views)))
     return Step(name, model, images, ops, weights + WORKSPACE + activations + side.bytes())
 
 

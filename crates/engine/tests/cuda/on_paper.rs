@@ -1,9 +1,15 @@
 //! `scripts/roofline` counts on paper what a pass asks of a device. Here is what the passes really ask.
 
 use crate::session::{images, on};
-use engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
+use engine::augment::RollFlip;
+use engine::image_parameters::Parametrisation;
+use engine::images::{Change, ImageBatchOptions, PriorWeights};
+use engine::optimise::AdamSettings;
+use engine::session::{Input, Pruning, Session, SessionOptions, View, ViewLoss, Wanted};
 use engine::vit::{Differentiate, NormInputGradients};
+use model::adapter::HeadInput;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::process::Command;
 use test_support::emulated_device::{Counts, Emulator};
 use test_support::fixtures::{adapter, backbone};
@@ -62,6 +68,56 @@ fn run(session: &mut Session, input: &Input<'_>, case: &Case, between: impl FnOn
         slope: &line,
     });
     session.backward(&dfeatures, norm_inputs).unwrap();
+}
+
+#[test]
+fn a_step_of_inversion_asks_for_what_the_script_counts_with_an_adapter_and_without_a_bare_backbone()
+{
+    let emulator = Emulator::open();
+    if !emulator.is_emulated() {
+        return;
+    }
+    let (backbone, adapter) = (backbone("vit-tiny"), adapter("vit-tiny"));
+    let pixels = images("vit-tiny", IMAGES);
+    let options = ImageBatchOptions {
+        parametrisation: Parametrisation::Pixels,
+        shape: [IMAGES, 3, 28, 28],
+        normalisation: ([0.5; 3], [0.5; 3]),
+        adam: AdamSettings::default(),
+        priors: PriorWeights {
+            total_variation: 0.1,
+            ..PriorWeights::default()
+        },
+    };
+    // Half the square of the features, whose slope they are.
+    let half_square = |_: Range<usize>, features: &[f32], dfeatures: &mut [f32]| {
+        dfeatures.copy_from_slice(features);
+        Ok(features.iter().map(|&f| f64::from(f * f)).sum::<f64>() / 2.0)
+    };
+    for bare in [false, true] {
+        let mut session = on(emulator.cuda(), &backbone, SessionOptions::default());
+        session.hold(&backbone, &adapter).unwrap();
+        session.start_images(options, pixels.data()).unwrap();
+        let view = |held| View {
+            held,
+            pruning: &[],
+            read: HeadInput::Feature,
+            norm_input_sums: false,
+            loss: ViewLoss::Separate(&half_square),
+        };
+        let mut step = || {
+            let mut views = vec![view(Some(0))];
+            views.extend(bare.then(|| view(None)));
+            let change = Change::RollFlip(RollFlip::default());
+            session.step_images(&change, &mut views, 0.1).unwrap();
+        };
+        step();
+        let start = emulator.counts();
+        step();
+        let found = difference(start, emulator.counts());
+        let expected = on_paper(&json!({"inversion": {"bare": bare}}));
+        assert_eq!(found, expected, "bare: {bare}");
+    }
 }
 
 #[test]
