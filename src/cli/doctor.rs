@@ -49,13 +49,11 @@ impl Doctor {
             });
             let of_all = checks.len();
             checks.extend(cuda.into_iter().map(|part| check(part.name, part.found)));
-            if all_there {
-                let device = cuda_device();
-                let is_tried = matches!(&loaded, Ok(Loaded { cuda: true, .. })) && device.is_ok();
-                checks.push(check("cuda device", device));
-                if is_tried {
-                    checks.push(check("cuda graph", cuda_graph(common, registry).await));
-                }
+            let device = cuda_device();
+            let is_tried = matches!(&loaded, Ok(Loaded { cuda: true, .. })) && device.is_ok();
+            checks.push(check("cuda device", device));
+            if all_there && is_tried {
+                checks.push(check("cuda graph", cuda_graph(common, registry).await));
             }
             for check in &mut checks[of_all..] {
                 check.needed = needs_cuda;
@@ -108,7 +106,7 @@ fn onnx_runtime(loaded: &Result<Loaded, String>) -> Result<String, String> {
     ))
 }
 
-/// The device, as the driver describes it.
+/// The device that jobs can be computed on, as the driver describes it.
 fn cuda_device() -> Result<String, String> {
     match availability(0) {
         Availability::Ready(device) => Ok(format!(
@@ -124,7 +122,10 @@ fn cuda_device() -> Result<String, String> {
             device.nvrtc.0,
             device.nvrtc.1
         )),
-        Availability::Missing(missing) => Err(missing.join("\n")),
+        Availability::Missing(missing) => Err(format!(
+            "jobs are computed on the processor:\n{}",
+            missing.join("\n")
+        )),
     }
 }
 

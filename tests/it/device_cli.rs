@@ -143,7 +143,7 @@ fn doctor_tells_what_cuda_lacks_which_is_a_fault_only_where_it_is_asked_for() {
         let mut checks = checks.as_array().unwrap().iter();
         checks.find(|check| check["name"] == name).unwrap()
     };
-    for name in ["cuda driver", "cuda toolkit", "cuda build"] {
+    for name in ["cuda driver", "cuda toolkit", "cuda build", "cuda device"] {
         let check = find(name);
         assert_eq!(check["needed"], false, "{check}");
         if check["ok"] == false {

@@ -70,8 +70,8 @@ impl Batch {
         })
     }
 
-    /// Begins again from `parameters`.
-    pub fn start_from(
+    /// Goes on from other `parameters`; the optimiser stays as it is.
+    pub fn go_on_from(
         &self,
         session: &mut Session,
         parameters: &[f32],
@@ -83,7 +83,9 @@ impl Batch {
                 expected,
             });
         }
-        Ok(session.start_images(self.options, parameters)?)
+        let (_, adam) = session.image_state()?;
+        session.start_images(self.options, parameters)?;
+        Ok(session.resume_images(&adam)?)
     }
 
     /// The images as they are, in whole levels.
@@ -141,7 +143,7 @@ impl Batch {
         state: &SavedState,
     ) -> Result<(), InversionError> {
         let count = self.options.parametrisation.count(self.shape);
-        self.start_from(session, &state.f32("parameters", count)?)?;
+        self.go_on_from(session, &state.f32("parameters", count)?)?;
         session.resume_images(&state.adam("adam", count)?)?;
         self.best = None;
         if state.has("best_levels") {

@@ -224,7 +224,7 @@ impl Inversion {
     /// [`InversionError::Given`] for a start of another size.
     pub fn with_given_draws(mut self, given: GivenDraws) -> Result<Self, InversionError> {
         let session = &mut self.objective.session;
-        self.batch.start_from(session, &given.start)?;
+        self.batch.go_on_from(session, &given.start)?;
         self.given = given.augmentation;
         Ok(self)
     }

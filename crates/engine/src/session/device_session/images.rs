@@ -182,9 +182,10 @@ impl<B: ImageBackend> DeviceSession<B> {
         views: &mut [View<'_>],
         learning_rate: f64,
     ) -> Result<ImageStep, OperationError> {
-        let (Some(mut images), held) = (self.images.take(), std::mem::take(&mut self.held)) else {
+        let Some(mut images) = self.images.take() else {
             return Err(OperationError::NoImages);
         };
+        let held = std::mem::take(&mut self.held);
         let step = self.step_of_host_images(&mut images, &held, change, views, learning_rate);
         (self.images, self.held) = (Some(images), held);
         step
