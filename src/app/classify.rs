@@ -14,7 +14,7 @@ use recycle::head::HeadChoice;
 use std::collections::BTreeSet;
 
 /// What became of each image, in order.
-type EncodedImages = Vec<Result<Encoded, Fault>>;
+pub(super) type EncodedImages = Vec<Result<Encoded, Fault>>;
 
 impl App {
     /// Classifies `queries` into `classes`; nothing is stored. Decoding and encoding run off the async workers, examples and queries
@@ -75,10 +75,10 @@ impl App {
 }
 
 /// The labelled images of all classes in one list, without their bytes.
-struct Examples {
-    labels: Vec<String>,
+pub(super) struct Examples {
+    pub labels: Vec<String>,
     /// Of each image, the index of its class and the image's name.
-    places: Vec<(usize, String)>,
+    pub places: Vec<(usize, String)>,
 }
 
 impl Examples {
@@ -98,7 +98,10 @@ impl Examples {
     }
 
     /// A classifier fitted to the images that could be used.
-    fn fit(
+    ///
+    /// # Errors
+    /// [`AppError::EmptyClass`], [`AppError::Classifier`].
+    pub fn fit(
         self,
         encoded: Vec<Result<Example, Fault>>,
         head: HeadChoice,
@@ -139,11 +142,11 @@ impl Examples {
     }
 }
 
-fn names(images: &[NamedImage]) -> Vec<String> {
+pub(super) fn names(images: &[NamedImage]) -> Vec<String> {
     images.iter().map(|image| image.name.clone()).collect()
 }
 
-fn answers(
+pub(super) fn answers(
     classifier: &Classifier,
     names: Vec<String>,
     encoded: EncodedImages,
@@ -166,14 +169,19 @@ fn answers(
         .collect()
 }
 
+/// Refuses fewer than two classes.
+pub(super) fn check_at_least_two(classes: usize) -> Result<(), AppError> {
+    if classes < 2 {
+        return Err(AppError::BadClasses(format!(
+            "a classification needs at least 2 classes, got {classes}"
+        )));
+    }
+    Ok(())
+}
+
 fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
     let bad = |problem: String| Err(AppError::BadClasses(problem));
-    if classes.len() < 2 {
-        return bad(format!(
-            "a classification needs at least 2 classes, got {}",
-            classes.len()
-        ));
-    }
+    check_at_least_two(classes.len())?;
     if classes.len() > MOST_CLASSES {
         return bad(format!(
             "at most {MOST_CLASSES} classes can be told apart at once, got {}",

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 const CHUNK: usize = 64;
 
 /// More copies than these are not waited for: they are encoded in the background, and a head without copies answers until then.
-const MOST_COPIES_AT_ONCE: usize = 600;
+pub(super) const MOST_COPIES_AT_ONCE: usize = 600;
 
 /// A picture with its features, and those of its copies.
 pub(super) struct Example {

@@ -2,6 +2,7 @@
 //! Knows image bytes, features and answers; knows no HTTP and no terminal.
 
 mod answer;
+pub mod classifiers;
 mod classify;
 mod encoding;
 pub mod evaluation;
@@ -18,6 +19,7 @@ use crate::inference::{
     Device, EncodeError, EncodeRow, EncoderChoice, EncoderInfo, EncoderService, OrtOptions,
     Outputs, ServiceLimits, open_encoder,
 };
+use classifiers::ClassifierFits;
 use encoding::PictureEncoder;
 use engine::distance::Distance;
 use model::backbone::{Backbone, BackboneError, EMBEDDED_NAME, embedded, load_folder};
@@ -157,6 +159,7 @@ pub struct App {
     pub backbone: Arc<Backbone>,
     pictures: PictureEncoder,
     registry: Option<Registry>,
+    fits: Arc<ClassifierFits>,
 }
 
 impl App {
@@ -205,6 +208,7 @@ impl App {
             backbone: Arc::clone(&backbone),
             pictures: PictureEncoder::new(backbone, limits, encoder),
             registry: None,
+            fits: Arc::default(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! How much one request may ask for, and how many are answered at a time. Work is refused before it is queued.
 
 use super::problem::ApiError;
-use crate::app::AppError;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -84,13 +83,13 @@ impl Admission {
     }
 
     /// Waits for an answer; what has not been computed in time is dropped.
-    pub async fn answer<T>(
+    pub async fn answer<T, E: Into<ApiError>>(
         &self,
-        work: impl Future<Output = Result<T, AppError>>,
+        work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, ApiError> {
         let limit = self.limits.answer_timeout;
         match tokio::time::timeout(limit, work).await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(Into::into),
             Err(_) => Err(ApiError::AnswerTimeout {
                 limit_seconds: limit.as_secs(),
             }),

@@ -2,6 +2,7 @@
 //! Knows `App` and the queue of jobs; knows no model, no image format and no SQL. All routes are in one table, `routes.rs`.
 
 pub mod api;
+mod classifier_problem;
 mod envelope;
 mod explanation;
 mod guard;

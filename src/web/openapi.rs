@@ -37,6 +37,7 @@ const DOCS_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self
         (name = "classification", description = "Images in, answers out; nothing is stored"),
         (name = "backbones", description = "The models that look at the images"),
         (name = "adapters", description = "The registry of LoRA adapters: versions, aliases, merges and disk space"),
+        (name = "classifiers", description = "Classifiers that stay: classes with their pictures, changes that can be undone, answers"),
         (name = "jobs", description = "Work in the background: tuning adapters, inverting them into synthetic images, recycling them into one"),
         (name = "pools", description = "Synthetic images of adapters"),
         (name = "health", description = "Whether the server lives and can answer"),

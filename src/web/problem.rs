@@ -1,8 +1,11 @@
 //! Errors of the HTTP interface: one type that knows status, what the client is told and what is logged,
 //! and its form on the wire (RFC 9457).
 
+use super::api::once::Repeated;
+use super::classifier_problem::{self, ClassifierChange};
 use super::explanation::Explanation;
 use super::registry_problem;
+use crate::app::classifiers::ClassifiersError;
 use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
 use crate::inference::EncodeError;
@@ -46,6 +49,9 @@ pub struct Problem {
     /// What the import found in an adapter that is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<ImportReport>>,
+    /// What was changed since the client looked, oldest first, where that is why a change is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ClassifierChange>,
 }
 
 /// Why a request was not answered.
@@ -61,8 +67,14 @@ pub enum ApiError {
     UnknownJob(String),
     /// No pool has such an id.
     UnknownPool(String),
+    /// No classifier has such an id.
+    UnknownClassifier(String),
     /// A job or pool has no picture under this index.
     UnknownPicture(String),
+    /// What a stored classifier said; `classifier_problem` has the explanation.
+    Classifier(Box<ClassifiersError>),
+    /// A request with an `Idempotency-Key` that was there before.
+    Repeated(Repeated),
     /// What the registry said; `registry_problem` has the explanation.
     Registry(RegistryError),
     /// The `Host` header names a host that this server does not answer for.
@@ -137,6 +149,9 @@ impl ApiError {
             .hint("the header Allow lists the methods"),
             Self::UnknownJob(id) => registry_problem::unknown_job(format!("there is no job \"{id}\"")),
             Self::UnknownPool(id) => registry_problem::unknown_pool(format!("there is no pool \"{id}\"")),
+            Self::UnknownClassifier(id) => classifier_problem::unknown_classifier(format!("there is no classifier \"{id}\"")),
+            Self::Classifier(error) => classifier_problem::explain(error),
+            Self::Repeated(repeated) => repeated.explain(),
             Self::UnknownPicture(index) => Explanation::new(
                 StatusCode::NOT_FOUND,
                 "picture_not_found",
@@ -286,10 +301,13 @@ impl ApiError {
                 Some(cause.clone())
             }
             Self::Registry(error) => registry_problem::cause(error),
+            Self::Classifier(error) => classifier_problem::cause(error),
             Self::UnknownRoute
             | Self::MethodNotAllowed
             | Self::UnknownJob(_)
             | Self::UnknownPool(_)
+            | Self::UnknownClassifier(_)
+            | Self::Repeated(_)
             | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
@@ -311,11 +329,17 @@ impl ApiError {
 
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Busy | Self::AnswerTimeout { .. } | Self::NotReady(_) => Some(RETRY_SECONDS),
+            Self::Busy
+            | Self::AnswerTimeout { .. }
+            | Self::NotReady(_)
+            | Self::Repeated(Repeated::InProgress) => Some(RETRY_SECONDS),
             Self::UnknownRoute
             | Self::MethodNotAllowed
             | Self::UnknownJob(_)
             | Self::UnknownPool(_)
+            | Self::UnknownClassifier(_)
+            | Self::Classifier(_)
+            | Self::Repeated(Repeated::OtherRequest | Repeated::AnswerNotKept)
             | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
@@ -359,6 +383,21 @@ impl From<AppError> for ApiError {
     }
 }
 
+impl From<ClassifiersError> for ApiError {
+    fn from(error: ClassifiersError) -> Self {
+        match error {
+            ClassifiersError::App(error) => error.into(),
+            error => Self::Classifier(Box::new(error)),
+        }
+    }
+}
+
+impl From<store::ClassifierError> for ApiError {
+    fn from(error: store::ClassifierError) -> Self {
+        ClassifiersError::from(error).into()
+    }
+}
+
 impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         Self::Registry(error)
@@ -388,6 +427,10 @@ impl IntoResponse for ApiError {
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let cause = self.cause();
+        let changes = match &self {
+            Self::Classifier(error) => classifier_problem::changes(error),
+            _ => Vec::new(),
+        };
         let (refused, report) = match self {
             Self::ClassWithoutImages { refused, .. } => (refused, None),
             Self::Registry(RegistryError::Refused(report)) => (Vec::new(), Some(report)),
@@ -404,6 +447,7 @@ impl IntoResponse for ApiError {
                 request_id: String::new(),
                 refused,
                 report,
+                changes,
             },
             cause,
         });

@@ -81,7 +81,7 @@ pub(super) fn cause(error: &RegistryError) -> Option<String> {
     is_own.then(|| error.to_string())
 }
 
-fn explain_store(error: &StoreError) -> Explanation {
+pub(super) fn explain_store(error: &StoreError) -> Explanation {
     let detail = error.to_string();
     let conflict =
         |code, title| Explanation::new(StatusCode::CONFLICT, code, title, detail.clone());

@@ -38,7 +38,7 @@ impl Default for ServeOptions {
     }
 }
 
-/// How often it is written when adapters were last used.
+/// How often it is written when adapters and classifiers were last used.
 const USES_WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the server could not start or had to stop.
@@ -132,7 +132,7 @@ pub async fn serve(
     result
 }
 
-/// Writes when adapters were last used, as long as the server runs.
+/// Writes when adapters and classifiers were last used, as long as the server runs.
 async fn write_uses_now_and_then(app: &App) {
     loop {
         tokio::time::sleep(USES_WRITTEN_EVERY).await;
@@ -145,6 +145,9 @@ async fn write_uses(app: &App) {
         && let Err(error) = registry.write_uses().await
     {
         tracing::warn!(%error, "when adapters were last used could not be written");
+    }
+    if let Err(error) = app.write_classifier_uses().await {
+        tracing::warn!(%error, "when classifiers last answered could not be written");
     }
 }
 

@@ -65,10 +65,19 @@ fn file(path: &str) -> PathBuf {
     }
 }
 
+/// Ids that earlier answers had.
+#[derive(Default)]
+struct Ids {
+    job: String,
+    classifier: String,
+}
+
 /// The words of a shell command, as far as the page uses the shell: quotes, `$NAME` and `$(base64 -w0 FILE)`.
-fn words(command: &str, job: &str) -> Vec<String> {
+fn words(command: &str, ids: &Ids) -> Vec<String> {
     let expanded = |text: &str| {
-        let mut text = text.replace("$JOB", job);
+        let mut text = text
+            .replace("$JOB", &ids.job)
+            .replace("$CLASSIFIER", &ids.classifier);
         while let Some((before, rest)) = text.split_once("$(base64 -w0 ") {
             let (path, after) = rest.split_once(')').expect("a closing bracket");
             let bytes = fs::read(file(path)).expect(path);
@@ -202,7 +211,7 @@ async fn every_example_of_the_page_is_answered_as_the_page_says() {
     let app = app(registry.unwrap()).await;
     let page = fs::read_to_string(project("docs/API.md")).unwrap();
     let examples = examples(&page);
-    let mut job = String::new();
+    let mut ids = Ids::default();
     for example in &examples {
         let Example {
             section,
@@ -211,11 +220,14 @@ async fn every_example_of_the_page_is_answered_as_the_page_says() {
         } = example;
         let lines = command.lines().filter(|line| !line.starts_with("cd "));
         let command = lines.collect::<Vec<_>>().join("\n");
-        let answered = send(&app, &words(&command, &job)).await;
+        let answered = send(&app, &words(&command, &ids)).await;
         let body = answered.json();
         compare(answer, &body, &format!("{section}: {command}\n"));
         if let Some(id) = body["jobs"][0]["id"].as_str() {
-            id.clone_into(&mut job);
+            id.clone_into(&mut ids.job);
+        }
+        if let (Some(id), true) = (body["id"].as_str(), body["class_count"].is_u64()) {
+            id.clone_into(&mut ids.classifier);
         }
     }
     let sections = page.lines().filter_map(|line| line.strip_prefix("## "));

@@ -11,6 +11,7 @@ mod api_examples;
 mod architecture;
 mod browser;
 mod classifier;
+mod classifiers_api;
 mod cli;
 mod data_folder;
 mod device_cli;

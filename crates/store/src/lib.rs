@@ -41,7 +41,7 @@ pub use classifier::{
     Changed, ClassRecord, ClassifierError, ClassifierFilter, ClassifierPatch, ClassifierRecord,
     ClassifierResult, ClassifierUse, LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_BATCH_PICTURES,
     MOST_CLASSES, MOST_PICTURES, MOST_UNDO, Names, NewClass, NewClassifier, NewPicture,
-    PictureFilter, PictureRecord, Privacy,
+    PictureFilter, PictureRecord, Privacy, class_name_key,
 };
 pub use error::StoreError;
 pub use features::{FeatureSpace, Variant};

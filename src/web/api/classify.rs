@@ -40,8 +40,8 @@ pub struct ClassifyRequest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassExamples {
-    label: String,
-    images: Vec<Base64Image>,
+    pub label: String,
+    pub images: Vec<Base64Image>,
 }
 
 /// Classes and queries, as a form.
@@ -95,13 +95,13 @@ fn default_nearest() -> usize {
 /// Answers, in the order of the queries. An image is called by its file name, or by its index where it has none.
 #[derive(Serialize, ToSchema)]
 pub struct ClassifyResponse {
-    backbone: BackboneIdentity,
+    pub backbone: BackboneIdentity,
     /// The adapter that gave the answer; null for the bare backbone.
-    adapter: Option<AdapterIdentity>,
-    encoder: EncoderInfo,
-    results: Vec<Answer>,
+    pub adapter: Option<AdapterIdentity>,
+    pub encoder: EncoderInfo,
+    pub results: Vec<Answer>,
     /// Labelled images that could not be used.
-    refused: Vec<RefusedSupport>,
+    pub refused: Vec<RefusedSupport>,
 }
 
 /// Classifies images from a few labelled examples
@@ -139,28 +139,14 @@ pub(in crate::web) async fn classify_images(
         BodyKind::Form => from_form(&admission, request).await?,
     };
     check(&admission, &classes, &queries)?;
-    if let Some(share) = parameters.reject
-        && !(share > 0.0 && share < 1.0)
-    {
-        return Err(ApiError::InvalidParameter {
-            parameter: "reject".into(),
-            detail: format!("{share} is not a share; it must be above 0 and below 1"),
-        });
-    }
-    let options = ClassifyOptions {
+    let options = checked(ClassifyOptions {
         attention: parameters.attention,
         nearest: parameters.nearest,
         head: parameters.head,
         transductive: parameters.transductive,
         reject: parameters.reject,
         ..ClassifyOptions::default()
-    };
-    if let Some(problem) = options.problem() {
-        return Err(ApiError::InvalidParameter {
-            parameter: "transductive".into(),
-            detail: problem.into(),
-        });
-    }
+    })?;
     let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let answer = admission
         .answer(app.classify(classes, queries, options, served.as_ref()))
@@ -172,6 +158,28 @@ pub(in crate::web) async fn classify_images(
         results: answer.answers,
         refused: answer.refused,
     }))
+}
+
+/// The options of a request, unless they are impossible.
+///
+/// # Errors
+/// [`ApiError::InvalidParameter`]
+pub fn checked(options: ClassifyOptions) -> Result<ClassifyOptions, ApiError> {
+    if let Some(share) = options.reject
+        && !(share > 0.0 && share < 1.0)
+    {
+        return Err(ApiError::InvalidParameter {
+            parameter: "reject".into(),
+            detail: format!("{share} is not a share; it must be above 0 and below 1"),
+        });
+    }
+    if let Some(problem) = options.problem() {
+        return Err(ApiError::InvalidParameter {
+            parameter: "transductive".into(),
+            detail: problem.into(),
+        });
+    }
+    Ok(options)
 }
 
 fn from_json(body: ClassifyRequest) -> Result<(Vec<SupportClass>, Vec<NamedImage>), ApiError> {

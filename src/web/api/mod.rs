@@ -2,11 +2,14 @@
 
 pub(super) mod adapters;
 pub(super) mod backbones;
+pub(super) mod classifiers;
 pub(super) mod classify;
 pub(super) mod embed;
+mod etags;
 mod images;
 pub(super) mod jobs;
 mod labelled_parts;
+pub(super) mod once;
 mod parameters;
 pub(super) mod pool_quality;
 pub(super) mod pools;

@@ -77,8 +77,8 @@ pub(in crate::web) async fn measure_pool(
     admission: Admission,
 ) -> Result<Json<PoolQuality>, ApiError> {
     let record = app.registry()?.store().pool(pool_id(&id)?).await?;
-    let work = async { Ok(app.pool_quality(&record, None).await) };
-    Ok(Json(admission.answer(work).await??))
+    let work = app.pool_quality(&record, None);
+    Ok(Json(admission.answer(work).await?))
 }
 
 /// Measures a pool beside real pictures
@@ -102,8 +102,8 @@ pub(in crate::web) async fn compare_pool(
     let record = app.registry()?.store().pool(pool_id(&id)?).await?;
     app.check_pool_backbone(&record).await?;
     let parts = receive_form(&admission, request, place).await?;
-    let work = async { Ok(beside_real(&app, &record, parts).await) };
-    Ok(Json(admission.answer(work).await??))
+    let work = beside_real(&app, &record, parts);
+    Ok(Json(admission.answer(work).await?))
 }
 
 /// Where a part of the form belongs.

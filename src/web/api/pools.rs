@@ -1,5 +1,6 @@
 //! Pools over HTTP: the synthetic images of adapters.
 
+use super::etags::is_known;
 use super::jobs::JobProblems;
 use super::schemas::Binary;
 use crate::app::App;
@@ -157,13 +158,7 @@ pub(in crate::web) async fn get_pool_image(
         // Private pictures: only the client itself keeps them, and asks whether the pool still is there.
         (header::CACHE_CONTROL, "private, no-cache".to_owned()),
     ];
-    let known = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .any(|tag| tag.trim().trim_start_matches("W/") == etag);
-    if known {
+    if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
     }
     let png = pool_image(store, &pool, index).await?;

@@ -10,6 +10,7 @@ mod limits;
 mod png;
 mod preprocess;
 mod resize;
+mod thumbnail;
 
 use crate::backbone::Preprocess;
 use crate::tensor::Tensor;
@@ -19,6 +20,10 @@ pub use format::ImageFormat;
 pub use image::RgbImage;
 pub use limits::ImageLimits;
 pub use png::encode_png;
+pub use thumbnail::{Thumbnail, thumbnail};
+
+/// Version of the code that makes pixels from pictures: rises where the same picture gives others. Features that are kept know it.
+pub const PIXELS_VERSION: u32 = 1;
 
 /// A picture in the size that a backbone sees, before normalising.
 #[derive(Debug, Clone, PartialEq, Eq)]

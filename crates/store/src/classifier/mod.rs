@@ -35,6 +35,7 @@ pub use results::ClassifierResult;
 pub use settings::{ClassifierPatch, NewClassifier};
 pub use step::Changed;
 pub(super) use title::Title;
+pub use title::class_name_key;
 
 /// Most classes of a classifier.
 pub const MOST_CLASSES: usize = 1000;

@@ -4,6 +4,14 @@ use super::LONGEST_TITLE;
 use super::error::ClassifierError;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
+/// What two names of classes have in common where they are the same: trimmed, composed, without regard to case.
+///
+/// # Errors
+/// [`ClassifierError`] where no class can have this name.
+pub fn class_name_key(name: &str) -> Result<String, ClassifierError> {
+    Ok(Title::new("class", name)?.key)
+}
+
 /// A name as it is shown and as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Title {
@@ -47,6 +55,14 @@ mod tests {
 
     fn title(text: &str) -> Result<Title, ClassifierError> {
         Title::new("class", text)
+    }
+
+    #[test]
+    fn names_of_classes_are_the_same_where_only_case_and_spelling_differ() {
+        let key = |name| class_name_key(name).expect("key");
+        assert_eq!(key(" Ba\u{308}r"), key("B\u{c4}R "));
+        assert_ne!(key("Bar"), key("Bars"));
+        assert!(class_name_key(" ").is_err());
     }
 
     #[test]

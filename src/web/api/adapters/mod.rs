@@ -88,7 +88,7 @@ fn attribution(reason: Option<String>) -> Result<Attribution, ApiError> {
 }
 
 /// Receives a body that must be JSON.
-async fn json_body<T>(admission: &Admission, request: Request) -> Result<T, ApiError>
+pub(super) async fn json_body<T>(admission: &Admission, request: Request) -> Result<T, ApiError>
 where
     T: DeserializeOwned + Send + 'static,
 {
