@@ -1,22 +1,37 @@
-//! `classify`: pictures into classes that a folder of examples defines.
+//! `classify`: pictures into classes that a folder of examples or a stored classifier defines.
 
 use super::options::{Common, block_on, print_answers, print_line};
-use super::{CliError, images};
-use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage};
+use super::{CliError, classifier, images};
+use crate::app::registry::{RegistryError, WhenNew};
+use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage, RefusedSupport};
+use crate::inference::EncoderInfo;
 use clap::Args;
 use recycle::head::HeadChoice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use store::StoreError;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lora-recycle classify --support pets/ new.jpg
   lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'
   lora-recycle classify --support pets/ --adapter meta@champion new.jpg
-  lora-recycle classify --support pets/ --transductive holiday/")]
+  lora-recycle classify --support pets/ --transductive holiday/
+  lora-recycle classify --classifier Pets --csv holiday/ > holiday.csv")]
 pub struct Classify {
     /// Folder whose sub-folders are the classes, each with a few example pictures
-    #[arg(long, value_name = "DIR", env = "LORA_RECYCLE_SUPPORT")]
-    support: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LORA_RECYCLE_SUPPORT",
+        required_unless_present = "classifier"
+    )]
+    support: Option<PathBuf>,
+    /// Classifier that `classifier create` made, by name or id, in place of a folder of examples; it has its own adapter
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["support", "adapter"])]
+    classifier: Option<String>,
+    /// Print a table with commas on stdout
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// How many of the most similar example pictures are named
     #[arg(
         long,
@@ -52,8 +67,6 @@ pub struct Classify {
 
 impl Classify {
     pub fn run(&self, common: &Common) -> Result<(), CliError> {
-        let classes = images::read_classes(&self.support)?;
-        let (queries, unreadable) = read_queries(&self.images)?;
         let options = ClassifyOptions {
             nearest: self.nearest,
             attention: false,
@@ -65,20 +78,20 @@ impl Classify {
         if let Some(problem) = options.problem() {
             return Err(CliError::user(problem));
         }
-        let (encoder, result) = block_on(async {
-            let app = common.open_app().await?;
-            let served = app.adapter(self.adapter.as_deref()).await?;
-            let encoder = app.encoder_info().clone();
-            eprintln!("answered by {}, {encoder}", app.answering(served.as_ref()));
-            let answers = app.classify(classes, queries, options, served.as_ref());
-            Ok::<_, CliError>((encoder, answers.await?))
+        let (encoder, answers) = block_on(async {
+            match (&self.classifier, &self.support) {
+                (Some(name), _) => self.ask_stored(common, name, options).await,
+                (None, Some(support)) => self.ask_folder(common, support, options).await,
+                (None, None) => Err(CliError::usage("name a folder with --support")),
+            }
         })??;
-        for refused in &result.refused {
-            eprintln!("warning: {}: {}", refused.image, refused.error.message);
-        }
-        let answers = in_order(result.answers, unreadable);
         if common.json {
             print_answers(&answers, &encoder)?;
+        } else if self.csv {
+            print_line("image,label,probability,novelty,error")?;
+            answers
+                .iter()
+                .try_for_each(|answer| print_line(&csv_row(answer)))?;
         } else {
             for answer in &answers {
                 match answer {
@@ -108,6 +121,101 @@ impl Classify {
         }
         Ok(())
     }
+
+    /// The answers of the examples in a folder, and what encoded them.
+    async fn ask_folder(
+        &self,
+        common: &Common,
+        support: &Path,
+        options: ClassifyOptions,
+    ) -> Result<(EncoderInfo, Vec<Answer>), CliError> {
+        let classes = images::read_classes(support)?;
+        let (queries, unreadable) = read_queries(&images::expand(&self.images)?);
+        let app = common.open_app().await?;
+        let served = app.adapter(self.adapter.as_deref()).await?;
+        let encoder = app.encoder_info().clone();
+        eprintln!("answered by {}, {encoder}", app.answering(served.as_ref()));
+        let answers = app.classify(classes, queries, options, served.as_ref());
+        let result = answers.await?;
+        warn(&result.refused);
+        Ok((encoder, in_order(result.answers, unreadable)))
+    }
+
+    /// The answers of the classifier `name`, and what encoded them. Pictures are read a few at a time, unless all answer together.
+    async fn ask_stored(
+        &self,
+        common: &Common,
+        name: &str,
+        options: ClassifyOptions,
+    ) -> Result<(EncoderInfo, Vec<Answer>), CliError> {
+        let paths = images::expand(&self.images)?;
+        // Alone, features of the classifier's pictures can be kept for the next time; beside a server it has them.
+        let registry = match common.open_registry().await? {
+            Err(RegistryError::Store(StoreError::InUse { .. })) => {
+                common.read_registry(WhenNew::Imagine).await?
+            }
+            opened => opened?,
+        };
+        let id = classifier::find(registry.store(), name).await?.id;
+        let app = common.open_app_with(registry).await?;
+        let encoder = app.encoder_info().clone();
+        let at_once = if options.transductive {
+            paths.len().max(1)
+        } else {
+            AT_ONCE
+        };
+        let mut all = Vec::with_capacity(paths.len());
+        for chunk in paths.chunks(at_once) {
+            let (queries, unreadable) = read_queries(chunk);
+            let answers = app.classify_with(id, queries, options).await?;
+            if all.is_empty() {
+                let answering = app.answering(answers.adapter.as_ref());
+                eprintln!("answered by {answering}, {encoder}");
+                warn(&answers.classification.refused);
+            }
+            all.extend(in_order(answers.classification.answers, unreadable));
+        }
+        Ok((encoder, all))
+    }
+}
+
+/// Pictures that are in memory at a time.
+const AT_ONCE: usize = 64;
+
+fn warn(refused: &[RefusedSupport]) {
+    for refused in refused {
+        eprintln!("warning: {}: {}", refused.image, refused.error.message);
+    }
+}
+
+/// One line of the table, with commas.
+fn csv_row(answer: &Answer) -> String {
+    match answer {
+        Answer::Classified {
+            image,
+            label,
+            scores,
+            novelty,
+            ..
+        } => {
+            let probability = scores.first().map_or(0.0, |score| score.probability);
+            let label = label.as_deref().unwrap_or_default();
+            let novelty = novelty.map_or_else(String::new, |novelty| novelty.to_string());
+            format!("{},{},{probability},{novelty},", csv(image), csv(label))
+        }
+        Answer::Failed { image, error } => {
+            format!("{},,,,{}", csv(image), csv(&error.message))
+        }
+    }
+}
+
+/// A field, in quotes where it needs them (RFC 4180).
+fn csv(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A share above 0 and below 1.
@@ -121,11 +229,11 @@ fn share(text: &str) -> Result<f32, String> {
 /// Pictures that were read, and those that were not with their place on the command line.
 type Queries = (Vec<NamedImage>, Vec<(usize, Answer)>);
 
-fn read_queries(paths: &[PathBuf]) -> Result<Queries, CliError> {
+fn read_queries(paths: &[PathBuf]) -> Queries {
     let mut read = Vec::new();
     let mut unreadable = Vec::new();
-    for (place, path) in images::expand(paths)?.into_iter().enumerate() {
-        match std::fs::read(&path) {
+    for (place, path) in paths.iter().enumerate() {
+        match std::fs::read(path) {
             Ok(bytes) => read.push(NamedImage {
                 name: path.display().to_string(),
                 bytes,
@@ -142,7 +250,7 @@ fn read_queries(paths: &[PathBuf]) -> Result<Queries, CliError> {
             )),
         }
     }
-    Ok((read, unreadable))
+    (read, unreadable)
 }
 
 fn in_order(mut answers: Vec<Answer>, unreadable: Vec<(usize, Answer)>) -> Vec<Answer> {

@@ -1,6 +1,7 @@
 //! What a command says when it fails: a sentence, what to do next, and an exit code.
 
 use crate::app::AppError;
+use crate::app::classifiers::ClassifiersError;
 use crate::app::evaluation::EvaluationError;
 use crate::app::pool_quality::PoolQualityError;
 use crate::app::registry::RegistryError;
@@ -8,7 +9,7 @@ use crate::inference::EncodeError;
 use crate::jobs::RequestError;
 use model::adapter::ExportError;
 use std::process::ExitCode;
-use store::StoreError;
+use store::{ClassifierError, StoreError};
 
 /// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +186,31 @@ impl From<PoolQualityError> for CliError {
             PoolQualityError::App(error) => error.into(),
             PoolQualityError::Quality(error) => Self::user(error.to_string()),
         }
+    }
+}
+
+impl From<ClassifiersError> for CliError {
+    fn from(error: ClassifiersError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClassifiersError::App(AppError::BadClasses(_)) => Self::user(message).hint(
+                "`lora-recycle classifier add NAME DIR` adds pictures; each sub-folder of DIR is a class",
+            ),
+            ClassifiersError::App(error) => error.into(),
+            ClassifiersError::Store(ClassifierError::Store(error)) => error.into(),
+            ClassifiersError::OtherBackbone { its_backbone, .. } => {
+                Self::user(message).hint(format!("give --backbone {its_backbone}"))
+            }
+            ClassifiersError::Store(_)
+            | ClassifiersError::AdapterGone { .. }
+            | ClassifiersError::PicturesNotKept(_) => Self::user(message),
+        }
+    }
+}
+
+impl From<ClassifierError> for CliError {
+    fn from(error: ClassifierError) -> Self {
+        ClassifiersError::from(error).into()
     }
 }
 

@@ -4,6 +4,7 @@
 mod adapter;
 mod backbone;
 mod bench;
+mod classifier;
 mod classify;
 mod config_file;
 mod doctor;
@@ -57,6 +58,9 @@ enum Command {
     Serve(serve::Serve),
     /// Classify pictures from labelled examples; each sub-folder of the support folder is a class
     Classify(classify::Classify),
+    /// Make, fill, list and delete classifiers that stay
+    #[command(subcommand)]
+    Classifier(classifier::ClassifierCommand),
     /// Print the feature vector of each picture
     Embed(embed::Embed),
     /// List, show and add backbones
@@ -107,6 +111,7 @@ fn run() -> Result<(), CliError> {
     match cli.command {
         Command::Serve(command) => command.run(&cli.common),
         Command::Classify(command) => command.run(&cli.common),
+        Command::Classifier(command) => command.run(&cli.common),
         Command::Embed(command) => command.run(&cli.common),
         Command::Backbone(command) => command.run(&cli.common),
         Command::Adapter(command) => command.run(&cli.common, named_backbone(&matches)),

@@ -12,6 +12,7 @@ mod openapi;
 mod pages;
 mod problem;
 mod registry_problem;
+mod repeated;
 mod routes;
 mod server;
 

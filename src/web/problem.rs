@@ -1,10 +1,10 @@
 //! Errors of the HTTP interface: one type that knows status, what the client is told and what is logged,
 //! and its form on the wire (RFC 9457).
 
-use super::api::once::Repeated;
 use super::classifier_problem::{self, ClassifierChange};
 use super::explanation::Explanation;
 use super::registry_problem;
+use super::repeated::Repeated;
 use crate::app::classifiers::ClassifiersError;
 use crate::app::registry::RegistryError;
 use crate::app::{AppError, RefusedSupport};
@@ -380,21 +380,6 @@ impl From<AppError> for ApiError {
             | AppError::ImageSize { .. }
             | AppError::Classifier(_)) => Self::Internal(error.to_string()),
         }
-    }
-}
-
-impl From<ClassifiersError> for ApiError {
-    fn from(error: ClassifiersError) -> Self {
-        match error {
-            ClassifiersError::App(error) => error.into(),
-            error => Self::Classifier(Box::new(error)),
-        }
-    }
-}
-
-impl From<store::ClassifierError> for ApiError {
-    fn from(error: store::ClassifierError) -> Self {
-        ClassifiersError::from(error).into()
     }
 }
 

@@ -12,6 +12,7 @@ mod architecture;
 mod browser;
 mod classifier;
 mod classifiers_api;
+mod classifiers_cli;
 mod cli;
 mod data_folder;
 mod device_cli;

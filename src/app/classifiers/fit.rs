@@ -207,7 +207,7 @@ impl Means {
     /// Encodes the copies of these pictures unless those of others are being encoded; the next question is answered with them.
     fn complete_later(self, pictures: Vec<PictureRecord>, key: FitKey, fits: Arc<ClassifierFits>) {
         let Ok(permit) = Arc::clone(&fits.background).try_acquire_owned() else {
-            // Whoever asks next begins anew.
+            // Whoever asks next begins again.
             fits.drop_fit(&key);
             return;
         };
@@ -215,7 +215,7 @@ impl Means {
             let _permit = permit;
             for chunk in pictures.chunks(CHUNK / 4) {
                 let chunk: Vec<&PictureRecord> = chunk.iter().collect();
-                // A picture may be gone by now, the encoder busy or stopped; a later question begins anew.
+                // A picture may be gone by now, the encoder busy or stopped; a later question begins again.
                 if let Err(error) = self.encode(&chunk, &self.specs).await {
                     tracing::debug!(%error, "copies of a classifier's pictures were not encoded");
                     break;

@@ -5,6 +5,8 @@ mod import;
 mod merge;
 mod show;
 
+pub use show::size;
+
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::app::registry::{ExportFormat, Registry, RegistryError, WhenNew};
@@ -189,7 +191,7 @@ impl Remove {
                 }
             }
             let labels: Vec<String> = records.iter().map(|record| record.label()).collect();
-            self.ask(&labels)?;
+            ask_to_delete(&labels, self.yes)?;
             let mut freed_bytes = 0;
             for record in &records {
                 let freed = registry.store().delete_adapter(record.id).await;
@@ -203,29 +205,33 @@ impl Remove {
         }
         print_line(&format!("freed {}", show::size(freed_bytes)))
     }
+}
 
-    fn ask(&self, labels: &[String]) -> Result<(), CliError> {
-        if self.yes {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            return Err(
-                CliError::usage("deleting asks first, and stdin is not a terminal")
-                    .hint("add --yes to delete without being asked"),
-            );
-        }
-        eprint!("Delete {} for good? [y/N] ", labels.join(", "));
-        // Where the question cannot be shown, the answer is still read.
-        let _ = std::io::stderr().flush();
-        let mut answer = String::new();
-        std::io::stdin()
-            .read_line(&mut answer)
-            .map_err(|error| CliError::user(format!("the answer cannot be read: {error}")))?;
-        if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
-            return Ok(());
-        }
-        Err(CliError::user("nothing was deleted"))
+/// Asks whether `labels` are to be deleted, unless `yes` says so.
+///
+/// # Errors
+/// Where the answer is no, or nobody can be asked.
+pub fn ask_to_delete(labels: &[String], yes: bool) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
     }
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            CliError::usage("deleting asks first, and stdin is not a terminal")
+                .hint("add --yes to delete without being asked"),
+        );
+    }
+    eprint!("Delete {} for good? [y/N] ", labels.join(", "));
+    // Where the question cannot be shown, the answer is still read.
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| CliError::user(format!("the answer cannot be read: {error}")))?;
+    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    Err(CliError::user("nothing was deleted"))
 }
 
 fn collect_garbage(common: &Common) -> Result<(), CliError> {

@@ -242,7 +242,7 @@ async fn with_earlier(store: &Store, ids: &[Uuid]) -> Result<Vec<Uuid>, CliError
 }
 
 /// Where a client on this machine reaches a server that listens on `address`.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -275,7 +275,10 @@ fn form(parts: RequestParts) -> Result<Form, CliError> {
 }
 
 /// What the server answers.
-async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, CliError> {
+///
+/// # Errors
+/// What it refuses, in its words; that it does not answer.
+pub async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, CliError> {
     let lost = |error: reqwest::Error| {
         CliError::user(format!(
             "the server that holds the data folder does not answer: {error}"

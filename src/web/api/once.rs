@@ -1,8 +1,8 @@
 //! Requests with an `Idempotency-Key`: sent again they act once, and get the first answer again.
 
 use crate::web::ApiError;
-use crate::web::explanation::Explanation;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use crate::web::repeated::Repeated;
+use axum::http::{HeaderMap, HeaderName};
 use serde_json::Value;
 use std::time::Duration;
 use store::{Digest, Once, Store};
@@ -12,45 +12,6 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LONGEST_KEY: usize = 255;
 /// How long a first answer is given again.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// Why a request with a key is not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeated {
-    /// The first one still is being answered.
-    InProgress,
-    /// The key was sent with something else.
-    OtherRequest,
-    /// It has acted, and its answer was too long to be kept.
-    AnswerNotKept,
-}
-
-impl Repeated {
-    pub(in crate::web) fn explain(self) -> Explanation {
-        let (code, title, detail, hint) = match self {
-            Self::InProgress => (
-                "request_in_progress",
-                "The same request is being answered",
-                "a request with this Idempotency-Key is being answered now",
-                "try again in a moment",
-            ),
-            Self::OtherRequest => (
-                "idempotency_key_used",
-                "The Idempotency-Key was sent with another request",
-                "a request with this Idempotency-Key asked for something else",
-                "use a new key for each request that is to act",
-            ),
-            Self::AnswerNotKept => (
-                "answered_before",
-                "The request was answered before",
-                "the request with this Idempotency-Key has acted; its answer was too long to be kept",
-                "get what is there now",
-            ),
-        };
-        Explanation::new(StatusCode::CONFLICT, code, title, detail)
-            .parameter("Idempotency-Key")
-            .hint(hint)
-    }
-}
 
 /// The key of a request, if it has one.
 ///

@@ -10,6 +10,7 @@ mod schema;
 use super::etags;
 use super::problems::problem_responses;
 use crate::app::App;
+use crate::app::classifiers::ClassifiersError;
 use crate::web::ApiError;
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -46,6 +47,21 @@ impl IntoResponses for ClassifierProblems {
             ),
             ("507", "The disk is full"),
         ])
+    }
+}
+
+impl From<ClassifiersError> for ApiError {
+    fn from(error: ClassifiersError) -> Self {
+        match error {
+            ClassifiersError::App(error) => error.into(),
+            error => Self::Classifier(Box::new(error)),
+        }
+    }
+}
+
+impl From<ClassifierError> for ApiError {
+    fn from(error: ClassifierError) -> Self {
+        ClassifiersError::from(error).into()
     }
 }
 

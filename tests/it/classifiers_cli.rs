@@ -1,0 +1,185 @@
+//! `classifier` and `classify --classifier` through the real program, alone and beside a running server.
+
+use crate::server::Server;
+use crate::support::program;
+use crate::test_app::png;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tempfile::TempDir;
+use test_support::project;
+
+/// A data folder with the tiny backbone, and pictures of two colours.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        home.picture("pictures/red/r1.png", [255, 0, 0]);
+        home.picture("pictures/red/r2.png", [220, 10, 0]);
+        home.picture("pictures/blue/b1.png", [0, 0, 255]);
+        home.picture("pictures/blue/b2.png", [0, 30, 220]);
+        let tiny = project("tests/golden/vit-tiny");
+        home.succeeds(&["backbone", "add", text(&tiny), "--name", "tiny"]);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn picture(&self, name: &str, [red, green, blue]: [u8; 3]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(red, green, blue)).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = program(self.0.path(), arguments);
+        command
+            .env("LORA_RECYCLE_BACKBONE", "tiny")
+            .current_dir(self.0.path());
+        command.output().unwrap()
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.succeeds(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Stderr of a run that must fail by the user's doing.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        stderr
+    }
+
+    /// The answers about `images` without what encoded them.
+    fn labels(&self, arguments: &[&str]) -> Vec<Value> {
+        let answers = self.json(&[&["classify"], arguments].concat());
+        let answers = answers.as_array().unwrap().iter();
+        answers.map(|answer| answer["scores"].clone()).collect()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Every verb once, whoever holds the data folder.
+fn walk_through(home: &Home) {
+    fs::write(home.path("pictures/blue/page.png"), "<html>").unwrap();
+    let made = home.json(&["classifier", "create", "Hues", "pictures"]);
+    assert_eq!(
+        (&made["added"], &made["classifier"]["pictures"]),
+        (&4.into(), &4.into())
+    );
+    let refused = made["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0]["image"].as_str().unwrap().ends_with("page.png"));
+    fs::remove_file(home.path("pictures/blue/page.png")).unwrap();
+
+    home.picture("new/reddish.png", [240, 0, 20]);
+    home.picture("new/bluish.png", [20, 0, 240]);
+    let stored = home.labels(&["--classifier", "hues", "new"]);
+    assert_eq!(stored.len(), 2);
+    assert_eq!(stored[1][0]["label"], "red");
+    assert_eq!(stored, home.labels(&["--support", "pictures", "new"]));
+
+    home.picture("one.png", [0, 255, 0]);
+    let added = home.succeeds(&["classifier", "add", "Hues", "--class", "green", "one.png"]);
+    assert!(added.contains("added 1 pictures"), "{added}");
+    let moved = home.succeeds(&["classifier", "move", "Hues", "r2.png", "--to", "GREEN"]);
+    assert_eq!(moved, "Moved 1 picture from red to green\n");
+    let shown = home.json(&["classifier", "show", "Hues", "--pictures"]);
+    let counts: Vec<&Value> = shown["classes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|class| &class["pictures"])
+        .collect();
+    assert_eq!(counts, [2, 1, 2]);
+    let undone = home.succeeds(&["classifier", "undo", "Hues"]);
+    assert_eq!(undone, "Undid: moved 1 picture from red to green\n");
+    let gone = home.succeeds(&["classifier", "rm", "Hues", "--picture", "one.png"]);
+    assert_eq!(gone, "Deleted 1 picture from green\n");
+    let gone = home.succeeds(&["classifier", "rm", "Hues", "--class", "green"]);
+    assert_eq!(gone, "Deleted green\n");
+    let listed = home.json(&["classifier", "list"]);
+    assert_eq!(listed[0]["name"], "Hues");
+    assert_eq!(
+        (&listed[0]["classes"], &listed[0]["pictures"]),
+        (&2.into(), &4.into())
+    );
+
+    let freed = home.json(&["classifier", "rm", "Hues", "--yes"]);
+    assert!(freed["freed_bytes"].as_u64().unwrap() > 0);
+    let unknown = home.fails(&["classifier", "undo", "Hues"]);
+    assert!(
+        unknown.contains("there is no classifier \"Hues\""),
+        "{unknown}"
+    );
+    assert!(unknown.contains("hint: "), "{unknown}");
+}
+
+#[test]
+fn a_classifier_is_made_asked_changed_and_deleted_on_the_command_line() {
+    walk_through(&Home::new());
+}
+
+#[test]
+fn where_a_server_holds_the_data_folder_it_makes_the_same_changes() {
+    let home = Home::new();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--backbone", "tiny"];
+    let _server = Server::of(program(home.0.path(), &arguments));
+    walk_through(&home);
+}
+
+#[test]
+fn answers_are_a_table_on_request_and_a_bad_picture_has_its_reason_there() {
+    let home = Home::new();
+    home.succeeds(&["classifier", "create", "Hues", "pictures"]);
+    home.picture("new/a, b.png", [240, 0, 20]);
+    fs::write(home.path("new/page.png"), "<html>").unwrap();
+    let table = home.succeeds(&["classify", "--classifier", "Hues", "--csv", "new"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], "image,label,probability,novelty,error");
+    assert!(lines[1].starts_with("\"new/a, b.png\",red,"), "{table}");
+    assert!(lines[2].starts_with("new/page.png,,,,"), "{table}");
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn a_folder_without_a_usable_picture_makes_no_classifier() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("pages/a")).unwrap();
+    fs::write(home.path("pages/a/page.png"), "<html>").unwrap();
+    let stderr = home.fails(&["classifier", "create", "Pages", "pages"]);
+    assert!(
+        stderr.contains("none of the pictures could be used"),
+        "{stderr}"
+    );
+    assert_eq!(home.json(&["classifier", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn each_command_has_examples_in_its_help() {
+    let home = tempfile::tempdir().unwrap();
+    for verb in ["create", "show", "add", "move", "rm", "undo"] {
+        let output = program(home.path(), &["classifier", verb, "--help"]).output();
+        let help = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert!(
+            help.contains(&format!("lora-recycle classifier {verb} ")),
+            "{help}"
+        );
+    }
+}
