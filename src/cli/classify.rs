@@ -156,7 +156,8 @@ impl Classify {
             }
             opened => opened?,
         };
-        let id = classifier::find(registry.store(), name).await?.id;
+        let store = registry.store().clone();
+        let id = classifier::find(&store, name).await?.id;
         let app = common.open_app_with(registry).await?;
         let encoder = app.encoder_info().clone();
         let at_once = if options.transductive {
@@ -167,7 +168,8 @@ impl Classify {
         let mut all = Vec::with_capacity(paths.len());
         for chunk in paths.chunks(at_once) {
             let (queries, unreadable) = read_queries(chunk);
-            let answers = app.classify_with(id, queries, options).await?;
+            let record = store.classifier(id).await?;
+            let answers = app.classify_with(&record, queries, options).await?;
             if all.is_empty() {
                 let answering = app.answering(answers.adapter.as_ref());
                 eprintln!("answered by {answering}, {encoder}");

@@ -419,16 +419,12 @@ impl Store {
     pub async fn delete_adapter(&self, id: Uuid) -> Result<Freed, StoreError> {
         self.run_to_completion(move |store| async move {
             let adapter = store.adapter(id).await?;
-            // Deleting is what helps against a full disk, so it must be possible there.
-            store.with_reserve(|| store.delete_row(&adapter)).await?;
-            let digests = adapter
-                .files
-                .iter()
-                .map(|file| file.digest.clone())
-                .collect();
-            let freed = store.free(digests).await;
-            store.inner.folder.keep_reserve();
-            freed
+            let delete = async || {
+                store.delete_row(&adapter).await?;
+                let files = adapter.files.iter();
+                Ok(files.map(|file| file.digest.clone()).collect())
+            };
+            store.delete_and_free(delete).await
         })
         .await
     }

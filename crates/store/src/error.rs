@@ -236,6 +236,18 @@ fn did_you_mean(near: &[String]) -> String {
     format!("; did you mean {}?", quoted.join(" or "))
 }
 
+/// An error that may mean that the disk is full.
+pub(crate) trait MayBeFullDisk {
+    /// Whether it does.
+    fn is_full_disk(&self) -> bool;
+}
+
+impl MayBeFullDisk for StoreError {
+    fn is_full_disk(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+}
+
 impl StoreError {
     /// The error of a file operation; `action` is a verb, as in "cannot `action` `path`".
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {

@@ -60,6 +60,7 @@ pub use space::DiskUse;
 
 use blobs::Blobs;
 use database::{Database, MIGRATIONS};
+use error::MayBeFullDisk;
 use features::FeatureCache;
 use folder::DataFolder;
 use memory_pools::MemoryPools;
@@ -275,14 +276,28 @@ impl Store {
 
     /// Does `work`; on a full disk once more, with the space that is kept back for what must be possible there. Whoever is
     /// done with it calls `keep_reserve` of the folder.
-    async fn with_reserve<T, F>(&self, work: impl Fn() -> F) -> Result<T, StoreError>
+    async fn with_reserve<T, E: MayBeFullDisk, F>(&self, work: impl Fn() -> F) -> Result<T, E>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, E>>,
     {
         match work().await {
-            Err(StoreError::DiskFull { .. }) if self.inner.folder.release_reserve() => work().await,
+            Err(error) if error.is_full_disk() && self.inner.folder.release_reserve() => {
+                work().await
+            }
             done => done,
         }
+    }
+
+    /// Deletes rows by `work`, which is possible on a full disk too, as it is what helps there; and then those of the blobs that it gives which no row refers to any more.
+    async fn delete_and_free<E, F>(&self, work: impl Fn() -> F) -> Result<Freed, E>
+    where
+        E: MayBeFullDisk + From<StoreError>,
+        F: Future<Output = Result<HashSet<Digest>, E>>,
+    {
+        let released = self.with_reserve(work).await?;
+        let freed = self.free(released).await;
+        self.inner.folder.keep_reserve();
+        Ok(freed?)
     }
 
     /// Removes those of `digests` that no row refers to.

@@ -362,11 +362,12 @@ impl Store {
         }
         self.run_to_completion(move |store| async move {
             let pool = store.pool(id).await?;
-            store.with_reserve(|| store.delete_pool_row(id)).await?;
-            let digests = pool.files.into_iter().map(|file| file.digest).collect();
-            let freed = store.free(digests).await;
-            store.inner.folder.keep_reserve();
-            freed
+            let delete = async || {
+                store.delete_pool_row(id).await?;
+                let files = pool.files.iter();
+                Ok(files.map(|file| file.digest.clone()).collect())
+            };
+            store.delete_and_free(delete).await
         })
         .await
     }

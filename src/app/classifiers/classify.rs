@@ -6,7 +6,7 @@ use crate::app::registry::ServedAdapter;
 use crate::app::{App, Classification, ClassifyOptions, NamedImage};
 use futures_util::future::try_join;
 use std::time::{SystemTime, UNIX_EPOCH};
-use uuid::Uuid;
+use store::ClassifierRecord;
 
 /// What a classifier answered.
 #[derive(Debug, Clone)]
@@ -20,24 +20,23 @@ pub struct StoredAnswers {
 }
 
 impl App {
-    /// Lets the classifier `id` answer for `queries`. Only the queries are encoded, as long as neither the classifier nor its adapter
+    /// Lets the classifier `record` answer for `queries`. Only the queries are encoded, as long as neither the classifier nor its adapter
     /// has changed.
     ///
     /// # Errors
     /// [`ClassifiersError`], among them [`AppError::BadClasses`](crate::app::AppError::BadClasses) for fewer than two classes with pictures; an unusable query is part of the result.
     pub async fn classify_with(
         &self,
-        id: Uuid,
+        record: &ClassifierRecord,
         queries: Vec<NamedImage>,
         options: ClassifyOptions,
     ) -> Result<StoredAnswers, ClassifiersError> {
-        let record = self.classifiers_store()?.classifier(id).await?;
-        let adapter = self.adapter_of(&record).await?;
+        let adapter = self.adapter_of(record).await?;
         let names = names(&queries);
-        let fitted = self.fitted(&record, adapter.as_ref(), options.head, options.copies);
+        let fitted = self.fitted(record, adapter.as_ref(), options.head, options.copies);
         let encoded = async { Ok(self.pictures.encode(queries, adapter.as_ref()).await?) };
         let (fitted, encoded) = try_join(fitted, encoded).await?;
-        self.fits.note_use(id, now_ms());
+        self.fits.note_use(record.id, now_ms());
         Ok(StoredAnswers {
             classification: Classification {
                 answers: answers(&fitted.classifier, names, encoded, options)?,

@@ -1,8 +1,8 @@
 //! From the pictures of a classifier to what answers: features from the store, what is not there encoded and kept, and the fit in memory.
 
-use super::ClassifiersError;
 use super::features::{Known, Spaces};
 use super::kept_fits::{ClassifierFits, FitKey};
+use super::{ClassifiersError, at_one_revision};
 use crate::app::classify::{Examples, check_at_least_two};
 use crate::app::encoding::{Example, MOST_COPIES_AT_ONCE, PictureEncoder};
 use crate::app::registry::ServedAdapter;
@@ -10,8 +10,9 @@ use crate::app::{App, CopiesWanted, Fault, FittedClassifier, NamedImage};
 use crate::inference::EncodeError;
 use recycle::head::HeadChoice;
 use recycle::head::copies::CopySpec;
+use std::collections::HashMap;
 use std::sync::Arc;
-use store::{ClassifierRecord, PictureFilter, PictureRecord, Privacy, Store};
+use store::{ClassRecord, ClassifierRecord, PictureFilter, PictureRecord, Privacy, Store};
 use uuid::Uuid;
 
 /// Pictures that are read and encoded together; bounds the memory for their files.
@@ -88,38 +89,35 @@ impl App {
 
 /// What the classifier `id` is now. Classes without pictures take no part.
 async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, ClassifiersError> {
-    loop {
-        let record = store.classifier(id).await?;
-        let classes = store.classes(id).await?;
-        let mut pictures = store.list_pictures(id, &PictureFilter::default()).await?;
-        if store.classifier(id).await?.revision != record.revision {
-            continue;
-        }
-        let filled: Vec<_> = classes
-            .into_iter()
-            .filter(|class| class.pictures > 0)
-            .collect();
-        check_at_least_two(filled.len())?;
-        let class_of = |picture: &PictureRecord| {
-            let place = filled.iter().position(|class| class.id == picture.class);
-            place.unwrap_or(usize::MAX)
-        };
-        // Class by class, as a request carries them; within a class as they were added.
-        pictures.sort_by_cached_key(|picture| (class_of(picture), picture.id));
-        let places = pictures
-            .iter()
-            .map(|picture| (class_of(picture), picture.name.clone()))
-            .collect();
-        let examples = Examples {
-            labels: filled.into_iter().map(|class| class.name).collect(),
-            places,
-        };
-        return Ok(Snapshot {
-            record,
-            examples,
-            pictures,
-        });
-    }
+    let all = PictureFilter::default();
+    let read = || async {
+        Ok((
+            store.classes(id).await?,
+            store.list_pictures(id, &all).await?,
+        ))
+    };
+    let (record, (classes, mut pictures)) = at_one_revision(store, id, read).await?;
+    let filled = classes.into_iter().filter(|class| class.pictures > 0);
+    let filled: Vec<ClassRecord> = filled.collect();
+    check_at_least_two(filled.len())?;
+    let places = filled.iter().enumerate();
+    let places: HashMap<Uuid, usize> = places.map(|(place, class)| (class.id, place)).collect();
+    let class_of = |picture: &PictureRecord| {
+        let place = places.get(&picture.class);
+        place.copied().unwrap_or(usize::MAX)
+    };
+    // Class by class, as a request carries them; within a class as they were added.
+    pictures.sort_by_cached_key(|picture| (class_of(picture), picture.id));
+    let named = pictures.iter().map(|own| (class_of(own), own.name.clone()));
+    let examples = Examples {
+        places: named.collect(),
+        labels: filled.into_iter().map(|class| class.name).collect(),
+    };
+    Ok(Snapshot {
+        record,
+        examples,
+        pictures,
+    })
 }
 
 impl Means {

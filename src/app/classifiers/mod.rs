@@ -16,7 +16,8 @@ use super::registry::RegistryError;
 use super::{App, AppError};
 use crate::inference::EncodeError;
 use store::{
-    Changed, ClassifierPatch, ClassifierRecord, NewClassifier, Privacy, Store, StoreError,
+    Changed, ClassifierError, ClassifierPatch, ClassifierRecord, NewClassifier, Privacy, Store,
+    StoreError,
 };
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ use uuid::Uuid;
 )]
 pub enum ClassifiersError {
     #[error(transparent)]
-    Store(#[from] store::ClassifierError),
+    Store(#[from] ClassifierError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(
@@ -64,6 +65,27 @@ impl From<RegistryError> for ClassifiersError {
 impl From<EncodeError> for ClassifiersError {
     fn from(error: EncodeError) -> Self {
         Self::App(error.into())
+    }
+}
+
+/// What `read` gives of the classifier `id`, all of it at one revision, and the classifier at that revision.
+///
+/// # Errors
+/// Those of `read`, and where there is no such classifier.
+pub async fn at_one_revision<T, F>(
+    store: &Store,
+    id: Uuid,
+    read: impl Fn() -> F,
+) -> Result<(ClassifierRecord, T), ClassifierError>
+where
+    F: Future<Output = Result<T, ClassifierError>>,
+{
+    loop {
+        let record = store.classifier(id).await?;
+        let found = read().await?;
+        if store.classifier(id).await?.revision == record.revision {
+            return Ok((record, found));
+        }
     }
 }
 

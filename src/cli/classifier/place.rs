@@ -4,14 +4,11 @@ use crate::app::App;
 use crate::app::classifiers::{ClassifierToMake, NewExample};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
-use crate::cli::jobs::{reachable, send};
+use crate::cli::jobs::{beside, send};
 use crate::cli::options::Common;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use store::{
-    Access, Changed, ClassRecord, ClassifierFilter, ClassifierRecord, Privacy, ServerFile, Store,
-    StoreError,
-};
+use store::{Changed, ClassRecord, ClassifierFilter, ClassifierRecord, Privacy, Store, StoreError};
 use uuid::Uuid;
 
 /// Who changes things on the command line, as histories show it.
@@ -47,16 +44,10 @@ impl Place {
         match common.open_registry().await? {
             Ok(registry) => Ok(Self::Alone(registry)),
             Err(RegistryError::Store(StoreError::InUse { holder, .. })) => {
-                let folder = common.data_folder()?;
-                let Some(server) = ServerFile::read(&folder, holder) else {
-                    let error = StoreError::InUse { folder, holder };
-                    return Err(CliError::user(error.to_string()).hint(
-                        "that process is not a server that could do this; wait until it is done",
-                    ));
-                };
+                let (store, base) = beside(&common.data_folder()?, holder).await?;
                 Ok(Self::Server {
-                    store: Store::open(&folder, Access::Shared).await?,
-                    base: format!("http://{}/api/v1/classifiers", reachable(server.address)),
+                    store,
+                    base: format!("{base}/classifiers"),
                 })
             }
             Err(error) => Err(error.into()),

@@ -52,6 +52,21 @@ pub fn submit_and_watch<J: Job>(
     })?
 }
 
+/// The server that holds the data folder as process `holder`: the store for reading, and the address of its interface.
+///
+/// # Errors
+/// That process is not a server.
+pub async fn beside(folder: &Path, holder: Option<u32>) -> Result<(Store, String), CliError> {
+    let Some(server) = ServerFile::read(folder, holder) else {
+        let folder = folder.to_path_buf();
+        let error = StoreError::InUse { folder, holder };
+        return Err(CliError::user(error.to_string())
+            .hint("that process is not a server that could do this; wait until it is done"));
+    };
+    let base = format!("http://{}/api/v1", reachable(server.address));
+    Ok((Store::open(folder, Access::Shared).await?, base))
+}
+
 /// Whether no process holds the data folder.
 pub async fn is_free(common: &Common) -> Result<bool, CliError> {
     match Store::open(&common.data_folder()?, Access::Exclusive).await {
@@ -70,7 +85,8 @@ impl Client {
         match common.open_registry().await? {
             Ok(registry) => alone(registry, options).map(Self::Alone),
             Err(RegistryError::Store(StoreError::InUse { holder, .. })) => {
-                Self::beside(&common.data_folder()?, holder).await
+                let (store, base) = beside(&common.data_folder()?, holder).await?;
+                Ok(Self::Server { store, base })
             }
             Err(error) => Err(error.into()),
         }
@@ -86,19 +102,6 @@ impl Client {
             .hint("a server runs queued jobs by itself; `lora-recycle jobs list` shows them")),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn beside(folder: &Path, holder: Option<u32>) -> Result<Self, CliError> {
-        let Some(server) = ServerFile::read(folder, holder) else {
-            let folder = folder.to_path_buf();
-            let error = StoreError::InUse { folder, holder };
-            return Err(CliError::user(error.to_string())
-                .hint("that process is not a server that could do this; wait until it is done"));
-        };
-        Ok(Self::Server {
-            store: Store::open(folder, Access::Shared).await?,
-            base: format!("http://{}/api/v1", reachable(server.address)),
-        })
     }
 
     pub fn store(&self) -> &Store {
@@ -242,7 +245,7 @@ async fn with_earlier(store: &Store, ids: &[Uuid]) -> Result<Vec<Uuid>, CliError
 }
 
 /// Where a client on this machine reaches a server that listens on `address`.
-pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -1,6 +1,6 @@
 //! Pools over HTTP: the synthetic images of adapters.
 
-use super::etags::is_known;
+use super::etags::private_file;
 use super::jobs::JobProblems;
 use super::schemas::Binary;
 use crate::app::App;
@@ -10,8 +10,8 @@ use crate::web::ApiError;
 use crate::web::api::parameters::Path;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::Serialize;
 use std::sync::Arc;
 use store::{Digest, JobFault, PoolRecord, Retention};
@@ -153,16 +153,8 @@ pub(in crate::web) async fn get_pool_image(
     let index: usize = index.parse().map_err(|_| ApiError::UnknownPicture(index))?;
     let file = pool.files.iter().find(|file| file.name == IMAGES_FILE);
     let etag = file.map_or_else(String::new, |file| format!("\"{}-{index}\"", file.digest));
-    let answer_headers = [
-        (header::ETAG, etag.clone()),
-        // Private pictures: only the client itself keeps them, and asks whether the pool still is there.
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-    ];
-    if is_known(&headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
-    }
-    let png = pool_image(store, &pool, index).await?;
-    Ok((answer_headers, [(header::CONTENT_TYPE, "image/png")], png).into_response())
+    let read = async || pool_image(store, &pool, index).await;
+    private_file(&headers, etag, "image/png", read).await
 }
 
 /// Gives the patches of each image that are kept

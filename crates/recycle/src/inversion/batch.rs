@@ -13,7 +13,6 @@ use engine::session::Session;
 
 pub(super) struct Batch {
     pub labels: BatchLabels,
-    pub shape: [usize; 4],
     options: ImageBatchOptions,
     pub best: Option<Best>,
 }
@@ -64,10 +63,14 @@ impl Batch {
                 of_choice: (0..count).map(|image| image % chosen).collect(),
                 chosen,
             },
-            shape,
             options,
             best: None,
         })
+    }
+
+    /// `[batch, 3, side, side]`
+    pub fn shape(&self) -> [usize; 4] {
+        self.options.shape
     }
 
     /// Goes on from other `parameters`; the optimiser stays as it is.
@@ -76,7 +79,7 @@ impl Batch {
         session: &mut Session,
         parameters: &[f32],
     ) -> Result<(), InversionError> {
-        let expected = self.options.parametrisation.count(self.shape);
+        let expected = self.options.parametrisation.count(self.shape());
         if parameters.len() != expected {
             return Err(InversionError::Given {
                 found: parameters.len(),
@@ -94,7 +97,7 @@ impl Batch {
         session: &mut Session,
         levels: &Quantiser,
     ) -> Result<Vec<u8>, OperationError> {
-        let plane = self.shape[2] * self.shape[3];
+        let plane = self.shape()[2] * self.shape()[3];
         Ok(levels.quantise(&session.image_pixels()?, plane))
     }
 
@@ -105,7 +108,7 @@ impl Batch {
         levels: &Quantiser,
     ) -> Result<Terms, OperationError> {
         let own = self.quantised(&mut objective.session, levels)?;
-        let pixels = levels.pixels(&own, self.shape[2]);
+        let pixels = levels.pixels(&own, self.shape()[2]);
         let terms = objective.judge(&pixels, &self.labels)?;
         let better = self.best.as_ref().is_none_or(|best| {
             let more = terms.correct > best.correct;
@@ -142,7 +145,7 @@ impl Batch {
         session: &mut Session,
         state: &SavedState,
     ) -> Result<(), InversionError> {
-        let count = self.options.parametrisation.count(self.shape);
+        let count = self.options.parametrisation.count(self.shape());
         self.go_on_from(session, &state.f32("parameters", count)?)?;
         session.resume_images(&state.adam("adam", count)?)?;
         self.best = None;
@@ -156,7 +159,7 @@ impl Batch {
                     .unwrap_or(f64::NAN),
                 levels: state.bytes("best_levels")?.to_vec(),
             };
-            if best.levels.len() != self.shape.iter().product::<usize>() {
+            if best.levels.len() != self.shape().iter().product::<usize>() {
                 return Err(SavedStateError("it is of other images".into()).into());
             }
             self.best = Some(best);

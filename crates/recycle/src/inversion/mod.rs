@@ -272,7 +272,7 @@ impl Inversion {
     /// # Errors
     /// Where they have diverged.
     pub fn current_pixels(&mut self) -> Result<Tensor, InversionError> {
-        let mut pixels = Tensor::zeros(self.batch.shape);
+        let mut pixels = Tensor::zeros(self.batch.shape());
         let values = self.objective.session.image_pixels()?;
         pixels.data_mut().copy_from_slice(&values);
         Ok(pixels)
@@ -349,7 +349,7 @@ impl Inversion {
             None => {
                 let recipe = &self.recipe;
                 let augmentation = recipe.augmentation;
-                augmentation.draw(recipe.seed, position, self.batch.shape)
+                augmentation.draw(recipe.seed, position, self.batch.shape())
             }
         };
         let pruning = self.recipe.pruning_at(self.steps_done);

@@ -7,11 +7,12 @@ mod summary;
 pub use rows::{BatchFilter, BatchLabel, BatchRow, BatchStatus, NewBatchRow, RowClass, Verdict};
 pub use summary::{BatchSummary, ClassCount};
 
-use crate::classifier::{ClassifierError, MOST_BATCH_PICTURES, Title, apart};
-use crate::{Freed, Store, now_ms, parse, parse_digests};
+use crate::classifier::{ClassifierError, MOST_BATCH_PICTURES, Title};
+use crate::{Digest, Freed, Store, now_ms, parse, parse_digests};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A batch to be made, without rows.
@@ -147,20 +148,14 @@ impl Store {
     /// [`ClassifierError::UnknownBatch`].
     pub async fn delete_batch(&self, id: Uuid) -> Result<Freed, ClassifierError> {
         self.run_to_completion(move |store| async move {
-            let blobs = store
-                .with_reserve(|| apart(store.delete_batch_rows(id)))
-                .await??;
-            let released = parse_digests(&blobs)?;
-            let freed = store.free(released).await;
-            store.inner.folder.keep_reserve();
-            Ok(freed?)
+            store.delete_and_free(|| store.delete_batch_rows(id)).await
         })
         .await
     }
 
-    async fn delete_batch_rows(&self, id: Uuid) -> Result<Vec<String>, ClassifierError> {
+    async fn delete_batch_rows(&self, id: Uuid) -> Result<HashSet<Digest>, ClassifierError> {
         let mut transaction = self.inner.database.begin().await?;
-        let blobs = sqlx::query_scalar(
+        let blobs: Vec<String> = sqlx::query_scalar(
             "SELECT original_digest FROM batch_rows WHERE batch_id = ?1 AND original_digest IS NOT NULL
              UNION SELECT thumbnail_digest FROM batch_rows WHERE batch_id = ?1 AND thumbnail_digest IS NOT NULL",
         )
@@ -175,7 +170,7 @@ impl Store {
             return Err(ClassifierError::UnknownBatch(id));
         }
         transaction.commit().await?;
-        Ok(blobs)
+        Ok(parse_digests(&blobs)?)
     }
 }
 

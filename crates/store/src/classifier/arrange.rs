@@ -54,8 +54,7 @@ impl Store {
                 to: to.name.clone(),
                 duplicates: leaving.iter().map(|one| one.duplicates).sum(),
             };
-            let settled = step.finish(change, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, change).await
         })
         .await
     }
@@ -84,8 +83,7 @@ impl Store {
                 pictures: leaving.iter().map(|one| one.duplicates).sum(),
                 from: names(&classes, &leaving),
             };
-            let settled = step.finish(change, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, change).await
         })
         .await
     }
@@ -113,8 +111,7 @@ impl Store {
                 name: class.name.clone(),
                 pictures: leaving.iter().map(|one| one.duplicates).sum(),
             };
-            let settled = step.finish(change, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, change).await
         })
         .await
     }
@@ -150,8 +147,7 @@ impl Store {
                 pictures: leaving.iter().map(|one| one.moved).sum(),
                 duplicates: leaving.iter().map(|one| one.duplicates).sum(),
             };
-            let settled = step.finish(change, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, change).await
         })
         .await
     }

@@ -180,8 +180,7 @@ impl Store {
                 from: renamed.name.clone(),
                 to: title.text,
             };
-            let settled = step.finish(change, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, change).await
         })
         .await
     }
@@ -225,8 +224,7 @@ impl Store {
                         .await?;
                 }
             }
-            let settled = step.finish(Change::ClassesReordered, None).await?;
-            Ok(store.settle(settled).await)
+            store.finish_change(step, Change::ClassesReordered).await
         })
         .await
     }

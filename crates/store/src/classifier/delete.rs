@@ -1,7 +1,6 @@
 //! Deleting a classifier for good, with everything that belongs to it.
 
 use super::error::ClassifierError;
-use super::history::apart;
 use super::step::check_revision;
 use crate::features::forget_pictures;
 use crate::{Digest, Freed, Store, parse_digests};
@@ -19,12 +18,8 @@ impl Store {
         expected: Option<u64>,
     ) -> Result<Freed, ClassifierError> {
         self.run_to_completion(move |store| async move {
-            let released = store
-                .with_reserve(|| apart(store.delete_classifier_rows(id, expected)))
-                .await??;
-            let freed = store.free(released).await;
-            store.inner.folder.keep_reserve();
-            Ok(freed?)
+            let delete = || store.delete_classifier_rows(id, expected);
+            store.delete_and_free(delete).await
         })
         .await
     }

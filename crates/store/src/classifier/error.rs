@@ -3,6 +3,7 @@
 use super::change::ChangeRecord;
 use super::{LONGEST_HEAD_BYTES, LONGEST_TITLE, MOST_BATCH_PICTURES, MOST_CLASSES, MOST_PICTURES};
 use crate::StoreError;
+use crate::error::MayBeFullDisk;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -81,6 +82,12 @@ fn since(changes: &[ChangeRecord]) -> String {
         String::new()
     } else {
         format!(" (since then: {})", sentences.join("; "))
+    }
+}
+
+impl MayBeFullDisk for ClassifierError {
+    fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_full_disk())
     }
 }
 

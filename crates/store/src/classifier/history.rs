@@ -92,12 +92,7 @@ impl Store {
         expected: Option<u64>,
     ) -> Result<Freed, ClassifierError> {
         self.run_to_completion(move |store| async move {
-            let released = store
-                .with_reserve(|| apart(store.forget(id, expected)))
-                .await??;
-            let freed = store.free(released).await;
-            store.inner.folder.keep_reserve();
-            Ok(freed?)
+            store.delete_and_free(|| store.forget(id, expected)).await
         })
         .await
     }
@@ -116,15 +111,5 @@ impl Store {
         let released = forget_old(&mut transaction, &id.to_string(), revision, 0).await?;
         transaction.commit().await?;
         Ok(released)
-    }
-}
-
-/// Errors of the store outside, so that `with_reserve` sees a full disk.
-pub(crate) async fn apart<T>(
-    work: impl Future<Output = Result<T, ClassifierError>>,
-) -> Result<Result<T, ClassifierError>, crate::StoreError> {
-    match work.await {
-        Err(ClassifierError::Store(error)) => Err(error),
-        done => Ok(done),
     }
 }

@@ -26,7 +26,6 @@ pub use add::{AddedPicture, AddedPictures, NewPicture};
 pub use change::{Change, ChangeRecord, ChangeState, Names};
 pub use classes::{AddedClasses, ClassRecord, NewClass};
 pub use error::ClassifierError;
-pub(super) use history::apart;
 pub use pictures::{PictureFilter, PictureRecord};
 pub(super) use read::exists;
 pub use read::{ClassifierFilter, ClassifierUse};

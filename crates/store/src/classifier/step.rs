@@ -372,6 +372,16 @@ pub(super) async fn forget_old(
 }
 
 impl Store {
+    /// Applies the edits of `step`, and removes the blobs that have no use any more.
+    pub(super) async fn finish_change(
+        &self,
+        step: Step,
+        change: Change,
+    ) -> Result<Changed, ClassifierError> {
+        let settled = step.finish(change, None).await?;
+        Ok(self.settle(settled).await)
+    }
+
     /// Removes the blobs of a change that was committed.
     pub(super) async fn settle(&self, settled: Settled) -> Changed {
         self.free_or_warn(settled.released).await;

@@ -3,6 +3,8 @@
 
 use crate::classifier_fixtures::{BY, new_classes, new_picture, original, thumbnail};
 use crate::classifiers_state::{Class, Model, State, new_model};
+use crate::model::blob_path;
+use crate::seeds::{Trace, seeds};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,29 +16,11 @@ use store::{
 use test_support::store::{files_on_disk, open};
 use uuid::Uuid;
 
-const SEEDS: [u64; 3] = [1, 2, 3];
 const STEPS: usize = 300;
 /// Few, so that names are taken and come back.
 const NAMES: [&str; 5] = ["Oak", "Ash", "Elm", "Fir", "Yew"];
 /// Few, so that classes and classifiers share pictures.
 const CONTENTS: u8 = 12;
-
-/// One line per step, printed when the test fails.
-struct Trace {
-    seed: u64,
-    lines: Vec<String>,
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {} failed in its last line:", self.seed);
-            for (step, line) in self.lines.iter().enumerate() {
-                eprintln!("{step:4} {line}");
-            }
-        }
-    }
-}
 
 struct Run {
     random: ChaCha8Rng,
@@ -423,11 +407,7 @@ impl Run {
         }
         let expected: BTreeSet<PathBuf> = blobs
             .iter()
-            .map(|digest| {
-                let digest = digest.as_str();
-                let blobs = self.folder.path().join("blobs");
-                blobs.join(&digest[..2]).join(digest)
-            })
+            .map(|digest| blob_path(self.folder.path(), digest))
             .collect();
         assert_eq!(
             BTreeSet::from_iter(files_on_disk(self.folder.path())),
@@ -438,11 +418,7 @@ impl Run {
 
 #[tokio::test]
 async fn random_changes_undoing_and_restarts_agree_with_a_model_in_memory() {
-    let seeds = match std::env::var("LORA_RECYCLE_TEST_SEED") {
-        Ok(text) => vec![text.parse().expect("a seed is a whole number")],
-        Err(_) => SEEDS.to_vec(),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         let folder = tempfile::tempdir().expect("folder");
         let store = open(folder.path()).await;
         let models = vec![

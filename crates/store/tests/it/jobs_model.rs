@@ -1,6 +1,7 @@
 //! Random operations on the queue against a model in memory, with restarts. A failure prints the seed and one line per step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
+use crate::seeds::{Trace, seeds};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -13,7 +14,6 @@ use store::{
 use test_support::store::{files_on_disk, open_alone};
 use uuid::Uuid;
 
-const SEEDS: [u64; 3] = [1, 2, 3];
 const STEPS: usize = 200;
 /// Few kinds of work, so that jobs meet others of the same.
 const WORKS: u8 = 12;
@@ -21,23 +21,6 @@ const MOST_ATTEMPTS: u32 = 2;
 const OWNER: &str = "runner";
 const LEASE: Duration = Duration::from_secs(30);
 const LATER: Duration = Duration::from_secs(3600);
-
-/// One line per step, printed when the test fails.
-struct Trace {
-    seed: u64,
-    lines: Vec<String>,
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {} failed in its last line:", self.seed);
-            for (step, line) in self.lines.iter().enumerate() {
-                eprintln!("{step:4} {line}");
-            }
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 struct ModelJob {
@@ -438,11 +421,7 @@ impl Run {
 
 #[tokio::test]
 async fn random_operations_and_restarts_of_the_queue_agree_with_a_model_in_memory() {
-    let seeds = match std::env::var("LORA_RECYCLE_TEST_SEED") {
-        Ok(text) => vec![text.parse().expect("a seed is a whole number")],
-        Err(_) => SEEDS.to_vec(),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         let folder = tempfile::tempdir().expect("folder");
         let mut run = Run {
             random: ChaCha8Rng::seed_from_u64(seed),

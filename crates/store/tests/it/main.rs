@@ -21,3 +21,4 @@ mod job_times;
 mod jobs_model;
 mod kill;
 mod model;
+mod seeds;

@@ -1,6 +1,7 @@
 //! Random operations on the registry against a model in memory, with restarts. A failure prints the seed and one line per step;
 //! `LORA_RECYCLE_TEST_SEED=n` runs that seed alone.
 
+use crate::seeds::{Trace, seeds};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,29 +11,11 @@ use store::{AdapterFilter, AdapterReference, AliasKey, Digest, Store, StoreError
 use test_support::store::{backbone_digest, by, files_on_disk, name, new_adapter, open};
 use uuid::Uuid;
 
-const SEEDS: [u64; 3] = [1, 2, 3];
 const STEPS: usize = 150;
 const NAMES: [&str; 3] = ["meta", "flowers", "birds"];
 const ALIASES: [&str; 2] = ["champion", "candidate"];
 /// Few contents, so that adapters share files.
 const CONTENTS: u8 = 10;
-
-/// One line per step, printed when the test fails.
-struct Trace {
-    seed: u64,
-    lines: Vec<String>,
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {} failed in its last line:", self.seed);
-            for (step, line) in self.lines.iter().enumerate() {
-                eprintln!("{step:4} {line}");
-            }
-        }
-    }
-}
 
 #[derive(Clone, PartialEq, Debug)]
 struct ModelAdapter {
@@ -126,7 +109,7 @@ fn bytes(content: u8) -> Vec<u8> {
     vec![content; 100 + usize::from(content)]
 }
 
-fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
+pub fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder
         .join("blobs")
         .join(&digest.as_str()[..2])
@@ -450,11 +433,7 @@ impl Run {
 
 #[tokio::test]
 async fn random_operations_and_restarts_agree_with_a_model_in_memory() {
-    let seeds = match std::env::var("LORA_RECYCLE_TEST_SEED") {
-        Ok(text) => vec![text.parse().expect("a seed is a whole number")],
-        Err(_) => SEEDS.to_vec(),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         let folder = tempfile::tempdir().expect("folder");
         let mut run = Run {
             random: ChaCha8Rng::seed_from_u64(seed),

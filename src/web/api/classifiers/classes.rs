@@ -1,7 +1,7 @@
 //! Classes of a classifier: adding, renaming, merging and deleting them.
 
 use super::schema::ChangedClassifier;
-use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, id_of, made, store, to_json};
+use super::{ACTOR, ClassifierProblems, answer, classifier_id, id_of, made, store, to_json};
 use crate::app::App;
 use crate::web::ApiError;
 use crate::web::api::adapters::json_body;
@@ -15,7 +15,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
-use store::{Changed, ClassRecord, ClassifierError, Digest, NewClass};
+use store::{ClassRecord, ClassifierError, Digest, NewClass};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -41,11 +41,6 @@ pub struct AddedClass {
 pub struct MergeTarget {
     /// Id of the class that gets them.
     into: Uuid,
-}
-
-fn answer(changed: Changed) -> Response {
-    let revision = changed.revision;
-    at_revision(StatusCode::OK, revision, ChangedClassifier::from(changed))
 }
 
 fn class_id(text: &str) -> Result<Uuid, ApiError> {

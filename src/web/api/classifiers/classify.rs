@@ -117,7 +117,7 @@ pub(in crate::web) async fn classify_with_classifier(
     let record = super::store(&app)?.classifier(id).await?;
     admission.check_scores(queries.len(), record.classes as usize)?;
     let answers = admission
-        .answer(app.classify_with(id, queries, options))
+        .answer(app.classify_with(&record, queries, options))
         .await?;
     let response = ClassifyResponse {
         backbone: BackboneIdentity::of(&app),

@@ -1,21 +1,15 @@
 //! Taking changes of a classifier back, and making them again.
 
 use super::schema::ChangedClassifier;
-use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, store};
+use super::{ACTOR, ClassifierProblems, answer, classifier_id, store};
 use crate::app::App;
 use crate::web::ApiError;
 use crate::web::api::etags::expected_revision;
 use crate::web::api::parameters::Path;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use std::sync::Arc;
-use store::Changed;
-
-fn answer(changed: Changed) -> Response {
-    let revision = changed.revision;
-    at_revision(StatusCode::OK, revision, ChangedClassifier::from(changed))
-}
 
 /// Takes back the last change
 ///

@@ -1,14 +1,14 @@
 //! Pictures of a classifier: adding, listing, moving, deleting and showing them.
 
 use super::schema::{ChangedClassifier, ClassifierPicture};
-use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, id_of, made, store, to_json};
+use super::{ACTOR, ClassifierProblems, answer, classifier_id, id_of, made, store, to_json};
 use crate::app::classifiers::{AddedExamples, NewExample};
 use crate::app::{App, Fault};
 use crate::jobs::ClassPictures;
 use crate::web::ApiError;
 use crate::web::api::adapters::json_body;
 use crate::web::api::classify::ClassExamples;
-use crate::web::api::etags::{expected_revision, is_known};
+use crate::web::api::etags::{expected_revision, private_file};
 use crate::web::api::images::{BodyKind, named_images, receive_form, receive_json};
 use crate::web::api::labelled_parts::{LabelledParts, LabelledPlace};
 use crate::web::api::once::{key, once};
@@ -17,8 +17,8 @@ use crate::web::api::schemas::{Binary, labelled_form};
 use crate::web::limits::Admission;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write;
@@ -262,13 +262,7 @@ pub(in crate::web) async fn move_images(
     let expected = expected_revision(&headers)?;
     let MoveImages { images, class } = json_body(&admission, request).await?;
     let moved = store(&app)?.move_pictures(id, expected, &images, class, ACTOR);
-    let moved = moved.await?;
-    let revision = moved.revision;
-    Ok(at_revision(
-        StatusCode::OK,
-        revision,
-        ChangedClassifier::from(moved),
-    ))
+    Ok(answer(moved.await?))
 }
 
 /// Pictures that go away.
@@ -295,13 +289,7 @@ pub(in crate::web) async fn delete_images(
     let expected = expected_revision(&headers)?;
     let DeleteImages { images } = json_body(&admission, request).await?;
     let deleted = store(&app)?.delete_pictures(id, expected, &images, ACTOR);
-    let deleted = deleted.await?;
-    let revision = deleted.revision;
-    Ok(at_revision(
-        StatusCode::OK,
-        revision,
-        ChangedClassifier::from(deleted),
-    ))
+    Ok(answer(deleted.await?))
 }
 
 /// Gives a picture as it was sent
@@ -319,7 +307,8 @@ pub(in crate::web) async fn get_image(
 ) -> Result<Response, ApiError> {
     let picture = picture(&app, &path).await?;
     let store = store(&app)?;
-    file(&headers, &picture.digest, &picture.media_type, async || {
+    let etag = format!("\"{}\"", picture.digest);
+    private_file(&headers, etag, &picture.media_type, async || {
         store.read_picture(&picture).await
     })
     .await
@@ -340,7 +329,8 @@ pub(in crate::web) async fn get_thumbnail(
 ) -> Result<Response, ApiError> {
     let picture = picture(&app, &path).await?;
     let store = store(&app)?;
-    file(&headers, &picture.thumbnail, "image/jpeg", async || {
+    let etag = format!("\"{}\"", picture.thumbnail);
+    private_file(&headers, etag, "image/jpeg", async || {
         store.read_thumbnail(&picture.thumbnail).await
     })
     .await
@@ -349,23 +339,4 @@ pub(in crate::web) async fn get_thumbnail(
 async fn picture(app: &App, (id, image): &(String, String)) -> Result<PictureRecord, ApiError> {
     let image = id_of(image, ClassifierError::UnknownPicture)?;
     Ok(store(app)?.picture(classifier_id(id)?, image).await?)
-}
-
-async fn file(
-    headers: &HeaderMap,
-    digest: &Digest,
-    media_type: &str,
-    read: impl AsyncFnOnce() -> Result<Vec<u8>, ClassifierError>,
-) -> Result<Response, ApiError> {
-    let etag = format!("\"{digest}\"");
-    let answer_headers = [
-        (header::ETAG, etag.clone()),
-        // Private pictures: only the client itself keeps them, and asks whether they still are there.
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-    ];
-    if is_known(headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
-    }
-    let media_type = [(header::CONTENT_TYPE, media_type.to_owned())];
-    Ok((answer_headers, media_type, read().await?).into_response())
 }

@@ -3,7 +3,7 @@
 use super::schema::{Classifier, ClassifierSummary};
 use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, made, store, to_json};
 use crate::app::App;
-use crate::app::classifiers::ClassifierToMake;
+use crate::app::classifiers::{ClassifierToMake, at_one_revision};
 use crate::web::ApiError;
 use crate::web::api::adapters::json_body;
 use crate::web::api::etags::expected_revision;
@@ -73,15 +73,20 @@ pub(in crate::web) async fn create_classifier(
 }
 
 async fn described(store: &Store, id: Uuid) -> Result<Classifier, ApiError> {
-    loop {
-        let record = store.classifier(id).await?;
-        let classes = store.classes(id).await?;
-        let changes = store.classifier_changes(id).await?;
-        // Together they are one revision.
-        if store.classifier(id).await?.revision == record.revision {
-            return Ok(Classifier::new(record, classes, changes));
-        }
-    }
+    let read = || async {
+        Ok((
+            store.classes(id).await?,
+            store.classifier_changes(id).await?,
+        ))
+    };
+    let (record, (classes, changes)) = at_one_revision(store, id, read).await?;
+    Ok(Classifier::new(record, classes, changes))
+}
+
+async fn shown(store: &Store, id: Uuid) -> Result<Response, ApiError> {
+    let classifier = described(store, id).await?;
+    let revision = classifier.revision();
+    Ok(at_revision(StatusCode::OK, revision, classifier))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -137,12 +142,7 @@ pub(in crate::web) async fn get_classifier(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let classifier = described(store(&app)?, classifier_id(&id)?).await?;
-    Ok(at_revision(
-        StatusCode::OK,
-        classifier.revision(),
-        classifier,
-    ))
+    shown(store(&app)?, classifier_id(&id)?).await
 }
 
 /// What is to change of a classifier; what is left out stays.
@@ -203,12 +203,7 @@ pub(in crate::web) async fn change_classifier(
             });
         }
     }
-    let classifier = described(store, id).await?;
-    Ok(at_revision(
-        StatusCode::OK,
-        classifier.revision(),
-        classifier,
-    ))
+    shown(store, id).await
 }
 
 /// Space that a deletion gave back.

@@ -15,10 +15,11 @@ use crate::web::ApiError;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schema::ChangedClassifier;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use store::{ClassifierError, Store};
+use store::{Changed, ClassifierError, Store};
 use utoipa::IntoResponses;
 use utoipa::openapi::{self, RefOr};
 use uuid::Uuid;
@@ -83,6 +84,12 @@ fn id_of(text: &str, unknown: fn(Uuid) -> ClassifierError) -> Result<Uuid, ApiEr
 fn at_revision(status: StatusCode, revision: u64, body: impl Serialize) -> Response {
     let etag = [(header::ETAG, etags::of_revision(revision))];
     (status, etag, Json(body)).into_response()
+}
+
+/// The answer to a change.
+fn answer(changed: Changed) -> Response {
+    let revision = changed.revision;
+    at_revision(StatusCode::OK, revision, ChangedClassifier::from(changed))
 }
 
 /// An answer of [`once`](super::once::once), whose body has the revision.

@@ -1,15 +1,15 @@
 //! Steps of images that are optimised: what models make of them, back to their pixels. On the processor the images are in memory of the host
 //! and pass by pass is done; on a device they stay there, and the host waits once for all passes of a step.
 
-use super::{Backend, Checked, DeviceSession, MicroBatch, checks};
-use crate::backend::{DeviceError, Matrix};
+use super::{Backend, Checked, DeviceSession, MicroBatch, checks, is_out_of_memory};
+use crate::backend::Matrix;
 use crate::image_backend::ImageBackend;
 use crate::images::{Change, ImageBatch, ImageBatchOptions, PriorLosses};
 use crate::operation::OperationError;
 use crate::optimise::AdamState;
 use crate::resnet::ResNet;
 use crate::session::{CoupledGradient, ImageStep, Input, Output, View, ViewLoss};
-use crate::vit::{Differentiate, Network, NormInputVectors, Pass, PassInput};
+use crate::vit::{Differentiate, Network, Pass, PassInput};
 use model::adapter::Adapter;
 use model::backbone::Backbone;
 use model::tensor::Tensor;
@@ -170,28 +170,19 @@ impl<B: ImageBackend> DeviceSession<B> {
         views: &mut [View<'_>],
         learning_rate: f64,
     ) -> Result<ImageStep, OperationError> {
-        match self.backend.is_host() {
-            true => self.step_on_host(change, views, learning_rate),
-            false => self.step_on_device(change, views, learning_rate),
-        }
-    }
-
-    fn step_on_host(
-        &mut self,
-        change: &Change,
-        views: &mut [View<'_>],
-        learning_rate: f64,
-    ) -> Result<ImageStep, OperationError> {
         let Some(mut images) = self.images.take() else {
             return Err(OperationError::NoImages);
         };
-        let held = std::mem::take(&mut self.held);
-        let step = self.step_of_host_images(&mut images, &held, change, views, learning_rate);
+        let mut held = std::mem::take(&mut self.held);
+        let step = match self.backend.is_host() {
+            true => self.step_on_host(&mut images, &held, change, views, learning_rate),
+            false => self.step_on_device(&mut images, &mut held, change, views, learning_rate),
+        };
         (self.images, self.held) = (Some(images), held);
         step
     }
 
-    fn step_of_host_images(
+    fn step_on_host(
         &mut self,
         images: &mut Images<B>,
         held: &[Held<B>],
@@ -249,55 +240,36 @@ impl<B: ImageBackend> DeviceSession<B> {
     /// All passes of all views are queued together where they are one micro-batch each and the device has room, so that the host waits once.
     fn step_on_device(
         &mut self,
+        images: &mut Images<B>,
+        held: &mut [Held<B>],
         change: &Change,
         views: &mut [View<'_>],
         learning_rate: f64,
     ) -> Result<ImageStep, OperationError> {
-        let Some(mut images) = self.images.take() else {
-            return Err(OperationError::NoImages);
+        let tokens = match self.network.config.grid(images.shape[3]) {
+            Some(grid) => {
+                let networks = held.iter_mut().filter_map(|own| own.network.as_mut());
+                networks.for_each(|network| network.prepare_grid(&self.backend, grid));
+                1 + grid * grid
+            }
+            None => 1,
         };
-        let mut held = std::mem::take(&mut self.held);
-        if let Some(grid) = self.network.config.grid(images.shape[3]) {
-            let networks = held.iter_mut().filter_map(|own| own.network.as_mut());
-            networks.for_each(|network| network.prepare_grid(&self.backend, grid));
-        }
         let mut together = true;
-        let step = loop {
-            let step = self.step_of_device_images(
-                &mut images,
-                &held,
-                change,
-                views,
-                learning_rate,
-                together,
-            );
-            let no_room = matches!(
-                step,
-                Err(OperationError::Device(DeviceError::OutOfMemory { .. }))
-            );
-            if !no_room {
-                break step;
+        loop {
+            let step = self.try_on_device(images, held, change, views, learning_rate, together);
+            if !is_out_of_memory(&step) {
+                return step;
             }
             // First one view after another, then fewer images at a time.
-            if !std::mem::take(&mut together) {
-                let tokens = self.tokens_of(images.shape);
-                if !self.halve_micro_batches_of(images.shape[0], tokens) {
-                    break step;
-                }
+            if !std::mem::take(&mut together)
+                && !self.halve_micro_batches_of(images.shape[0], tokens)
+            {
+                return step;
             }
-        };
-        (self.images, self.held) = (Some(images), held);
-        step
+        }
     }
 
-    fn tokens_of(&self, [_, _, _, side]: [usize; 4]) -> usize {
-        self.network
-            .config
-            .grid(side)
-            .map_or(1, |grid| 1 + grid * grid)
-    }
-
-    fn step_of_device_images(
+    fn try_on_device(
         &mut self,
         images: &mut Images<B>,
         held: &[Held<B>],
@@ -414,13 +386,9 @@ impl<B: ImageBackend> DeviceSession<B> {
             if !own.gradient.is_wanted {
                 continue;
             }
-            if let Some(given) = own.gradient.norm_inputs() {
-                match &mut self.norm_inputs {
-                    Some(own) => own.write(&self.backend, given),
-                    own => *own = Some(NormInputVectors::new(&self.backend, given)),
-                }
-            }
-            let norm_inputs = own.gradient.norm_inputs().and(self.norm_inputs.as_ref());
+            let given = own.gradient.norm_inputs();
+            self.take_norm_inputs(given);
+            let norm_inputs = given.and(self.norm_inputs.as_ref());
             let network = network(&self.network, held, views, part.view);
             let micro_batch = &own.micro_batches[part.index];
             let (images, width) = (&micro_batch.images, own.checked.feature_width);

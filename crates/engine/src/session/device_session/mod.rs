@@ -151,11 +151,7 @@ impl<B: ImageBackend> DeviceSession<B> {
     ) -> Result<T, OperationError> {
         loop {
             let result = work(self);
-            let no_room = matches!(
-                result,
-                Err(OperationError::Device(DeviceError::OutOfMemory { .. }))
-            );
-            if !(no_room && self.halve_micro_batches(input)) {
+            if !(is_out_of_memory(&result) && self.halve_micro_batches(input)) {
                 return result;
             }
         }
@@ -301,19 +297,13 @@ impl<B: ImageBackend> DeviceSession<B> {
         } = pending;
         let mut gradients = std::mem::take(&mut self.gradients);
         gradients.prepare(&checked, differentiate, self.low_rank.as_ref());
+        self.take_norm_inputs(norm_inputs);
         let dpixels = gradients.split(&micro_batches);
         let shares = self.share(micro_batches.iter().zip(dpixels));
         let backend = &self.spread(micro_batches.len());
         let network = &self.network;
         let low_rank = self.low_rank.as_ref().filter(|_| checked.has_adapter);
         let trained = low_rank.filter(|_| differentiate.pairs);
-        // Laid out once: memory of a device is not given back in the middle of its work.
-        if let Some(given) = norm_inputs {
-            match &mut self.norm_inputs {
-                Some(own) => own.write(backend, given),
-                own => *own = Some(NormInputVectors::new(backend, given)),
-            }
-        }
         let norm_inputs = norm_inputs.and(self.norm_inputs.as_ref());
         let width = checked.feature_width;
         let queues = &mut self.queues;
@@ -447,6 +437,17 @@ impl<B: ImageBackend> DeviceSession<B> {
         }
     }
 
+    /// Takes over the gradients at LayerNorm inputs. They are laid out once: memory of a device is not given back in the middle of its work.
+    fn take_norm_inputs(&mut self, given: Option<NormInputGradients<'_>>) {
+        let Some(given) = given else {
+            return;
+        };
+        match &mut self.norm_inputs {
+            Some(own) => own.write(&self.backend, given),
+            own => *own = Some(NormInputVectors::new(&self.backend, given)),
+        }
+    }
+
     /// Takes over the adapter's values; memory is laid out again only when its sites or ranks change.
     fn take_adapter(&mut self, adapter: Option<&Adapter>) {
         let Some(adapter) = adapter else {
@@ -460,6 +461,13 @@ impl<B: ImageBackend> DeviceSession<B> {
             }
         }
     }
+}
+
+fn is_out_of_memory<T>(result: &Result<T, OperationError>) -> bool {
+    matches!(
+        result,
+        Err(OperationError::Device(DeviceError::OutOfMemory { .. }))
+    )
 }
 
 /// Whether each micro-batch keeps its activations.
