@@ -220,7 +220,8 @@ pub static ROUTES: &[Route] = &[
     page("/api/docs/", || get(openapi::documentation)),
     page("/api/docs/{*file}", || get(openapi::documentation)),
     // Pages
-    page("/", || get(pages::index)),
+    page("/", || get(pages::sort)),
+    page("/c/{id}", || get(pages::sort)),
     page("/static/{digest}/{*path}", || get(pages::page_file)),
     page("/admin/adapters", || pages::admin::page("admin/adapters.html")),
     page("/admin/adapters/{reference}", || pages::admin::page("admin/adapter.html")),

@@ -195,8 +195,30 @@ fn readable(image: &NamedImage, limits: &ImageLimits) -> Result<Usable, Fault> {
     }
 }
 
+/// How often classes are looked for again where others make the same ones at the same time.
+const MOST_TRIES: usize = 8;
+
 /// Makes the classes of these names that are not there, and gives the ids of all by the key of their name.
 async fn classes<'a>(
+    store: &Store,
+    id: Uuid,
+    expected: Option<u64>,
+    labels: impl Iterator<Item = &'a str> + Clone,
+    by: &str,
+) -> Result<(Option<Changed>, HashMap<String, Uuid>), ClassifierError> {
+    let mut tries = 1;
+    loop {
+        match missing_classes(store, id, expected, labels.clone(), by).await {
+            // Pictures for the same new class came in another request.
+            Err(ClassifierError::ClassNameTaken(_)) if expected.is_none() && tries < MOST_TRIES => {
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn missing_classes<'a>(
     store: &Store,
     id: Uuid,
     expected: Option<u64>,

@@ -89,8 +89,10 @@ mod source {
 
 #[cfg(not(embedded_pages))]
 mod source {
+    use super::super::bundle::{BUNDLES, bundle};
     use super::super::file_list;
     use super::{Bytes, Digest, Sha256, headers};
+    use std::io;
     use std::path::{Path, PathBuf};
     use std::time::UNIX_EPOCH;
 
@@ -114,32 +116,33 @@ mod source {
 
     /// Only what is listed is read: no path is made from `name`.
     pub fn read(name: &str) -> Option<Bytes> {
-        let (_, path) = files().into_iter().find(|(other, _)| other == name)?;
+        let files = files();
+        let text = |wanted: &str| {
+            let found = files.iter().find(|(other, _)| other == wanted);
+            let (_, path) = found.ok_or_else(|| io::Error::other(format!("there is no {wanted}")))?;
+            std::fs::read_to_string(path)
+        };
+        if let Some((_, entry)) = BUNDLES.iter().find(|(bundle, _)| *bundle == name) {
+            return match bundle(entry, &text) {
+                Ok(joined) => Some(joined.into()),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    None
+                }
+            };
+        }
+        let (_, path) = files.iter().find(|(other, _)| other == name)?;
         std::fs::read(path).ok().map(Bytes::from)
     }
 }
 
-/// What a browser fetches for `/` besides the document: all but the example pictures and what is for other pages alone.
+/// What a browser fetches for `/` besides the document: styles, logo and the bundle of its modules, packed as they are sent.
 #[cfg(test)]
-pub fn first_page_bytes() -> usize {
-    let files = super::file_list::list(std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
-    files
-        .expect("the files")
+pub fn first_page_files() -> Vec<PageFile> {
+    ["page.css", "sort.css", "logo.svg", "js/sort/bundle.js"]
         .iter()
-        .filter(|(path, _)| {
-            let elsewhere = [
-                "examples/",
-                "admin.css",
-                "compare.css",
-                "jobs.css",
-                "js/admin/",
-                "vendor/",
-                TEMPLATES,
-            ];
-            !elsewhere.iter().any(|start| path.starts_with(start))
-        })
-        .map(|(_, place)| place.metadata().expect("a file").len() as usize)
-        .sum()
+        .map(|name| find(name).expect("a file of the first page"))
+        .collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@
 pub(super) mod admin;
 #[cfg_attr(
     embedded_pages,
+    allow(dead_code, reason = "there the build script alone joins the modules")
+)]
+mod bundle;
+#[cfg_attr(
+    embedded_pages,
     allow(dead_code, reason = "there the build script alone lists the files")
 )]
 mod file_list;
@@ -35,17 +40,17 @@ pub async fn unknown_address(address: Uri, request: HeaderMap) -> Response {
     }
 }
 
-pub async fn index(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
-    let values = index_values(
+pub async fn sort(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
+    let values = sort_values(
         app.limits().max_bytes,
         seen_centre(&app.backbone.preprocess),
         &app.backbone_name,
     );
-    document(&request, "index.html", values)
+    document(&request, "sort.html", values)
 }
 
-/// What the first page is given: the most bytes of a picture, which part of it the backbone sees, and what the backbone is called.
-fn index_values(max_image_bytes: usize, seen_centre: f32, backbone: &str) -> Value {
+/// What the page that sorts is given: the most bytes of a picture, which part of it the backbone sees, and what the backbone is called.
+fn sort_values(max_image_bytes: usize, seen_centre: f32, backbone: &str) -> Value {
     context! { max_image_bytes, seen_centre, backbone }
 }
 
@@ -122,7 +127,7 @@ mod tests {
     }
 
     fn first_page() -> String {
-        templates::render("index.html", index_values(1, 0.0, "any")).expect("the template renders")
+        templates::render("sort.html", sort_values(1, 0.0, "any")).expect("the template renders")
     }
 
     /// Panics where `html` asks another host or has an inline script or style.

@@ -1,6 +1,6 @@
 // What the page says besides its content: spoken words for screen readers, and a note with an undo.
 
-import { byId, setText } from "./dom.js";
+import { byId, setText } from "../dom.js";
 
 const spoken = byId("spoken");
 const notice = byId("notice");

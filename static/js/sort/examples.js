@@ -1,6 +1,6 @@
 // The example pictures that ship with the program.
 
-const FOLDER = new URL("../examples/", import.meta.url);
+const FOLDER = new URL("../../examples/", import.meta.url);
 
 // Returns {classes: [{label, files}], queries: files, credit, licences}.
 export async function loadExamples() {

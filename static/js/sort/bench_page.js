@@ -1,0 +1,380 @@
+// The workbench as a page: ties a classifier to what is shown and what a person does.
+
+import { offerAdapters } from "./adapter_choice.js";
+import { byId, plural, setText } from "../dom.js";
+import { openCamera } from "./camera.js";
+import { ClassList } from "./class_list.js";
+import { askText, confirmLoss, openMenu, tell } from "./dialogs.js";
+import { forgetClassifier } from "./db.js";
+import { Drawer } from "./drawer.js";
+import { Failure } from "./http.js";
+import { understood } from "./intake.js";
+import { filesOfInput } from "../drops.js";
+import { listenToKeys, shortcuts } from "./keys.js";
+import { announce, note } from "./notices.js";
+import { Reading } from "./reading.js";
+import { Sending } from "./sending.js";
+import { Sorting } from "./sorting.js";
+import { Status } from "./status.js";
+import { hearOthers, tellOthers } from "./tabs.js";
+import { tableOf } from "./table.js";
+import { Tiles } from "./tiles.js";
+import { Workbench } from "./workbench.js";
+
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
+const page = byId("main").dataset;
+
+export class BenchPage {
+  #drawing = false;
+  #told = 0;
+
+  constructor(classifier, leave) {
+    this.classifier = classifier;
+    this.leave = leave;
+    this.bench = new Workbench(classifier, new Reading());
+    this.sending = new Sending(this.bench);
+    this.sorting = new Sorting(this.bench, this.sending);
+    this.status = new Status(this.bench, this.sending, this.sorting);
+    this.drawer = new Drawer(
+      this.bench,
+      {
+        put: (query, label) => this.put(query, label),
+        none: (query) => this.bench.say(query, ""),
+        remove: (query) => this.removeQueries([query]),
+        move: (picture, label) => this.movePicture(picture, label),
+        removePicture: (picture) => this.act(() => classifier.removePictures([picture]), `${picture.name} was removed.`),
+        closed: () => byId("tiles").focus({ preventScroll: true }),
+      },
+      Number(page.seenCentre),
+    );
+    this.tiles = new Tiles(this.bench, { open: (query) => this.drawer.openQuery(query) });
+    this.classes = new ClassList(this.bench, {
+      rename: (target, name) => this.act(() => classifier.renameClass(target, name)),
+      addFiles: (label, files) => this.teach(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }), label),
+      remove: (target) => this.act(() => classifier.removeClass(target), `${target.name} was deleted.`),
+      merge: (target, into) => this.act(() => classifier.mergeClass(target, into), `${target.name} was merged into ${into.name}.`),
+      movePictures: (pictures, into) => this.act(() => classifier.move(pictures, into), `${plural(pictures.length, "picture was", "pictures were")} moved to ${into.name}.`),
+      openPicture: (picture) => this.drawer.openExample(picture),
+      dropPicture: (id, row) => {
+        const picture = classifier.classes.flatMap((each) => each.pictures).find((each) => each.id === id);
+        if (picture && row.of) this.movePicture(picture, row.name);
+      },
+    });
+    for (const source of [this.bench, this.sending, this.sorting, this.bench.reading]) source.addEventListener("change", () => this.drawSoon());
+    classifier.addEventListener("change", () => this.#tell());
+    classifier.addEventListener("conflict", () => note("It was changed in another tab or by somebody else, and is shown as it is now. Please look, then try again."));
+    hearOthers(classifier.id, (revision) => {
+      if (revision > classifier.revision) classifier.load().catch(() => {});
+    });
+    this.#wire();
+  }
+
+  async start() {
+    await this.bench.restore();
+    this.drawSoon();
+  }
+
+  #tell() {
+    if (this.classifier.revision <= this.#told) return;
+    this.#told = this.classifier.revision;
+    tellOthers(this.classifier.id, this.#told);
+  }
+
+  // Whether leaving now would lose something.
+  get holdsUnsaved() {
+    return this.bench.reading.isBusy || this.classifier.saving > 0;
+  }
+
+  // --- changes
+
+  // Makes a change; says what was done, with the way back, or why not.
+  async act(change, words = null) {
+    try {
+      const made = await change();
+      if (words) note(words, { undo: this.classifier.undoable ? () => this.act(() => this.classifier.undo()) : null });
+      return made;
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      if (error.status !== 412) note(error.message);
+      this.drawSoon();
+      return null;
+    }
+  }
+
+  // `finding`: a promise of {files: [{file, path}]}. Loose files go into the class `label`, or into a new one.
+  async teach(finding, label = null) {
+    const found = await this.#understand(finding);
+    if (!found) return;
+    for (const [name, files] of found.classes) for (const file of files) this.bench.addExample(file, name.slice(0, 200));
+    if (found.loose.length > 0) {
+      const into = label ?? this.#freeName();
+      for (const file of found.loose) this.bench.addExample(file, into);
+    }
+    for (const file of found.tests) this.bench.addQuery(file);
+    this.#tellSkipped(found.skipped);
+    if (found.name && /^(Untitled|Pictures of )/.test(this.classifier.name) && this.classifier.classes.length === 0) this.act(() => this.classifier.rename(found.name.slice(0, 200)));
+  }
+
+  async sort(finding) {
+    const found = await this.#understand(finding);
+    if (!found) return;
+    for (const file of [...found.loose, ...[...found.classes.values()].flat(), ...found.tests]) this.bench.addQuery(file);
+    this.#tellSkipped(found.skipped);
+    if (this.#isNarrow()) this.segment("try");
+  }
+
+  async #understand(finding) {
+    try {
+      const { files, unreadable = 0 } = await finding;
+      const found = await understood(files);
+      return { ...found, skipped: found.skipped + unreadable };
+    } catch (error) {
+      note(error.message);
+      return null;
+    }
+  }
+
+  #tellSkipped(skipped) {
+    if (skipped > 0) note(`${plural(skipped, "file that is not a picture was", "files that are not pictures were")} skipped.`);
+  }
+
+  #freeName() {
+    const taken = new Set(this.bench.classes().map((each) => each.name.toLowerCase()));
+    let number = 1;
+    while (taken.has(`class ${number}`)) number += 1;
+    return `Class ${number}`;
+  }
+
+  async addClass() {
+    const made = await this.act(() => this.classifier.addClass(this.#freeName()));
+    if (!made) return;
+    this.draw();
+    this.classes.editName(made.class.id);
+  }
+
+  async put(query, label) {
+    const into = label ?? (await askText("New class", "Name", "", "Put it there"));
+    if (into === null) return;
+    const before = query.said;
+    this.bench.say(query, into);
+    const example = this.bench.addReadExample(query, into);
+    note(`${query.name} is now an example of ${into}.`, {
+      undo: () => {
+        this.bench.say(query, before);
+        if (this.bench.arriving.includes(example)) this.bench.dropArriving([example]);
+        else this.act(() => this.classifier.undo());
+      },
+    });
+  }
+
+  async movePicture(picture, label) {
+    const name = label ?? (await askText("New class", "Name", "", "Move it there"));
+    if (name === null) return;
+    if (!this.classifier.classNamed(name)) await this.act(() => this.classifier.addClass(name));
+    const into = this.classifier.classNamed(name);
+    if (into) this.act(() => this.classifier.move([picture], into), `${picture.name} was moved to ${into.name}.`);
+  }
+
+  removeQueries(queries) {
+    const undo = this.bench.removeQueries(queries);
+    note(`${queries.length === 1 ? queries[0].name : plural(queries.length, "picture", "pictures")} removed.`, { undo });
+  }
+
+  camera(kind) {
+    const labels = this.bench.classes().map((each) => each.name);
+    openCamera({
+      heading: kind === "teach" ? "Take examples" : "Take pictures to sort",
+      classes: kind === "teach" ? (labels.length > 0 ? [...labels, this.#freeName()] : [this.#freeName()]) : [],
+      onPicture: (file, label) => (kind === "teach" ? this.bench.addExample(file, label) : this.bench.addQuery(file)),
+    });
+  }
+
+  // --- what is shown
+
+  drawSoon() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => this.draw());
+  }
+
+  draw() {
+    this.#drawing = false;
+    this.classes.render();
+    this.tiles.render();
+    this.drawer.render();
+    this.status.render();
+    this.#renderHead();
+    this.#renderTry();
+  }
+
+  #renderHead() {
+    const { classifier } = this;
+    const name = byId("bench-name");
+    if (document.activeElement !== name) name.value = classifier.name;
+    setText(byId("bench-heading"), classifier.name);
+    document.title = `${classifier.name} – LoRA Recycle`;
+    const unsaved = this.bench.onTheirWay.length;
+    setText(byId("bench-saved"), classifier.saving > 0 || this.sending.isBusy ? "Saving…" : unsaved > 0 ? `${plural(unsaved, "picture", "pictures")} not saved yet` : `Saved ${clock.format(classifier.savedAtMs)}`);
+    const pictures = classifier.classes.reduce((sum, each) => sum + each.pictures.length, 0);
+    setText(byId("bench-counts"), `${plural(classifier.classes.length, "class", "classes")}, ${plural(pictures, "picture", "pictures")}`);
+    setText(byId("bench-privacy"), classifier.isStored ? `${classifier.privacy === "pictures" ? "Pictures are" : "Only thumbnails and what it learned are"} stored on this server (${size(classifier.storedBytes)})` : "In this browser only; the server stores nothing");
+    for (const [id, words] of [["undo", classifier.undoable], ["redo", classifier.redoable]]) {
+      const button = byId(id);
+      const lead = id === "undo" ? "Undo" : "Redo";
+      button.disabled = words === null;
+      button.setAttribute("aria-label", words === null ? lead : `${lead}: ${words}`);
+      button.title = words === null ? "" : `${lead}: ${words}`;
+    }
+  }
+
+  #renderTry() {
+    const { bench } = this;
+    const refused = bench.queries.filter((query) => query.refused);
+    byId("queries-refused").hidden = refused.length === 0;
+    setText(byId("queries-refused-count"), `${plural(refused.length, "picture", "pictures")} left out`);
+    byId("queries-refused-list").replaceChildren(
+      ...refused.slice(0, 200).map((query) => {
+        const item = document.createElement("li");
+        item.textContent = query.refused;
+        return item;
+      }),
+    );
+    byId("try-tools").hidden = bench.queries.length === 0;
+    const answers = bench.queries.filter((query) => query.answer && !query.refused).map((query) => query.answer);
+    byId("rough").hidden = !answers.some((answer) => answer.isRough);
+    byId("aside").hidden = !answers.some((answer) => answer.novelty !== null);
+    setText(byId("aside-value"), bench.setAside === 0 ? "Never" : `Up to ${Math.round(100 * bench.setAside)} in 100 pictures of your classes may be set aside, too`);
+    setText(byId("next-step"), this.#nextStep());
+    byId("next-step").hidden = byId("next-step").textContent === "";
+    const words = this.tiles.summary();
+    setText(byId("summary"), words);
+    if (words && !this.sorting.isBusy && bench.unsorted().length === 0) announce(words);
+  }
+
+  #nextStep() {
+    const { bench } = this;
+    if (bench.queries.length > 0 && bench.canSort()) return "";
+    if (bench.onTheirWay.length > 0) return bench.queries.length === 0 ? "Next: add the pictures you want sorted." : "";
+    const filled = bench.classifier.classes.filter((each) => each.pictures.length > 0).length;
+    if (filled < 2) return filled === 0 ? "Begin with a picture or two in each class. Then add pictures here, and they are sorted at once." : "Next: add pictures to one more class.";
+    return "Next: add the pictures you want sorted, or drop them anywhere.";
+  }
+
+  #isNarrow() {
+    return matchMedia("(max-width: 43.74rem)").matches;
+  }
+
+  segment(which) {
+    byId("panel-try").dataset.segment = which;
+    byId("segment-examples").setAttribute("aria-pressed", String(which === "examples"));
+    byId("segment-try").setAttribute("aria-pressed", String(which === "try"));
+  }
+
+  // --- controls
+
+  #wire() {
+    const { bench, classifier } = this;
+    const on = (id, act) => {
+      byId(id).onclick = act;
+    };
+    on("undo", () => this.act(() => classifier.undo()));
+    on("redo", () => this.act(() => classifier.redo()));
+    on("add-class", () => this.addClass());
+    on("examples-first", () => this.addClass());
+    on("examples-camera", () => this.camera("teach"));
+    on("try-camera", () => this.camera("sort"));
+    on("segment-examples", () => this.segment("examples"));
+    on("segment-try", () => this.segment("try"));
+    on("examples-refused-clear", () => bench.dropArriving(bench.refusedExamples));
+    on("queries-refused-clear", () => bench.removeQueries(bench.queries.filter((query) => query.refused)));
+    on("clear-queries", () => this.removeQueries(bench.queries));
+    on("save-csv", () => this.#saveTable());
+    on("share", () => this.#share());
+    on("bench-more", () => this.#more());
+    this.segment("examples");
+    for (const [id, take] of [
+      ["choose-folders", (files) => this.teach(files)],
+      ["choose-queries", (files) => this.sort(files)],
+      ["choose-query-folder", (files) => this.sort(files)],
+    ]) {
+      byId(id).onchange = ({ target }) => {
+        take(Promise.resolve(filesOfInput(target)));
+        target.value = "";
+      };
+    }
+    byId("bench-name").onchange = ({ target }) => {
+      const name = target.value.trim();
+      if (name && name !== classifier.name) this.act(() => classifier.rename(name));
+      else target.value = classifier.name;
+    };
+    byId("group").onchange = ({ target }) => {
+      this.tiles.group = target.value;
+      this.draw();
+    };
+    byId("show").onchange = ({ target }) => {
+      this.tiles.show = target.value;
+      this.draw();
+    };
+    byId("aside-share").oninput = ({ target }) => {
+      bench.setAside = Number(target.value) / 100;
+      bench.changed();
+    };
+    listenToKeys(this);
+  }
+
+  #saveTable() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([tableOf(this.bench)], { type: "text/csv" }));
+    link.download = `${this.classifier.name}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+
+  async #share() {
+    if (!this.classifier.isStored) {
+      note("It is in this browser only, so nobody else can open it.");
+      return;
+    }
+    try {
+      await navigator.clipboard.writeText(location.href);
+      note("The link was copied. Whoever reaches this server can open it.");
+    } catch {
+      note(`The link is ${location.href}`);
+    }
+  }
+
+  #more() {
+    const { classifier } = this;
+    openMenu(byId("bench-more"), [
+      { label: "How it sees…", isOff: classifier.isStored && classifier.privacy === "features", act: () => this.#howItSees() },
+      { label: "Keys…", act: () => this.showKeys() },
+      { label: "Delete this classifier…", isDanger: true, act: () => this.#delete() },
+    ]);
+  }
+
+  showKeys() {
+    tell("Keys", [shortcuts()]);
+  }
+
+  async #howItSees() {
+    const adapter = await offerAdapters(page.backbone, this.classifier.adapter);
+    if (adapter !== undefined) this.act(() => this.classifier.chooseAdapter(adapter));
+  }
+
+  async #delete() {
+    const { classifier } = this;
+    const pictures = classifier.classes.reduce((sum, each) => sum + each.pictures.length, 0);
+    const words = `Its ${plural(classifier.classes.length, "class", "classes")} and ${plural(pictures, "picture", "pictures")} are deleted for good. The files on your disk stay as they are.`;
+    if (!(await confirmLoss(`Delete ${classifier.name}?`, words, "Delete"))) return;
+    this.sending.stop();
+    this.sorting.stop();
+    await this.act(async () => {
+      await classifier.remove();
+      await forgetClassifier(classifier.id);
+      this.leave();
+      note(`${classifier.name} was deleted.`);
+    });
+  }
+}
+
+const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB` : `${Math.ceil(bytes / 1000)} kB`);

@@ -1,0 +1,154 @@
+// The page at / and /c/{id}: shows the list of classifiers or one of them, and goes from one to the other without losing files.
+
+import { BenchPage } from "./bench_page.js";
+import { byId, setText } from "../dom.js";
+import * as api from "./classifiers_api.js";
+import { takeDrops } from "./drop_zone.js";
+import { filesOfInput } from "../drops.js";
+import { loadExamples } from "./examples.js";
+import { showHome } from "./home.js";
+import { Failure } from "./http.js";
+import { ignoreKeys } from "./keys.js";
+import { closeNote, note } from "./notices.js";
+import { ServerClassifier } from "./server_classifier.js";
+import { showConnection } from "./status.js";
+import { chooseTheme } from "./theme.js";
+
+let bench = null;
+
+const idOfAddress = () => decodeURIComponent(/^\/c\/([^/]+)\/?$/.exec(location.pathname)?.[1] ?? "");
+
+function untitled() {
+  return `Untitled, ${new Intl.DateTimeFormat("en", { day: "numeric", month: "long" }).format(new Date())}`;
+}
+
+// --- from place to place
+
+async function show() {
+  const id = idOfAddress();
+  closeNote();
+  if (bench && bench.classifier.id !== id) closeBench();
+  byId("home").hidden = id !== "";
+  byId("bench").hidden = id === "";
+  document.body.classList.toggle("is-bench", id !== "");
+  try {
+    if (id === "") {
+      document.title = "Sort pictures by example – LoRA Recycle";
+      await showHome(open);
+    } else if (!bench) await openBench(id);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    history.replaceState(null, "", "/");
+    await show();
+    note(error.status === 404 ? "There is no such classifier. It may have been deleted." : error.message);
+  }
+  document.documentElement.dataset.ready = "true";
+}
+
+function closeBench() {
+  bench.drawer.close();
+  bench = null;
+  ignoreKeys();
+}
+
+async function openBench(id) {
+  const classifier = new ServerClassifier(id);
+  await classifier.load();
+  if (idOfAddress() !== id) return;
+  bench = new BenchPage(classifier, () => go("/"));
+  await bench.start();
+}
+
+function go(path) {
+  history.pushState(null, "", path);
+  return show();
+}
+
+const open = (id) => go(`/c/${encodeURIComponent(id)}`);
+
+// A new classifier on the bench.
+async function begin(name = untitled()) {
+  try {
+    await open(await created(name));
+    return bench;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    note(error.message);
+    return null;
+  }
+}
+
+async function created(name) {
+  return (await api.create(name, { privacy: "pictures" })).id;
+}
+
+// --- ways to begin
+
+async function tryExamples() {
+  const button = byId("home-examples");
+  button.disabled = true;
+  try {
+    const examples = await loadExamples();
+    const page = await begin("Fish, mammals and windmills");
+    if (!page) return;
+    for (const { label, files } of examples.classes) for (const file of files) page.bench.addExample(file, label);
+    for (const file of examples.queries) page.bench.addQuery(file);
+    setText(byId("credit-text"), examples.credit);
+    byId("credit-link").href = examples.licences;
+    byId("credit").hidden = false;
+  } catch {
+    note("The example pictures could not be loaded. Check that the server is still running, then try again.");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+byId("home-folder").addEventListener("change", async ({ target }) => {
+  const found = Promise.resolve(filesOfInput(target));
+  await found;
+  target.value = "";
+  (await begin())?.teach(found);
+});
+byId("home-empty").addEventListener("click", () => begin());
+byId("home-camera").addEventListener("click", async () => (await begin())?.camera("teach"));
+byId("home-examples").addEventListener("click", tryExamples);
+
+takeDrops(
+  () => {
+    const ready = bench?.bench.canSort() || bench?.bench.onTheirWay.length > 0;
+    return { teach: "Folders become classes of their names", sort: bench ? (ready ? "They are sorted into your classes" : "They wait until there are two classes") : null };
+  },
+  async (half, finding, row) => {
+    // The browser takes the list away after the event, so it is read first.
+    const found = await finding;
+    const page = bench ?? (await begin());
+    if (!page) return;
+    const label = page.bench.classes().find((each) => each.key === row)?.name ?? null;
+    if (half === "sort") page.sort(Promise.resolve(found));
+    else page.teach(Promise.resolve(found), label);
+  },
+);
+
+document.addEventListener("paste", async (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (files.length === 0 || !bench) return;
+  event.preventDefault();
+  bench.sort(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }));
+});
+
+addEventListener("popstate", show);
+addEventListener("beforeunload", (event) => {
+  if (bench?.holdsUnsaved) event.preventDefault();
+});
+for (const link of document.querySelectorAll('a[href="/"]')) {
+  link.addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    go("/");
+  });
+}
+
+chooseTheme();
+showConnection();
+document.querySelector("[data-room=sort]").setAttribute("aria-current", "page");
+show();

@@ -1,0 +1,91 @@
+// Brings examples to the classifier: a few at a time, each once, until they are there.
+
+import { Failure } from "./http.js";
+
+const AT_ONCE = 2;
+const MOST_PICTURES = 16;
+const MOST_BYTES = 4_000_000;
+
+// Dispatches "change" when what is sent changes.
+export class Sending extends EventTarget {
+  // Of the examples that came since nothing was on its way.
+  totalBytes = 0;
+  sentBytes = 0;
+  problem = null;
+
+  #bench;
+  #running = new Set();
+  #counted = new Set();
+  #abort = new AbortController();
+  #stopped = false;
+
+  constructor(bench) {
+    super();
+    this.#bench = bench;
+    bench.addEventListener("change", () => this.#next());
+  }
+
+  get isBusy() {
+    return this.#running.size > 0;
+  }
+
+  stop() {
+    this.#stopped = true;
+    this.#abort.abort(new DOMException("stopped", "AbortError"));
+    this.#abort = new AbortController();
+  }
+
+  goOn() {
+    this.#stopped = false;
+    this.problem = null;
+    this.#next();
+  }
+
+  get isStopped() {
+    return this.#stopped;
+  }
+
+  #next() {
+    if (this.#stopped || this.problem) return;
+    const busy = new Set([...this.#running].flat());
+    const ready = this.#bench.onTheirWay.filter((example) => example.isRead && !busy.has(example));
+    for (const example of ready) {
+      if (this.#counted.has(example)) continue;
+      this.#counted.add(example);
+      this.totalBytes += example.blob.size;
+    }
+    while (ready.length > 0 && this.#running.size < AT_ONCE) {
+      const portion = [];
+      let bytes = 0;
+      while (ready.length > 0 && portion.length < MOST_PICTURES && (portion.length === 0 || bytes + ready[0].blob.size <= MOST_BYTES)) {
+        bytes += ready[0].blob.size;
+        portion.push(ready.shift());
+      }
+      this.#send(portion, bytes);
+    }
+    if (this.#running.size === 0 && this.#counted.size > 0) {
+      this.#counted.clear();
+      this.totalBytes = 0;
+      this.sentBytes = 0;
+      this.dispatchEvent(new Event("change"));
+    }
+  }
+
+  async #send(portion, bytes) {
+    this.#running.add(portion);
+    this.dispatchEvent(new Event("change"));
+    try {
+      const results = await this.#bench.classifier.addPictures(portion, crypto.randomUUID(), this.#abort.signal);
+      this.sentBytes += bytes;
+      this.#running.delete(portion);
+      this.#bench.arrived(portion, results);
+    } catch (error) {
+      this.#running.delete(portion);
+      if (error instanceof Failure) this.problem = error.message;
+      else if (error.name !== "AbortError") throw error;
+    } finally {
+      this.dispatchEvent(new Event("change"));
+    }
+    this.#next();
+  }
+}
