@@ -29,6 +29,7 @@ test: setup browser python-client check emulate kernels
 
 browser:
 	@scripts/ensure_chromium
+	@scripts/fetch_axe
 
 python-client:
 	@scripts/ensure_openapi_client

@@ -11,6 +11,7 @@ import { Failure } from "./http.js";
 import { understood } from "./intake.js";
 import { filesOfInput } from "../drops.js";
 import { listenToKeys, shortcuts } from "./keys.js";
+import { Tabs } from "./layout.js";
 import { announce, note } from "./notices.js";
 import { Reading } from "./reading.js";
 import { Sending } from "./sending.js";
@@ -67,6 +68,7 @@ export class BenchPage {
       if (revision > classifier.revision) classifier.load().catch(() => {});
     });
     this.#wire();
+    this.tabs = new Tabs(() => this.drawSoon());
   }
 
   async start() {

@@ -1,8 +1,8 @@
 // One picture, large: what it was sorted as and why, and where to put it instead.
 
-import { byId, plural, setText } from "../dom.js";
+import { byId, setText } from "../dom.js";
 import { hideAttention, showAttention } from "./attention.js";
-import { dotsOf, hueOf, wordOf } from "./certainty.js";
+import { hueOf, sentenceOf } from "./certainty.js";
 import { Failure } from "./http.js";
 
 const BARS_SHOWN = 5;
@@ -113,7 +113,7 @@ export class Drawer {
   #renderAnswer() {
     const { query } = this;
     const verdict = this.#bench.verdict(query);
-    const words = verdict === null ? (query.refused ?? "Not sorted yet.") : verdict.bySomebody ? `${verdict.label ?? "None of these"}: you said so.` : verdict.label === null ? "None of these." : `${dotsOf(verdict.certainty)} ${wordOf(verdict.certainty)} ${verdict.label}.`;
+    const words = verdict === null ? (query.refused ?? "Not sorted yet.") : sentenceOf(verdict);
     setText(byId("drawer-verdict"), words);
     const scores = query.answer?.scores.map((score) => ({ ...score, label: this.#bench.nameOf(score) })).filter((score) => score.label !== null) ?? [];
     const most = scores[0]?.probability || 1;
@@ -239,5 +239,3 @@ export class Drawer {
     }
   }
 }
-
-export const putWords = (count, label) => `${plural(count, "picture is", "pictures are")} now an example of ${label}.`;

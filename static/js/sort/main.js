@@ -9,9 +9,11 @@ import { loadExamples } from "./examples.js";
 import { showHome } from "./home.js";
 import { Failure } from "./http.js";
 import { ignoreKeys } from "./keys.js";
+import { movableDivider } from "./layout.js";
 import { closeNote, note } from "./notices.js";
 import { ServerClassifier } from "./server_classifier.js";
 import { showConnection } from "./status.js";
+import { IN_BROWSER, newTabId, TabClassifier } from "./tab_classifier.js";
 import { chooseTheme } from "./theme.js";
 
 let bench = null;
@@ -52,7 +54,7 @@ function closeBench() {
 }
 
 async function openBench(id) {
-  const classifier = new ServerClassifier(id);
+  const classifier = id.startsWith(IN_BROWSER) ? new TabClassifier(id) : new ServerClassifier(id);
   await classifier.load();
   if (idOfAddress() !== id) return;
   bench = new BenchPage(classifier, () => go("/"));
@@ -79,6 +81,7 @@ async function begin(name = untitled()) {
 }
 
 async function created(name) {
+  if (byId("home-tab").checked) return (await new TabClassifier(newTabId()).create(name)).id;
   return (await api.create(name, { privacy: "pictures" })).id;
 }
 
@@ -149,6 +152,7 @@ for (const link of document.querySelectorAll('a[href="/"]')) {
 }
 
 chooseTheme();
+movableDivider();
 showConnection();
 document.querySelector("[data-room=sort]").setAttribute("aria-current", "page");
 show();

@@ -8,6 +8,8 @@ const CONFLICT = 412;
 // Dispatches "change" when anything differs, and "conflict" with `detail.changes` where another tab or person was first.
 export class ServerClassifier extends EventTarget {
   isStored = true;
+  // How many pictures one question holds.
+  portion = 16;
   name = "";
   revision = 0;
   privacy = "pictures";

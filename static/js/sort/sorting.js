@@ -4,7 +4,6 @@ import { Failure } from "./http.js";
 
 const SETTLE_MS = 120;
 const AT_ONCE = 2;
-const PORTION = 16;
 const SCORES_KEPT = 12;
 
 // Dispatches "change" when what is asked for changes.
@@ -87,8 +86,9 @@ export class Sorting extends EventTarget {
     if (!this.#isReady()) return;
     let wanted = this.#wanted();
     while (wanted.length > 0 && this.#running.size < AT_ONCE) {
-      this.#ask(wanted.slice(0, PORTION));
-      wanted = wanted.slice(PORTION);
+      const { portion } = this.#bench.classifier;
+      this.#ask(wanted.slice(0, portion));
+      wanted = wanted.slice(portion);
     }
   }
 

@@ -2,7 +2,7 @@
 
 use super::jobs::{READY, count, open, says};
 use super::session::{Server, Session, example};
-use super::{FISH, MILLS};
+use super::sort::{FISH, MILLS};
 use model::adapter::NamedFile;
 use serde_json::json;
 use std::fs;

@@ -95,7 +95,7 @@ impl Session {
         let capabilities = json!({
             "goog:chromeOptions": {"binary": browser, "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-background-networking", "--disable-component-update", "--disable-sync",
                 "--window-size=1280,900", format!("--user-data-dir={}", profile.display())
             ]},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},

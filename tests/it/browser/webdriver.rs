@@ -138,8 +138,8 @@ impl Client {
     ///
     /// # Errors
     /// [`DriverError`]
-    pub async fn press(&self, key: Key) -> Result<(), DriverError> {
-        let value = char::from(key);
+    pub async fn press(&self, key: impl Into<char>) -> Result<(), DriverError> {
+        let value = key.into();
         let strokes = ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": value}));
         let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]});
         self.post("actions", body).await.map(drop)
