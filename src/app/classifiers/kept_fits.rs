@@ -3,6 +3,7 @@
 use crate::app::FittedClassifier;
 use lru::LruCache;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::Digest;
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ struct Kept {
 pub struct ClassifierFits {
     fits: Mutex<LruCache<FitKey, Kept>>,
     unwritten_uses_ms: Mutex<HashMap<Uuid, i64>>,
+    /// Classifiers that are being prepared, and whether they changed since that began.
+    preparing: Mutex<HashMap<Uuid, bool>>,
     /// One is fitted at a time: the others often wait for the same one.
     pub(super) turn: Semaphore,
     /// Copies of the pictures of one classifier at a time are encoded in the background.
@@ -43,6 +46,7 @@ impl Default for ClassifierFits {
         Self {
             fits: Mutex::new(LruCache::unbounded()),
             unwritten_uses_ms: Mutex::default(),
+            preparing: Mutex::default(),
             turn: Semaphore::new(1),
             background: Arc::new(Semaphore::new(1)),
         }
@@ -80,6 +84,32 @@ impl ClassifierFits {
 
     pub(super) fn drop_fit(&self, key: &FitKey) {
         locked(&self.fits).pop(key);
+    }
+
+    /// Whether nobody prepares the classifier yet; whoever does is told to look once more.
+    pub(super) fn begin_preparing(&self, id: Uuid) -> bool {
+        match locked(&self.preparing).entry(id) {
+            Entry::Occupied(mut changed) => {
+                changed.insert(true);
+                false
+            }
+            Entry::Vacant(place) => {
+                place.insert(false);
+                true
+            }
+        }
+    }
+
+    /// Whether the classifier changed since it was prepared; if not, nobody prepares it any more.
+    pub(super) fn prepare_again(&self, id: Uuid) -> bool {
+        let mut preparing = locked(&self.preparing);
+        match preparing.insert(id, false) {
+            Some(true) => true,
+            _ => {
+                preparing.remove(&id);
+                false
+            }
+        }
     }
 
     pub(super) fn note_use(&self, id: Uuid, at_ms: i64) {
@@ -124,6 +154,18 @@ mod tests {
             classifier: Classifier::new(labels, supports, DEFAULT_CLASSIFIER).expect("classifier"),
             refused: Vec::new(),
         })
+    }
+
+    #[test]
+    fn changes_while_a_classifier_is_prepared_are_one_more_round() {
+        let fits = ClassifierFits::default();
+        let id = Uuid::from_u128(1);
+        assert!(fits.begin_preparing(id));
+        assert!(!fits.begin_preparing(id));
+        assert!(!fits.begin_preparing(id));
+        assert!(fits.prepare_again(id));
+        assert!(!fits.prepare_again(id));
+        assert!(fits.begin_preparing(id));
     }
 
     #[test]

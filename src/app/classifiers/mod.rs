@@ -7,6 +7,7 @@ mod classify;
 mod features;
 mod fit;
 mod kept_fits;
+mod prepare;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
 pub use classify::StoredAnswers;

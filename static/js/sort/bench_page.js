@@ -24,9 +24,11 @@ import { Workbench } from "./workbench.js";
 
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
 const page = byId("main").dataset;
+const DRAW_EVERY_MS = 150;
 
 export class BenchPage {
   #drawing = false;
+  #drawnAtMs = -DRAW_EVERY_MS;
   #told = 0;
 
   constructor(classifier, leave) {
@@ -193,14 +195,17 @@ export class BenchPage {
 
   // --- what is shown
 
+  // Many changes in a row are drawn a few times a second.
   drawSoon() {
     if (this.#drawing) return;
     this.#drawing = true;
-    requestAnimationFrame(() => this.draw());
+    const wait = Math.max(0, this.#drawnAtMs + DRAW_EVERY_MS - performance.now());
+    setTimeout(() => requestAnimationFrame(() => this.draw()), wait);
   }
 
   draw() {
     this.#drawing = false;
+    this.#drawnAtMs = performance.now();
     this.classes.render();
     this.tiles.render();
     this.drawer.render();

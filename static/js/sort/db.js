@@ -44,6 +44,26 @@ const finished = (transaction) =>
     transaction.addEventListener("abort", () => resolve(false));
   });
 
+const KEEP_SOON_MS = 250;
+let soon = new Map();
+let soonTimer = null;
+
+// As `keep`, together with what else comes within a moment.
+export function keepSoon(store, record) {
+  if (!soon.has(store)) soon.set(store, []);
+  soon.get(store).push(record);
+  soonTimer ??= setTimeout(keepNow, KEEP_SOON_MS);
+}
+
+function keepNow() {
+  clearTimeout(soonTimer);
+  soonTimer = null;
+  const waiting = soon;
+  soon = new Map();
+  for (const [store, records] of waiting) keep(store, records);
+}
+globalThis.addEventListener?.("pagehide", keepNow);
+
 // Returns whether all `records` are kept.
 export async function keep(store, records) {
   const db = await database();
@@ -58,6 +78,8 @@ export async function keep(store, records) {
 }
 
 export async function forget(store, ids) {
+  const gone = new Set(ids);
+  if (soon.has(store)) soon.set(store, soon.get(store).filter((record) => !gone.has(record.id)));
   const db = await database();
   if (!db || ids.length === 0) return;
   const transaction = db.transaction(store, "readwrite");

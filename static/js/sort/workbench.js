@@ -1,6 +1,6 @@
 // What is on the workbench: a classifier, examples on their way to it, and pictures to sort with their answers. Knows no document.
 
-import { forget, keep, kept } from "./db.js";
+import { forget, keep, keepSoon, kept } from "./db.js";
 import { hash } from "./hash.js";
 
 const FIRST_PLACES = 0;
@@ -49,7 +49,7 @@ export class Workbench extends EventTarget {
     this.queries.push(query);
     this.reading.add(file, ({ blob, tile }) => {
       Object.assign(query, { blob, tile, isRead: true });
-      keep("queries", [this.#record(query)]);
+      keepSoon("queries", this.#record(query));
       this.changed();
     });
     this.changed();
@@ -111,7 +111,7 @@ export class Workbench extends EventTarget {
   }
 
   #keepUpload({ id, label, name, blob, tile }) {
-    keep("uploads", [{ id, classifier: this.classifier.id, place: 0, label, name, blob, tile }]);
+    keepSoon("uploads", { id, classifier: this.classifier.id, place: 0, label, name, blob, tile });
   }
 
   // They are on the server, or refused for good with a reason.

@@ -125,7 +125,9 @@ pub(in crate::web) async fn add_images(
     let answering = Arc::clone(&app);
     let act = async move |_: Option<Uuid>| -> Result<Value, ApiError> {
         let added = answering.add_examples(id, expected, new, ACTOR);
-        to_json(AddedImages::from(admission.answer(added).await?))
+        let added = admission.answer(added).await?;
+        answering.prepare_classifier(id);
+        to_json(AddedImages::from(added))
     };
     let route = format!("POST /api/v1/classifiers/{id}/images");
     let body = once(store(&app)?, route, key, content, act).await?;
