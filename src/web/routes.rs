@@ -148,6 +148,7 @@ pub static ROUTES: &[Route] = &[
     // Classification
     documented(Post, "/api/v1/classify", with_body(READ, JsonOrForm), || routes!(api::classify::classify_images)),
     documented(Post, "/api/v1/embed", with_body(READ, JsonOrForm), || routes!(api::embed::embed_images)),
+    documented(Post, "/api/v1/thumbnails", with_body(READ, Form), || routes!(api::thumbnails::make_thumbnail)),
     // Backbones
     documented(Get, "/api/v1/backbones", READ, || routes!(api::backbones::list_backbones)),
     // Adapters

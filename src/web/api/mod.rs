@@ -15,6 +15,7 @@ pub(super) mod pool_quality;
 pub(super) mod pools;
 pub(super) mod problems;
 mod schemas;
+pub(super) mod thumbnails;
 
 pub use backbones::BackboneIdentity;
 pub use jobs::{Job, StartedJobs};

@@ -9,14 +9,18 @@ use std::fmt::Write;
 use std::io;
 
 /// The bundles: the name under which each is served, and the module that it begins with.
-pub const BUNDLES: [(&str, &str); 1] = [("js/sort/bundle.js", "js/sort/main.js")];
+pub const BUNDLES: [(&str, &str); 2] = [
+    ("js/sort/bundle.js", "js/sort/main.js"),
+    ("js/sort/more_bundle.js", "js/sort/more.js"),
+];
 
 struct Module {
     path: String,
     code: String,
+    exported: Vec<String>,
 }
 
-/// The module `entry` with all that it imports. `read` gives the text of the file of a name such as `js/dom.js`.
+/// The module `entry` with all that it imports, which exports what that module does. `read` gives the text of the file of a name such as `js/dom.js`.
 ///
 /// # Errors
 /// A file that cannot be read, or a module that does not keep to the rules above.
@@ -27,6 +31,11 @@ pub fn bundle(entry: &str, read: &impl Fn(&str) -> io::Result<String>) -> io::Re
     for module in &modules {
         // Writing to a string cannot fail.
         let _ = writeln!(joined, "// {}\n{}", module.path, module.code);
+    }
+    if let Some(last) = modules.last().filter(|last| !last.exported.is_empty()) {
+        let names = last.exported.join(", ");
+        let place = modules.len() - 1;
+        let _ = writeln!(joined, "export const {{ {names} }} = module{place};");
     }
     Ok(joined)
 }
@@ -76,6 +85,7 @@ fn add(
     modules.push(Module {
         path: path.to_owned(),
         code,
+        exported,
     });
     Ok(modules.len() - 1)
 }
@@ -135,6 +145,16 @@ mod tests {
             // a/x.js\nconst module1 = (() => {\nconst { two } = module0;\nconst one = () => two;\nreturn { one };\n})();\n\
             // a/main.js\nconst module2 = (() => {\nconst { one: uno } = module1;\nconst dom = module0;\nuno(dom);\nreturn {  };\n})();\n";
         assert_eq!(joined, expected);
+    }
+
+    #[test]
+    fn a_bundle_exports_what_its_first_module_exports() {
+        let joined = bundled(&[
+            ("a/main.js", "import { one } from \"./x.js\";\nexport const two = one;\n"),
+            ("a/x.js", "export const one = 1;\n"),
+        ])
+        .expect("a bundle");
+        assert!(joined.ends_with("export const { two } = module1;\n"), "{joined}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ import { ClassList } from "./class_list.js";
 import { askText, confirmLoss, openMenu, tell } from "./dialogs.js";
 import { forgetClassifier } from "./db.js";
 import { Drawer } from "./drawer.js";
-import { Failure } from "./http.js";
+import { ask, Failure, send } from "./http.js";
 import { understood } from "./intake.js";
 import { filesOfInput } from "../drops.js";
 import { listenToKeys, shortcuts } from "./keys.js";
@@ -30,6 +30,7 @@ export class BenchPage {
   #drawing = false;
   #drawnAtMs = -DRAW_EVERY_MS;
   #told = 0;
+  #views = null;
 
   constructor(classifier, leave) {
     this.classifier = classifier;
@@ -70,7 +71,7 @@ export class BenchPage {
       if (revision > classifier.revision) classifier.load().catch(() => {});
     });
     this.#wire();
-    this.tabs = new Tabs(() => this.drawSoon());
+    this.tabs = new Tabs((name) => this.#openTab(name));
   }
 
   async start() {
@@ -87,6 +88,25 @@ export class BenchPage {
   // Whether leaving now would lose something.
   get holdsUnsaved() {
     return this.bench.reading.isBusy || this.classifier.saving > 0;
+  }
+
+  // The other tabs are loaded when somebody opens one.
+  async #openTab(name) {
+    for (const view of Object.values(this.#views ?? {})) view.hide();
+    if (name === "try") {
+      this.drawSoon();
+      return;
+    }
+    const panel = byId(`panel-${name}`);
+    try {
+      if (!this.#views) {
+        const { viewsOf } = await import(new URL("./more_bundle.js", import.meta.url));
+        this.#views = viewsOf({ ask, send, note, confirmLoss, openMenu, classifier: this.classifier, page: this, act: (change, words) => this.act(change, words) });
+      }
+      if (this.tabs.current === name) await this.#views[name].show(panel);
+    } catch (error) {
+      panel.textContent = error instanceof Failure ? error.message : "This part of the page could not be loaded. Check that the server is still running, then reload.";
+    }
   }
 
   // --- changes

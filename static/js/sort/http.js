@@ -102,6 +102,18 @@ export async function ask(method, path, options = {}) {
   }
 }
 
+// A small JPEG of a picture, or null where the server cannot make one.
+export async function serverThumbnail(blob) {
+  const form = new FormData();
+  form.append("image", blob, "image");
+  try {
+    const response = await fetch(`${API}/thumbnails`, { method: "POST", body: form });
+    return response.ok ? await response.blob() : null;
+  } catch {
+    return null;
+  }
+}
+
 function parsed(text) {
   try {
     return text ? JSON.parse(text) : null;

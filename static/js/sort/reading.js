@@ -1,6 +1,8 @@
 // Files wait here to be read by workers, few at a time, in the order in which they came.
 
 import { IMAGE_FORMATS } from "../image_formats.js";
+import { isReadByServer } from "../picture_names.js";
+import { serverThumbnail } from "./http.js";
 
 // Decoding takes much memory, so few pictures are open at a time.
 const WORKERS = 2;
@@ -60,13 +62,15 @@ export class Reading extends EventTarget {
     return worker;
   }
 
-  #finish(id, { blob, tile, width, height }) {
+  async #finish(id, { blob, tile, width, height }) {
     const task = this.#running.get(id);
     if (!task) return;
-    this.#running.delete(id);
     task.worker.busy = false;
+    // What this browser cannot show, such as TIFF, the server can.
+    const shown = tile ?? (isReadByServer(task.file.name) ? await serverThumbnail(blob) : null);
+    this.#running.delete(id);
     this.done += 1;
-    task.done({ blob, tile, width, height });
+    task.done({ blob, tile: shown, width, height });
     this.#next();
   }
 

@@ -1,0 +1,9 @@
+export class Check {
+  constructor(tools) {
+    this.tools = tools;
+  }
+
+  hide() {}
+
+  async show() {}
+}
