@@ -263,7 +263,7 @@ class browser:
         while not self.value(f"Boolean({condition})"):
             if time.monotonic() > deadline:
                 raise SystemExit(f"never held: {condition}\nthe page says:\n{self.value('document.body.innerText')}")
-            time.sleep(0.05)
+            time.sleep(0.5)
 
     def pick(self, selector, files):
         [element] = self.post("/element", {"using": "css selector", "value": selector}).values()

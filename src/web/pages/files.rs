@@ -136,15 +136,6 @@ mod source {
     }
 }
 
-/// What a browser fetches for `/` besides the document: styles, logo and the bundle of its modules, packed as they are sent.
-#[cfg(test)]
-pub fn first_page_files() -> Vec<PageFile> {
-    ["page.css", "sort.css", "logo.svg", "js/sort/bundle.js"]
-        .iter()
-        .map(|name| find(name).expect("a file of the first page"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +162,16 @@ mod tests {
             "",
         ] {
             assert!(find(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn bundles_are_served_as_one_file_each() {
+        for (name, _) in crate::web::pages::bundle::BUNDLES {
+            let bundle = find(name).expect(name);
+            let text = std::str::from_utf8(&bundle.bytes).expect("text");
+            assert!(!text.contains("\nimport "), "{name} asks for more files");
+            assert!(text.len() > 1000, "{name} has {} bytes", text.len());
         }
     }
 

@@ -151,12 +151,6 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_stays_within_its_budget() {
-        let bytes = first_page().len() + files::first_page_bytes();
-        assert!(bytes <= 100_000, "the first page takes {bytes} bytes");
-    }
-
-    #[test]
     fn the_page_asks_no_other_host_and_has_no_inline_script_or_style() {
         assert_strict(&first_page());
     }

@@ -54,16 +54,21 @@ export class ClassList {
   #ordered(classes) {
     if (this.#order === "name") return classes.toSorted((left, right) => left.name.localeCompare(right.name, undefined, { numeric: true }));
     if (this.#order === "count") return classes.toSorted((left, right) => left.pictures.length - right.pictures.length);
-    if (this.#order === "doubt") return classes.toSorted((left, right) => this.#doubt(right) - this.#doubt(left));
+    if (this.#order === "doubt") {
+      const doubts = this.#doubts();
+      return classes.toSorted((left, right) => (doubts.get(right.name) ?? 0) - (doubts.get(left.name) ?? 0));
+    }
     return classes;
   }
 
-  // How many of the pictures sorted into it are unsure.
-  #doubt({ name }) {
-    return this.#bench.queries.filter((query) => {
+  // By class, how many of the pictures sorted into it are unsure.
+  #doubts() {
+    const doubts = new Map();
+    for (const query of this.#bench.queries) {
       const verdict = this.#bench.verdict(query);
-      return verdict?.label === name && verdict.certainty === "unsure";
-    }).length;
+      if (verdict?.certainty === "unsure") doubts.set(verdict.label, (doubts.get(verdict.label) ?? 0) + 1);
+    }
+    return doubts;
   }
 
   #height({ key, pictures, arriving }) {

@@ -17,6 +17,7 @@ export class Workbench extends EventTarget {
 
   #place = FIRST_PLACES;
   #key = null;
+  #names = null;
 
   constructor(classifier, reading) {
     super();
@@ -24,6 +25,7 @@ export class Workbench extends EventTarget {
     this.reading = reading;
     classifier.addEventListener("change", () => {
       this.#key = null;
+      this.#names = null;
       this.changed();
     });
   }
@@ -195,6 +197,7 @@ export class Workbench extends EventTarget {
 
   // Today's name of the class of a score, null where it is gone.
   nameOf(score) {
-    return this.classifier.classes.find((each) => each.id === score.class)?.name ?? null;
+    this.#names ??= new Map(this.classifier.classes.map(({ id, name }) => [id, name]));
+    return this.#names.get(score.class) ?? null;
   }
 }

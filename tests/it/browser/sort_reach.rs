@@ -41,7 +41,7 @@ async fn the_examples_fill_the_page_and_nothing_leaves_its_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_page_takes_few_requests() {
+async fn the_first_page_is_small_and_takes_few_requests() {
     let Some(page) = Session::start().await else {
         return;
     };
@@ -55,6 +55,14 @@ async fn the_first_page_takes_few_requests() {
         "{} requests: {requested:?}",
         requested.len()
     );
+    let bytes = page
+        .value(
+            "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+                .map((entry) => entry.transferSize).reduce((sum, size) => sum + size, 0)",
+        )
+        .await;
+    let bytes = bytes.as_u64().unwrap();
+    assert!((10_000..=60_000).contains(&bytes), "{bytes} bytes");
     page.close().await;
 }
 

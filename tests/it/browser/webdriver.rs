@@ -145,6 +145,16 @@ impl Client {
         self.post("actions", body).await.map(drop)
     }
 
+    /// What is in sight, as a PNG file in base64.
+    ///
+    /// # Errors
+    /// [`DriverError`]
+    pub async fn screenshot(&self) -> Result<String, DriverError> {
+        let address = format!("{}/screenshot", self.session);
+        let taken = ask(&self.http, Method::GET, &address, None).await?;
+        Ok(taken.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Ends the browser.
     ///
     /// # Errors
