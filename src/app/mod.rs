@@ -9,6 +9,7 @@ pub mod evaluation;
 mod feature_cache;
 pub mod pool_quality;
 pub mod registry;
+pub mod table;
 
 pub use answer::{
     Answer, Attention, Classification, ClassifyOptions, CopiesWanted, Embedding, Fault,

@@ -3,6 +3,7 @@
 use super::options::{Common, block_on, print_answers, print_line};
 use super::{CliError, classifier, images};
 use crate::app::registry::{RegistryError, WhenNew};
+use crate::app::table::text_cell;
 use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage, RefusedSupport};
 use crate::inference::EncoderInfo;
 use clap::Args;
@@ -203,20 +204,15 @@ fn csv_row(answer: &Answer) -> String {
             let probability = scores.first().map_or(0.0, |score| score.probability);
             let label = label.as_deref().unwrap_or_default();
             let novelty = novelty.map_or_else(String::new, |novelty| novelty.to_string());
-            format!("{},{},{probability},{novelty},", csv(image), csv(label))
+            format!(
+                "{},{},{probability},{novelty},",
+                text_cell(image),
+                text_cell(label)
+            )
         }
         Answer::Failed { image, error } => {
-            format!("{},,,,{}", csv(image), csv(&error.message))
+            format!("{},,,,{}", text_cell(image), text_cell(&error.message))
         }
-    }
-}
-
-/// A field, in quotes where it needs them (RFC 4180).
-fn csv(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
     }
 }
 

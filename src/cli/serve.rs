@@ -44,8 +44,9 @@ impl Serve {
 
     async fn serve(&self, common: &Common) -> Result<(), CliError> {
         let registry = common.open_registry().await??;
-        let app = common.open_app_with(registry.clone()).await?;
+        let app = Arc::new(common.open_app_with(registry.clone()).await?);
         let services = Services::new(registry, Some(Arc::clone(&app.backbone)));
+        let services = services.answering(Arc::clone(&app));
         let jobs = Jobs::new(services, product_kinds(), self.runner.options(common));
         check_device(&jobs)?;
         let info = app.encoder_info();

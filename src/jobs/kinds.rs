@@ -2,7 +2,7 @@
 
 use super::{
     Evaluate, Invert, Job, JobContext, JobError, Planned, Recycle, RequestError, RequestParts,
-    Services, Tune,
+    Services, Sort, Tune,
 };
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ pub fn product_kinds() -> Kinds {
         .with::<Invert>()
         .with::<Recycle>()
         .with::<Evaluate>()
+        .with::<Sort>()
 }
 
 /// Kinds of jobs by name.

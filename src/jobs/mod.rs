@@ -20,6 +20,7 @@ mod recycle;
 mod request;
 mod runner;
 mod services;
+mod sort;
 mod thread;
 mod tune;
 
@@ -42,6 +43,7 @@ pub use request::{
 };
 pub use runner::{Jobs, RunnerOptions};
 pub use services::Services;
+pub use sort::{Sort, SortRequest, SortResult};
 pub use tune::{Tune, TuneRecipeRequest, TuneRequest, TuneResult};
 
 use crate::app::registry::RegistryError;

@@ -16,7 +16,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use store::{Claim, Finish, JobRecord, JobState, LogLevel, NewJob, Store, StoreError, Submitted};
+use store::{
+    Claim, Finish, JobInput, JobRecord, JobState, LogLevel, NewJob, Staged, Store, StoreError,
+    Submitted,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -143,6 +146,24 @@ impl Jobs {
     pub async fn submit<J: Job>(&self, planned: Planned<J>) -> Result<Submitted, StoreError> {
         let new = tokio::task::spawn_blocking(move || new_job(planned)).await?;
         self.store().submit_job(new).await
+    }
+
+    /// Queues a job that is given `files`, which are in `staged`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn submit_staged<J: Job>(
+        &self,
+        job: J,
+        files: Vec<JobInput>,
+        staged: Staged,
+    ) -> Result<Submitted, StoreError> {
+        let new = new_job(Planned {
+            job,
+            inputs: Vec::new(),
+            waits_for: Vec::new(),
+        });
+        self.store().submit_staged_job(new, files, staged).await
     }
 
     /// Cancels a job and waits a moment for its run to end, so that the answer is mostly final.

@@ -17,6 +17,8 @@ pub struct Services {
     /// The backbone that the program serves, if it has one open: its weights need not be in memory twice.
     open_backbone: Option<Arc<Backbone>>,
     devices: Devices,
+    /// What answers the requests of the program, if it is a server.
+    answering: Option<Arc<App>>,
 }
 
 impl Services {
@@ -26,6 +28,15 @@ impl Services {
             registry,
             open_backbone,
             devices: Devices::default(),
+            answering: None,
+        }
+    }
+
+    /// Jobs that answer as requests are answered do so through `app`.
+    pub fn answering(self, app: Arc<App>) -> Self {
+        Self {
+            answering: Some(app),
+            ..self
         }
     }
 
@@ -73,6 +84,12 @@ impl Services {
             Some(open) if open.digest == digest.as_str() => Ok(Arc::clone(open)),
             _ => self.registry.backbone(digest).await.map(Arc::new),
         }
+    }
+
+    /// What answers requests, where that is on the backbone with this digest.
+    pub fn answers_on(&self, digest: &Digest) -> Option<Arc<App>> {
+        let app = self.answering.as_ref()?;
+        (app.backbone.digest == digest.as_str()).then(|| Arc::clone(app))
     }
 
     /// A separate [`App`] for computing in the background: its engine's threads inherit the priority of the calling one,

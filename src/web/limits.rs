@@ -22,11 +22,13 @@ pub struct WebLimits {
     pub max_concurrent_requests: usize,
     /// Of a request; more get 413.
     pub max_body_bytes: usize,
+    /// Of a request whose pictures go to the disk one by one; more get 413.
+    pub max_upload_bytes: usize,
     /// Images of a request, labelled ones and queries together.
     pub max_images: usize,
     /// Queries × classes of a request: bounds the size of the answer.
     pub max_scores: usize,
-    /// Time for a body to arrive.
+    /// Time for a body to arrive; of one that goes to the disk, for each piece of it.
     pub body_timeout: Duration,
     /// Time for the answer once the body is there.
     pub answer_timeout: Duration,
@@ -37,6 +39,7 @@ impl Default for WebLimits {
         Self {
             max_concurrent_requests: 16,
             max_body_bytes: 128 << 20,
+            max_upload_bytes: 32 << 30,
             max_images: 5_000,
             max_scores: 500_000,
             body_timeout: Duration::from_secs(120),
@@ -65,6 +68,13 @@ impl Gate {
             limits,
             permits: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
         }
+    }
+
+    /// The same for requests whose pictures go to the disk one by one.
+    pub fn for_uploads(&self) -> Self {
+        let mut own = self.clone();
+        own.limits.max_body_bytes = own.limits.max_upload_bytes;
+        own
     }
 }
 

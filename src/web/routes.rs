@@ -36,6 +36,8 @@ pub enum Body {
     JsonIfAny,
     /// `multipart/form-data`.
     Form,
+    /// A form whose pictures go to the disk one by one, so that it may be far larger than the others.
+    Upload,
     /// Either, as the content type says.
     JsonOrForm,
 }
@@ -139,7 +141,7 @@ const fn page(path: &'static str, handler: fn() -> MethodRouter<WebState>) -> Ro
     }
 }
 
-use Body::{Form, Json, JsonIfAny, JsonOrForm};
+use Body::{Form, Json, JsonIfAny, JsonOrForm, Upload};
 use HttpMethod::{Delete, Get, Patch, Post, Put};
 
 /// Every route there is.
@@ -191,6 +193,12 @@ pub static ROUTES: &[Route] = &[
     documented(Post, "/api/v1/classifiers/{id}/classify", with_body(READ, JsonOrForm), || routes!(api::classifiers::classify::classify_with_classifier)),
     documented(Post, "/api/v1/classifiers/{id}/undo", WRITE, || routes!(api::classifiers::history::undo_change)),
     documented(Post, "/api/v1/classifiers/{id}/redo", WRITE, || routes!(api::classifiers::history::redo_change)),
+    documented(Post, "/api/v1/classifiers/{id}/batches", with_body(WRITE, Upload), || routes!(api::classifiers::batches::manage::create_batch)),
+    documented(Get, "/api/v1/classifiers/{id}/batches", READ, || routes!(api::classifiers::batches::manage::list_batches)),
+    documented(Get, "/api/v1/classifiers/{id}/batches/{batch}", READ, || routes!(api::classifiers::batches::manage::get_batch)),
+    documented(Delete, "/api/v1/classifiers/{id}/batches/{batch}", WRITE, || routes!(api::classifiers::batches::manage::delete_batch)),
+    documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}", READ, || routes!(api::classifiers::batches::pictures::get_batch_picture)),
+    documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}/thumbnail", READ, || routes!(api::classifiers::batches::pictures::get_batch_thumbnail)),
     // Jobs
     documented(Post, "/api/v1/jobs/tune", with_body(WRITE, JsonOrForm), || routes!(api::jobs::submit::start_tuning)),
     documented(Post, "/api/v1/jobs/invert", with_body(WRITE, JsonOrForm), || routes!(api::jobs::submit::start_inversion)),
@@ -259,7 +267,11 @@ pub fn router(gate: &Gate) -> Router<WebState> {
     ROUTES.iter().fold(Router::new(), |router, route| {
         let mut method_router = route.method_router();
         if route.needs.admission {
-            method_router = method_router.route_layer(from_fn_with_state(gate.clone(), admit));
+            let gate = match route.needs.body {
+                Upload => gate.for_uploads(),
+                Body::None | Json | JsonIfAny | Form | JsonOrForm => gate.clone(),
+            };
+            method_router = method_router.route_layer(from_fn_with_state(gate, admit));
         }
         router.route(route.path, method_router)
     })
@@ -295,14 +307,18 @@ pub fn document(base: OpenApi) -> OpenApi {
 fn add_needs(operation: &mut Operation, needs: Needs) {
     let of_body = match needs.body {
         Body::None => &[][..],
-        Body::Json | Body::JsonIfAny | Body::Form | Body::JsonOrForm => &REQUEST_WITH_BODY,
+        Body::Json | Body::JsonIfAny | Body::Form | Body::Upload | Body::JsonOrForm => {
+            &REQUEST_WITH_BODY
+        }
     };
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(RefOr::T(request_id()));
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.required = Some(match needs.body {
             Body::JsonIfAny => Required::False,
-            Body::None | Body::Json | Body::Form | Body::JsonOrForm => Required::True,
+            Body::None | Body::Json | Body::Form | Body::Upload | Body::JsonOrForm => {
+                Required::True
+            }
         });
     }
     let of_admission = match needs.admission {
@@ -405,7 +421,7 @@ mod tests {
             let expected: &[&str] = match route.needs.body {
                 Body::None => &[],
                 Body::Json | Body::JsonIfAny => &["application/json"],
-                Body::Form => &["multipart/form-data"],
+                Body::Form | Body::Upload => &["multipart/form-data"],
                 Body::JsonOrForm => &["application/json", "multipart/form-data"],
             };
             assert_eq!(kinds, expected, "{}", route.path);

@@ -64,7 +64,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] where the address is taken or wrong, or the system takes the socket away.
 pub async fn serve(
-    app: App,
+    app: Arc<App>,
     jobs: Jobs,
     options: ServeOptions,
     listening: impl FnOnce(SocketAddr),
@@ -83,7 +83,6 @@ pub async fn serve(
     } else {
         AllowedHosts::any()
     };
-    let app = Arc::new(app);
     let state = WebState::new(Arc::clone(&app), options.limits, hosts).with_jobs(jobs.clone());
     let (stopping, stopped) = oneshot::channel();
     let to_stop = jobs.clone();

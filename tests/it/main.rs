@@ -9,6 +9,7 @@
 mod api;
 mod api_examples;
 mod architecture;
+mod batches_api;
 mod browser;
 mod classifier;
 mod classifiers_api;

@@ -9,7 +9,7 @@ use lora_recycle::inference::{
     Device, EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, EncoderService, OrtEncoder,
     OrtOptions, Outputs, ServiceLimits,
 };
-use lora_recycle::jobs::Jobs;
+use lora_recycle::jobs::{Jobs, RunnerOptions, Services, product_kinds};
 use lora_recycle::web::{AllowedHosts, WebLimits, WebState, router};
 use model::backbone::{Backbone, load_folder};
 use model::image_input::ImageLimits;
@@ -24,6 +24,7 @@ use tower::ServiceExt;
 const BOUNDARY: &str = "boundary-7d83";
 
 pub struct TestApp {
+    app: Arc<App>,
     router: Router,
     state: WebState,
 }
@@ -149,6 +150,37 @@ impl TestApp {
         app
     }
 
+    /// An app whose encoder waits, with this registry and a queue whose jobs answer as the app does. The first end of the encoder tells
+    /// how many images came, the second lets one batch on.
+    pub fn sorting_slowly(registry: Registry) -> (Self, Jobs, Receiver<()>, Sender<()>) {
+        let (arrived, arrivals) = channel();
+        let (let_on, go_on) = channel();
+        let (app, jobs) = Self::sorting_with(registry, Behaviour::Waits { arrived, go_on });
+        (app, jobs, arrivals, let_on)
+    }
+
+    /// An app with this registry and a queue whose jobs answer as the app does; nothing runs by itself.
+    pub fn sorting(registry: Registry) -> (Self, Jobs) {
+        Self::sorting_with(registry, Behaviour::Works)
+    }
+
+    fn sorting_with(registry: Registry, behaviour: Behaviour) -> (Self, Jobs) {
+        let backbone = tiny_backbone();
+        let feature_width = backbone.feature_width();
+        let limits = WebLimits::default();
+        let services = Services::new(registry.clone(), None);
+        let mut own = Self::around(backbone, limits, Some(registry), move |_| {
+            Ok(Box::new(ColourEncoder {
+                behaviour,
+                feature_width,
+            }))
+        });
+        let services = services.answering(Arc::clone(&own.app));
+        let jobs = Jobs::new(services, product_kinds(), RunnerOptions::default());
+        own.router = router(own.state.clone().with_jobs(jobs.clone()));
+        (own, jobs)
+    }
+
     /// The tiny backbone on ONNX Runtime.
     pub fn with_onnx_runtime(registry: Option<Registry>) -> Self {
         let options = OrtOptions {
@@ -178,8 +210,10 @@ impl TestApp {
             app = app.with_registry(registry);
         }
         let hosts = AllowedHosts::loopback_and(&[]);
-        let state = WebState::new(Arc::new(app), limits, hosts);
+        let app = Arc::new(app);
+        let state = WebState::new(Arc::clone(&app), limits, hosts);
         Self {
+            app,
             router: router(state.clone()),
             state,
         }

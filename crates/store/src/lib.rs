@@ -24,6 +24,7 @@ mod name;
 mod pool;
 mod server_file;
 mod space;
+mod staging;
 
 pub use adapter::{
     AdapterFile, AdapterFilter, AdapterHead, AdapterRecord, FileRole, Lineage, Parent,
@@ -57,6 +58,7 @@ pub use name::{AdapterReference, LONGEST_NAME, Name, NameError, Selector};
 pub use pool::{NewPool, PoolFile, PoolRecord, Retention, pool_key};
 pub use server_file::ServerFile;
 pub use space::DiskUse;
+pub use staging::Staged;
 
 use blobs::Blobs;
 use database::{Database, MIGRATIONS};
@@ -65,6 +67,7 @@ use features::FeatureCache;
 use folder::DataFolder;
 use memory_pools::MemoryPools;
 use sqlx::migrate::Migrator;
+use staging::StagedFiles;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,6 +100,8 @@ struct Inner {
     opening: Uuid,
     freed_at_start: Freed,
     feature_cache: FeatureCache,
+    /// Files whose rows are still to come.
+    staged: StagedFiles,
 }
 
 /// What a data folder is opened with.
@@ -186,6 +191,7 @@ impl Store {
                 opening,
                 freed_at_start,
                 feature_cache: FeatureCache::new(settings.feature_cache_bytes),
+                staged: StagedFiles::default(),
             }),
         })
     }
@@ -314,7 +320,8 @@ impl Store {
         .bind(asked)
         .fetch_all(self.inner.database.readers())
         .await?;
-        let referenced = parse_digests(&referenced)?;
+        let mut referenced = parse_digests(&referenced)?;
+        referenced.extend(self.inner.staged.all());
         let blobs = self.inner.blobs.clone();
         tokio::task::spawn_blocking(move || blobs.remove_unreferenced(&digests, &referenced))
             .await?

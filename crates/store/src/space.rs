@@ -69,7 +69,8 @@ impl Store {
         self.inner.database.writer()?;
         self.run_to_completion(|store| async move {
             let _gate = store.inner.blob_gate.write().await;
-            let referenced = referenced_blobs(&store.inner.database).await?;
+            let mut referenced = referenced_blobs(&store.inner.database).await?;
+            referenced.extend(store.inner.staged.all());
             let blobs = store.inner.blobs.clone();
             tokio::task::spawn_blocking(move || blobs.sweep(&referenced)).await?
         })

@@ -7,6 +7,7 @@ use crate::app::{App, Classification, ClassifyOptions, NamedImage};
 use futures_util::future::try_join;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::ClassifierRecord;
+use uuid::Uuid;
 
 /// What a classifier answered.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ impl App {
         let fitted = self.fitted(record, adapter.as_ref(), options.head, options.copies);
         let encoded = async { Ok(self.pictures.encode(queries, adapter.as_ref()).await?) };
         let (fitted, encoded) = try_join(fitted, encoded).await?;
-        self.fits.note_use(record.id, now_ms());
+        self.note_classifier_use(record.id);
         Ok(StoredAnswers {
             classification: Classification {
                 answers: answers(&fitted.classifier, names, encoded, options)?,
@@ -45,6 +46,10 @@ impl App {
             adapter,
             revision: record.revision,
         })
+    }
+
+    pub(super) fn note_classifier_use(&self, id: Uuid) {
+        self.fits.note_use(id, now_ms());
     }
 
     /// Writes when classifiers answered last. Called now and then: a write for each answer would be slow.

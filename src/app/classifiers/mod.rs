@@ -8,10 +8,14 @@ mod features;
 mod fit;
 mod kept_fits;
 mod prepare;
+mod sort;
+mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;
+pub use sort::Sorter;
+pub use sorted_folders::SortedFolders;
 
 use super::registry::RegistryError;
 use super::{App, AppError};

@@ -225,14 +225,7 @@ pub async fn receive_form<P>(
     place: impl Fn(String) -> Result<P, ApiError>,
 ) -> Result<Vec<Part<P>>, ApiError> {
     let limit_bytes = admission.limits.max_body_bytes;
-    let failed = |error: MultipartError| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit_bytes },
-        StatusCode::BAD_REQUEST => ApiError::Malformed {
-            format: "multipart/form-data",
-            detail: error.body_text(),
-        },
-        _ => ApiError::BodyUnreadable(error.body_text()),
-    };
+    let failed = |error| form_error(error, limit_bytes);
     let parts = async {
         let mut form = Multipart::from_request(request, &())
             .await
@@ -260,7 +253,19 @@ pub async fn receive_form<P>(
     admission.receive(parts).await
 }
 
-fn nameless() -> ApiError {
+/// What is wrong with a form that breaks off, is too large or none.
+pub fn form_error(error: MultipartError, limit_bytes: usize) -> ApiError {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit_bytes },
+        StatusCode::BAD_REQUEST => ApiError::Malformed {
+            format: "multipart/form-data",
+            detail: error.body_text(),
+        },
+        _ => ApiError::BodyUnreadable(error.body_text()),
+    }
+}
+
+pub fn nameless() -> ApiError {
     ApiError::InvalidParameter {
         parameter: "body".into(),
         detail: "a part of the form has no name, or not in the form name=\"…\" with plain UTF-8"
@@ -284,7 +289,7 @@ fn file_name(field: &Field<'_>) -> Option<String> {
 }
 
 /// Undoes what browsers do to names in a form: they escape quotes and line ends, and nothing else, so that a "50%" in a name stays.
-fn decode_name(name: &str) -> String {
+pub fn decode_name(name: &str) -> String {
     name.replace("%22", "\"")
         .replace("%0D", "\r")
         .replace("%0A", "\n")

@@ -2,7 +2,7 @@
 //! Knows paths and sizes, nothing of what the files mean beyond which of them make one adapter.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use thiserror::Error;
 use zip::ZipArchive;
@@ -199,80 +199,122 @@ pub(super) fn read_limited(
 /// # Errors
 /// [`FilesError`]: a broken archive, a path that leads out, a link, a name that appears twice, a size or a ratio over the limit.
 pub fn read_zip(bytes: &[u8], limits: &FileLimits) -> Result<Vec<NamedFile>, FilesError> {
-    let broken = |error: zip::result::ZipError| FilesError::Zip(error.to_string());
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
-    // Readers disagree on which of two entries of one name counts.
-    if archive.has_duplicate_names() {
-        return Err(FilesError::Duplicate);
-    }
-    if archive.len() > limits.most_files {
-        return Err(FilesError::TooManyFiles {
-            found: archive.len(),
-            limit: limits.most_files,
-        });
-    }
-    let mut wanted = Vec::new();
-    let mut total = 0u64;
-    for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index).map_err(broken)?;
-        let path = entry.name().map_err(broken)?.into_owned();
-        if !safe(&path) {
-            return Err(FilesError::UnsafePath { path });
+    let mut zip = CheckedZip::open(Cursor::new(bytes), limits)?;
+    let files: Result<Vec<NamedFile>, FilesError> =
+        (0..zip.len()).map(|place| zip.read(place)).collect();
+    let mut files = files?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// A zip whose table of contents has been checked. Its files are read one by one, so that the archive may be far larger than the memory.
+pub struct CheckedZip<R> {
+    archive: ZipArchive<R>,
+    /// Index, path and declared size in bytes of each file.
+    files: Vec<(usize, String, u64)>,
+}
+
+impl<R: Read + Seek> CheckedZip<R> {
+    /// Checks the table of contents against `limits`; nothing is unpacked.
+    ///
+    /// # Errors
+    /// As [`read_zip`].
+    pub fn open(reader: R, limits: &FileLimits) -> Result<Self, FilesError> {
+        let mut archive = ZipArchive::new(reader).map_err(broken)?;
+        // Readers disagree on which of two entries of one name counts.
+        if archive.has_duplicate_names() {
+            return Err(FilesError::Duplicate);
         }
-        if entry.is_symlink() {
-            return Err(FilesError::Link { path });
-        }
-        if entry.is_dir() {
-            continue;
-        }
-        if entry.encrypted() {
-            return Err(FilesError::Encrypted { path });
-        }
-        let (packed, unpacked) = (entry.compressed_size(), entry.size());
-        if unpacked > limits.largest_file_bytes {
-            return Err(FilesError::FileTooLarge {
-                path,
-                found: unpacked,
-                limit: limits.largest_file_bytes,
+        if archive.len() > limits.most_files {
+            return Err(FilesError::TooManyFiles {
+                found: archive.len(),
+                limit: limits.most_files,
             });
         }
-        if unpacked / packed.max(1) > limits.largest_ratio {
-            return Err(FilesError::Ratio {
-                path,
-                packed,
-                unpacked,
-                limit: limits.largest_ratio,
+        let mut files = Vec::new();
+        let mut total = 0u64;
+        for index in 0..archive.len() {
+            let entry = archive.by_index_raw(index).map_err(broken)?;
+            let path = entry.name().map_err(broken)?.into_owned();
+            if !safe(&path) {
+                return Err(FilesError::UnsafePath { path });
+            }
+            if entry.is_symlink() {
+                return Err(FilesError::Link { path });
+            }
+            if entry.is_dir() {
+                continue;
+            }
+            if entry.encrypted() {
+                return Err(FilesError::Encrypted { path });
+            }
+            let (packed, unpacked) = (entry.compressed_size(), entry.size());
+            if unpacked > limits.largest_file_bytes {
+                return Err(FilesError::FileTooLarge {
+                    path,
+                    found: unpacked,
+                    limit: limits.largest_file_bytes,
+                });
+            }
+            if unpacked / packed.max(1) > limits.largest_ratio {
+                return Err(FilesError::Ratio {
+                    path,
+                    packed,
+                    unpacked,
+                    limit: limits.largest_ratio,
+                });
+            }
+            total = total.saturating_add(unpacked);
+            if !hidden(&path) {
+                files.push((index, path, unpacked));
+            }
+        }
+        if total > limits.largest_total_bytes {
+            return Err(FilesError::TotalTooLarge {
+                found: total,
+                limit: limits.largest_total_bytes,
             });
         }
-        total = total.saturating_add(unpacked);
-        if !hidden(&path) {
-            wanted.push((index, path, unpacked));
+        if files.is_empty() {
+            return Err(FilesError::Nothing {
+                path: "the zip".into(),
+            });
         }
+        Ok(Self { archive, files })
     }
-    if total > limits.largest_total_bytes {
-        return Err(FilesError::TotalTooLarge {
-            found: total,
-            limit: limits.largest_total_bytes,
-        });
+
+    /// How many files there are, without those that file managers leave.
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a zip without files is an error"
+    )]
+    pub fn len(&self) -> usize {
+        self.files.len()
     }
-    let mut files = Vec::with_capacity(wanted.len());
-    for (index, path, declared) in wanted {
-        let entry = archive.by_index(index).map_err(broken)?;
+
+    /// The file at `place`, from 0, in the order of the archive.
+    ///
+    /// # Errors
+    /// [`FilesError::Damaged`]; [`FilesError::Nothing`] where there is no such place.
+    pub fn read(&mut self, place: usize) -> Result<NamedFile, FilesError> {
+        let Some((index, path, declared)) = self.files.get(place).cloned() else {
+            return Err(FilesError::Nothing {
+                path: format!("place {place} of the zip"),
+            });
+        };
+        let entry = self.archive.by_index(index).map_err(broken)?;
         let mut bytes = Vec::new();
         // One byte more than declared shows an entry that lies about its size.
         let unpacked = entry.take(declared + 1).read_to_end(&mut bytes);
         if unpacked.is_err() || bytes.len() as u64 != declared {
             return Err(FilesError::Damaged { path, declared });
         }
-        files.push(NamedFile { path, bytes });
+        Ok(NamedFile { path, bytes })
     }
-    if files.is_empty() {
-        return Err(FilesError::Nothing {
-            path: "the zip".into(),
-        });
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
+}
+
+fn broken(error: zip::result::ZipError) -> FilesError {
+    FilesError::Zip(error.to_string())
 }
 
 /// A relative path without parent steps, drive letters, backslashes and control characters.
@@ -284,8 +326,8 @@ pub(super) fn safe(path: &str) -> bool {
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// What file managers leave behind.
-fn hidden(path: &str) -> bool {
+/// What file managers leave beside files: hidden ones and the shadows that macOS packs.
+pub fn hidden(path: &str) -> bool {
     path.split('/')
         .any(|part| part.starts_with('.') || part == "__MACOSX")
 }

@@ -21,7 +21,9 @@ pub use apply::ShapeMismatch;
 pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};
 pub use export::{ExportError, export_peft, export_published, published_obstacle};
 pub use export_options::ExportOptions;
-pub use files::{FileLimits, FilesError, NamedFile, read_folder, read_zip, split_adapters};
+pub use files::{
+    CheckedZip, FileLimits, FilesError, NamedFile, hidden, read_folder, read_zip, split_adapters,
+};
 pub use import::{Imported, Side, import, peft_lora_matrix};
 pub use layer_names::NameStyle;
 pub use merge::{

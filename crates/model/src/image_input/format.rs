@@ -158,7 +158,10 @@ const FOREIGN: [(&[u8], &str, &str); 15] = [
 ];
 
 /// The format that the content shows.
-pub(super) fn identify(bytes: &[u8]) -> Result<ImageFormat, ImageError> {
+///
+/// # Errors
+/// [`ImageError`] that says what it is instead.
+pub fn identify(bytes: &[u8]) -> Result<ImageFormat, ImageError> {
     for format in ImageFormat::ALL {
         for &magic in format.facts().magic {
             // A file cut inside its magic number; one or two bytes are too few to tell.

@@ -16,7 +16,7 @@ use crate::backbone::Preprocess;
 use crate::tensor::Tensor;
 pub use decode::decode;
 pub use error::ImageError;
-pub use format::ImageFormat;
+pub use format::{ImageFormat, identify};
 pub use image::RgbImage;
 pub use limits::ImageLimits;
 pub use png::encode_png;

@@ -140,6 +140,10 @@ pub struct BatchFilter {
     pub least_confidence: Option<f64>,
     /// Only rows that are less confident than this, from 0 to 1; none that could not be sorted.
     pub below_confidence: Option<f64>,
+    /// Only rows that are at least this far from everything that the classifier knows; none where that was not measured.
+    pub least_novelty: Option<f64>,
+    /// Only rows that are less far than this; none where that was not measured.
+    pub below_novelty: Option<f64>,
     /// Only rows after this position: the last of the page before.
     pub after: Option<u32>,
     /// Most rows of the list; without it all.
@@ -234,7 +238,8 @@ impl Store {
             "SELECT * FROM batch_rows WHERE batch_id = ?1 AND position > ?2
                AND (?3 IS NULL OR rejected = ?3) AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR class_id = ?5)
                AND (?6 IS NULL OR confidence >= ?6) AND (?7 IS NULL OR confidence < ?7)
-             ORDER BY position LIMIT ?8",
+               AND (?8 IS NULL OR novelty >= ?8) AND (?9 IS NULL OR novelty < ?9)
+             ORDER BY position LIMIT ?10",
         )
         .bind(batch.to_string())
         .bind(filter.after.map_or(-1, i64::from))
@@ -243,6 +248,8 @@ impl Store {
         .bind(class)
         .bind(filter.least_confidence)
         .bind(filter.below_confidence)
+        .bind(filter.least_novelty)
+        .bind(filter.below_novelty)
         // A negative limit is none.
         .bind(filter.limit.map_or(-1, i64::from))
         .fetch_all(&mut *connection)

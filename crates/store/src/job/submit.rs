@@ -75,7 +75,11 @@ impl Store {
         Ok(job)
     }
 
-    async fn insert_job(&self, new: &NewJob, inputs: &[JobInput]) -> Result<Submitted, StoreError> {
+    pub(crate) async fn insert_job(
+        &self,
+        new: &NewJob,
+        inputs: &[JobInput],
+    ) -> Result<Submitted, StoreError> {
         let mut transaction = self.inner.database.begin().await?;
         if let Some(job) = same_work(&mut transaction, &new.deduplication_key).await? {
             transaction.commit().await?;

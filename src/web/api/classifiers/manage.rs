@@ -210,7 +210,7 @@ pub(in crate::web) async fn change_classifier(
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedClassifier)]
 pub struct Deleted {
-    freed_bytes: u64,
+    pub(super) freed_bytes: u64,
 }
 
 /// Deletes a classifier with its pictures for good

@@ -37,7 +37,7 @@ impl IntoResponses for JobProblems {
 }
 
 /// The queue of a server that has one.
-fn queue(jobs: &Option<Jobs>) -> Result<&Jobs, ApiError> {
+pub(super) fn queue(jobs: &Option<Jobs>) -> Result<&Jobs, ApiError> {
     jobs.as_ref()
         .ok_or_else(|| ApiError::Internal("the server was started without a queue of jobs".into()))
 }

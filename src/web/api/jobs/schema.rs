@@ -1,8 +1,8 @@
 //! A job as the interface shows it.
 
 use crate::jobs::{
-    Evaluate, EvaluateResult, Invert, InvertResult, Recycle, RecycleEstimate, RecycleResult, Tune,
-    TuneResult,
+    Evaluate, EvaluateResult, Invert, InvertResult, Recycle, RecycleEstimate, RecycleResult, Sort,
+    SortResult, Tune, TuneResult,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub struct Job {
     /// UUID v7: ids have the order in which jobs were made.
     pub id: Uuid,
-    /// `tune`, `invert`, `recycle` or `evaluate`.
+    /// `tune`, `invert`, `recycle`, `evaluate` or `sort`.
     #[schema(example = "tune")]
     pub kind: String,
     /// For people, one line.
@@ -69,6 +69,7 @@ enum JobResult {
     Recycle(RecycleResult),
     Estimate(RecycleEstimate),
     Evaluate(EvaluateResult),
+    Sort(SortResult),
 }
 
 /// What a job does.
@@ -84,6 +85,7 @@ enum JobRecipe {
     Invert(Invert),
     Recycle(Recycle),
     Evaluate(Evaluate),
+    Sort(Sort),
 }
 
 /// The jobs that a request has made, or that do the same work already; at least one.
