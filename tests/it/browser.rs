@@ -7,6 +7,7 @@ mod jobs;
 mod jobs_live;
 mod session;
 mod sort;
+mod sort_batches;
 mod sort_journey;
 mod sort_kept;
 mod sort_reach;

@@ -100,7 +100,7 @@ export class Batches {
   }
 
   async #start(files) {
-    const shown = files.filter(({ file }) => !file.name.startsWith("."));
+    const shown = files.filter(({ file }) => !file.name.startsWith(".")).sort((left, right) => left.path.localeCompare(right.path, "en", { numeric: true }));
     if (shown.length === 0) return;
     if (shown.length > MOST_PICTURES) {
       this.#tools.note(`These are ${shown.length.toLocaleString("en")} files, and a batch takes at most ${MOST_PICTURES.toLocaleString("en")} pictures. Choose fewer, or make several batches.`);
@@ -160,7 +160,7 @@ export class Batches {
           button("Delete…", () => this.#delete(first), "button button-danger"),
         ),
       ),
-      make("div", { class: "batch" }, this.#facets(first.summary), make("div", { class: "batch-result" }, this.#asTable ? this.#table(pictures) : this.#grid(pictures), cursor && button("Show more", () => this.#more()))),
+      make("div", { class: "batch" }, this.#facets(first.summary), make("div", { class: "batch-result" }, pictures.length === 0 ? this.#empty(isRunning) : this.#asTable ? this.#table(pictures) : this.#grid(pictures), cursor && button("Show more", () => this.#more()))),
     );
     this.#again(isRunning, () => this.#showOne().catch(() => {}));
   }
@@ -243,8 +243,11 @@ export class Batches {
     return rejected || label === null ? "None of these" : label;
   }
 
+  #empty(isRunning) {
+    return make("p", { class: "empty" }, isRunning && this.#filter.class === null && this.#filter.least === 0 ? "The first answers appear here." : "No picture is like that.");
+  }
+
   #grid(pictures) {
-    if (pictures.length === 0) return make("p", { class: "empty" }, "No picture is like that.");
     return make(
       "ul",
       { class: "batch-grid", "aria-label": "Pictures" },

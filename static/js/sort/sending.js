@@ -1,4 +1,4 @@
-// Brings examples to the classifier: a few at a time, each once, until they are there.
+// Sends examples to the classifier: a few at a time, each once, until they are there.
 
 import { Failure } from "./http.js";
 

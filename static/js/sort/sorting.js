@@ -1,5 +1,6 @@
 // Decides when to ask for answers: as soon as examples and pictures are there, again when the examples change, a portion at a time.
 
+import { certaintyOf } from "./certainty.js";
 import { Failure } from "./http.js";
 
 const SETTLE_MS = 120;
@@ -123,7 +124,7 @@ export class Sorting extends EventTarget {
       scores: result.scores.slice(0, SCORES_KEPT).map(({ label, probability }) => ({ class: classOf(label), probability })),
       nearest: result.nearest.map(({ label, image }) => ({ class: classOf(label), image })),
       elsewhere: null,
-      certainty: result.certainty ?? "unsure",
+      certainty: certaintyOf(result.scores[0].probability),
       // From copies it is too rough to set pictures aside by default.
       novelty: result.novelty_calibration === "supports" ? result.novelty : null,
       isRough: result.calibration === "none",

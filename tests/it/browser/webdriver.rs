@@ -95,16 +95,6 @@ impl Client {
         Ok(self.element(&found))
     }
 
-    /// The element that has the focus.
-    ///
-    /// # Errors
-    /// [`DriverError`] where none has it.
-    pub async fn active_element(&self) -> Result<Element, DriverError> {
-        let address = format!("{}/element/active", self.session);
-        let found = ask(&self.http, Method::GET, &address, None).await?;
-        Ok(self.element(&found))
-    }
-
     fn element(&self, found: &Value) -> Element {
         Element {
             client: self.clone(),
