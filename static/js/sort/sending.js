@@ -61,7 +61,11 @@ export class Sending extends EventTarget {
         bytes += ready[0].blob.size;
         portion.push(ready.shift());
       }
+      // Pictures of new classes go alone, so that classes come in the order of their pictures.
+      const makesClasses = portion.some(({ label }) => !this.#bench.classifier.classNamed(label));
+      if (makesClasses && this.#running.size > 0) break;
       this.#send(portion, bytes);
+      if (makesClasses) break;
     }
     if (this.#running.size === 0 && this.#counted.size > 0) {
       this.#counted.clear();
