@@ -1,9 +1,10 @@
 //! What an `App` is asked and what it answers, also as JSON.
 
-use recycle::classifier::{Classifier, Neighbour, Score};
+use recycle::classifier::{self, Classifier, Score};
 use recycle::head::{Calibration, HeadChoice, HeadKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// An encoded image and the name that answers call it by.
 #[derive(Debug, Clone)]
@@ -43,6 +44,62 @@ pub struct Attention {
     pub values: Vec<f32>,
 }
 
+/// How sure an answer is. With calibrated probabilities it means the same however many classes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// The probability is at least 0.9: right nine times in ten or more.
+    Sure,
+    /// At least 0.6.
+    Probably,
+    /// Below that.
+    Unsure,
+    /// The image is rejected.
+    None,
+}
+
+impl Certainty {
+    const SURE: f32 = 0.9;
+    const PROBABLE: f32 = 0.6;
+
+    /// Of an answer that is not rejected, from the probability of its class.
+    pub fn of(probability: f32) -> Self {
+        if probability >= Self::SURE {
+            Self::Sure
+        } else if probability >= Self::PROBABLE {
+            Self::Probably
+        } else {
+            Self::Unsure
+        }
+    }
+}
+
+/// A labelled image near to the classified one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Neighbour {
+    /// Id of the picture, where a classifier in the store has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// Name of the image.
+    pub image: String,
+    /// Of its class.
+    pub label: String,
+    /// Between its feature and the classified one's.
+    pub distance: f32,
+}
+
+impl Neighbour {
+    /// `ids` are those of the classifier's supports, in their order, or empty.
+    pub(super) fn new(near: classifier::Neighbour, ids: &[Uuid]) -> Self {
+        Self {
+            id: ids.get(near.support).copied(),
+            image: near.image,
+            label: near.label,
+            distance: near.distance,
+        }
+    }
+}
+
 /// The answer for one query image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -55,8 +112,14 @@ pub enum Answer {
         label: Option<String>,
         /// All classes, most probable first.
         scores: Vec<Score>,
+        /// How sure the most probable class is; `none` where the image is rejected.
+        certainty: Certainty,
         /// The nearest support images, nearest first.
         nearest: Vec<Neighbour>,
+        /// The nearest support images of the most probable class, nearest first.
+        nearest_in_class: Vec<Neighbour>,
+        /// The nearest support image of all, where it is of another class than the most probable one.
+        closest_elsewhere: Option<Neighbour>,
         /// What read the features.
         head: HeadKind,
         /// Where the probabilities' temperature comes from; with `none` they are rough.
@@ -101,6 +164,8 @@ pub struct FittedClassifier {
     pub classifier: Classifier,
     /// The others.
     pub refused: Vec<RefusedSupport>,
+    /// Of the pictures that it is made of, in their order; empty where they are in no store.
+    pub ids: Vec<Uuid>,
 }
 
 /// Answers for a batch of query images.

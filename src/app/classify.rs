@@ -2,8 +2,9 @@
 
 use super::encoding::Example;
 use super::{
-    Answer, App, AppError, Attention, Classification, ClassifyOptions, DEFAULT_CLASSIFIER, Fault,
-    FittedClassifier, MOST_CLASSES, NamedImage, RefusedSupport, ServedAdapter, SupportClass,
+    Answer, App, AppError, Attention, Certainty, Classification, ClassifyOptions,
+    DEFAULT_CLASSIFIER, Fault, FittedClassifier, MOST_CLASSES, NamedImage, Neighbour,
+    RefusedSupport, ServedAdapter, SupportClass,
 };
 use crate::inference::Encoded;
 use futures_util::future::try_join;
@@ -12,6 +13,7 @@ use recycle::classifier::{
 };
 use recycle::head::HeadChoice;
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// What became of each image, in order.
 pub(super) type EncodedImages = Vec<Result<Encoded, Fault>>;
@@ -34,7 +36,7 @@ impl App {
         let encoded = self.pictures.encode(queries, adapter);
         let (fitted, encoded) = try_join(fitted, encoded).await?;
         Ok(Classification {
-            answers: answers(&fitted.classifier, names, encoded, options)?,
+            answers: answers(&fitted.classifier, &[], names, encoded, options)?,
             refused: fitted.refused,
         })
     }
@@ -70,7 +72,7 @@ impl App {
     ) -> Result<Vec<Answer>, AppError> {
         let names = names(&queries);
         let encoded = self.pictures.encode(queries, adapter).await?;
-        answers(classifier, names, encoded, options)
+        answers(classifier, &[], names, encoded, options)
     }
 }
 
@@ -79,6 +81,8 @@ pub(super) struct Examples {
     pub labels: Vec<String>,
     /// Of each image, the index of its class and the image's name.
     pub places: Vec<(usize, String)>,
+    /// Of each image, where a store has it; else empty.
+    pub ids: Vec<Uuid>,
 }
 
 impl Examples {
@@ -94,7 +98,13 @@ impl Examples {
                 images.push(image);
             }
         }
-        Ok((Self { labels, places }, images))
+        let ids = Vec::new();
+        let own = Self {
+            labels,
+            places,
+            ids,
+        };
+        Ok((own, images))
     }
 
     /// A classifier fitted to the images that could be used.
@@ -106,7 +116,14 @@ impl Examples {
         encoded: Vec<Result<Example, Fault>>,
         head: HeadChoice,
     ) -> Result<FittedClassifier, AppError> {
-        let Self { labels, places } = self;
+        let Self {
+            labels,
+            places,
+            ids,
+        } = self;
+        let usable = ids.into_iter().zip(&encoded);
+        let ids = usable.filter_map(|(id, result)| result.is_ok().then_some(id));
+        let ids: Vec<Uuid> = ids.collect();
         let mut supports = Vec::new();
         let mut refused = Vec::new();
         for ((class, image), result) in places.into_iter().zip(encoded) {
@@ -132,6 +149,7 @@ impl Examples {
             Ok(classifier) => Ok(FittedClassifier {
                 classifier,
                 refused,
+                ids,
             }),
             Err(ClassifierError::EmptyClass(class)) => Err(AppError::EmptyClass {
                 label: labels[class].clone(),
@@ -146,8 +164,10 @@ pub(super) fn names(images: &[NamedImage]) -> Vec<String> {
     images.iter().map(|image| image.name.clone()).collect()
 }
 
+/// `ids` are those of the classifier's examples, in their order, or empty.
 pub(super) fn answers(
     classifier: &Classifier,
+    ids: &[Uuid],
     names: Vec<String>,
     encoded: EncodedImages,
     options: ClassifyOptions,
@@ -163,7 +183,7 @@ pub(super) fn answers(
     let queries = names.into_iter().zip(encoded);
     queries
         .map(|(image, result)| match result {
-            Ok(encoded) => answer(classifier, image, encoded, options, is_moved),
+            Ok(encoded) => answer(classifier, ids, image, encoded, options, is_moved),
             Err(error) => Ok(Answer::Failed { image, error }),
         })
         .collect()
@@ -203,6 +223,7 @@ fn check_classes(classes: &[SupportClass]) -> Result<(), AppError> {
 
 fn answer(
     classifier: &Classifier,
+    ids: &[Uuid],
     image: String,
     encoded: Encoded,
     options: ClassifyOptions,
@@ -212,16 +233,27 @@ fn answer(
     let ClassifiedFeature {
         scores,
         nearest,
+        nearest_in_class,
+        closest_elsewhere,
         novelty,
     } = classifier.classify(encoded.feature, options.nearest)?;
     let is_beyond = |novelty: f32| options.reject.is_some_and(|share| novelty > 1.0 - share);
     let rejected = novelty.is_some_and(is_beyond);
+    let certainty = match scores.first() {
+        Some(best) if !rejected => Certainty::of(best.probability),
+        _ => Certainty::None,
+    };
+    let neighbour = |near| Neighbour::new(near, ids);
+    let neighbours = |near: Vec<_>| near.into_iter().map(neighbour).collect();
     let label = scores.first().map(|score| score.label.clone());
     Ok(Answer::Classified {
         image,
         label: label.filter(|_| !rejected),
         scores,
-        nearest,
+        certainty,
+        nearest: neighbours(nearest),
+        nearest_in_class: neighbours(nearest_in_class),
+        closest_elsewhere: closest_elsewhere.map(neighbour),
         head: classifier.head(),
         calibration: classifier.calibration(),
         novelty,

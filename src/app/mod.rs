@@ -12,8 +12,8 @@ pub mod registry;
 pub mod table;
 
 pub use answer::{
-    Answer, Attention, Classification, ClassifyOptions, CopiesWanted, Embedding, Fault,
-    FittedClassifier, NamedImage, RefusedSupport, SupportClass,
+    Answer, Attention, Certainty, Classification, ClassifyOptions, CopiesWanted, Embedding, Fault,
+    FittedClassifier, NamedImage, Neighbour, RefusedSupport, SupportClass,
 };
 
 use crate::inference::{

@@ -138,6 +138,21 @@ async fn form_images_are_classified_and_called_by_file_name() {
     assert_eq!(results[1]["image"], "1");
     assert_eq!(results[1]["label"], "blue/navy");
     assert_eq!(results[1]["nearest"][0]["image"], "b.png");
+    for result in results {
+        let probability = result["scores"][0]["probability"].as_f64().unwrap();
+        let certainty = match probability {
+            0.9.. => "sure",
+            0.6.. => "probably",
+            _ => "unsure",
+        };
+        assert_eq!(result["certainty"], certainty);
+        assert_eq!(result["nearest_in_class"][0]["label"], result["label"]);
+        let elsewhere = &result["closest_elsewhere"];
+        assert_eq!(
+            elsewhere.is_null(),
+            result["nearest"][0]["label"] == result["label"]
+        );
+    }
 }
 
 #[tokio::test]

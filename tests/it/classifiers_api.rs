@@ -179,6 +179,29 @@ async fn sent_along(home: &Home, parameters: &str) -> Value {
     answer.json()
 }
 
+/// Takes the ids of the pictures out of an answer: pictures that were sent along have none.
+fn ids_of_neighbours(answer: &mut Value) -> Vec<String> {
+    let mut ids = Vec::new();
+    for result in answer["results"].as_array_mut().unwrap() {
+        let Some(result) = result
+            .as_object_mut()
+            .filter(|own| own.contains_key("scores"))
+        else {
+            continue;
+        };
+        for field in ["nearest", "nearest_in_class"] {
+            for near in result[field].as_array_mut().unwrap() {
+                ids.push(text(&near.as_object_mut().unwrap().remove("id").unwrap()));
+            }
+        }
+        if let Some(near) = result["closest_elsewhere"].as_object_mut() {
+            ids.push(text(&near.remove("id").unwrap()));
+        }
+    }
+    assert!(!ids.is_empty());
+    ids
+}
+
 #[tokio::test]
 async fn a_classifier_is_made_filled_listed_and_shown() {
     let home = Home::new().await;
@@ -235,17 +258,30 @@ async fn a_classifier_answers_as_if_its_pictures_had_been_sent_along_bit_for_bit
             "?head=lda&transductive=true",
             "?head=nearest-mean",
             "?reject=0.5",
+            "?reject=0.999",
         ] {
             let expected = sent_along(&home, parameters).await;
+            let first = &expected["results"][0];
+            assert_eq!(first["certainty"] == "none", first["rejected"]);
+            assert!(!parameters.ends_with("=0.999") || first["rejected"] == true);
+            assert!(parameters.contains("reject") || first["rejected"] == false);
             let asked = format!("{path}/classify{parameters}");
             for _ in 0..2 {
                 let answer = home.app.send(queries(&asked)).await;
                 assert_eq!(answer.status, 200, "{:?}", answer.body);
-                assert_eq!(answer.json(), expected, "{privacy} {parameters}");
+                let mut answer = answer.json();
+                for id in ids_of_neighbours(&mut answer) {
+                    let picture = format!("{path}/images/{id}");
+                    assert_eq!(home.app.get(&picture).await.status, 200, "{picture}");
+                }
+                assert_eq!(answer, expected, "{privacy} {parameters}");
             }
         }
         let answer = sent_along(&home, "").await;
         assert_eq!(answer["results"][0]["label"], "red");
+        let in_class = answer["results"][0]["nearest_in_class"].as_array().unwrap();
+        assert_eq!(in_class.len(), 3);
+        assert!(in_class.iter().all(|near| near["label"] == "red"));
         assert_eq!(
             answer["results"][1]["error"]["code"],
             "image_unsupported_format"

@@ -40,7 +40,7 @@ impl App {
         self.note_classifier_use(record.id);
         Ok(StoredAnswers {
             classification: Classification {
-                answers: answers(&fitted.classifier, names, encoded, options)?,
+                answers: answers(&fitted.classifier, &fitted.ids, names, encoded, options)?,
                 refused: fitted.refused.clone(),
             },
             adapter,

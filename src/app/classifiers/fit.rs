@@ -111,6 +111,7 @@ async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, ClassifiersError>
     let named = pictures.iter().map(|own| (class_of(own), own.name.clone()));
     let examples = Examples {
         places: named.collect(),
+        ids: pictures.iter().map(|own| own.id).collect(),
         labels: filled.into_iter().map(|class| class.name).collect(),
     };
     Ok(Snapshot {

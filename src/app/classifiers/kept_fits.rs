@@ -153,6 +153,7 @@ mod tests {
         Arc::new(FittedClassifier {
             classifier: Classifier::new(labels, supports, DEFAULT_CLASSIFIER).expect("classifier"),
             refused: Vec::new(),
+            ids: Vec::new(),
         })
     }
 

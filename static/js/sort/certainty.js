@@ -10,12 +10,6 @@ export function sentenceOf({ label, certainty, bySomebody }) {
   return { sure: `Surely ${label}.`, probably: `Probably ${label}.`, unsure: `Perhaps ${label}, but that is unsure.` }[certainty];
 }
 
-// Probabilities are calibrated, so these words mean the same with three classes and with a hundred: right at least nine times in ten, or
-// six times in ten.
-const SURE = 0.9;
-const PROBABLE = 0.6;
-export const certaintyOf = (probability) => (probability >= SURE ? "sure" : probability >= PROBABLE ? "probably" : "unsure");
-
 export const wordOf = (certainty) => WORDS[certainty];
 export const dotsOf = (certainty) => DOTS[certainty];
 

@@ -148,9 +148,10 @@ export class Drawer {
     host.replaceChildren();
     const { answer } = this.query;
     if (!answer || winner === null) return;
-    const find = ({ class: of, image }) => {
+    // A classifier of this browser alone has names only.
+    const find = ({ id, class: of, image }) => {
       const home = this.#bench.classifier.classes.find((each) => each.id === of);
-      const picture = home?.pictures.find((each) => each.name === image);
+      const picture = home?.pictures.find((each) => (id ? each.id === id : each.name === image));
       return picture ? { home, picture } : null;
     };
     const near = answer.nearest.map(find).filter((each) => each && each.home.name === winner).slice(0, NEAREST);

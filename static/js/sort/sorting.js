@@ -1,6 +1,5 @@
 // Decides when to ask for answers: as soon as examples and pictures are there, again when the examples change, a portion at a time.
 
-import { certaintyOf } from "./certainty.js";
 import { Failure } from "./http.js";
 
 const SETTLE_MS = 120;
@@ -119,12 +118,13 @@ export class Sorting extends EventTarget {
   #answerOf(result, key, query) {
     if (result.error) return { refused: `${query.name}: ${result.error.message}.` };
     const classOf = (label) => this.#bench.classifier.classNamed(label)?.id ?? null;
+    const exampleOf = ({ id, label, image }) => ({ id: id ?? null, class: classOf(label), image });
     return {
       key,
       scores: result.scores.slice(0, SCORES_KEPT).map(({ label, probability }) => ({ class: classOf(label), probability })),
-      nearest: result.nearest.map(({ label, image }) => ({ class: classOf(label), image })),
-      elsewhere: null,
-      certainty: certaintyOf(result.scores[0].probability),
+      nearest: result.nearest_in_class.map(exampleOf),
+      elsewhere: result.closest_elsewhere && exampleOf(result.closest_elsewhere),
+      certainty: result.certainty,
       // From copies it is too rough to set pictures aside by default.
       novelty: result.novelty_calibration === "supports" ? result.novelty : null,
       isRough: result.calibration === "none",

@@ -37,9 +37,10 @@ pub struct Score {
 }
 
 /// A support image near to the classified one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Neighbour {
+    /// Its index among the supports, in the order in which they were given.
+    pub support: usize,
     /// Name of the support image.
     pub image: String,
     /// Of its class.
@@ -70,6 +71,10 @@ pub struct ClassifiedFeature {
     pub scores: Vec<Score>,
     /// The nearest supports, nearest first.
     pub nearest: Vec<Neighbour>,
+    /// The nearest supports of the most probable class, nearest first.
+    pub nearest_in_class: Vec<Neighbour>,
+    /// The nearest support of all, where it is of another class than the most probable one.
+    pub closest_elsewhere: Option<Neighbour>,
     /// From 0 to 1: the share of images of known classes that are nearer to their class. `None` where there are too few examples
     /// to tell.
     pub novelty: Option<f32>,
@@ -189,7 +194,7 @@ impl Classifier {
             .map_or(Calibration::None, |scale| scale.calibration)
     }
 
-    /// All classes for `feature`, and the `count` nearest supports.
+    /// All classes for `feature`, and the `count` nearest supports, of all and of the most probable class.
     ///
     /// # Errors
     /// [`ClassifierError::Width`], or [`ClassifierError::Invalid`] where it is not finite.
@@ -210,6 +215,7 @@ impl Classifier {
         let nearest = distances.iter().copied().fold(f32::INFINITY, f32::min);
         let mut order: Vec<usize> = (0..distances.len()).collect();
         order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
+        let winner = order.first().copied();
         let scores = order
             .into_iter()
             .map(|class| Score {
@@ -218,10 +224,16 @@ impl Classifier {
                 distance: distances[class],
             })
             .collect();
-        let feature = self.distance.prepare(feature);
+        let ranked = self.ranked(&self.distance.prepare(feature));
+        let is_winners = |own: &&(f32, usize)| Some(self.supports[own.1].class) == winner;
+        let of_winner = ranked.iter().filter(is_winners);
+        let elsewhere = ranked.first().filter(|own| !is_winners(own));
+        let neighbour = |own: &(f32, usize)| self.neighbour(*own);
         Ok(ClassifiedFeature {
             scores,
-            nearest: self.neighbours(&feature, count),
+            nearest: ranked.iter().take(count).map(neighbour).collect(),
+            nearest_in_class: of_winner.take(count).map(neighbour).collect(),
+            closest_elsewhere: elsewhere.map(neighbour),
             novelty: self.novelty.map(|scale| scale.share_nearer(nearest) as f32),
         })
     }
@@ -267,22 +279,25 @@ impl Classifier {
         }
     }
 
-    fn neighbours(&self, prepared: &[f32], count: usize) -> Vec<Neighbour> {
-        let distance = self.distance;
-        let mut near: Vec<(f32, &Support)> = self
-            .supports
-            .iter()
-            .map(|support| (distance.between(&support.feature, prepared), support))
+    /// All supports by their distance to a prepared feature, each as its index, nearest first.
+    fn ranked(&self, prepared: &[f32]) -> Vec<(f32, usize)> {
+        let distance = |own: &Support| self.distance.between(&own.feature, prepared);
+        let supports = self.supports.iter().enumerate();
+        let mut ranked: Vec<(f32, usize)> = supports
+            .map(|(index, own)| (distance(own), index))
             .collect();
-        near.sort_by(|a, b| a.0.total_cmp(&b.0));
-        near.into_iter()
-            .take(count)
-            .map(|(distance, support)| Neighbour {
-                image: support.image.clone(),
-                label: self.labels[support.class].clone(),
-                distance,
-            })
-            .collect()
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        ranked
+    }
+
+    fn neighbour(&self, (distance, support): (f32, usize)) -> Neighbour {
+        let Support { image, class, .. } = &self.supports[support];
+        Neighbour {
+            support,
+            image: image.clone(),
+            label: self.labels[*class].clone(),
+            distance,
+        }
     }
 }
 
@@ -451,6 +466,33 @@ mod tests {
         assert_eq!(scores[1].distance, 6.25);
         let names: Vec<&str> = nearest.iter().map(|n| n.image.as_str()).collect();
         assert_eq!(names, ["a", "c"]);
+    }
+
+    #[test]
+    fn the_nearest_examples_of_the_winner_are_named_and_a_closer_one_of_another_class() {
+        let supports = vec![
+            support("a", 0, [-1.0, 0.0]),
+            support("b", 0, [-3.0, 0.0]),
+            support("c", 1, [2.0, 0.0]),
+            support("d", 1, [2.5, 0.0]),
+        ];
+        let labels = vec!["left".into(), "right".into()];
+        let settings = nearest_mean(Distance::SquaredEuclidean);
+        let classifier = Classifier::new(labels, supports, settings).unwrap();
+        let places = |near: &[Neighbour]| near.iter().map(|own| own.support).collect::<Vec<_>>();
+        // The means are at -2 and 2.25; the example at -1 is the nearest of all.
+        let far = classifier.classify(vec![0.4, 0.0], 1).unwrap();
+        assert_eq!(far.scores[0].label, "right");
+        assert_eq!(places(&far.nearest), [0]);
+        assert_eq!(places(&far.nearest_in_class), [2]);
+        assert_eq!(far.closest_elsewhere.unwrap().image, "a");
+        let inside = classifier.classify(vec![2.4, 0.0], 5).unwrap();
+        assert_eq!(places(&inside.nearest), [3, 2, 0, 1]);
+        assert_eq!(places(&inside.nearest_in_class), [3, 2]);
+        assert_eq!(inside.closest_elsewhere, None);
+        let none = classifier.classify(vec![0.4, 0.0], 0).unwrap();
+        assert!(none.nearest.is_empty() && none.nearest_in_class.is_empty());
+        assert!(none.closest_elsewhere.is_some());
     }
 
     #[test]
