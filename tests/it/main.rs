@@ -13,6 +13,7 @@ mod batches_api;
 mod browser;
 mod classifier;
 mod classifiers_api;
+mod classifiers_automatic;
 mod classifiers_cli;
 mod cli;
 mod data_folder;

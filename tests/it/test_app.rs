@@ -40,6 +40,8 @@ pub struct Answered {
 pub enum Behaviour {
     /// Features are the mean red and the mean blue of the image.
     Works,
+    /// As `Works` through an adapter; without one features are the mean green, beside a constant.
+    NeedsAdapter,
     Fails,
     Stopped,
     Panics,
@@ -68,7 +70,7 @@ impl Encoder for ColourEncoder {
 
     fn encode(&mut self, rows: &[EncodeRow], _: Outputs) -> Result<Vec<Encoded>, EncodeError> {
         match &self.behaviour {
-            Behaviour::Works => {}
+            Behaviour::Works | Behaviour::NeedsAdapter => {}
             Behaviour::Fails => return Err(EncodeError::Engine("the secret cause".into())),
             Behaviour::Stopped => return Err(EncodeError::Stopped),
             Behaviour::Panics => panic!("the secret cause"),
@@ -84,8 +86,10 @@ impl Encoder for ColourEncoder {
                 values.iter().sum::<f32>() / plane as f32
             };
             let mut feature = vec![0.0; self.feature_width];
-            feature[0] = mean(0);
-            feature[1] = mean(2);
+            (feature[0], feature[1]) = match (&self.behaviour, &row.adapter) {
+                (Behaviour::NeedsAdapter, None) => (mean(1), 1.0),
+                _ => (mean(0), mean(2)),
+            };
             Encoded {
                 feature,
                 cls_attention: vec![0.25, 0.5, 0.125, 0.125],
@@ -132,12 +136,17 @@ impl TestApp {
 
     /// An app with this registry.
     pub fn with_registry(registry: Registry) -> Self {
+        Self::behaving_with(registry, Behaviour::Works)
+    }
+
+    /// An app with this registry, whose encoder does this.
+    pub fn behaving_with(registry: Registry, behaviour: Behaviour) -> Self {
         let backbone = tiny_backbone();
         let feature_width = backbone.feature_width();
         let limits = WebLimits::default();
         Self::around(backbone, limits, Some(registry), move |_| {
             Ok(Box::new(ColourEncoder {
-                behaviour: Behaviour::Works,
+                behaviour,
                 feature_width,
             }))
         })

@@ -3,7 +3,7 @@
 use super::adapter::unknown_adapter;
 use super::alias_key::AliasKey;
 use super::error::{StoreError, is_foreign_key_violation};
-use super::{Store, now_ms, parse};
+use super::{Digest, Store, now_ms, parse};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
@@ -158,6 +158,27 @@ impl Store {
         .bind(key.alias())
         .fetch_all(self.inner.database.readers())
         .await?)
+    }
+
+    /// Adapters of this backbone that an alias of their name points at, those first whose alias moved last.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the database.
+    pub async fn published_adapters(
+        &self,
+        backbone: &Digest,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT adapter_id FROM aliases JOIN adapters ON adapters.id = adapter_id
+             JOIN alias_moves USING (kind, owner, alias)
+             WHERE kind = 'adapter' AND backbone_digest = ? GROUP BY adapter_id ORDER BY max(number) DESC",
+        )
+        .bind(backbone.as_str())
+        .fetch_all(self.inner.database.readers())
+        .await?
+        .into_iter()
+        .map(|id: String| Ok(parse(&id)?))
+        .collect()
     }
 
     /// All aliases and what they point at.

@@ -2,8 +2,11 @@
 
 use super::ClassifiersError;
 use crate::app::registry::{BARE, RegistryError, ServedAdapter};
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, CopiesWanted};
 use store::{AdapterChoice, AdapterReference, ClassifierRecord, Digest, Selector, StoreError};
+
+/// What requests write to let a classifier choose for itself.
+const AUTOMATIC: &str = "auto";
 
 impl App {
     pub(super) fn backbone_digest(&self) -> Result<Digest, ClassifiersError> {
@@ -20,6 +23,7 @@ impl App {
         let wanted = match wanted {
             None => return Ok(AdapterChoice::Default),
             Some(BARE) => return Ok(AdapterChoice::None),
+            Some(AUTOMATIC) => return Ok(AdapterChoice::Auto),
             Some(wanted) => wanted,
         };
         // An unknown adapter, or one of another backbone, is refused now and not at the first question.
@@ -51,13 +55,15 @@ impl App {
         }
     }
 
-    /// The adapter through which `classifier` sees now; `None` is the bare backbone.
+    /// The adapter through which `classifier` sees now; `None` is the bare backbone. One that chooses for itself waits for the features that
+    /// it needs for that as `wanted` says.
     ///
     /// # Errors
     /// [`ClassifiersError::OtherBackbone`], [`ClassifiersError::AdapterGone`]; [`AppError::Registry`](crate::app::AppError::Registry) where an alias is gone.
     pub async fn adapter_of(
         &self,
         classifier: &ClassifierRecord,
+        wanted: CopiesWanted,
     ) -> Result<Option<ServedAdapter>, ClassifiersError> {
         if classifier.backbone_digest.as_str() != self.backbone.digest {
             return Err(ClassifiersError::OtherBackbone {
@@ -67,6 +73,9 @@ impl App {
                 backbone: self.backbone_name.clone(),
                 digest: self.backbone.digest.clone(),
             });
+        }
+        if classifier.adapter == AdapterChoice::Auto {
+            return self.automatic_adapter(classifier, wanted).await;
         }
         let served = self
             .adapter(reference(&classifier.adapter).as_deref())
@@ -86,7 +95,7 @@ impl App {
     }
 }
 
-/// As a request would name it. Nobody has decided yet what suits the pictures best where that is to be found out: the default answers.
+/// As a request would name it. Where it is still to be found out what suits the pictures best, the default.
 fn reference(choice: &AdapterChoice) -> Option<String> {
     match choice {
         AdapterChoice::Auto | AdapterChoice::Default => None,

@@ -158,7 +158,7 @@ impl App {
             return Ok((images, usable));
         }
         // Features that are not computed now never can be.
-        let adapter = self.adapter_of(&record).await?;
+        let adapter = self.adapter_of(&record, CopiesWanted::Always).await?;
         let spaces = Spaces::of(
             record.backbone_digest.clone(),
             &self.pictures,

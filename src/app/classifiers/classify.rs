@@ -32,7 +32,7 @@ impl App {
         queries: Vec<NamedImage>,
         options: ClassifyOptions,
     ) -> Result<StoredAnswers, ClassifiersError> {
-        let adapter = self.adapter_of(record).await?;
+        let adapter = self.adapter_of(record, options.copies).await?;
         let names = names(&queries);
         let fitted = self.fitted(record, adapter.as_ref(), options.head, options.copies);
         let encoded = async { Ok(self.pictures.encode(queries, adapter.as_ref()).await?) };

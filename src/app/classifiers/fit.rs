@@ -20,18 +20,18 @@ const CHUNK: usize = 32;
 
 /// What fitting needs besides the classifier.
 #[derive(Clone)]
-struct Means {
+pub(super) struct Means {
     store: Store,
     pictures: PictureEncoder,
-    adapter: Option<ServedAdapter>,
+    pub adapter: Option<ServedAdapter>,
     spaces: Spaces,
     specs: Vec<CopySpec>,
 }
 
 /// A classifier at one revision.
-struct Snapshot {
-    record: ClassifierRecord,
-    examples: Examples,
+pub(super) struct Snapshot {
+    pub record: ClassifierRecord,
+    pub examples: Examples,
     pictures: Vec<PictureRecord>,
 }
 
@@ -61,13 +61,7 @@ impl App {
         if let Some(fitted) = self.fits.find(&key, revision) {
             return Ok(fitted);
         }
-        let means = Means {
-            store: store.clone(),
-            pictures: self.pictures.clone(),
-            adapter: adapter.cloned(),
-            spaces: Spaces::of(record.backbone_digest.clone(), &self.pictures, adapter),
-            specs: head.copy_specs(),
-        };
+        let means = self.means(store, record, adapter, head.copy_specs());
         let (encoded, later) = means.examples(&snapshot, copies).await?;
         let values = encoded.iter().flatten();
         let values =
@@ -85,10 +79,27 @@ impl App {
         }
         Ok(fitted)
     }
+
+    /// What features of the classifier's pictures and of their copies `specs` need.
+    pub(super) fn means(
+        &self,
+        store: &Store,
+        record: &ClassifierRecord,
+        adapter: Option<&ServedAdapter>,
+        specs: Vec<CopySpec>,
+    ) -> Means {
+        Means {
+            store: store.clone(),
+            pictures: self.pictures.clone(),
+            adapter: adapter.cloned(),
+            spaces: Spaces::of(record.backbone_digest.clone(), &self.pictures, adapter),
+            specs,
+        }
+    }
 }
 
 /// What the classifier `id` is now. Classes without pictures take no part.
-async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, ClassifiersError> {
+pub(super) async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, ClassifiersError> {
     let all = PictureFilter::default();
     let read = || async {
         Ok((
@@ -122,8 +133,19 @@ async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, ClassifiersError>
 }
 
 impl Means {
+    /// How many pictures are still to be encoded, they or their copies.
+    pub async fn missing(&self, snapshot: &Snapshot) -> Result<usize, ClassifiersError> {
+        let Snapshot {
+            record, pictures, ..
+        } = snapshot;
+        let known = self
+            .spaces
+            .known(&self.store, record, pictures, &self.specs);
+        Ok(known.await?.iter().filter(|own| !own.is_whole()).count())
+    }
+
     /// The features of all pictures, and those pictures whose copies are still to be encoded.
-    async fn examples(
+    pub async fn examples(
         &self,
         snapshot: &Snapshot,
         wanted: CopiesWanted,

@@ -1,5 +1,6 @@
 //! Fitted classifiers in memory, one for each classifier, adapter and head, as long as the classifier is at the same revision.
 
+use super::choice::Decision;
 use crate::app::FittedClassifier;
 use lru::LruCache;
 use std::collections::HashMap;
@@ -11,6 +12,9 @@ use uuid::Uuid;
 
 /// Values of the features of all that are kept: 256 MiB. The one that was used last stays, however large it is.
 const MOST_VALUES: usize = 64 << 20;
+
+/// Adapters that classifiers chose for themselves; those are forgotten that were asked for least recently, and chosen again.
+const MOST_DECISIONS: usize = 1000;
 
 /// What a fitted classifier is of, but for its revision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +36,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct ClassifierFits {
     fits: Mutex<LruCache<FitKey, Kept>>,
+    decisions: Mutex<LruCache<Uuid, Decision>>,
     unwritten_uses_ms: Mutex<HashMap<Uuid, i64>>,
     /// Classifiers that are being prepared, and whether they changed since that began.
     preparing: Mutex<HashMap<Uuid, bool>>,
@@ -45,6 +50,7 @@ impl Default for ClassifierFits {
     fn default() -> Self {
         Self {
             fits: Mutex::new(LruCache::unbounded()),
+            decisions: Mutex::new(LruCache::unbounded()),
             unwritten_uses_ms: Mutex::default(),
             preparing: Mutex::default(),
             turn: Semaphore::new(1),
@@ -84,6 +90,19 @@ impl ClassifierFits {
 
     pub(super) fn drop_fit(&self, key: &FitKey) {
         locked(&self.fits).pop(key);
+    }
+
+    /// The adapter that the classifier chose last.
+    pub(super) fn decision(&self, classifier: Uuid) -> Option<Decision> {
+        locked(&self.decisions).get(&classifier).cloned()
+    }
+
+    pub(super) fn keep_decision(&self, classifier: Uuid, decision: Decision) {
+        let mut decisions = locked(&self.decisions);
+        decisions.put(classifier, decision);
+        if decisions.len() > MOST_DECISIONS {
+            decisions.pop_lru();
+        }
     }
 
     /// Whether nobody prepares the classifier yet; whoever does is told to look once more.

@@ -3,6 +3,8 @@
 
 mod adapter;
 mod add;
+mod automatic;
+mod choice;
 mod classify;
 mod features;
 mod fit;
@@ -12,6 +14,7 @@ mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
+pub use choice::{Automatic, Candidate};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;
 pub use sort::Sorter;

@@ -15,8 +15,8 @@ impl App {
             loop {
                 let prepared = async {
                     let record = app.classifiers_store()?.classifier(id).await?;
-                    let adapter = app.adapter_of(&record).await?;
                     let ClassifyOptions { head, copies, .. } = ClassifyOptions::default();
+                    let adapter = app.adapter_of(&record, copies).await?;
                     app.fitted(&record, adapter.as_ref(), head, copies).await
                 };
                 if let Err(error) = prepared.await {

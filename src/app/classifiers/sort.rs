@@ -3,7 +3,7 @@
 use super::ClassifiersError;
 use crate::app::classify::check_at_least_two;
 use crate::app::registry::{BARE, RegistryError, ServedAdapter};
-use crate::app::{Answer, App, ClassifyOptions, Fault, NamedImage};
+use crate::app::{Answer, App, ClassifyOptions, CopiesWanted, Fault, NamedImage};
 use recycle::classifier::Classifier;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl App {
         loop {
             let record = store.classifier(id).await?;
             let classes = store.classes(id).await?;
-            let adapter = self.adapter_of(&record).await?;
+            let adapter = self.adapter_of(&record, options.copies).await?;
             let fitted = self.fitted(&record, adapter.as_ref(), options.head, options.copies);
             let fitted = fitted.await?;
             if store.classifier(id).await?.revision != record.revision {
@@ -86,7 +86,7 @@ impl App {
         &self,
         record: &ClassifierRecord,
     ) -> Result<(), ClassifiersError> {
-        self.adapter_of(record).await?;
+        self.adapter_of(record, CopiesWanted::Soon).await?;
         let classes = self.classifiers_store()?.classes(record.id).await?;
         let filled = classes.iter().filter(|class| class.pictures > 0);
         Ok(check_at_least_two(filled.count())?)

@@ -60,7 +60,7 @@ pub struct Create {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Adapter that it sees through: name@alias follows the alias, name and name:version stay with that version, "none" is the bare
-    /// backbone [default: the backbone's default adapter, whenever that moves]
+    /// backbone, and "auto" lets it choose what tells its examples apart best [default: the backbone's default adapter, whenever that moves]
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
     /// What is kept of its pictures: pictures, or only features and thumbnails; it then stays with its adapter

@@ -25,6 +25,7 @@ use super::ApiError;
 use crate::app::App;
 use crate::app::registry::ServedAdapter;
 use serde::Serialize;
+use store::AdapterRecord;
 use utoipa::ToSchema;
 
 /// The adapter that gave an answer.
@@ -42,7 +43,10 @@ pub struct AdapterIdentity {
 
 impl AdapterIdentity {
     fn of(served: &ServedAdapter) -> Self {
-        let record = &served.record;
+        Self::of_record(&served.record)
+    }
+
+    fn of_record(record: &AdapterRecord) -> Self {
         Self {
             name: record.name.to_string(),
             version: record.version,

@@ -3,11 +3,12 @@
 import { askChoice } from "./dialogs.js";
 import { ask } from "./http.js";
 
-// Asks, and returns the choice as requests name it (null is the default); undefined where nothing was chosen.
-export async function offerAdapters(backbone, current) {
+// Asks, and returns the choice as requests name it (null is the default); undefined where nothing was chosen. What the server does not store
+// cannot choose for itself.
+export async function offerAdapters(backbone, { adapter: current, isStored }) {
   const adapters = await adaptersFor(backbone);
   const options = [
-    ["auto", "Automatic: whatever tells your examples apart best"],
+    ...(isStored ? [["auto", "Automatic: whatever tells your examples apart best"]] : []),
     ["", "As this server suggests"],
     ["none", "Plain, with nothing learned on top"],
     ...adapters.map(({ label }) => [label, label]),

@@ -384,7 +384,7 @@ export class BenchPage {
   }
 
   async #howItSees() {
-    const adapter = await offerAdapters(page.backbone, this.classifier.adapter);
+    const adapter = await offerAdapters(page.backbone, this.classifier);
     if (adapter !== undefined) this.act(() => this.classifier.chooseAdapter(adapter));
   }
 

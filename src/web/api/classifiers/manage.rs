@@ -17,7 +17,7 @@ use axum::response::Response;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
-use store::{ClassifierFilter, Digest, Privacy, Store};
+use store::{ClassifierFilter, Digest, Privacy};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub struct NewClassifierRequest {
     #[schema(example = "Trees")]
     name: String,
     /// Adapter that it sees through: `name@alias` follows the alias; `name` and `name:version` stay with that version; `none` is the bare
-    /// backbone. Without one it follows the backbone's default.
+    /// backbone; `auto` lets it choose what tells its examples apart best. Without one it follows the backbone's default.
     adapter: Option<String>,
     /// What is kept of its pictures, for good: `pictures`, or only `features` and thumbnails. In the second case the adapter stays the one that
     /// is meant now, because features through another could not be computed.
@@ -61,7 +61,7 @@ pub(in crate::web) async fn create_classifier(
             privacy: body.privacy,
         };
         let record = answering.create_classifier(make, ACTOR).await?;
-        to_json(described(store(&answering)?, record.id).await?)
+        to_json(described(&answering, record.id).await?)
     };
     let body = once(store(&app)?, format!("POST {ROUTE}"), key, content, act).await?;
     let location = format!("{ROUTE}/{}", body["id"].as_str().unwrap_or_default());
@@ -72,7 +72,8 @@ pub(in crate::web) async fn create_classifier(
     Ok(response)
 }
 
-async fn described(store: &Store, id: Uuid) -> Result<Classifier, ApiError> {
+async fn described(app: &Arc<App>, id: Uuid) -> Result<Classifier, ApiError> {
+    let store = store(app)?;
     let read = || async {
         Ok((
             store.classes(id).await?,
@@ -80,11 +81,18 @@ async fn described(store: &Store, id: Uuid) -> Result<Classifier, ApiError> {
         ))
     };
     let (record, (classes, changes)) = at_one_revision(store, id, read).await?;
-    Ok(Classifier::new(record, classes, changes))
+    let automatic = app.automatic(&record).await?;
+    if let Some((_, is_current)) = automatic
+        && !is_current
+    {
+        app.prepare_classifier(id);
+    }
+    let automatic = automatic.map(|(choice, _)| choice.as_ref().into());
+    Ok(Classifier::new(record, classes, changes, automatic))
 }
 
-async fn shown(store: &Store, id: Uuid) -> Result<Response, ApiError> {
-    let classifier = described(store, id).await?;
+async fn shown(app: &Arc<App>, id: Uuid) -> Result<Response, ApiError> {
+    let classifier = described(app, id).await?;
     let revision = classifier.revision();
     Ok(at_revision(StatusCode::OK, revision, classifier))
 }
@@ -142,7 +150,7 @@ pub(in crate::web) async fn get_classifier(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    shown(store(&app)?, classifier_id(&id)?).await
+    shown(&app, classifier_id(&id)?).await
 }
 
 /// What is to change of a classifier; what is left out stays.
@@ -150,7 +158,7 @@ pub(in crate::web) async fn get_classifier(
 #[serde(deny_unknown_fields)]
 pub struct ClassifierPatchRequest {
     name: Option<String>,
-    /// As when it is made; null is the backbone's default.
+    /// As when it is made, also `auto`; null is the backbone's default.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     adapter: Option<Option<String>>,
@@ -203,7 +211,7 @@ pub(in crate::web) async fn change_classifier(
             });
         }
     }
-    shown(store, id).await
+    shown(&app, id).await
 }
 
 /// Space that a deletion gave back.

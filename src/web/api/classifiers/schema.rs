@@ -1,6 +1,7 @@
 //! Classifiers, pictures and changes as they are sent.
 
-use crate::web::api::BackboneIdentity;
+use crate::app::classifiers;
+use crate::web::api::{AdapterIdentity, BackboneIdentity};
 use crate::web::classifier_problem::ClassifierChange;
 use serde::Serialize;
 use store::{
@@ -61,6 +62,41 @@ impl From<ClassifierRecord> for ClassifierSummary {
     }
 }
 
+/// How well one adapter tells the examples of a classifier apart.
+#[derive(Serialize, ToSchema)]
+pub struct AdapterCandidate {
+    /// Null is the bare backbone.
+    adapter: Option<AdapterIdentity>,
+    /// Examples that it put into their own class when they were left out.
+    right: usize,
+    /// Examples that were left out, the same for all candidates.
+    of: usize,
+}
+
+/// The adapter that a classifier chose for itself.
+#[derive(Serialize, ToSchema)]
+pub struct AutomaticChoice {
+    /// What answers; null is the bare backbone.
+    chosen: Option<AdapterIdentity>,
+    /// The default first. Another is chosen where it is right more often by more than one standard error. Empty where nothing was compared
+    /// yet, or cannot be because fewer than two classes have two pictures; then the default answers.
+    candidates: Vec<AdapterCandidate>,
+}
+
+impl From<&classifiers::Automatic> for AutomaticChoice {
+    fn from(automatic: &classifiers::Automatic) -> Self {
+        let candidate = |own: &classifiers::Candidate| AdapterCandidate {
+            adapter: own.adapter.as_deref().map(AdapterIdentity::of_record),
+            right: own.right,
+            of: own.of,
+        };
+        Self {
+            chosen: automatic.chosen.as_deref().map(AdapterIdentity::of_record),
+            candidates: automatic.candidates.iter().map(candidate).collect(),
+        }
+    }
+}
+
 /// A classifier.
 #[derive(Serialize, ToSchema)]
 pub struct Classifier {
@@ -68,6 +104,8 @@ pub struct Classifier {
     summary: ClassifierSummary,
     /// In their order.
     classes: Vec<ClassRecord>,
+    /// What it chose, where its adapter is `auto`; null for others.
+    automatic: Option<AutomaticChoice>,
     /// What it cannot do because its pictures are not kept.
     limits: Option<&'static str>,
     /// The change that an undo would take back.
@@ -84,6 +122,7 @@ impl Classifier {
         record: ClassifierRecord,
         classes: Vec<ClassRecord>,
         changes: Vec<ChangeRecord>,
+        automatic: Option<AutomaticChoice>,
     ) -> Self {
         // Newest first: the first that is done is undone next, the last that is undone is redone next.
         let in_state = |state| move |record: &&ChangeRecord| record.state == state;
@@ -93,6 +132,7 @@ impl Classifier {
             limits: (record.privacy == Privacy::Features).then_some(WITHOUT_PICTURES),
             summary: record.into(),
             classes,
+            automatic,
             undo: undo.map(Into::into),
             redo: redo.map(Into::into),
         }
