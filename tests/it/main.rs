@@ -15,6 +15,7 @@ mod classifier;
 mod classifiers_api;
 mod classifiers_automatic;
 mod classifiers_cli;
+mod classifiers_kill;
 mod cli;
 mod data_folder;
 mod device_cli;
