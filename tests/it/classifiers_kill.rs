@@ -311,6 +311,7 @@ async fn sigkill_at_any_moment_keeps_every_acknowledged_change_of_a_classifier_a
     let mut model = Model::default();
     model.state.name = "name 0".into();
     let mut pending: Option<Change> = None;
+    let (mut interrupted, mut kept) = (0, 0);
     for kill in 0..=kills {
         let server = start(folder.path());
         let session = Session {
@@ -323,6 +324,8 @@ async fn sigkill_at_any_moment_keeps_every_acknowledged_change_of_a_classifier_a
         if let Some(change) = pending.take() {
             let mut after = model.clone();
             after.apply(&change);
+            interrupted += 1;
+            kept += usize::from(found == after.state);
             if let Change::Add(..) = change {
                 let whole = found == model.state || found == after.state;
                 assert!(whole, "{about}: {found:?}, {:?}", model.state);
@@ -350,6 +353,7 @@ async fn sigkill_at_any_moment_keeps_every_acknowledged_change_of_a_classifier_a
         let change = model.draw(&mut random);
         let delay = Duration::from_micros(random.random_range(0..LONGEST_DELAY_US));
         let request = tokio::spawn(session.change(&change).await.send());
+        // The moment of the kill, anywhere in the change.
         tokio::time::sleep(delay).await;
         drop(server);
         match request.await.unwrap() {
@@ -360,4 +364,7 @@ async fn sigkill_at_any_moment_keeps_every_acknowledged_change_of_a_classifier_a
             Err(_) => pending = Some(change),
         }
     }
+    println!(
+        "{kills} kills, {interrupted} of them before an answer; {kept} of those changes were made"
+    );
 }
