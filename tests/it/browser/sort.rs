@@ -5,7 +5,10 @@ use super::webdriver::Key;
 use crate::test_app::png;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 pub const FISH: [&str; 2] = ["fish/goldfish.jpg", "fish/red-porgy.jpg"];
 pub const MILLS: [&str; 2] = ["windmill/log-mill.jpg", "windmill/post-mill.jpg"];
@@ -416,5 +419,50 @@ async fn files_dropped_on_either_half_of_the_window_are_taught_or_sorted() {
     .await;
     saved(&page, "2 classes, 5 pictures").await;
     assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_for_training_are_taught_and_those_beside_them_sorted() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let root = page.folder.path().join("set");
+    for (from, to) in [
+        (FISH[0], "train/fish/1.jpg"),
+        (MILLS[0], "train/windmill/1.jpg"),
+        ("queries/discus.jpg", "test/fish/2.jpg"),
+    ] {
+        let copy = root.join(to);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(example(from), copy).unwrap();
+    }
+    page.pick("#home-folder", &[root]).await;
+    saved(&page, "2 classes, 2 pictures").await;
+    sorted(&page, 1).await;
+    assert_eq!(verdicts(&page).await, json!([["2.jpg", "fish"]]));
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_is_opened_and_its_folders_become_classes() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for path in FISH.iter().chain(&MILLS) {
+        archive
+            .start_file(*path, SimpleFileOptions::default())
+            .unwrap();
+        archive
+            .write_all(&fs::read(example(path)).unwrap())
+            .unwrap();
+    }
+    let bytes = archive.finish().unwrap().into_inner();
+    page.drop_file("body", "classes.zip", "application/zip", &bytes)
+        .await;
+    saved(&page, "2 classes, 4 pictures").await;
+    assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }
