@@ -850,7 +850,14 @@ async fn every_documented_status_is_reached_and_errors_are_problems() {
     let documented = documented(&document(&TestApp::new()).await);
     for ((path, method), statuses) in documented {
         // These need a registry (tests/it/registry_api.rs, tests/it/jobs_api.rs and tests/it/classifiers_api.rs), or a form (below).
-        let elsewhere = ["adapter", "/storage", "/jobs", "/pools", "/classifiers", "/thumbnails"];
+        let elsewhere = [
+            "adapter",
+            "/storage",
+            "/jobs",
+            "/pools",
+            "/classifiers",
+            "/thumbnails",
+        ];
         if elsewhere.iter().any(|part| path.contains(part)) {
             continue;
         }

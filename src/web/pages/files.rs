@@ -119,7 +119,8 @@ mod source {
         let files = files();
         let text = |wanted: &str| {
             let found = files.iter().find(|(other, _)| other == wanted);
-            let (_, path) = found.ok_or_else(|| io::Error::other(format!("there is no {wanted}")))?;
+            let (_, path) =
+                found.ok_or_else(|| io::Error::other(format!("there is no {wanted}")))?;
             std::fs::read_to_string(path)
         };
         if let Some((_, entry)) = BUNDLES.iter().find(|(bundle, _)| *bundle == name) {

@@ -96,7 +96,10 @@ async fn a_classifier_of_this_browser_alone_leaves_nothing_on_the_server() {
         return;
     };
     page.client
-        .execute("document.getElementById('home-privacy').value = 'tab'", vec![])
+        .execute(
+            "document.getElementById('home-privacy').value = 'tab'",
+            vec![],
+        )
         .await
         .unwrap();
     page.pick("#home-folder", &[two_classes(&page)]).await;
@@ -127,7 +130,8 @@ async fn a_classifier_of_this_browser_alone_leaves_nothing_on_the_server() {
         )
         .await
         .unwrap();
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-yes").await;
     page.wait_for("!location.pathname.includes('tab-')").await;
     saved(&page, "2 classes, 4 pictures").await;
@@ -148,12 +152,14 @@ async fn deleting_a_classifier_asks_first_and_frees_its_pictures() {
     fill(&page, &["queries/clownfish.jpg"]).await;
     page.click("#bench-more").await;
     page.click("#menu .is-danger").await;
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-no").await;
     assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
     page.click("#bench-more").await;
     page.click("#menu .is-danger").await;
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-yes").await;
     page.wait_for("location.pathname === '/' && document.getElementById('saved').hidden")
         .await;
