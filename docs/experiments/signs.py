@@ -9,14 +9,21 @@ take seven passes. Writes WORK/signs-scales.csv and WORK/signs.csv; what is ther
 the meta-LoRA minus the line, each through the same head.
 """
 
-from glyphs import CHOSEN, RANK, RECIPES
-from recycled import Full, Program, Small, Table, common_options, glyphs, greek, tune_letters
+from glyphs import BOUNDS, CHOSEN, RANK, RECIPES, TOGETHER
+from recycled import HARD, Full, Program, Small, Table, common_options, glyphs, greek, recycle, tune_letters
 
 HEADS = ["nearest-mean", "auto"]
 PICTURES = 20
 SCALES = {
     "sum": [0.1, 0.2, 0.33], "ties": [0.7, 1, 1.4], "knots": [1, 1.4, 2], "tsv": [0.7, 1, 1.4], "core-space": [1.4, 2, 2.8], "compress-then-merge": [1.4, 2, 2.8],
     "iso-c": [0.5, 1, 2], "iso-cts": [0.5, 1, 2], "tsv-iso": [0.5, 1, 2], "wudi": [0.5, 1, 2], "pico": [0.5, 1, 2],
+    "pico+knots": [1, 2, 2.8], "pico+tsv": [1, 1.4, 2], "pico+iso-c": [0.5, 1, 2],
+}
+# Made here, as adapters: AdaMerging on the synthetic images, and the chosen recipe on the pictures that the adapters were tuned on, as the upper bound.
+BOUND = "real-together"
+MADE = {
+    "adamerging": {**TOGETHER, "layers": "all", "episodes": 0, "merge_coefficients": {"steps": 60, "objective": "entropy"}},
+    BOUND: BOUNDS[BOUND],
 }
 
 
@@ -39,6 +46,7 @@ def main():
     parser = common_options(__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default=CHOSEN, help="of the meta-LoRA")
     parser.add_argument("--merges", nargs="*", choices=SCALES, default=list(SCALES))
+    parser.add_argument("--made", nargs="*", choices=MADE, default=list(MADE), help="AdaMerging and the upper bound, which takes longest")
     asked = parser.parse_args()
     size, seed, work = (Small if asked.small else Full), asked.seed, asked.work
     program = Program(asked)
@@ -63,17 +71,35 @@ def main():
     folder = first(work / "signs-first", [capitals, greek(work, size)], PICTURES)
     lines = [asked.recipe, *asked.merges, "average", *([] if table.find(name="bare") else ["bare"])]
     missing = [name for name in lines if not table.find(seed=seed, name=name)]
-    if not missing:
-        return
-    words = {asked.recipe: "adapter", "average": "average", "bare": "bare", **{merge: f"{merge}:{chosen(merge)}" for merge in asked.merges}}
-    asked_for = [asked.recipe, *(name for name in missing if name != asked.recipe)]
-    methods = [words[name] for name in asked_for]
-    reports = evaluate(program, folder, methods, size.shots, size.queries, size.tasks, "--adapter", asked.recipe, "--pool", *pool)
+    if missing:
+        add(table, program, folder, asked.recipe, missing, seed, size, pool, asked.merges, chosen)
+    runs = Table(work / "signs-runs.csv", "seed name")
+    for name in asked.made:
+        real = {"per_class": size.pictures, "real": base} if name == BOUND else {}
+        recycle(program, runs, work, name, pool, MADE[name], HARD, size, seed, **real)
+    missing = [name for name in asked.made if not table.find(seed=seed, name=name)]
+    if missing:
+        names = [asked.recipe, *missing]
+        more = [word for name in names for word in ("--adapter", name)]
+        reports = program.reports(folder, size.shots, "--head", ",".join(HEADS), "--methods", "adapter", "--queries", size.queries, "--tasks", size.tasks, *more)
+        write(table, reports, names, seed)
+    print(table.path)
+
+
+def add(table, program, folder, recipe, missing, seed, size, pool, merges, chosen):
+    """Measures merges beside the meta-LoRA `recipe`."""
+    words = {recipe: "adapter", "average": "average", "bare": "bare", **{merge: f"{merge}:{chosen(merge)}" for merge in merges}}
+    names = [recipe, *(name for name in missing if name != recipe)]
+    reports = evaluate(program, folder, [words[name] for name in names], size.shots, size.queries, size.tasks, "--adapter", recipe, "--pool", *pool)
+    write(table, reports, names, seed)
+
+
+def write(table, reports, names, seed):
+    """Rows of what is not in `table` yet; each of `names`, of which the first is the meta-LoRA, has an entry for each head in every report."""
     for report in reports:
-        ours = {method["head"]: index for index, method in enumerate(report["methods"]) if method["name"] == "adapter"}
         for index, method in enumerate(report["methods"]):
-            name = asked_for[index // len(HEADS)]
-            difference = report["pairwise"][ours[method["head"]]][index]
+            name = names[index // len(HEADS)]
+            difference = report["pairwise"][index % len(HEADS)][index]
             if table.find(seed=seed, name=name, shot=report["shot"], head=method["head"]):
                 continue
             table.add({
@@ -81,7 +107,6 @@ def main():
                 "accuracy": 100 * method["accuracy"], "ci95": 100 * method["ci95"],
                 "gain": 100 * difference["mean"] if difference else "", "gain_ci95": 100 * difference["ci95"] if difference else "",
             })
-    print(table.path)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def signs():
     """Every method with both heads on the same tasks of 59 signs, by seed, and how much more `standard` gives with the same head."""
     table = table_of("signs")
     seeds = sorted({row["seed"] for row in table.rows})
-    names = {"together": "`standard`", "bare": "bare backbone"}
+    names = {"together": "`standard`", "bare": "bare backbone", "adamerging": "AdaMerging", BOUND: "real pictures (upper bound)"}
     rows = []
     for shot in ("1", "5"):
         for name in dict.fromkeys(row["name"] for row in table.rows):

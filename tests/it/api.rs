@@ -10,6 +10,7 @@ use lora_recycle::web::WebLimits;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io::Cursor;
 use std::time::Duration;
 
 const CLASSIFY: &str = "/api/v1/classify";
@@ -798,6 +799,7 @@ async fn the_openapi_document_lists_the_routes_that_exist_and_no_others() {
             "post /api/v1/pools/{id}/quality",
             "get /api/v1/storage",
             "post /api/v1/storage/gc",
+            "post /api/v1/thumbnails",
             "get /healthz",
             "get /readyz",
         ]
@@ -862,8 +864,15 @@ fn reach(method: &str, path: &str, status: u16) -> (TestApp, Request<Body>) {
 async fn every_documented_status_is_reached_and_errors_are_problems() {
     let documented = documented(&document(&TestApp::new()).await);
     for ((path, method), statuses) in documented {
-        // These need a registry: tests/it/registry_api.rs, tests/it/jobs_api.rs and tests/it/classifiers_api.rs.
-        let elsewhere = ["adapter", "/storage", "/jobs", "/pools", "/classifiers"];
+        // These need a registry (tests/it/registry_api.rs, tests/it/jobs_api.rs and tests/it/classifiers_api.rs), or a form (below).
+        let elsewhere = [
+            "adapter",
+            "/storage",
+            "/jobs",
+            "/pools",
+            "/classifiers",
+            "/thumbnails",
+        ];
         if elsewhere.iter().any(|part| path.contains(part)) {
             continue;
         }
@@ -887,5 +896,33 @@ async fn every_documented_status_is_reached_and_errors_are_problems() {
                 "{method} {path} {status}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_picture_that_browsers_cannot_show_becomes_a_jpeg_and_what_is_none_says_why() {
+    let app = TestApp::new();
+    let mut tiff = Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(600, 300, image::Rgb([200, 30, 30]))
+        .write_to(&mut tiff, image::ImageFormat::Tiff)
+        .unwrap();
+    let tiff = tiff.into_inner();
+    let answer = app
+        .send(form_request(
+            "/api/v1/thumbnails",
+            &[("image", "a.tif", &tiff)],
+        ))
+        .await;
+    assert_eq!(answer.status, 200);
+    let made = image::load_from_memory_with_format(&answer.body, image::ImageFormat::Jpeg).unwrap();
+    assert_eq!((made.width(), made.height()), (256, 128));
+
+    for parts in [
+        &[("image", "a.tif", &b"no picture"[..])][..],
+        &[("image", "a.tif", &tiff[..]), ("image", "b.tif", &tiff[..])],
+    ] {
+        let answer = app.send(form_request("/api/v1/thumbnails", parts)).await;
+        assert_eq!(answer.status, 422);
+        assert_eq!(answer.json()["parameter"], "image", "{:?}", answer.json());
     }
 }

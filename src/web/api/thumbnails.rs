@@ -34,7 +34,7 @@ struct ThumbnailProblems;
 
 impl IntoResponses for ThumbnailProblems {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        problem_responses(&[("400", "There is not one image, or it cannot be read")])
+        problem_responses(&[])
     }
 }
 

@@ -96,7 +96,8 @@ fn declared_name(declared: &str) -> Option<String> {
     let rest = ["function ", "class ", "const "]
         .iter()
         .find_map(|word| declared.strip_prefix(word))?;
-    let is_part = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_' || *letter == '$';
+    let is_part =
+        |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_' || *letter == '$';
     let name: String = rest.chars().take_while(is_part).collect();
     (!name.is_empty()).then_some(name)
 }
@@ -128,7 +129,9 @@ mod tests {
     fn bundled(files: &[(&str, &str)]) -> io::Result<String> {
         let read = |path: &str| {
             let found = files.iter().find(|(name, _)| *name == path);
-            found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::Error::other(format!("no {path}")))
+            found
+                .map(|(_, text)| (*text).to_owned())
+                .ok_or_else(|| io::Error::other(format!("no {path}")))
         };
         bundle("a/main.js", &read)
     }
@@ -150,11 +153,17 @@ mod tests {
     #[test]
     fn a_bundle_exports_what_its_first_module_exports() {
         let joined = bundled(&[
-            ("a/main.js", "import { one } from \"./x.js\";\nexport const two = one;\n"),
+            (
+                "a/main.js",
+                "import { one } from \"./x.js\";\nexport const two = one;\n",
+            ),
             ("a/x.js", "export const one = 1;\n"),
         ])
         .expect("a bundle");
-        assert!(joined.ends_with("export const { two } = module1;\n"), "{joined}");
+        assert!(
+            joined.ends_with("export const { two } = module1;\n"),
+            "{joined}"
+        );
     }
 
     #[test]

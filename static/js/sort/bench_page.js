@@ -32,9 +32,10 @@ export class BenchPage {
   #told = 0;
   #views = null;
 
-  constructor(classifier, leave) {
+  // `ways`: leave() goes to the first page, moveElsewhere(classifier) to a copy in this browser or on the server.
+  constructor(classifier, ways) {
     this.classifier = classifier;
-    this.leave = leave;
+    this.ways = ways;
     this.bench = new Workbench(classifier, new Reading());
     this.sending = new Sending(this.bench);
     this.sorting = new Sorting(this.bench, this.sending);
@@ -374,6 +375,7 @@ export class BenchPage {
     const { classifier } = this;
     openMenu(byId("bench-more"), [
       { label: "How it sees…", isOff: classifier.isStored && classifier.privacy === "features", act: () => this.#howItSees() },
+      { label: classifier.isStored ? "Keep it in this browser only…" : "Store it on this server…", isOff: classifier.privacy === "features" || this.bench.onTheirWay.length > 0, act: () => this.#moveElsewhere() },
       { label: "Keys…", act: () => this.showKeys() },
       { label: "Delete this classifier…", isDanger: true, act: () => this.#delete() },
     ]);
@@ -388,6 +390,16 @@ export class BenchPage {
     if (adapter !== undefined) this.act(() => this.classifier.chooseAdapter(adapter));
   }
 
+  async #moveElsewhere() {
+    const { classifier } = this;
+    const sure = classifier.isStored
+      ? await confirmLoss("Keep it in this browser only?", "It moves out of this server: nobody else can open it any more, its batches are deleted, and it is gone when this browser's data are cleared.", "Move it")
+      : await confirmLoss("Store it on this server?", "Its pictures are sent to this server and stay there. Everybody who reaches the server can open them.", "Store it");
+    if (!sure) return;
+    note("Moving the pictures…");
+    await this.act(() => this.ways.moveElsewhere(classifier));
+  }
+
   async #delete() {
     const { classifier } = this;
     const pictures = classifier.classes.reduce((sum, each) => sum + each.pictures.length, 0);
@@ -398,7 +410,7 @@ export class BenchPage {
     await this.act(async () => {
       await classifier.remove();
       await forgetClassifier(classifier.id);
-      this.leave();
+      this.ways.leave();
       note(`${classifier.name} was deleted.`);
     });
   }

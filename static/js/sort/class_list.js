@@ -239,6 +239,13 @@ export class ClassList {
     );
   }
 
+  // Opens the dialog that chooses pictures for the class.
+  addTo(id) {
+    this.#list.reveal(id);
+    const row = this.#list.element(id);
+    if (row) part(row, "files").click();
+  }
+
   editName(id) {
     this.#list.reveal(id);
     const row = this.#list.element(id);

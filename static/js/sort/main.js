@@ -3,6 +3,7 @@
 import { BenchPage } from "./bench_page.js";
 import { byId, setText } from "../dom.js";
 import * as api from "./classifiers_api.js";
+import { forgetClassifier } from "./db.js";
 import { takeDrops } from "./drop_zone.js";
 import { filesOfInput } from "../drops.js";
 import { loadExamples } from "./examples.js";
@@ -16,6 +17,7 @@ import { showConnection } from "./status.js";
 import { IN_BROWSER, newTabId, TabClassifier } from "./tab_classifier.js";
 import { chooseTheme } from "./theme.js";
 
+const MOVED_AT_ONCE = 16;
 let bench = null;
 
 const idOfAddress = () => decodeURIComponent(/^\/c\/([^/]+)\/?$/.exec(location.pathname)?.[1] ?? "");
@@ -57,7 +59,7 @@ async function openBench(id) {
   const classifier = id.startsWith(IN_BROWSER) ? new TabClassifier(id) : new ServerClassifier(id);
   await classifier.load();
   if (idOfAddress() !== id) return;
-  bench = new BenchPage(classifier, () => go("/"));
+  bench = new BenchPage(classifier, { leave: () => go("/"), moveElsewhere });
   await bench.start();
 }
 
@@ -81,8 +83,35 @@ async function begin(name = untitled()) {
 }
 
 async function created(name) {
-  if (byId("home-tab").checked) return (await new TabClassifier(newTabId()).create(name)).id;
-  return (await api.create(name, { privacy: "pictures" })).id;
+  const privacy = byId("home-privacy").value;
+  if (privacy === "tab") return (await new TabClassifier(newTabId()).create(name)).id;
+  return (await api.create(name, { privacy })).id;
+}
+
+const PRIVACY_WORDS = {
+  pictures: "Everybody who reaches this server can open them.",
+  features: "They cannot be shown large or exported later, and how it sees stays as it is now.",
+  tab: "The server sees them while it works and stores nothing.",
+};
+
+function sayPrivacy() {
+  setText(byId("home-privacy-words"), PRIVACY_WORDS[byId("home-privacy").value]);
+}
+
+// A copy of the classifier `from` in the other place, which opens; `from` is deleted once everything is there.
+async function moveElsewhere(from) {
+  const to = from.isStored ? await new TabClassifier(newTabId()).create(from.name) : new ServerClassifier((await api.create(from.name, { privacy: "pictures" })).id);
+  if (!from.isStored) await to.load();
+  for (const each of from.classes) {
+    await to.addClass(each.name);
+    for (let at = 0; at < each.pictures.length; at += MOVED_AT_ONCE) {
+      const portion = await Promise.all(each.pictures.slice(at, at + MOVED_AT_ONCE).map(async (picture) => ({ label: each.name, name: picture.name, blob: await from.read(picture), tile: null })));
+      await to.addPictures(portion, crypto.randomUUID());
+    }
+  }
+  await from.remove();
+  await forgetClassifier(from.id);
+  await go(`/c/${encodeURIComponent(to.id)}`);
 }
 
 // --- ways to begin
@@ -112,6 +141,8 @@ byId("home-folder").addEventListener("change", async ({ target }) => {
   target.value = "";
   (await begin())?.teach(found);
 });
+byId("home-privacy").addEventListener("change", sayPrivacy);
+sayPrivacy();
 byId("home-empty").addEventListener("click", () => begin());
 byId("home-camera").addEventListener("click", async () => (await begin())?.camera("teach"));
 byId("home-examples").addEventListener("click", tryExamples);

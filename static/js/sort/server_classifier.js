@@ -166,6 +166,12 @@ export class ServerClassifier extends EventTarget {
     return api.classify(this.id, queries.map((query) => query.blob), options);
   }
 
+  async read(picture) {
+    const response = await fetch(this.imageUrl(picture));
+    if (!response.ok) throw new Failure(`${picture.name} could not be read from the server.`, { status: response.status });
+    return response.blob();
+  }
+
   remove() {
     return api.remove(this.id);
   }

@@ -187,6 +187,10 @@ export class TabClassifier extends EventTarget {
     return ask("POST", `/classify?${options}`, { form, signal });
   }
 
+  async read(picture) {
+    return this.#files.get(picture.id).blob;
+  }
+
   // Everything about it in this browser goes with `forgetClassifier`.
   async remove() {
     for (const url of this.#urls.values()) URL.revokeObjectURL(url);

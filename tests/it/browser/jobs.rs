@@ -565,7 +565,11 @@ async fn a_form_says_what_is_missing_before_anything_is_sent() {
         .await;
     let root = page.folder.path().join("one class");
     std::fs::create_dir(&root).unwrap();
-    std::fs::copy(super::session::example("fish/goldfish.jpg"), root.join("fish.jpg")).unwrap();
+    std::fs::copy(
+        super::session::example("fish/goldfish.jpg"),
+        root.join("fish.jpg"),
+    )
+    .unwrap();
     page.pick("#tune-folder", &[root]).await;
     page.wait_for(&says("tune-failure", "its own sub-folder"))
         .await;

@@ -5,7 +5,10 @@ use super::webdriver::Key;
 use crate::test_app::png;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 pub const FISH: [&str; 2] = ["fish/goldfish.jpg", "fish/red-porgy.jpg"];
 pub const MILLS: [&str; 2] = ["windmill/log-mill.jpg", "windmill/post-mill.jpg"];
@@ -45,7 +48,11 @@ pub async fn saved(page: &Session, counts: &str) {
 
 /// Waits until so many pictures have answers that hold.
 pub async fn sorted(page: &Session, count: usize) {
-    let words = if count == 1 { "1 picture" } else { &format!("{count} pictures") };
+    let words = if count == 1 {
+        "1 picture"
+    } else {
+        &format!("{count} pictures")
+    };
     page.wait_for(&format!(
         "document.getElementById('summary').textContent.startsWith('{words} sorted') && !document.querySelector('.tile.is-stale') && document.getElementById('progress').hidden"
     ))
@@ -139,7 +146,8 @@ async fn the_overlay_shows_and_hides_where_it_looked() {
     fill(&page, &["queries/clownfish.jpg"]).await;
     page.click(".tile").await;
     page.click("#drawer-look").await;
-    page.wait_for("document.querySelector('#drawer canvas')").await;
+    page.wait_for("document.querySelector('#drawer canvas')")
+        .await;
     let shades = page
         .value(
             "(() => { const canvas = document.querySelector('#drawer canvas');
@@ -163,7 +171,8 @@ async fn the_overlay_shows_and_hides_where_it_looked() {
     page.wait_for("!document.getElementById('drawer-look').disabled")
         .await;
     page.click("#drawer-look").await;
-    page.wait_for("!document.querySelector('#drawer canvas')").await;
+    page.wait_for("!document.querySelector('#drawer canvas')")
+        .await;
     page.close().await;
 }
 
@@ -187,7 +196,10 @@ async fn a_wrong_answer_is_corrected_and_every_answer_is_made_again() {
     let asked = page.requested().await;
     let count = |end: &str| asked.iter().filter(|address| address.contains(end)).count();
     assert_eq!(
-        (count("/images?") + count("/images\u{0}"), count("/classify")),
+        (
+            count("/images?") + count("/images\u{0}"),
+            count("/classify")
+        ),
         (0, 1),
         "{asked:?}"
     );
@@ -217,9 +229,12 @@ async fn pictures_are_moved_and_classes_renamed_merged_deleted_and_all_of_it_und
     // A new name alone changes no answer.
     let name = page.client.find(&row(1, "name")).await.unwrap();
     let select_all = format!("{}a{}", char::from(Key::Control), char::from(Key::Null));
-    name.send_keys(&format!("{select_all}sea creature{}", char::from(Key::Enter)))
-        .await
-        .unwrap();
+    name.send_keys(&format!(
+        "{select_all}sea creature{}",
+        char::from(Key::Enter)
+    ))
+    .await
+    .unwrap();
     page.wait_for("document.querySelector('.tile').dataset.verdict === 'sea creature'")
         .await;
     let asked = page.requested().await;
@@ -237,12 +252,14 @@ async fn pictures_are_moved_and_classes_renamed_merged_deleted_and_all_of_it_und
         )
         .await
         .unwrap();
-    let counts = "[...document.querySelectorAll('.class-count')].map((count) => count.textContent).join()";
+    let counts =
+        "[...document.querySelectorAll('.class-count')].map((count) => count.textContent).join()";
     page.wait_for(&format!("{counts} === '1,3'")).await;
     page.click("#drawer-close").await;
 
     choose(&page, &row(2, "more"), "Merge into…").await;
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-yes").await;
     saved(&page, "1 class, 4 pictures").await;
     choose(&page, &row(1, "more"), "Delete class").await;
@@ -254,11 +271,14 @@ async fn pictures_are_moved_and_classes_renamed_merged_deleted_and_all_of_it_und
     }
     page.wait_for(&format!("{counts} === '1,3'")).await;
     for _ in 0..2 {
-        page.wait_for("!document.getElementById('undo').disabled").await;
+        page.wait_for("!document.getElementById('undo').disabled")
+            .await;
         page.click("#undo").await;
     }
-    page.wait_for(&format!("{counts} === '2,2' && document.querySelector('.class-name').value === 'fish'"))
-        .await;
+    page.wait_for(&format!(
+        "{counts} === '2,2' && document.querySelector('.class-name').value === 'fish'"
+    ))
+    .await;
     page.click("#redo").await;
     page.wait_for("document.querySelector('.class-name').value === 'sea creature'")
         .await;
@@ -416,5 +436,50 @@ async fn files_dropped_on_either_half_of_the_window_are_taught_or_sorted() {
     .await;
     saved(&page, "2 classes, 5 pictures").await;
     assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_for_training_are_taught_and_those_beside_them_sorted() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let root = page.folder.path().join("set");
+    for (from, to) in [
+        (FISH[0], "train/fish/1.jpg"),
+        (MILLS[0], "train/windmill/1.jpg"),
+        ("queries/discus.jpg", "test/fish/2.jpg"),
+    ] {
+        let copy = root.join(to);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(example(from), copy).unwrap();
+    }
+    page.pick("#home-folder", &[root]).await;
+    saved(&page, "2 classes, 2 pictures").await;
+    sorted(&page, 1).await;
+    assert_eq!(verdicts(&page).await, json!([["2.jpg", "fish"]]));
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_is_opened_and_its_folders_become_classes() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for path in FISH.iter().chain(&MILLS) {
+        archive
+            .start_file(*path, SimpleFileOptions::default())
+            .unwrap();
+        archive
+            .write_all(&fs::read(example(path)).unwrap())
+            .unwrap();
+    }
+    let bytes = archive.finish().unwrap().into_inner();
+    page.drop_file("body", "classes.zip", "application/zip", &bytes)
+        .await;
+    saved(&page, "2 classes, 4 pictures").await;
+    assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
+    assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }

@@ -51,7 +51,10 @@ async fn a_person_teaches_sorts_corrects_and_comes_back() {
     picture(&page, "journey-2-sort").await;
 
     page.client
-        .execute("document.querySelector('.tile[aria-label^=hedgehog]').click()", vec![])
+        .execute(
+            "document.querySelector('.tile[aria-label^=hedgehog]').click()",
+            vec![],
+        )
         .await
         .unwrap();
     page.wait_for("!document.getElementById('drawer').hidden && document.querySelector('#drawer-frame img').naturalWidth > 0")
@@ -66,8 +69,10 @@ async fn a_person_teaches_sorts_corrects_and_comes_back() {
         .unwrap();
     saved(&page, "3 classes, 10 pictures").await;
     sorted(&page, queries.len()).await;
-    page.wait_for("document.querySelector('.tile[aria-label^=hedgehog]').dataset.verdict === 'mammal'")
-        .await;
+    page.wait_for(
+        "document.querySelector('.tile[aria-label^=hedgehog]').dataset.verdict === 'mammal'",
+    )
+    .await;
     page.click("#drawer-close").await;
 
     page.click(".wordmark").await;

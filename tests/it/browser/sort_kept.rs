@@ -95,7 +95,13 @@ async fn a_classifier_of_this_browser_alone_leaves_nothing_on_the_server() {
     let Some(page) = Session::start().await else {
         return;
     };
-    page.click("#home-tab").await;
+    page.client
+        .execute(
+            "document.getElementById('home-privacy').value = 'tab'",
+            vec![],
+        )
+        .await
+        .unwrap();
     page.pick("#home-folder", &[two_classes(&page)]).await;
     page.pick("#choose-queries", &[example("queries/clownfish.jpg")])
         .await;
@@ -114,6 +120,26 @@ async fn a_classifier_of_this_browser_alone_leaves_nothing_on_the_server() {
         .unwrap();
     page.wait_for("window.stored").await;
     assert_eq!(page.value("window.stored").await, json!([]));
+
+    // And it can move to the server.
+    page.click("#bench-more").await;
+    page.client
+        .execute(
+            "[...document.querySelectorAll('#menu button')].find((button) => button.textContent.startsWith('Store it')).click()",
+            vec![],
+        )
+        .await
+        .unwrap();
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
+    page.click("#dialog-yes").await;
+    page.wait_for("!location.pathname.includes('tab-')").await;
+    saved(&page, "2 classes, 4 pictures").await;
+    assert!(
+        page.text("#bench-privacy")
+            .await
+            .starts_with("Pictures are stored on this server")
+    );
     assert_eq!(page.console_complaints().await, Vec::<String>::new());
     page.close().await;
 }
@@ -126,12 +152,14 @@ async fn deleting_a_classifier_asks_first_and_frees_its_pictures() {
     fill(&page, &["queries/clownfish.jpg"]).await;
     page.click("#bench-more").await;
     page.click("#menu .is-danger").await;
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-no").await;
     assert_eq!(class_names(&page).await, json!(["fish", "windmill"]));
     page.click("#bench-more").await;
     page.click("#menu .is-danger").await;
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.click("#dialog-yes").await;
     page.wait_for("location.pathname === '/' && document.getElementById('saved').hidden")
         .await;

@@ -81,7 +81,15 @@ async fn the_page_can_be_used_with_the_keyboard_alone() {
     page.press(Key::Enter).await;
     sorted(&page, 6).await;
 
-    for id in ["undo", "tab-try", "add-class", "choose-folders", "divider", "choose-queries", "tiles"] {
+    for id in [
+        "undo",
+        "tab-try",
+        "add-class",
+        "choose-folders",
+        "divider",
+        "choose-queries",
+        "tiles",
+    ] {
         walk_to(id).await;
     }
     page.press(Key::Right).await;
@@ -93,17 +101,21 @@ async fn the_page_can_be_used_with_the_keyboard_alone() {
     let shown = page.text("#drawer-name").await;
     assert!(second.as_str().unwrap().starts_with(&shown), "{shown}");
     page.press(Key::Escape).await;
-    page.wait_for("document.getElementById('drawer').hidden && document.activeElement.id === 'tiles'")
-        .await;
+    page.wait_for(
+        "document.getElementById('drawer').hidden && document.activeElement.id === 'tiles'",
+    )
+    .await;
     // The third class by its number.
     page.client.press('3').await.unwrap();
     saved(&page, "3 classes, 10 pictures").await;
     sorted(&page, 6).await;
 
     page.client.press('?').await.unwrap();
-    page.wait_for("document.getElementById('dialog').open").await;
+    page.wait_for("document.getElementById('dialog').open")
+        .await;
     page.press(Key::Escape).await;
-    page.wait_for("!document.getElementById('dialog').open").await;
+    page.wait_for("!document.getElementById('dialog').open")
+        .await;
     page.close().await;
 }
 
@@ -183,7 +195,9 @@ async fn the_camera_takes_examples_one_by_one_and_while_a_button_is_held() {
     page.wait_for("document.getElementById('camera-count').textContent === '1 picture taken.'")
         .await;
     let hold = |kind: &str| {
-        format!("document.getElementById('camera-hold').dispatchEvent(new KeyboardEvent('{kind}', {{ key: ' ', bubbles: true }}))")
+        format!(
+            "document.getElementById('camera-hold').dispatchEvent(new KeyboardEvent('{kind}', {{ key: ' ', bubbles: true }}))"
+        )
     };
     page.client.execute(&hold("keydown"), vec![]).await.unwrap();
     page.wait_for("Number.parseInt(document.getElementById('camera-count').textContent, 10) >= 4")
