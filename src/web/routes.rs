@@ -191,6 +191,7 @@ pub static ROUTES: &[Route] = &[
     documented(Get, "/api/v1/classifiers/{id}/images/{image}", READ, || routes!(api::classifiers::images::get_image)),
     documented(Get, "/api/v1/classifiers/{id}/images/{image}/thumbnail", READ, || routes!(api::classifiers::images::get_thumbnail)),
     documented(Post, "/api/v1/classifiers/{id}/classify", with_body(READ, JsonOrForm), || routes!(api::classifiers::classify::classify_with_classifier)),
+    documented(Get, "/api/v1/classifiers/{id}/check", admitted(READ), || routes!(api::classifiers::check::check_classifier)),
     documented(Post, "/api/v1/classifiers/{id}/undo", WRITE, || routes!(api::classifiers::history::undo_change)),
     documented(Post, "/api/v1/classifiers/{id}/redo", WRITE, || routes!(api::classifiers::history::redo_change)),
     documented(Post, "/api/v1/classifiers/{id}/batches", with_body(WRITE, Upload), || routes!(api::classifiers::batches::manage::create_batch)),

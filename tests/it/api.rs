@@ -764,6 +764,7 @@ async fn the_openapi_document_lists_the_routes_that_exist_and_no_others() {
             "get /api/v1/classifiers/{id}/batches/{batch}",
             "get /api/v1/classifiers/{id}/batches/{batch}/pictures/{position}",
             "get /api/v1/classifiers/{id}/batches/{batch}/pictures/{position}/thumbnail",
+            "get /api/v1/classifiers/{id}/check",
             "post /api/v1/classifiers/{id}/classes",
             "delete /api/v1/classifiers/{id}/classes/{class}",
             "patch /api/v1/classifiers/{id}/classes/{class}",

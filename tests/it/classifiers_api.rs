@@ -808,3 +808,148 @@ async fn a_classifier_stays_with_a_version_or_follows_a_name_that_moves() {
         .await;
     assert_eq!(shown["adapter"], json!({"kind": "default"}));
 }
+
+/// Pictures that differ in more than their colour: stripes of some width, from dark to the colour.
+fn striped([red, green, blue]: [u8; 3], width: u32, shift: u32) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(48, 48, |x, _| {
+        let bright = ((x + shift) / width) % 2 == 0;
+        let level = |level: u8| if bright { level } else { level / 3 };
+        image::Rgb([level(red), level(green), level(blue)])
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
+    bytes.into_inner()
+}
+
+#[tokio::test]
+async fn a_check_finds_what_was_planted_and_its_changes_can_be_made() {
+    let home = Home::new().await;
+    let path = home.create(json!({"name": "Stripes"})).await;
+    let mut parts: Vec<(String, String, Vec<u8>)> = Vec::new();
+    let mut add = |label: &str, name: &str, bytes: Vec<u8>| {
+        parts.push((format!("support/{label}"), name.to_owned(), bytes));
+    };
+    for number in 0..8u8 {
+        let width = 3 + u32::from(number);
+        add(
+            "red",
+            &format!("r{number}.png"),
+            striped([240, 20 + number, 10], width, 1),
+        );
+        add(
+            "blue",
+            &format!("b{number}.png"),
+            striped([10, 20 + number, 240], width, 2),
+        );
+    }
+    // A red one among the blue ones, and one that is in both.
+    add("blue", "wrong.png", striped([238, 22, 12], 13, 5));
+    add("blue", "r0 again.png", striped([240, 20, 10], 3, 1));
+    let parts: Vec<(&str, &str, &[u8])> = parts
+        .iter()
+        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
+        .collect();
+    let answer = home.app.post_form(&format!("{path}/images"), &parts).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+
+    let answer = home
+        .request("GET", &format!("{path}/check"), &[], None)
+        .await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let check = answer.json();
+    assert_eq!(answer.header("etag"), format!("\"{}\"", check["revision"]));
+    assert_eq!(
+        (&check["pictures"], &check["classes"]),
+        (&json!(18), &json!(2))
+    );
+    let accuracy = &check["accuracy"];
+    let share = accuracy["share"].as_f64().unwrap();
+    assert!(
+        accuracy["low"].as_f64().unwrap() < share && share < accuracy["high"].as_f64().unwrap()
+    );
+    let cells = check["confusion"].as_array().unwrap();
+    let counted: u64 = cells
+        .iter()
+        .map(|cell| cell["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(
+        accuracy["of"], counted,
+        "every judged picture is in one cell"
+    );
+
+    let hints = check["hints"].as_array().unwrap().clone();
+    let names = home
+        .done("GET", &format!("{path}/images?limit=200"), None)
+        .await;
+    let name_of = |id: &Value| {
+        let images = names["images"].as_array().unwrap();
+        text(&images.iter().find(|image| image["id"] == *id).unwrap()["name"])
+    };
+    let of_kind = |kind: &str| {
+        hints
+            .iter()
+            .filter(|hint| hint["kind"] == kind)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let twice = of_kind("in_two_classes");
+    assert_eq!(twice.len(), 1, "{hints:?}");
+    let mut both: Vec<String> = twice[0]["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(name_of)
+        .collect();
+    both.sort();
+    assert_eq!(both, ["r0 again.png", "r0.png"]);
+    let wrong: Vec<String> = of_kind("wrong_label")
+        .iter()
+        .map(|hint| name_of(&hint["images"][0]))
+        .collect();
+    assert!(wrong.contains(&"wrong.png".to_owned()), "{hints:?}");
+
+    let change = &of_kind("wrong_label")
+        .into_iter()
+        .find(|hint| name_of(&hint["images"][0]) == "wrong.png")
+        .unwrap()["change"];
+    assert_eq!(change["kind"], "move");
+    let body = json!({"images": [change["image"]], "class": change["class"]});
+    home.done("PATCH", &format!("{path}/images"), Some(body))
+        .await;
+    let contents = home.contents(&path).await;
+    let red = contents.iter().find(|(name, _)| name == "red").unwrap();
+    assert!(red.1.contains(&"wrong.png".to_owned()), "{contents:?}");
+}
+
+#[tokio::test]
+async fn a_check_says_what_it_needs() {
+    let home = Home::new().await;
+    let path = home.create(json!({"name": "Little"})).await;
+    let empty = home.done("GET", &format!("{path}/check"), None).await;
+    assert_eq!(
+        (&empty["accuracy"], &empty["hints"]),
+        (&Value::Null, &json!([]))
+    );
+    assert!(text(&empty["missing"]).contains("Two classes"));
+    for (label, colour) in [("red", [250, 0, 0]), ("blue", [0, 0, 250])] {
+        let part = format!("support/{label}");
+        let bytes = striped(colour, 4, 0);
+        let answer = home
+            .app
+            .post_form(&format!("{path}/images"), &[(&part, "one.png", &bytes)])
+            .await;
+        assert_eq!(answer.status, 200);
+    }
+    let check = home.done("GET", &format!("{path}/check"), None).await;
+    assert_eq!(check["accuracy"], Value::Null);
+    let missing = text(&check["missing"]);
+    assert!(
+        missing.contains("red") && missing.contains("blue"),
+        "{missing}"
+    );
+    let unknown = format!("{CLASSIFIERS}/{}/check", uuid::Uuid::nil());
+    let answer = home.request("GET", &unknown, &[], None).await;
+    assert_eq!(answer.status, 404);
+}

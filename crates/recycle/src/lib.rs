@@ -1,6 +1,7 @@
 //! The method: tuning, inversion and meta-training, few-shot episodes, classifiers and their evaluation.
 //! Works on pixels, features and numbers; knows no SQL, no HTTP, no jobs and no async runtime.
 
+pub mod check;
 pub mod classifier;
 pub mod episode;
 pub mod evaluate;

@@ -4,6 +4,7 @@
 mod adapter;
 mod add;
 mod automatic;
+mod check;
 mod choice;
 mod classify;
 mod features;
@@ -14,6 +15,7 @@ mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
+pub use check::{Check, Hint, HintChange, HintKind};
 pub use choice::{Automatic, Candidate};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;

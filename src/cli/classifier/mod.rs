@@ -1,5 +1,6 @@
 //! `classifier`: classifiers that stay, alone or beside a running server.
 
+mod check;
 mod place;
 
 use super::adapter::{ask_to_delete, size};
@@ -44,6 +45,8 @@ pub enum ClassifierCommand {
     Move(Move),
     /// Delete a classifier, a class or pictures
     Rm(Remove),
+    /// Say how good a classifier is by its own examples, and what would make it better
+    Check(check::Check),
     /// Take back the last change
     Undo(Undo),
 }
@@ -146,6 +149,7 @@ impl ClassifierCommand {
                 Self::Add(add) => add.run(common).await,
                 Self::Move(own) => own.run(common).await,
                 Self::Rm(remove) => remove.run(common).await,
+                Self::Check(check) => check.run(common).await,
                 Self::Undo(undo) => {
                     change(common, &undo.name, async |place, id| place.undo(id).await).await
                 }

@@ -96,6 +96,20 @@ impl Place {
         }
     }
 
+    /// What `GET /classifiers/{id}/check` answers.
+    pub async fn check(&self, app: Option<&App>, id: Uuid) -> Result<Value, CliError> {
+        match (self, app) {
+            (Self::Server { base, .. }, _) => {
+                send(reqwest::Client::new().get(format!("{base}/{id}/check"))).await
+            }
+            (Self::Alone(_), Some(app)) => {
+                let check = app.check_classifier(id).await?;
+                serde_json::to_value(check).map_err(|error| CliError::internal(error.to_string()))
+            }
+            (Self::Alone(_), None) => Err(without_encoder()),
+        }
+    }
+
     pub async fn add(
         &self,
         app: Option<&App>,

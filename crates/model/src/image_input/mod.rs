@@ -10,6 +10,7 @@ mod limits;
 mod png;
 mod preprocess;
 mod resize;
+mod signature;
 mod thumbnail;
 
 use crate::backbone::Preprocess;
@@ -20,6 +21,7 @@ pub use format::{ImageFormat, identify};
 pub use image::RgbImage;
 pub use limits::ImageLimits;
 pub use png::encode_png;
+pub use signature::Signature;
 pub use thumbnail::{Thumbnail, thumbnail};
 
 /// Version of the code that makes pixels from pictures: rises where the same picture gives others. Features that are kept know it.

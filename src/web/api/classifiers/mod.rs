@@ -1,6 +1,7 @@
 //! Classifiers that stay, over HTTP: one file per kind of request. The work is done in `app::classifiers` and in the store.
 
 pub(in crate::web) mod batches;
+pub(in crate::web) mod check;
 pub(in crate::web) mod classes;
 pub(in crate::web) mod classify;
 pub(in crate::web) mod history;
