@@ -29,10 +29,10 @@ struct Means {
 }
 
 /// A classifier at one revision.
-struct Snapshot {
-    record: ClassifierRecord,
-    examples: Examples,
-    pictures: Vec<PictureRecord>,
+pub(super) struct Snapshot {
+    pub record: ClassifierRecord,
+    pub examples: Examples,
+    pub pictures: Vec<PictureRecord>,
 }
 
 impl App {
@@ -84,6 +84,27 @@ impl App {
             means.complete_later(later, key, Arc::clone(&self.fits));
         }
         Ok(fitted)
+    }
+}
+
+impl App {
+    /// The classifier `record` with the features of its pictures and of all their copies, in the order of the snapshot.
+    pub(super) async fn all_examples(
+        &self,
+        record: &ClassifierRecord,
+        adapter: Option<&ServedAdapter>,
+    ) -> Result<(Snapshot, Vec<Result<Example, Fault>>), ClassifiersError> {
+        let store = self.classifiers_store()?;
+        let snapshot = snapshot(store, record.id).await?;
+        let means = Means {
+            store: store.clone(),
+            pictures: self.pictures.clone(),
+            adapter: adapter.cloned(),
+            spaces: Spaces::of(record.backbone_digest.clone(), &self.pictures, adapter),
+            specs: HeadChoice::default().copy_specs(),
+        };
+        let (examples, _) = means.examples(&snapshot, CopiesWanted::Always).await?;
+        Ok((snapshot, examples))
     }
 }
 

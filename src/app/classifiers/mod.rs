@@ -3,14 +3,17 @@
 
 mod adapter;
 mod add;
+mod bundle;
 mod classify;
 mod features;
 mod fit;
 mod kept_fits;
+mod onnx;
 mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
+pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;
 pub use sort::Sorter;
@@ -52,6 +55,8 @@ pub enum ClassifiersError {
         "the classifier \"{0}\" keeps features of its pictures and not the pictures, so it cannot see through another adapter"
     )]
     PicturesNotKept(String),
+    #[error("the classifier cannot be imported: {0}")]
+    BundleRefused(String),
 }
 
 impl From<StoreError> for ClassifiersError {

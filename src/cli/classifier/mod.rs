@@ -1,5 +1,6 @@
 //! `classifier`: classifiers that stay, alone or beside a running server.
 
+mod carry;
 mod place;
 
 use super::adapter::{ask_to_delete, size};
@@ -46,6 +47,10 @@ pub enum ClassifierCommand {
     Rm(Remove),
     /// Take back the last change
     Undo(Undo),
+    /// Write a classifier as a file, for another installation or for other programs
+    Export(carry::Export),
+    /// Read a classifier that another installation exported
+    Import(carry::Import),
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +151,8 @@ impl ClassifierCommand {
                 Self::Add(add) => add.run(common).await,
                 Self::Move(own) => own.run(common).await,
                 Self::Rm(remove) => remove.run(common).await,
+                Self::Export(export) => export.run(common).await,
+                Self::Import(import) => import.run(common).await,
                 Self::Undo(undo) => {
                     change(common, &undo.name, async |place, id| place.undo(id).await).await
                 }

@@ -72,7 +72,7 @@ pub(in crate::web) async fn create_classifier(
     Ok(response)
 }
 
-async fn described(store: &Store, id: Uuid) -> Result<Classifier, ApiError> {
+pub(super) async fn described(store: &Store, id: Uuid) -> Result<Classifier, ApiError> {
     let read = || async {
         Ok((
             store.classes(id).await?,
