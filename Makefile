@@ -3,7 +3,7 @@
 LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test browser python-client check emulate kernels mutants fmt bench experiments-smoke cargo
+.PHONY: help run setup test browser python-client onnx-examples check emulate kernels mutants fmt bench experiments-smoke cargo
 .NOTPARALLEL:
 
 help:
@@ -24,7 +24,7 @@ run: setup cargo
 setup:
 	@GPU='$(GPU)' scripts/fetch_onnxruntime
 
-test: setup browser python-client check emulate kernels
+test: setup browser python-client onnx-examples check emulate kernels
 	cargo test --workspace --locked
 
 browser:
@@ -33,6 +33,9 @@ browser:
 
 python-client:
 	@scripts/ensure_openapi_client
+
+onnx-examples:
+	@scripts/ensure_onnx_examples
 
 check: cargo
 	cargo fmt --all --check

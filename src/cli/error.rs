@@ -203,7 +203,8 @@ impl From<ClassifiersError> for CliError {
             }
             ClassifiersError::Store(_)
             | ClassifiersError::AdapterGone { .. }
-            | ClassifiersError::PicturesNotKept(_) => Self::user(message),
+            | ClassifiersError::PicturesNotKept(_)
+            | ClassifiersError::BundleRefused(_) => Self::user(message),
         }
     }
 }

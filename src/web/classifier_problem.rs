@@ -68,6 +68,13 @@ pub(super) fn explain(error: &ClassifiersError) -> Explanation {
                 "PATCH the classifier with another adapter, or import the adapter again under another name",
             )
         }
+        ClassifiersError::BundleRefused(_) => Explanation::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "classifier_refused",
+            "The classifier cannot be imported",
+            detail,
+        )
+        .parameter("file"),
         ClassifiersError::PicturesNotKept(_) => {
             conflict("pictures_not_kept", "The pictures are not kept").parameter("adapter")
         }

@@ -16,6 +16,7 @@ mod repeated;
 mod routes;
 mod server;
 
+pub use api::classifiers::export::ClassifierFormat;
 pub use api::{Job, StartedJobs};
 pub use guard::AllowedHosts;
 pub use limits::WebLimits;

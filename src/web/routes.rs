@@ -200,6 +200,9 @@ pub static ROUTES: &[Route] = &[
     documented(Delete, "/api/v1/classifiers/{id}/batches/{batch}", WRITE, || routes!(api::classifiers::batches::manage::delete_batch)),
     documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}", READ, || routes!(api::classifiers::batches::pictures::get_batch_picture)),
     documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}/thumbnail", READ, || routes!(api::classifiers::batches::pictures::get_batch_thumbnail)),
+    documented(Get, "/api/v1/classifiers/{id}/snippets", READ, || routes!(api::classifiers::snippets::get_snippets)),
+    documented(Get, "/api/v1/classifiers/{id}/export", admitted(READ), || routes!(api::classifiers::export::export_classifier)),
+    documented(Post, "/api/v1/classifiers/import", with_body(WRITE, Form), || routes!(api::classifiers::import::import_classifier)),
     // Jobs
     documented(Post, "/api/v1/jobs/tune", with_body(WRITE, JsonOrForm), || routes!(api::jobs::submit::start_tuning)),
     documented(Post, "/api/v1/jobs/invert", with_body(WRITE, JsonOrForm), || routes!(api::jobs::submit::start_inversion)),

@@ -75,6 +75,67 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+#[test]
+fn a_classifier_is_exported_and_imported_alone_and_beside_a_server() {
+    let (here, there) = (Home::new(), Home::new());
+    here.succeeds(&[
+        "classifier",
+        "create",
+        "Colours",
+        text(&here.path("pictures")),
+    ]);
+    here.picture("new.png", [200, 40, 0]);
+    let query = text(&here.path("new.png")).to_owned();
+    let expected = here.labels(&["--classifier", "Colours", &query]);
+    let (alone, served) = (here.path("alone.zip"), here.path("served.zip"));
+    let stderr = here.fails(&[
+        "classifier",
+        "export",
+        "Colours",
+        "-o",
+        text(&here.path("no/x.zip")),
+    ]);
+    assert!(stderr.contains("cannot be written"), "{stderr}");
+    here.succeeds(&["classifier", "export", "Colours", "-o", text(&alone)]);
+    let model = here.path("model.zip");
+    here.succeeds(&[
+        "classifier",
+        "export",
+        "Colours",
+        "--format",
+        "onnx",
+        "-o",
+        text(&model),
+    ]);
+    let serve = |home: &Home| {
+        let mut command = program(home.0.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        command.env("LORA_RECYCLE_BACKBONE", "tiny");
+        Server::of(command)
+    };
+    let server = serve(&here);
+    here.succeeds(&["classifier", "export", "Colours", "-o", text(&served)]);
+    drop(server);
+    assert_eq!(fs::read(&alone).unwrap(), fs::read(&served).unwrap());
+    let told = there.succeeds(&["classifier", "import", text(&alone)]);
+    assert!(told.contains("the same bits"), "{told}");
+    let server = serve(&there);
+    let told = there.json(&[
+        "classifier",
+        "import",
+        text(&served),
+        "--name",
+        "Copy & paste",
+    ]);
+    assert_eq!(told["is_exact"], true);
+    assert_eq!(told["classifier"]["name"], "Copy & paste");
+    drop(server);
+    for name in ["Colours", "Copy & paste"] {
+        assert_eq!(there.labels(&["--classifier", name, &query]), expected);
+    }
+    let stderr = there.fails(&["classifier", "import", text(&model)]);
+    assert!(stderr.contains("no bundle of a classifier"), "{stderr}");
+}
+
 /// Every verb once, whoever holds the data folder.
 fn walk_through(home: &Home) {
     fs::write(home.path("pictures/blue/page.png"), "<html>").unwrap();

@@ -11,7 +11,7 @@ use lora_recycle::inference::{
 };
 use lora_recycle::jobs::{Jobs, RunnerOptions, Services, product_kinds};
 use lora_recycle::web::{AllowedHosts, WebLimits, WebState, router};
-use model::backbone::{Backbone, load_folder};
+use model::backbone::{Backbone, EMBEDDED_NAME, embedded, load_folder};
 use model::image_input::ImageLimits;
 use serde_json::Value;
 use std::io::Cursor;
@@ -205,7 +205,37 @@ impl TestApp {
         )
     }
 
+    /// The embedded backbone on ONNX Runtime.
+    pub fn embedded(registry: Registry) -> Self {
+        let options = OrtOptions {
+            threads: 2,
+            device: Device::Cpu,
+            cache_folder: None,
+        };
+        let backbone = Arc::new(embedded().unwrap());
+        let open = |backbone| -> Result<Box<dyn Encoder>, EncodeError> {
+            Ok(Box::new(OrtEncoder::open(backbone, options)?))
+        };
+        Self::named(
+            EMBEDDED_NAME,
+            backbone,
+            WebLimits::default(),
+            Some(registry),
+            open,
+        )
+    }
+
     fn around(
+        backbone: Arc<Backbone>,
+        limits: WebLimits,
+        registry: Option<Registry>,
+        open: impl FnOnce(Arc<Backbone>) -> Result<Box<dyn Encoder>, EncodeError> + Send + 'static,
+    ) -> Self {
+        Self::named("tiny", backbone, limits, registry, open)
+    }
+
+    fn named(
+        name: &str,
         backbone: Arc<Backbone>,
         limits: WebLimits,
         registry: Option<Registry>,
@@ -214,7 +244,7 @@ impl TestApp {
         let for_encoder = Arc::clone(&backbone);
         let encoder =
             EncoderService::start(move || open(for_encoder), ServiceLimits::default()).unwrap();
-        let mut app = App::with_encoder("tiny".into(), backbone, ImageLimits::default(), encoder);
+        let mut app = App::with_encoder(name.into(), backbone, ImageLimits::default(), encoder);
         if let Some(registry) = registry {
             app = app.with_registry(registry);
         }

@@ -71,6 +71,20 @@ impl Spaces {
             .collect()
     }
 
+    /// What else than backbone and adapter decides the features of pictures and of their copies, a line for each.
+    pub fn described(&self, specs: &[CopySpec]) -> Vec<String> {
+        let line = |space: FeatureSpace| {
+            let FeatureSpace {
+                variant,
+                image_size,
+                preprocessing,
+                ..
+            } = space;
+            format!("{variant:?} at {image_size} px, preprocessing {preprocessing}")
+        };
+        self.all(specs).into_iter().map(line).collect()
+    }
+
     /// What the store has of `pictures` and their copies `specs`.
     pub async fn known(
         &self,

@@ -32,7 +32,7 @@ pub(super) struct Means {
 pub(super) struct Snapshot {
     pub record: ClassifierRecord,
     pub examples: Examples,
-    pictures: Vec<PictureRecord>,
+    pub pictures: Vec<PictureRecord>,
 }
 
 impl App {
@@ -95,6 +95,19 @@ impl App {
             spaces: Spaces::of(record.backbone_digest.clone(), &self.pictures, adapter),
             specs,
         }
+    }
+
+    /// The classifier `record` with the features of its pictures and of all their copies, in the order of the snapshot.
+    pub(super) async fn all_examples(
+        &self,
+        record: &ClassifierRecord,
+        adapter: Option<&ServedAdapter>,
+    ) -> Result<(Snapshot, Vec<Result<Example, Fault>>), ClassifiersError> {
+        let store = self.classifiers_store()?;
+        let snapshot = snapshot(store, record.id).await?;
+        let means = self.means(store, record, adapter, HeadChoice::default().copy_specs());
+        let (examples, _) = means.examples(&snapshot, CopiesWanted::Always).await?;
+        Ok((snapshot, examples))
     }
 }
 

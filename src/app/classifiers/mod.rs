@@ -6,17 +6,20 @@ mod add;
 mod automatic;
 mod check;
 mod choice;
+mod bundle;
 mod classify;
 mod features;
 mod fit;
 mod kept_fits;
 mod prepare;
+mod onnx;
 mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
 pub use check::{Check, Hint, HintChange, HintKind};
 pub use choice::{Automatic, Candidate};
+pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;
 pub use sort::Sorter;
@@ -58,6 +61,8 @@ pub enum ClassifiersError {
         "the classifier \"{0}\" keeps features of its pictures and not the pictures, so it cannot see through another adapter"
     )]
     PicturesNotKept(String),
+    #[error("the classifier cannot be imported: {0}")]
+    BundleRefused(String),
 }
 
 impl From<StoreError> for ClassifiersError {

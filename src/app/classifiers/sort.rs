@@ -134,6 +134,16 @@ impl App {
 }
 
 impl Sorter {
+    /// What answers.
+    pub fn fitted(&self) -> &Classifier {
+        &self.fitted
+    }
+
+    /// Through which adapter it sees; `None` is the bare backbone.
+    pub fn adapter(&self) -> Option<&ServedAdapter> {
+        self.adapter.as_ref()
+    }
+
     /// What [`App::read_sorter`] reads.
     ///
     /// # Errors

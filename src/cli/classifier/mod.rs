@@ -1,6 +1,7 @@
 //! `classifier`: classifiers that stay, alone or beside a running server.
 
 mod check;
+mod carry;
 mod place;
 
 use super::adapter::{ask_to_delete, size};
@@ -49,6 +50,10 @@ pub enum ClassifierCommand {
     Check(check::Check),
     /// Take back the last change
     Undo(Undo),
+    /// Write a classifier as a file, for another installation or for other programs
+    Export(carry::Export),
+    /// Read a classifier that another installation exported
+    Import(carry::Import),
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +155,8 @@ impl ClassifierCommand {
                 Self::Move(own) => own.run(common).await,
                 Self::Rm(remove) => remove.run(common).await,
                 Self::Check(check) => check.run(common).await,
+                Self::Export(export) => export.run(common).await,
+                Self::Import(import) => import.run(common).await,
                 Self::Undo(undo) => {
                     change(common, &undo.name, async |place, id| place.undo(id).await).await
                 }

@@ -4,8 +4,9 @@ use crate::app::App;
 use crate::app::classifiers::{ClassifierToMake, NewExample};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
-use crate::cli::jobs::{beside, send};
+use crate::cli::jobs::{beside, receive, send};
 use crate::cli::options::Common;
+use crate::web::ClassifierFormat;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use store::{Changed, ClassRecord, ClassifierFilter, ClassifierRecord, Privacy, Store, StoreError};
@@ -207,6 +208,46 @@ impl Place {
             Self::Server { base, .. } => {
                 told(reqwest::Client::new().post(format!("{base}/{id}/undo"))).await
             }
+        }
+    }
+
+    /// The classifier `id` as the server packs it.
+    pub async fn download(&self, id: Uuid, format: ClassifierFormat) -> Result<Vec<u8>, CliError> {
+        match self {
+            Self::Alone(_) => Err(without_encoder()),
+            Self::Server { base, .. } => {
+                let address = format!("{base}/{id}/export?format={}", format.as_str());
+                receive(reqwest::Client::new().get(address)).await
+            }
+        }
+    }
+
+    /// Stores the classifier of a bundle and gives its id, and whether it answers with the same bits.
+    pub async fn import(
+        &self,
+        app: Option<&App>,
+        zip: Vec<u8>,
+        name: Option<String>,
+    ) -> Result<(Uuid, bool), CliError> {
+        match (self, app) {
+            (Self::Server { base, .. }, _) => {
+                let file = Part::bytes(zip).file_name("classifier.zip");
+                let address = reqwest::Url::parse(&format!("{base}/import"));
+                let mut address = address.map_err(|error| CliError::internal(error.to_string()))?;
+                if let Some(name) = name {
+                    address.query_pairs_mut().append_pair("name", &name);
+                }
+                let post = reqwest::Client::new().post(address);
+                let answer: Value = send(post.multipart(Form::new().part("file", file))).await?;
+                let id = answer["id"].as_str().and_then(|id| id.parse().ok());
+                let id = id.ok_or_else(|| CliError::internal("the server's answer has no id"))?;
+                Ok((id, answer["is_exact"] == true))
+            }
+            (Self::Alone(_), Some(app)) => {
+                let imported = app.import_classifier(zip, name, None, ACTOR).await?;
+                Ok((imported.record.id, imported.is_exact))
+            }
+            (Self::Alone(_), None) => Err(without_encoder()),
         }
     }
 

@@ -282,6 +282,19 @@ fn form(parts: RequestParts) -> Result<Form, CliError> {
 /// # Errors
 /// What it refuses, in its words; that it does not answer.
 pub async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, CliError> {
+    let body = receive(request).await?;
+    serde_json::from_slice(&body).map_err(unexpected)
+}
+
+fn unexpected(error: serde_json::Error) -> CliError {
+    CliError::internal(format!("the server's answer cannot be read: {error}"))
+}
+
+/// The body that the server answers with.
+///
+/// # Errors
+/// As [`send`].
+pub async fn receive(request: reqwest::RequestBuilder) -> Result<Vec<u8>, CliError> {
     let lost = |error: reqwest::Error| {
         CliError::user(format!(
             "the server that holds the data folder does not answer: {error}"
@@ -291,11 +304,8 @@ pub async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Resu
     let response = request.send().await.map_err(lost)?;
     let is_success = response.status().is_success();
     let body = response.bytes().await.map_err(lost)?;
-    let unexpected = |error: serde_json::Error| {
-        CliError::internal(format!("the server's answer cannot be read: {error}"))
-    };
     if is_success {
-        return serde_json::from_slice(&body).map_err(unexpected);
+        return Ok(body.into());
     }
     let problem: Problem = serde_json::from_slice(&body).map_err(unexpected)?;
     let error = CliError::user(problem.detail);

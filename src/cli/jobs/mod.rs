@@ -3,7 +3,7 @@
 mod client;
 mod watch;
 
-pub use client::{beside, check_device, send, submit_and_watch};
+pub use client::{beside, check_device, receive, send, submit_and_watch};
 
 use super::CliError;
 use super::options::{Common, block_on, print_json, print_line};

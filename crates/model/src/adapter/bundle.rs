@@ -106,12 +106,24 @@ pub fn export_bundle(
     if let Some(report) = report {
         files.push(NamedFile::new(REPORT, pretty(report)?));
     }
-    let sums: String = files
-        .iter()
-        .map(|file| format!("{}  {}\n", sha256(&file.bytes), file.path))
-        .collect();
-    files.push(NamedFile::new(CHECKSUMS, sums));
+    files.push(checksums(&files));
     write_zip(&files)
+}
+
+/// The list of checksums of `files`, as `sha256sum` writes it.
+pub fn checksums(files: &[NamedFile]) -> NamedFile {
+    let line = |file: &NamedFile| format!("{}  {}\n", sha256(&file.bytes), file.path);
+    NamedFile::new(CHECKSUMS, files.iter().map(line).collect::<String>())
+}
+
+/// Compares the files of a bundle with its list of checksums.
+///
+/// # Errors
+/// [`BundleError`] that names the file, or where there is no list.
+pub fn check_checksums(files: &[NamedFile]) -> Result<(), BundleError> {
+    let list = files.iter().find(|file| file.path == CHECKSUMS);
+    let list = list.ok_or_else(|| BundleError::NotABundle(format!("{CHECKSUMS} is missing")))?;
+    check_sums(files, &list.bytes)
 }
 
 fn pretty(value: &impl Serialize) -> Result<Vec<u8>, BundleError> {

@@ -18,7 +18,9 @@ mod report;
 mod similarity;
 
 pub use apply::ShapeMismatch;
-pub use bundle::{Bundle, BundleError, export_bundle, import_bundle, write_zip};
+pub use bundle::{
+    Bundle, BundleError, check_checksums, checksums, export_bundle, import_bundle, write_zip,
+};
 pub use export::{ExportError, export_peft, export_published, published_obstacle};
 pub use export_options::ExportOptions;
 pub use files::{

@@ -2,8 +2,10 @@
 //! written down and read back, and answers the same then, bit for bit.
 //! Knows features and names; knows no images, no backbone and no adapter.
 
+mod linear;
 mod stored;
 
+pub use linear::LinearClassifier;
 pub use stored::VERSION;
 
 use crate::head::{

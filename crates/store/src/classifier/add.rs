@@ -51,6 +51,9 @@ pub struct AddedPictures {
     pub pictures: Vec<AddedPicture>,
 }
 
+/// Digest and size of a picture's bytes, where these are not here.
+pub(super) type Content = Option<(Digest, u64)>;
+
 /// A picture whose files are described.
 struct Described {
     class: Uuid,
@@ -75,16 +78,28 @@ impl Store {
         new: Vec<NewPicture>,
         by: &str,
     ) -> Result<AddedPictures, ClassifierError> {
+        let new = new.into_iter().map(|picture| (picture, None)).collect();
+        self.add_with_contents(id, expected, new, by).await
+    }
+
+    /// As [`Self::add_pictures`], with digest and size of the bytes where they are not here.
+    pub(super) async fn add_with_contents(
+        &self,
+        id: Uuid,
+        expected: Option<u64>,
+        new: Vec<(NewPicture, Content)>,
+        by: &str,
+    ) -> Result<AddedPictures, ClassifierError> {
         self.inner.database.writer()?;
         if new.len() > MOST_PICTURES {
             return Err(ClassifierError::TooManyPictures(new.len()));
         }
         let mut titled = Vec::with_capacity(new.len());
-        for picture in new {
+        for (picture, content) in new {
             if picture.width == 0 || picture.height == 0 {
                 return Err(ClassifierError::EmptyPicture);
             }
-            titled.push((Title::new("picture", &picture.name)?, picture));
+            titled.push((Title::new("picture", &picture.name)?, picture, content));
         }
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
@@ -172,22 +187,24 @@ impl Store {
 
 /// Names every file by its content, and gives those that are to be stored.
 fn describe(
-    titled: Vec<(Title, NewPicture)>,
+    titled: Vec<(Title, NewPicture, Content)>,
     privacy: Privacy,
 ) -> (Vec<Described>, Vec<(Digest, Vec<u8>)>) {
     let (mut described, mut blobs) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
-    for (title, mut new) in titled {
+    for (title, mut new, content) in titled {
         let (original, thumbnail) = (
             std::mem::take(&mut new.original),
             std::mem::take(&mut new.thumbnail),
         );
+        let (digest, size_bytes) =
+            content.unwrap_or_else(|| (Digest::of(&original), original.len() as u64));
         let picture = Described {
             class: new.class,
             title,
-            digest: Digest::of(&original),
+            digest,
             thumbnail: Digest::of(&thumbnail),
-            size_bytes: original.len() as u64,
+            size_bytes,
             thumbnail_bytes: thumbnail.len() as u64,
             new,
         };

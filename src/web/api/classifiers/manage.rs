@@ -72,7 +72,7 @@ pub(in crate::web) async fn create_classifier(
     Ok(response)
 }
 
-async fn described(app: &Arc<App>, id: Uuid) -> Result<Classifier, ApiError> {
+pub(super) async fn described(app: &Arc<App>, id: Uuid) -> Result<Classifier, ApiError> {
     let store = store(app)?;
     let read = || async {
         Ok((

@@ -4,10 +4,13 @@ pub(in crate::web) mod batches;
 pub(in crate::web) mod check;
 pub(in crate::web) mod classes;
 pub(in crate::web) mod classify;
+pub mod export;
 pub(in crate::web) mod history;
 pub(in crate::web) mod images;
+pub(in crate::web) mod import;
 pub(in crate::web) mod manage;
 mod schema;
+pub(in crate::web) mod snippets;
 
 use super::etags;
 use super::problems::problem_responses;

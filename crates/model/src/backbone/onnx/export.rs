@@ -4,7 +4,7 @@ use super::graph::{Attribute, Axis, Graph, Value};
 use crate::backbone::config::{Architecture, Pooling};
 use crate::backbone::position::interpolate_position_embedding;
 use crate::backbone::weights::Linear;
-use crate::backbone::{Backbone, BackboneConfig, Target};
+use crate::backbone::{Backbone, BackboneConfig, Resample, Target};
 use crate::tensor::Tensor;
 use thiserror::Error;
 
@@ -48,6 +48,14 @@ pub enum OnnxError {
         "the weights take {bytes} bytes, more than the 2 GiB that an ONNX file can hold; use the native encoder for this backbone"
     )]
     TooLarge { bytes: usize },
+    #[error(
+        "the backbone's preprocessing does not make pictures of one size, which a graph needs; serve it with --image-size"
+    )]
+    NoImageSize,
+    #[error(
+        "the backbone's preprocessing resizes with the filter {0:?}, which ONNX does not have; it has bilinear and bicubic"
+    )]
+    Resample(Resample),
 }
 
 /// Largest serialised protobuf message, less room for the nodes.
@@ -81,6 +89,22 @@ pub fn export_with_adapters(
     operators: Operators,
     adapted: &[Target],
 ) -> Result<Vec<u8>, OnnxError> {
+    let grid = checked_grid(backbone, image_size)?;
+    let exporter = Exporter {
+        graph: Graph::default(),
+        config: &backbone.config,
+        operators,
+        adapted,
+        grid,
+    };
+    Ok(exporter.export(backbone, image_size))
+}
+
+/// Patches along one side of an image.
+///
+/// # Errors
+/// [`OnnxError`] where the image size does not fit the patch or the weights do not fit a file.
+pub(super) fn checked_grid(backbone: &Backbone, image_size: usize) -> Result<usize, OnnxError> {
     let config = &backbone.config;
     let patch_size = config.patch_size;
     let grid = config.grid(image_size).ok_or(OnnxError::ImageSize {
@@ -92,14 +116,7 @@ pub fn export_with_adapters(
     if bytes > LARGEST_MODEL_BYTES {
         return Err(OnnxError::TooLarge { bytes });
     }
-    let exporter = Exporter {
-        graph: Graph::default(),
-        config,
-        operators,
-        adapted,
-        grid,
-    };
-    Ok(exporter.export(backbone, image_size))
+    Ok(grid)
 }
 
 pub(super) struct Exporter<'b> {
@@ -111,11 +128,17 @@ pub(super) struct Exporter<'b> {
     pub(super) grid: usize,
 }
 
+/// Values that the last layer leaves.
+pub(super) struct Outputs {
+    pub(super) feature: Value,
+    cls_attention: Option<Value>,
+    last_hidden_state: Value,
+}
+
 impl Exporter<'_> {
     fn export(mut self, backbone: &Backbone, image_size: usize) -> Vec<u8> {
         let config = self.config;
         let (width, patches) = (config.width, self.grid * self.grid);
-        let weights = &backbone.weights;
         let pixels = self.graph.input(
             "pixels",
             &[
@@ -128,7 +151,38 @@ impl Exporter<'_> {
         if !self.adapted.is_empty() {
             self.graph.integer_input(SLOT_INPUT, &[Axis::Free("batch")]);
         }
-        let mut hidden = self.embed(backbone, &pixels);
+        let Outputs {
+            feature,
+            cls_attention,
+            last_hidden_state,
+        } = self.forward(backbone, &pixels);
+        let batch = || Axis::Free("batch");
+        self.graph.output(
+            "feature",
+            &feature,
+            &[batch(), Axis::Fixed(config.feature_width())],
+        );
+        if let Some(cls_attention) = cls_attention {
+            self.graph.output(
+                "cls_attention",
+                &cls_attention,
+                &[batch(), Axis::Fixed(patches)],
+            );
+        }
+        self.graph.output(
+            "last_hidden_state",
+            &last_hidden_state,
+            &[batch(), Axis::Fixed(1 + patches), Axis::Fixed(width)],
+        );
+        self.graph
+            .into_model("backbone", &[("backbone_digest", &backbone.digest)])
+    }
+
+    /// All layers over `pixels` `[batch, 3, image size, image size]`.
+    pub(super) fn forward(&mut self, backbone: &Backbone, pixels: &str) -> Outputs {
+        let config = self.config;
+        let weights = &backbone.weights;
+        let mut hidden = self.embed(backbone, pixels);
         if let Some(norm) = &weights.pre_norm {
             hidden = self.layer_norm("pre_norm", norm, &hidden);
         }
@@ -156,26 +210,11 @@ impl Exporter<'_> {
             Architecture::Clip => hidden,
             Architecture::Vit | Architecture::Dinov2 => normed,
         };
-        let batch = || Axis::Free("batch");
-        self.graph.output(
-            "feature",
-            &feature,
-            &[batch(), Axis::Fixed(config.feature_width())],
-        );
-        if let Some(cls_attention) = cls_attention {
-            self.graph.output(
-                "cls_attention",
-                &cls_attention,
-                &[batch(), Axis::Fixed(patches)],
-            );
+        Outputs {
+            feature,
+            cls_attention,
+            last_hidden_state,
         }
-        self.graph.output(
-            "last_hidden_state",
-            &last_hidden_state,
-            &[batch(), Axis::Fixed(1 + patches), Axis::Fixed(width)],
-        );
-        self.graph
-            .into_model("backbone", &[("backbone_digest", &backbone.digest)])
     }
 
     /// Patches, class token and position: `[batch, 1 + grid², width]`. The patches go through a product: a convolution, and a shape that is

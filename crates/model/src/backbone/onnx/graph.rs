@@ -24,6 +24,7 @@ pub enum Attribute {
     Float(f32),
     Int(i64),
     Ints(Vec<i64>),
+    Text(&'static str),
 }
 
 /// A dimension of an input or output.
@@ -53,12 +54,36 @@ impl Graph {
         )
     }
 
+    /// Adds a constant of levels, 0 to 255, without an axis or with one.
+    pub fn levels(&mut self, name: &str, values: &[u8]) -> Value {
+        let shape = [values.len()];
+        let shape = if values.len() == 1 {
+            &[][..]
+        } else {
+            &shape[..]
+        };
+        self.raw(name, shape, data_type::UINT8, values.to_vec())
+    }
+
+    /// Adds a constant of texts with one axis.
+    pub fn texts(&mut self, name: &str, texts: &[String]) -> Value {
+        self.proto.initializer.push(TensorProto {
+            dims: vec![texts.len() as i64],
+            data_type: data_type::STRING,
+            string_data: texts.iter().map(|text| text.clone().into_bytes()).collect(),
+            name: name.into(),
+            ..TensorProto::default()
+        });
+        name.into()
+    }
+
     fn raw(&mut self, name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> Value {
         self.proto.initializer.push(TensorProto {
             dims: shape.iter().map(|&axis| axis as i64).collect(),
             data_type,
             name: name.into(),
             raw_data,
+            ..TensorProto::default()
         });
         name.into()
     }
@@ -111,6 +136,10 @@ impl Graph {
                         proto.ints = values;
                         proto.r#type = attribute_type::INTS;
                     }
+                    Attribute::Text(text) => {
+                        proto.s = text.into();
+                        proto.r#type = attribute_type::STRING;
+                    }
                 }
                 proto
             })
@@ -139,6 +168,22 @@ impl Graph {
             .input
             .push(value_info(name, data_type::INT64, shape));
         name.to_owned()
+    }
+
+    /// Declares an input of levels, 0 to 255.
+    pub fn level_input(&mut self, name: &str, shape: &[Axis]) -> Value {
+        self.proto
+            .input
+            .push(value_info(name, data_type::UINT8, shape));
+        name.to_owned()
+    }
+
+    /// Declares `value`, one text, as an output of the graph under `name`.
+    pub fn text_output(&mut self, name: &str, value: &str) {
+        self.node(name, "Identity", &[value]);
+        self.proto
+            .output
+            .push(value_info(name, data_type::STRING, &[]));
     }
 
     /// Declares `value` as a float output of the graph under `name`.

@@ -1,0 +1,1 @@
+curl "{{classifier}}/classify" -F query=@picture.jpg
