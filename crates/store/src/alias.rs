@@ -164,10 +164,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] of the database.
-    pub async fn published_adapters(
-        &self,
-        backbone: &Digest,
-    ) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn published_adapters(&self, backbone: &Digest) -> Result<Vec<Uuid>, StoreError> {
         sqlx::query_scalar(
             "SELECT adapter_id FROM aliases JOIN adapters ON adapters.id = adapter_id
              JOIN alias_moves USING (kind, owner, alias)
