@@ -504,6 +504,7 @@ mod tests {
     use crate::database::MIGRATIONS;
     use crate::folder::DataFolder;
     use crate::memory_pools::MemoryPools;
+    use crate::staging::StagedFiles;
     use crate::{Access, Blobs, Freed, Inner, NewJob};
     use sqlx::SqlitePool;
     use sqlx::migrate::Migrator;
@@ -547,6 +548,7 @@ mod tests {
                 blob_gate: RwLock::default(),
                 jobs_changed: watch::Sender::new(()),
                 memory_pools: MemoryPools::default(),
+                staged: StagedFiles::default(),
                 folder,
                 opening: first.inner.opening,
                 freed_at_start: Freed::default(),
