@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 
 /// The program, killed where a test ends early.
 pub struct Server {
     process: Child,
-    log: BufReader<ChildStderr>,
+    /// What it says after its address.
+    log: Option<JoinHandle<String>>,
     address: String,
 }
 
@@ -41,9 +43,16 @@ impl Server {
                 break address.trim().to_owned();
             }
         };
+        // A pipe that nobody reads is full after some hundred requests, and the server waits.
+        let rest = thread::spawn(move || {
+            let mut rest = String::new();
+            // What cannot be read is no part of what a test looks for.
+            let _ = log.read_to_string(&mut rest);
+            rest
+        });
         Self {
             process,
-            log,
+            log: Some(rest),
             address,
         }
     }
@@ -59,8 +68,8 @@ impl Server {
     }
 
     fn end(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).unwrap();
+        let log = self.log.take().unwrap();
+        let log = log.join().unwrap();
         (self.process.wait().unwrap(), log)
     }
 }

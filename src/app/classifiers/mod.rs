@@ -4,22 +4,22 @@
 mod adapter;
 mod add;
 mod automatic;
+mod bundle;
 mod check;
 mod choice;
-mod bundle;
 mod classify;
 mod features;
 mod fit;
 mod kept_fits;
-mod prepare;
 mod onnx;
+mod prepare;
 mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
+pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use check::{Check, Hint, HintChange, HintKind};
 pub use choice::{Automatic, Candidate};
-pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;
 pub use sort::Sorter;

@@ -1,7 +1,7 @@
 //! `classifier`: classifiers that stay, alone or beside a running server.
 
-mod check;
 mod carry;
+mod check;
 mod place;
 
 use super::adapter::{ask_to_delete, size};

@@ -25,7 +25,7 @@ export class UseIt {
       return;
     }
     const path = `/classifiers/${classifier.id}`;
-    const snippets = await ask("GET", `${path}/snippets?${new URLSearchParams({ origin: location.origin })}`);
+    const snippets = await ask("GET", `${path}/snippets`);
     const code = make("code");
     const copy = button("Copy", async () => {
       try {

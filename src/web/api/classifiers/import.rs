@@ -97,7 +97,7 @@ pub(in crate::web) async fn import_classifier(
         let stopped = |error| ApiError::Internal(format!("an import stopped: {error}"));
         let imported = imported.await.map_err(stopped)??;
         to_json(ImportedClassifierAnswer {
-            classifier: described(store(&answering)?, imported.record.id).await?,
+            classifier: described(&answering, imported.record.id).await?,
             is_exact: imported.is_exact,
         })
     };

@@ -78,7 +78,7 @@ pub struct AdapterCandidate {
 pub struct AutomaticChoice {
     /// What answers; null is the bare backbone.
     chosen: Option<AdapterIdentity>,
-    /// The default first. Another is chosen where it is right more often by more than one standard error. Empty where nothing was compared
+    /// The default first. Another is chosen where it is right more often by more than two standard errors. Empty where nothing was compared
     /// yet, or cannot be because fewer than two classes have two pictures; then the default answers.
     candidates: Vec<AdapterCandidate>,
 }
