@@ -10,6 +10,7 @@ mod api;
 mod api_examples;
 mod architecture;
 mod batches_api;
+mod batches_server;
 mod browser;
 mod classifier;
 mod classifier_export;
