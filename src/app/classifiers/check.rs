@@ -77,6 +77,7 @@ pub struct Confusion {
     pub images: Vec<Uuid>,
 }
 
+/// What a hint is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HintKind {
@@ -95,6 +96,7 @@ pub enum HintKind {
 /// Something that would make a classifier better.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Hint {
+    /// What it is about.
     pub kind: HintKind,
     /// For people.
     pub sentence: String,
@@ -113,13 +115,31 @@ pub struct Hint {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HintChange {
     /// Move the picture to the class.
-    Move { image: Uuid, class: Uuid },
+    Move {
+        /// Id of the picture.
+        image: Uuid,
+        /// Id of the class.
+        class: Uuid,
+    },
     /// Delete the picture.
-    Delete { image: Uuid },
+    Delete {
+        /// Id of the picture.
+        image: Uuid,
+    },
     /// Merge the class into the other.
-    Merge { class: Uuid, into: Uuid },
+    Merge {
+        /// Id of the class that goes.
+        class: Uuid,
+        /// Id of the class that gets its pictures.
+        into: Uuid,
+    },
     /// Add pictures to the class.
-    Add { class: Uuid, count: usize },
+    Add {
+        /// Id of the class.
+        class: Uuid,
+        /// How many.
+        count: usize,
+    },
 }
 
 /// A picture that can be used, with what is known of it.
@@ -154,7 +174,7 @@ impl App {
                 hints: Vec::new(),
             });
         }
-        let adapter = self.adapter_of(&record).await?;
+        let adapter = self.adapter_of(&record, CopiesWanted::Soon).await?;
         let specs = HeadChoice::default().copy_specs();
         let means = self.means(store, &record, adapter.as_ref(), specs);
         let snapshot = snapshot(store, id).await?;

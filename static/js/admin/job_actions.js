@@ -11,6 +11,7 @@ import { isOver } from "./words.js";
 export function resultOf(job) {
   const { kind, result } = job;
   if (kind === "evaluate") return comparisonOf(job);
+  if (kind === "sort") return job.recipe.classifier ? { href: `/c/${encodeURIComponent(job.recipe.classifier)}`, words: "Open the classifier" } : null;
   // A pool names its adapter, too.
   if (result?.pool) return { href: poolPage(result.pool), words: "See the images" };
   if (result?.adapter) return { href: pageOf(result.adapter), words: `Open ${result.adapter}` };

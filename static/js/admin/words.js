@@ -1,7 +1,7 @@
 // Jobs, figures and recipes in words. Knows no document.
 
 export const STATES = { queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
-export const KINDS = { tune: "Tune an adapter", invert: "Make synthetic images", recycle: "Recycle adapters", evaluate: "Compare adapters" };
+export const KINDS = { tune: "Tune an adapter", invert: "Make synthetic images", recycle: "Recycle adapters", evaluate: "Compare adapters", sort: "Sort pictures" };
 
 export const isOver = ({ state }) => state === "succeeded" || state === "failed" || state === "cancelled";
 
