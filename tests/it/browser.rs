@@ -8,6 +8,7 @@ mod jobs_live;
 mod session;
 mod sort;
 mod sort_batches;
+mod sort_check;
 mod sort_journey;
 mod sort_kept;
 mod sort_reach;
