@@ -54,6 +54,8 @@ class Pass:
     wanted: tuple = ()
     # Images and gradients at them stay on the device.
     images_on_device: bool = False
+    # Pictures that stay there, a byte a value, of which the images are some.
+    pool: int = 0
 
     @property
     def tokens(self):
@@ -99,7 +101,10 @@ def forward(ops, own):
     rows = images * own.tokens
     if sparse:
         ops.upload(rows)
-    if not own.images_on_device:
+    if own.pool:
+        ops.upload(2 * images)  # which pictures, and whether they are mirrored
+        ops.kernel("normalise_levels", images * model.pixels // 4 + 2 * images + 3 * 256, images * model.pixels)
+    elif not own.images_on_device:
         ops.upload(images * model.pixels)
     ops.patchify(rows, model.patch_inputs, sparse)
     ops.product("patch embedding", rows, width, model.patch_inputs)
@@ -261,6 +266,8 @@ def memory(own, norm_inputs=False):
     if "norm_input_sums" in own.wanted:
         parts = -(-own.images * own.tokens // 256)
         lengths += parts * 4 * width if parts > 1 else 0
+    if own.pool:
+        lengths += -(-own.pool * model.pixels // VALUE) + 3 * 256
     return VALUE * weights, VALUE * lengths
 
 
@@ -300,5 +307,5 @@ def _lengths(own):
         scratch = [(most, width)] * (6 + 3 * chooses) + [(most, max(mlp, model.patch_inputs)), (most, mlp * trains_out), (most, 2 * width), (most, rank), (most, 2)]
         backward_length = sum(take(*size) for size in scratch) + attention
     scratch_length = max(forward_length, backward_length) + 2 * take(images, width)
-    pixels = (1 + own.pixels) * take(images, model.pixels)
+    pixels = (1 + own.pixels) * take(images, model.pixels) + take(2 * images, 1)
     return sum(take(*size) for size in kept), scratch_length, pixels

@@ -14,6 +14,7 @@ MODELS = [Model("ViT-B/16 at 224 px", 768, 12, 12, 3072, 16, 224), Model("ViT-S/
 RANKS = {"query": 16, "value": 16}
 PRUNING = {6: 0.75}
 INVERTED, TRAINED = 25, 100  # images of a step
+POOL = 20 * 40  # pictures to learn from: of 20 adapters
 
 
 @dataclass
@@ -130,7 +131,7 @@ def inversion(name, model, images, fourier=False, pruning=None, bare=False, exac
 def meta_training(name, model, images, sparsity_percent, exact=False):
     patches = model.patches
     kept = patches - patches * sparsity_percent // 100 if sparsity_percent else None
-    return of_pass(name, Pass(model, images, kept=kept, ranks=RANKS, pairs=True), exact)
+    return of_pass(name, Pass(model, images, kept=kept, ranks=RANKS, pairs=True, pool=POOL), exact)
 
 
 def steps_of(model, exact=False):

@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod images;
 mod invert;
+mod job_device;
 mod jobs;
 mod options;
 mod pool;

@@ -1,5 +1,6 @@
 //! `prior`: statistics that inversion compares its images with.
 
+use super::job_device::JobDeviceArgument;
 use super::options::{Common, block_on, print_json, print_line};
 use super::{CliError, images};
 use crate::app::find_backbone;
@@ -38,6 +39,8 @@ pub struct Build {
     /// File to write
     #[arg(long, value_name = "FILE", env = "LORA_RECYCLE_OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    device: JobDeviceArgument,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,7 +108,10 @@ impl Build {
     ) -> Result<(TokenStatisticsCollector, usize), CliError> {
         let side = common.image_size.unwrap_or_else(|| backbone.image_size());
         let preprocess = backbone.preprocess.with_image_size(side);
-        let options = SessionOptions::on_threads(common.threads);
+        let options = SessionOptions {
+            device: self.device.open(common)?,
+            ..SessionOptions::on_threads(common.threads)
+        };
         let failed = |error: OperationError| CliError::user(error.to_string());
         let mut session = Session::new(backbone, options).map_err(failed)?;
         let bar = ProgressBar::new(paths.len() as u64);

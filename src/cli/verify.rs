@@ -1,26 +1,31 @@
 //! `verify`: a folder's reference values against what is computed from it.
 
 use super::CliError;
+use super::job_device::JobDeviceArgument;
 use super::options::{Common, print_json, print_line};
 use crate::app::{AppError, graph_cache};
 use crate::inference::{OrtOptions, open_encoder};
 use crate::verify::{VerifyError, verify_folder};
 use clap::Args;
+use engine::session::SessionOptions;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors, and sub-folders with adapters, each with or without reference values; or a ResNet in torchvision's names. Values without gradients come from the encoder that serves (--encoder), the others from the built-in engine. Exit status 1 means that a tensor is past its tolerance.
+    after_help = "The folder holds a Hugging Face checkpoint and reference.safetensors, and sub-folders with adapters, each with or without reference values; or a ResNet in torchvision's names. Values without gradients come from the encoder that serves (--encoder), the others from the built-in engine on --job-device; TF32 (--job-device cuda) is past the tolerances. Exit status 1 means that a tensor is past its tolerance.
 
 Examples:
   lora-recycle verify tests/golden/vit-tiny
   lora-recycle verify tests/golden/resnet-tiny
+  lora-recycle verify tests/golden/vit-tiny --job-device cuda-fp32
   lora-recycle verify assets/dinov2-s8 --json"
 )]
 pub struct Verify {
     /// Folder with the checkpoint and reference.safetensors
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+    #[command(flatten)]
+    device: JobDeviceArgument,
 }
 
 impl Verify {
@@ -30,7 +35,11 @@ impl Verify {
             device: common.device,
             cache_folder: Some(graph_cache(&common.data_folder()?)),
         };
-        let result = verify_folder(&self.folder, common.threads, |backbone| {
+        let engine = SessionOptions {
+            device: self.device.open(common)?,
+            ..SessionOptions::on_threads(common.threads)
+        };
+        let result = verify_folder(&self.folder, &engine, |backbone| {
             open_encoder(backbone, common.encoder, options)
         })?;
         if common.json {

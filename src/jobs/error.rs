@@ -2,6 +2,8 @@
 
 use crate::app::AppError;
 use crate::app::registry::RegistryError;
+use engine::backend::DeviceError;
+use engine::operation::OperationError;
 use std::time::Duration;
 use store::{JobFault, StoreError};
 use thiserror::Error;
@@ -35,6 +37,20 @@ impl JobError {
     /// May go better the next time.
     pub fn failure(code: &str, message: impl Into<String>) -> Self {
         Self::Failure(fault(code, message.into()))
+    }
+
+    /// The engine refuses. It has halved what it computes at a time where its device has no room, so that only less work helps there.
+    pub fn engine(error: &OperationError) -> Self {
+        let message = error.to_string();
+        match error {
+            OperationError::Device(DeviceError::OutOfMemory { .. }) => {
+                Self::abort("no_room", message).hint(
+                    "ask for fewer or smaller images at a time, close other programs that use the device and try the job again, \
+                     or make it again with --job-device cpu",
+                )
+            }
+            _ => Self::failure("engine", message),
+        }
     }
 
     /// Adds what to do next.

@@ -161,9 +161,10 @@ impl From<EvaluationError> for JobError {
             | EvaluationError::Merge(_)
             | EvaluationError::Images(_) => Self::abort("evaluation", message),
             EvaluationError::App(error) => error.into(),
-            EvaluationError::Tuning(_)
-            | EvaluationError::Operation(_)
-            | EvaluationError::Head(_) => Self::failure("engine", message),
+            EvaluationError::Operation(error) => Self::engine(&error),
+            EvaluationError::Tuning(_) | EvaluationError::Head(_) => {
+                Self::failure("engine", message)
+            }
         }
     }
 }

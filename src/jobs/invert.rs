@@ -473,7 +473,7 @@ impl From<InversionError> for JobError {
             InversionError::State(_) => {
                 Self::abort("checkpoint", message).hint("submit it again, as a new job")
             }
-            InversionError::Operation(_) => Self::failure("engine", message),
+            InversionError::Operation(error) => Self::engine(&error),
         }
     }
 }

@@ -342,7 +342,7 @@ impl From<TuneError> for JobError {
             TuneError::State(_) => {
                 Self::abort("checkpoint", message).hint("submit it again, as a new job")
             }
-            TuneError::Operation(_) => Self::failure("engine", message),
+            TuneError::Operation(error) => Self::engine(&error),
         }
     }
 }

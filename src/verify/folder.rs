@@ -17,13 +17,13 @@ use std::sync::Arc;
 const REFERENCE: &str = "reference.safetensors";
 
 /// Compares what is computed with every tensor of `folder`'s `reference.safetensors`, and of those beside its adapters.
-/// `open` gives the encoder; gradients take `threads` threads (0: one a core).
+/// `open` gives the encoder; gradients are computed as `engine` says, those of a ResNet on the processor.
 ///
 /// # Errors
 /// [`VerifyError`] where the folder cannot be read or something refuses to compute.
 pub fn verify_folder(
     folder: &Path,
-    threads: usize,
+    engine: &SessionOptions,
     open: impl FnOnce(Arc<Backbone>) -> Result<Box<dyn Encoder>, EncodeError>,
 ) -> Result<Verification, VerifyError> {
     let mut verification = Verification {
@@ -33,8 +33,8 @@ pub fn verify_folder(
         skipped: Vec::new(),
     };
     match resnet_weights(folder) {
-        Some(weights) => verify_resnet(folder, &weights, threads, &mut verification)?,
-        None => verify_backbone(folder, threads, open, &mut verification)?,
+        Some(weights) => verify_resnet(folder, &weights, engine.threads, &mut verification)?,
+        None => verify_backbone(folder, engine, open, &mut verification)?,
     }
     let tensors = &verification.tensors;
     verification.ok = !tensors.is_empty() && tensors.iter().all(|check| check.ok);
@@ -43,7 +43,7 @@ pub fn verify_folder(
 
 fn verify_backbone(
     folder: &Path,
-    threads: usize,
+    engine: &SessionOptions,
     open: impl FnOnce(Arc<Backbone>) -> Result<Box<dyn Encoder>, EncodeError>,
     verification: &mut Verification,
 ) -> Result<(), VerifyError> {
@@ -58,8 +58,7 @@ fn verify_backbone(
     if !adapters.is_empty() && checks.has("pixel_values") {
         let (pixels, [images, ..]) = checks.input_pixels("pixel_values")?;
         let labels = checks.input_labels(images)?;
-        let options = SessionOptions::on_threads(threads);
-        let mut session = Session::new(&backbone, options)?;
+        let mut session = Session::new(&backbone, engine.clone())?;
         let encoder = encoder.as_mut();
         for of in &adapters {
             match &of.own_reference {
@@ -81,6 +80,7 @@ fn verify_backbone(
                             pixels: &pixels,
                             labels,
                             head,
+                            engine,
                         };
                         published.compare(&mut own, &backbone, encoder, &mut session)?;
                     }

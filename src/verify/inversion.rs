@@ -7,7 +7,7 @@ use super::gradients::AT_PIXELS;
 use super::published::Published;
 use engine::augment::RollFlip;
 use engine::operation::OperationError;
-use engine::session::{Input, Session, SessionOptions, Wanted};
+use engine::session::{Input, Session, Wanted};
 use engine::tolerance;
 use model::adapter::Adapter;
 use model::backbone::Backbone;
@@ -36,7 +36,7 @@ impl Published<'_> {
         }
         let start = checks.input(START)?;
         let changes = changes(checks)?;
-        let mut inversion = self.start(checks, backbone, session, &start, &changes)?;
+        let mut inversion = self.start(checks, backbone, &start, &changes)?;
         let label = self.of.label();
         let shape = self.pixels.shape();
         let mut uncertain = vec![false; start.data().len()];
@@ -85,7 +85,6 @@ impl Published<'_> {
         &self,
         checks: &ReferenceChecks<'_>,
         backbone: &Backbone,
-        session: &Session,
         start: &Tensor,
         changes: &[RollFlip],
     ) -> Result<Inversion, VerifyError> {
@@ -114,7 +113,7 @@ impl Published<'_> {
             head: Some(self.head.clone()),
             ..Adapter::clone(&self.of.adapter)
         };
-        let options = SessionOptions::on_threads(session.threads());
+        let options = self.engine.clone();
         let inversion = Inversion::new(backbone, teacher, PriorData::default(), recipe, options)?;
         Ok(inversion.with_given_draws(given(start.data().to_vec(), changes))?)
     }

@@ -8,7 +8,7 @@ use super::gradients::{AT_PIXELS, compare_pixels};
 use super::serving::{compare_head, encode};
 use crate::inference::Encoder;
 use engine::loss::total_variation;
-use engine::session::{Input, Pruning, Session, Wanted};
+use engine::session::{Input, Pruning, Session, SessionOptions, Wanted};
 use engine::tolerance;
 use model::adapter::Head;
 use model::backbone::Backbone;
@@ -23,6 +23,8 @@ pub(super) struct Published<'a> {
     pub pixels: &'a Tensor,
     pub labels: &'a [usize],
     pub head: &'a Head,
+    /// How the engine computes.
+    pub engine: &'a SessionOptions,
 }
 
 impl Published<'_> {

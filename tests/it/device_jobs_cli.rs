@@ -2,8 +2,12 @@
 
 use crate::making_cli::Home;
 use crate::recycle_cli::json;
+use engine::loss::TokenStatistics;
+use engine::tolerance::FORWARD;
+use serde_json::Value;
 use std::process::Output;
 use test_support::emulator::folder;
+use test_support::{project, reference};
 
 const CPU: [&str; 2] = ["--job-device", "cpu"];
 const CUDA: [&str; 2] = ["--job-device", "cuda-fp32"];
@@ -139,6 +143,91 @@ fn adapters_images_and_meta_loras_made_on_a_cuda_device_are_those_of_the_process
         recipe.to_string().contains("\"arithmetic\":\"cuda_fp32\""),
         "{recipe}"
     );
+}
+
+#[test]
+fn reference_values_hold_on_a_cuda_device_in_fp32_and_statistics_are_those_of_the_processor() {
+    let home = Home::new();
+    let model = project("tests/golden/vit-tiny");
+    let verify = ["verify", model.to_str().unwrap(), "--json"];
+    let output = run(&home, &verify, CUDA);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let checked = |output: &Output| {
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let tensors = result["tensors"].as_array().unwrap().clone();
+        let own = tensors.iter().map(|own| {
+            (
+                own["name"].as_str().unwrap().to_owned(),
+                own["max_error"].as_f64().unwrap(),
+            )
+        });
+        own.collect::<Vec<_>>()
+    };
+    let there = checked(&output);
+    let here = checked(&run(&home, &verify, CPU));
+    let names = |all: &[(String, f64)]| all.iter().map(|own| own.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&there), names(&here));
+    // Other sums than those of the processor.
+    assert_ne!(there, here);
+    // TF32 is not what the tolerances are for.
+    let rounded = run(&home, &verify, ["--job-device", "cuda"]);
+    assert!(!rounded.status.success());
+
+    let pictures = home.text("pictures");
+    let [here, there] = [("here", CPU), ("there", CUDA)].map(|(name, device)| {
+        let file = home.text(name);
+        let words = [
+            "prior",
+            "build",
+            &pictures,
+            "--out",
+            &file,
+            "--backbone",
+            "tiny",
+        ];
+        succeeds(&home, &words, device);
+        TokenStatistics::read(&std::fs::read(file).unwrap(), 32).unwrap()
+    });
+    assert_eq!(here.backbone_digest, there.backbone_digest);
+    assert_eq!(here.sites.len(), there.sites.len());
+    for (site, here) in &here.sites {
+        let there = &there.sites[site];
+        reference::assert_close(site, &there.mean, &here.mean, FORWARD);
+        reference::assert_close(site, &there.variance, &here.variance, FORWARD);
+    }
+}
+
+#[test]
+fn a_job_that_does_not_fit_its_device_fails_with_what_to_do_and_the_next_one_runs() {
+    let home = Home::new();
+    let pictures = home.text("pictures");
+    let words = [
+        "tune",
+        &pictures,
+        "--name",
+        "x",
+        "--backbone",
+        "tiny",
+        "--steps",
+        "1",
+    ];
+    // What the products want for themselves, and not even the weights.
+    let memory = (32 << 20) + 100_000;
+    let mut command = home.command(&words);
+    command.args(CUDA).env("LD_LIBRARY_PATH", folder());
+    let output = command
+        .env("EMULATOR_MEMORY", memory.to_string())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let says = ["no room", "hint:", "--job-device cpu"];
+    let says = says.iter().all(|words| stderr.contains(words));
+    assert!(output.status.code() == Some(1) && says, "{output:?}");
+    let jobs = json(&home, &["jobs", "list", "--json"]);
+    assert_eq!(jobs[0]["state"], "failed", "{jobs}");
+    assert_eq!(jobs[0]["error"]["code"], "no_room", "{jobs}");
+    succeeds(&home, &words, CPU);
 }
 
 #[test]

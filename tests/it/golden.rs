@@ -1,5 +1,6 @@
 //! Checkpoints and reference values: `tests/golden` and the embedded backbone's.
 
+use engine::session::SessionOptions;
 use lora_recycle::inference::{Device, EncoderChoice, OrtOptions, open_encoder};
 use lora_recycle::verify::{Verification, VerifyError, verify_folder};
 use model::backbone::{EMBEDDED_DIGEST, embedded, embedded_config, load_folder};
@@ -16,7 +17,7 @@ const FOLDERS: [&str; 4] = ["vit-tiny", "dinov2-tiny", "clip-tiny", "resnet-tiny
 const ENCODERS: [EncoderChoice; 2] = [EncoderChoice::Ort, EncoderChoice::Native];
 
 fn verified(folder: &Path, encoder: EncoderChoice) -> Result<Verification, VerifyError> {
-    verify_folder(folder, 2, |backbone| {
+    verify_folder(folder, &SessionOptions::on_threads(2), |backbone| {
         let options = OrtOptions {
             threads: 2,
             device: Device::Cpu,

@@ -49,6 +49,16 @@ impl Matrix {
         }
     }
 
+    /// The first half of the rows, and the second.
+    pub fn halves(self) -> [Self; 2] {
+        let rows = self.rows / 2;
+        [0, rows].map(|first| Self {
+            start: self.start + first * self.stride,
+            rows,
+            ..self
+        })
+    }
+
     /// Every `step`-th row, e.g. the class tokens with `step` = tokens.
     pub fn every(self, step: usize) -> Self {
         Self {
@@ -221,6 +231,12 @@ pub trait Backend: Clone + Send + Sync + Sized {
     /// # Errors
     /// What went wrong since the last call.
     fn finish(&self, queue: &mut Self::Queue) -> Result<(), DeviceError>;
+
+    /// What is queued from here on becomes one piece of work, which a device may put off until [`Self::end_piece`] or [`Self::finish`] and do faster
+    /// where it has done the same before. Meanwhile no vector is written. What an unfinished piece had put off is left out.
+    fn begin_piece(&self, _queue: &mut Self::Queue) {}
+    /// The piece is whole.
+    fn end_piece(&self, _queue: &mut Self::Queue) {}
 
     /// A linear map whose rows are those of `parts` one after another, each `[out, inputs]`.
     fn weight(&self, parts: &[&[f32]], inputs: usize) -> Self::Weight;

@@ -70,8 +70,13 @@ pub trait ImageBackend: Backend {
     /// Sets `bit` of `flags [1, 1]` where a value of `x`, without gaps, is infinite or not a number.
     fn flag_not_finite(&self, queue: &mut Self::Queue, x: Matrix, bit: u32, flags: Matrix);
 
-    /// Pictures `[pictures, 3, side, side]` one after another, a byte a value, kept where the backend computes.
-    fn levels(&self, levels: &[u8]) -> Self::Levels;
+    /// Most bytes of pictures that may stay where the backend computes; 0 where nothing is won by it.
+    fn room_for_levels(&self) -> usize;
+    /// The pictures of all `parts`, each `[pictures, 3, side, side]` with a byte a value, one after another where the backend computes.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    fn levels(&self, parts: &[&[u8]]) -> Result<Self::Levels, DeviceError>;
     /// Overwrites each row of `pixels` `[images, 3·side²]` with the picture of that number in `indices` (`[images, 1]`), its lines mirrored where
     /// `flips` (`[images, 1]`, indices) is not 0, as `table` `[3, 256]` says what a level of a channel is. There is a picture of each number.
     #[expect(clippy::too_many_arguments, reason = "operands of one fused operation")]

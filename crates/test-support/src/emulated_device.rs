@@ -11,6 +11,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Counts {
     /// Kernels that the host launched.
     pub launches: u64,
+    /// Kernels that ran, those of graphs too.
+    pub kernels_run: u64,
+    /// Graphs that the host launched.
+    pub graph_launches: u64,
     /// Products that ran.
     pub products: u64,
     /// Calls by which the host waits.
@@ -27,6 +31,8 @@ pub struct Counts {
     pub allocations: u64,
     /// Bytes that are in use.
     pub bytes_in_use: u64,
+    /// Bytes copied to the device.
+    pub bytes_to_device: u64,
 }
 
 /// The one device of the process; who has it is alone with it.
@@ -112,7 +118,7 @@ impl Emulator {
     /// Since the device was opened.
     pub fn counts(&self) -> Counts {
         type F = unsafe extern "C" fn(*mut u64, usize);
-        let mut counts = [0; 12];
+        let mut counts = [0; 14];
         let length = counts.len();
         // SAFETY: writes as many counters as there is room for.
         self.call("emulator_counts", |f: &F| unsafe {
@@ -120,6 +126,8 @@ impl Emulator {
         });
         Counts {
             launches: counts[0],
+            kernels_run: counts[1],
+            graph_launches: counts[2],
             products: counts[3],
             synchronisations: counts[4],
             waiting_copies: counts[5],
@@ -128,6 +136,7 @@ impl Emulator {
             fills: counts[9],
             allocations: counts[10],
             bytes_in_use: counts[11],
+            bytes_to_device: counts[13],
         }
     }
 }

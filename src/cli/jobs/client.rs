@@ -5,6 +5,7 @@ use super::{advise, failed, print_end};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
 use crate::cli::images::zip_of;
+use crate::cli::job_device::refused;
 use crate::cli::options::Common;
 use crate::jobs::{Job, Jobs, RequestParts, RunnerOptions, Services, product_kinds};
 use crate::web::{Problem, StartedJobs};
@@ -220,10 +221,8 @@ fn alone(registry: Registry, options: RunnerOptions) -> Result<Jobs, CliError> {
 /// # Errors
 /// What is missing, and how to get it.
 pub fn check_device(jobs: &Jobs) -> Result<(), CliError> {
-    jobs.services().devices().check().map_err(|error| {
-        CliError::user(format!("--job-device: {error}"))
-            .hint("--job-device auto uses the processor where there is no CUDA device")
-    })
+    let checked = jobs.services().devices().check();
+    checked.map_err(|error| refused(&error))
 }
 
 /// `ids` and all that they wait for; what is waited for comes first.

@@ -6,9 +6,10 @@ mod watch;
 pub use client::{beside, check_device, receive, send, submit_and_watch};
 
 use super::CliError;
+use super::job_device::JobDeviceArgument;
 use super::options::{Common, block_on, print_json, print_line};
 use crate::app::registry::Registry;
-use crate::jobs::{JobDevice, RunnerOptions};
+use crate::jobs::RunnerOptions;
 use clap::{Args, Subcommand};
 use client::{Change, Client};
 use serde_json::Value;
@@ -75,15 +76,8 @@ pub struct RunnerArguments {
     /// Processor threads of one job; 0 takes one per core. They give way to those that answer requests [default: as --threads]
     #[arg(long, value_name = "N", env = "LORA_RECYCLE_JOB_THREADS")]
     job_threads: Option<usize>,
-    /// What jobs are computed on: auto takes a CUDA device where there is one with its libraries, else the processor
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        value_enum,
-        env = "LORA_RECYCLE_JOB_DEVICE",
-        default_value_t
-    )]
-    job_device: JobDevice,
+    #[command(flatten)]
+    device: JobDeviceArgument,
     /// Seconds of work that an interruption of a job may cost
     #[arg(
         long,
@@ -100,7 +94,7 @@ impl RunnerArguments {
         let defaults = RunnerOptions::default();
         RunnerOptions {
             threads: self.job_threads.unwrap_or(common.threads),
-            device: self.job_device,
+            device: self.device.job_device,
             checkpoint_every: Duration::try_from_secs_f64(self.checkpoint_seconds)
                 .unwrap_or(defaults.checkpoint_every),
             ..defaults

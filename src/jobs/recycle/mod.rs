@@ -472,7 +472,7 @@ impl From<MetaTrainError> for JobError {
             MetaTrainError::State(_) => {
                 Self::abort("checkpoint", message).hint("submit it again, as a new job")
             }
-            MetaTrainError::Operation(_) => Self::failure("engine", message),
+            MetaTrainError::Operation(error) => Self::engine(&error),
         }
     }
 }

@@ -208,11 +208,18 @@ int cuLaunchHostFunc(void *stream, void (*function)(void *), void *argument) {
 
 int cuMemAlloc_v2(Address *address, size_t bytes) {
     ENTER;
+    if (Result forbidden = device().forbidden_by_captures()) return forbidden;
     return device().fault ? device().fault : device().allocate(address, bytes);
 }
-int cuMemAllocAsync(Address *address, size_t bytes, void *) { return cuMemAlloc_v2(address, bytes); }
+// Memory of a graph's own is not emulated.
+int cuMemAllocAsync(Address *address, size_t bytes, void *stream) {
+    ENTER;
+    if (Result waiting = before_waiting(stream)) return waiting;
+    return cuMemAlloc_v2(address, bytes);
+}
 int cuMemFree_v2(Address address) {
     ENTER;
+    if (Result forbidden = device().forbidden_by_captures()) return forbidden;
     device().run_all();
     return device().release(address);
 }
@@ -230,10 +237,12 @@ int cuMemGetInfo_v2(size_t *free, size_t *total) {
 }
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     ENTER;
+    if (Result forbidden = device().forbidden_by_captures()) return forbidden;
     return (*memory = device().allocate_host(bytes)) ? SUCCESS : OUT_OF_MEMORY;
 }
 int cuMemFreeHost(void *memory) {
     ENTER;
+    if (Result forbidden = device().forbidden_by_captures()) return forbidden;
     return device().free_host(memory), SUCCESS;
 }
 int cuMemsetD8Async(Address target, unsigned char value, size_t bytes, void *stream) {
@@ -254,7 +263,9 @@ int cuMemcpyHtoDAsync_v2(Address target, const void *source, size_t bytes, void 
     if (bytes && !device().holds(target, bytes)) return INVALID_VALUE;
     Stream *own = device().stream(stream);
     if (!own) return INVALID_HANDLE;
-    if (own->capture || device().pinned(source)) return copy(stream, bytes, COPIES_TO_DEVICE, [=] { memcpy((void *)target, source, bytes); });
+    if (!device().pinned(source) && own->capture) return before_waiting(stream);
+    device().counts[BYTES_TO_DEVICE] += bytes;
+    if (device().pinned(source)) return copy(stream, bytes, COPIES_TO_DEVICE, [=] { memcpy((void *)target, source, bytes); });
     std::string values((const char *)source, bytes);
     return copy(stream, bytes, COPIES_TO_DEVICE, [=] { memcpy((void *)target, values.data(), bytes); });
 }
@@ -263,8 +274,9 @@ int cuMemcpyDtoHAsync_v2(void *target, Address source, size_t bytes, void *strea
     if (bytes && !device().holds(source, bytes)) return INVALID_VALUE;
     Stream *own = device().stream(stream);
     if (!own) return INVALID_HANDLE;
+    if (!device().pinned(target) && own->capture) return before_waiting(stream);
     Result result = copy(stream, bytes, COPIES_TO_HOST, [=] { memcpy(target, (void *)source, bytes); });
-    if (result || own->capture || device().pinned(target)) return result;
+    if (result || device().pinned(target)) return result;
     device().counts[WAITING_COPIES]++;
     return wait_for_stream(stream);
 }
@@ -329,12 +341,15 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
 
 // ---- graphs ----
 
-int cuStreamBeginCapture_v2(void *stream, int) {
+int cuStreamBeginCapture_v2(void *stream, int mode) {
     ENTER;
     Stream *own = device().stream(stream);
     if (!own || !stream) return INVALID_HANDLE; // the default stream cannot be captured
     if (own->capture) return INVALID_VALUE;
+    if (mode < 0 || mode > 2) return INVALID_VALUE;
     own->capture = std::make_unique<Graph>();
+    own->mode = (CaptureMode)mode;
+    own->capturing = std::this_thread::get_id();
     own->invalidated = false;
     return device().fault;
 }

@@ -130,6 +130,18 @@ bool Device::capturing() const {
     return false;
 }
 
+Result Device::forbidden_by_captures() {
+    Result result = SUCCESS;
+    for (auto &entry : streams) {
+        Stream &own = *entry.second;
+        bool ours = own.mode == CaptureMode::Global || (own.mode == CaptureMode::ThreadLocal && own.capturing == std::this_thread::get_id());
+        if (!own.capture || !ours) continue;
+        own.invalidated = true;
+        result = CAPTURE_UNSUPPORTED;
+    }
+    return result;
+}
+
 void Device::record(const std::shared_ptr<Event> &event, void *handle) {
     event->stream = stream(handle);
     event->recorded = false;

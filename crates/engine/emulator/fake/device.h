@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace fake {
@@ -46,6 +47,7 @@ enum Count {
     ALLOCATIONS,
     BYTES_IN_USE,
     MOST_BYTES_IN_USE,
+    BYTES_TO_DEVICE, // of all copies to the device
     COUNTS,
 };
 
@@ -57,9 +59,14 @@ struct Graph {
     std::vector<Work> work;
 };
 
+// Whose calls a capture forbids: those of all threads, of the one that captures, of nobody.
+enum class CaptureMode { Global, ThreadLocal, Relaxed };
+
 struct Stream {
     std::deque<Work> queue;
     std::unique_ptr<Graph> capture;
+    CaptureMode mode = CaptureMode::Global;
+    std::thread::id capturing; // who began the capture
     bool invalidated = false;
 };
 
@@ -94,6 +101,8 @@ class Device {
     void run(Stream &stream);
     void run_all();
     bool capturing() const;
+    // For calls that a capture forbids in its mode, allocations among them: invalidates it.
+    Result forbidden_by_captures();
 
     // Queues share events, since a host may destroy one before it is done.
     void record(const std::shared_ptr<Event> &event, void *handle);

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
+#include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 typedef uint64_t Address;
@@ -111,11 +113,13 @@ static void work_is_done_when_the_host_waits_and_counted() {
 
 static void a_graph_replays_with_what_its_inputs_hold_then() {
     void *scale = function("elementwise.cu", "scale");
-    Floats host = {1.0f, 2.0f};
-    Address x = upload(host), y = allocate(2);
+    Address x = upload({1.0f, 2.0f}), y = allocate(2);
+    float *host = nullptr;
+    is("pinned memory", call("cuMemHostAlloc", (void **)&host, (size_t)8, 0u), 0);
+    host[0] = 1.0f;
     synchronise();
     is("begin", call("cuStreamBeginCapture_v2", stream, 2), 0);
-    call("cuMemcpyHtoDAsync_v2", x, (const void *)host.data(), (size_t)8, stream);
+    call("cuMemcpyHtoDAsync_v2", x, (const void *)host, (size_t)8, stream);
     launch(scale, 1, 32, x, 2, 10.0f, y, 2, 2);
     void *graph = nullptr, *executable = nullptr;
     is("end", call("cuStreamEndCapture", stream, &graph), 0);
@@ -126,9 +130,44 @@ static void a_graph_replays_with_what_its_inputs_hold_then() {
         is("graph launch", call("cuGraphLaunch", executable, stream), 0);
         is("replayed", download(y, 2)[1], 10.0 * (double)value);
     }
-    is("begin", call("cuStreamBeginCapture_v2", stream, 2), 0);
-    is("waiting in a capture", synchronise(), 900);
-    is("end of an invalid capture", call("cuStreamEndCapture", stream, &graph), 901);
+    call("cuMemFreeHost", (void *)host);
+}
+
+static void a_capture_refuses_what_waits_what_allocates_and_memory_that_is_not_pinned() {
+    void *graph = nullptr, *other = nullptr, *event = nullptr;
+    Address x = upload({1.0f, 2.0f}), none = 0;
+    synchronise();
+    call("cuStreamCreate", &other, 1u);
+    call("cuEventCreate", &event, 2u);
+    Floats pageable = {1.0f, 2.0f};
+    void *memory = nullptr;
+    const int global = 0, of_thread = 1, relaxed = 2;
+    auto refused = [&](const char *what, int mode, const std::function<int()> &work) {
+        is("begin", call("cuStreamBeginCapture_v2", stream, mode), 0);
+        is(what, work(), 900);
+        is("what follows", call("cuMemsetD8Async", x, (unsigned char)0, (size_t)8, stream), 901);
+        is("end of an invalid capture", call("cuStreamEndCapture", stream, &graph), 901);
+    };
+    refused("waiting for the stream", relaxed, [] { return synchronise(); });
+    refused("a pageable source", relaxed, [&] { return call("cuMemcpyHtoDAsync_v2", x, (const void *)pageable.data(), (size_t)8, stream); });
+    refused("a pageable target", relaxed, [&] { return call("cuMemcpyDtoHAsync_v2", (void *)pageable.data(), x, (size_t)8, stream); });
+    for (int mode : {global, of_thread}) {
+        refused("an allocation", mode, [&] { return call("cuMemAlloc_v2", &none, (size_t)8); });
+        refused("pinned memory", mode, [&] { return call("cuMemHostAlloc", &memory, (size_t)8, 0u); });
+        refused("freeing", mode, [&] { return call("cuMemFree_v2", x); });
+    }
+    // Other threads allocate while one captures, where the capture is its own.
+    is("begin", call("cuStreamBeginCapture_v2", stream, of_thread), 0);
+    std::thread([&] { is("another thread's", call("cuMemAlloc_v2", &none, (size_t)8), 0); }).join();
+    // Work of another stream is not captured, and cannot wait for what is.
+    is("another stream", call("cuMemsetD8Async", none, (unsigned char)0, (size_t)8, other), 0);
+    call("cuEventRecord", event, stream);
+    is("an event of a capture", call("cuStreamWaitEvent", other, event, 0u), 905);
+    is("end", call("cuStreamEndCapture", stream, &graph), 0);
+    call("cuGraphDestroy", graph);
+    call("cuEventDestroy_v2", event);
+    call("cuStreamDestroy_v2", other);
+    call("cuMemFree_v2", none);
 }
 
 static void a_stream_waits_for_the_event_of_another() {
@@ -235,6 +274,8 @@ int main(int, char **words) {
         {"memory_is_not_a_number_until_it_is_written", memory_is_not_a_number_until_it_is_written},
         {"work_is_done_when_the_host_waits_and_counted", work_is_done_when_the_host_waits_and_counted},
         {"a_graph_replays_with_what_its_inputs_hold_then", a_graph_replays_with_what_its_inputs_hold_then},
+        {"a_capture_refuses_what_waits_what_allocates_and_memory_that_is_not_pinned",
+         a_capture_refuses_what_waits_what_allocates_and_memory_that_is_not_pinned},
         {"a_stream_waits_for_the_event_of_another", a_stream_waits_for_the_event_of_another},
         {"products_are_those_of_cublas_with_strides_and_rounding", products_are_those_of_cublas_with_strides_and_rounding},
         {"faults_stick_and_say_what_they_are", faults_stick_and_say_what_they_are},

@@ -101,8 +101,12 @@ impl ImageBackend for Cpu {
         }
     }
 
-    fn levels(&self, levels: &[u8]) -> Vec<u8> {
-        levels.to_vec()
+    fn room_for_levels(&self) -> usize {
+        0
+    }
+
+    fn levels(&self, parts: &[&[u8]]) -> Result<Vec<u8>, DeviceError> {
+        Ok(parts.concat())
     }
 
     fn normalise_levels(

@@ -59,6 +59,14 @@ impl Backend for Cuda {
         queue.finish()
     }
 
+    fn begin_piece(&self, queue: &mut Queue) {
+        queue.begin_piece();
+    }
+
+    fn end_piece(&self, queue: &mut Queue) {
+        queue.end_piece();
+    }
+
     fn weight(&self, parts: &[&[f32]], inputs: usize) -> Stored {
         Stored::new(&self.device, parts, inputs)
     }

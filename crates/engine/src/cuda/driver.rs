@@ -179,6 +179,12 @@ impl Pinned {
         self.length
     }
 
+    /// To be written while no copy reads it.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `values`; the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer, self.length) }
+    }
+
     /// What has been copied; the caller has waited for the copy.
     pub fn values(&self) -> &[f32] {
         // SAFETY: allocated with this length and initialised by `new`.
@@ -324,9 +330,15 @@ impl Stream {
         })
     }
 
-    /// As [`Self::upload`], for bytes from the start of the memory on.
-    pub fn upload_bytes(&self, bytes: &[u8], memory: &Memory) -> Result<(), DeviceError> {
-        let target = memory.address(0, bytes.len().div_ceil(size_of::<f32>()));
+    /// As [`Self::upload`], for bytes from byte `start` of the memory on.
+    pub fn upload_bytes(
+        &self,
+        bytes: &[u8],
+        memory: &Memory,
+        start: usize,
+    ) -> Result<(), DeviceError> {
+        let end = (start + bytes.len()).div_ceil(size_of::<f32>());
+        let target = memory.address(0, end) + start as u64;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -336,23 +348,57 @@ impl Stream {
         })
     }
 
-    /// Copies `length` values from `start` on to the host. They are there after [`Self::synchronize`].
-    pub fn download(
+    /// Copies `length` values from `source` of the host to `target`.
+    ///
+    /// # Safety
+    /// Both have as many values; memory of the host is either pageable, and read when the call returns, or stays until the copy is done.
+    pub unsafe fn copy_in(
         &self,
-        memory: &Memory,
-        start: usize,
+        target: u64,
+        source: *const f32,
         length: usize,
-        target: &mut Pinned,
     ) -> Result<(), DeviceError> {
-        let source = memory.address(start, length);
-        assert!(length <= target.length);
         if length == 0 {
             return Ok(());
         }
-        // SAFETY: both places are inside their memories. The host memory is freed through the driver, which waits for the copy.
+        // SAFETY: the caller's.
+        self.call("copying to the device", || unsafe {
+            let bytes = length * size_of::<f32>();
+            sys::cuMemcpyHtoDAsync_v2(target, source.cast(), bytes, self.raw).result()
+        })
+    }
+
+    /// Copies `length` values from `source` to pinned memory of the host at `target`. They are there after [`Self::synchronize`].
+    ///
+    /// # Safety
+    /// Both have as many values, and stay until the copy is done.
+    pub unsafe fn copy_out(
+        &self,
+        source: u64,
+        target: *mut f32,
+        length: usize,
+    ) -> Result<(), DeviceError> {
+        if length == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller's.
         self.call("copying from the device", || unsafe {
             let bytes = length * size_of::<f32>();
-            sys::cuMemcpyDtoHAsync_v2(target.pointer.cast(), source, bytes, self.raw).result()
+            sys::cuMemcpyDtoHAsync_v2(target.cast(), source, bytes, self.raw).result()
+        })
+    }
+
+    /// Overwrites `length` values from `target` on with zeros.
+    ///
+    /// # Safety
+    /// There are as many.
+    pub unsafe fn zero(&self, target: u64, length: usize) -> Result<(), DeviceError> {
+        if length == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller's.
+        self.call("filling with zeros", || unsafe {
+            result::memset_d8_async(target, 0, length * size_of::<f32>(), self.raw)
         })
     }
 
@@ -363,14 +409,44 @@ impl Stream {
         start: usize,
         length: usize,
     ) -> Result<(), DeviceError> {
-        let target = memory.address(start, length);
-        if length == 0 {
-            return Ok(());
-        }
-        // SAFETY: the target is inside its memory.
-        self.call("filling with zeros", || unsafe {
-            result::memset_d8_async(target, 0, length * size_of::<f32>(), self.raw)
-        })
+        // SAFETY: the memory has checked that they are there.
+        unsafe { self.zero(memory.address(start, length), length) }
+    }
+
+    /// Makes the context that of the calling thread.
+    pub fn bind(&self) -> Result<(), DeviceError> {
+        self.call("cuCtxSetCurrent", || Ok(()))
+    }
+
+    /// What `queue` queues here, as a graph; nothing of it is done. Nobody else may queue here meanwhile.
+    pub fn capture(
+        &self,
+        queue: impl FnOnce() -> Result<(), DeviceError>,
+    ) -> Result<Graph, DeviceError> {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives.
+        self.call("cuStreamBeginCapture", || unsafe {
+            stream::begin_capture(self.raw, mode)
+        })?;
+        let queued = queue();
+        let mut captured = std::ptr::null_mut();
+        // SAFETY: as above. A capture is ended even where something in it has failed.
+        self.call("cuStreamEndCapture", || unsafe {
+            captured = stream::end_capture(self.raw)?;
+            Ok(())
+        })?;
+        let mut graph = Graph {
+            context: self.context.clone(),
+            raw: std::ptr::null_mut(),
+        };
+        // SAFETY: the captured graph is there and destroyed once; what is made of it does not need it.
+        let made = self.call("cuGraphInstantiate", || unsafe {
+            let made = result::graph::instantiate(captured, sys::CUgraphInstantiate_flags(0));
+            result::graph::destroy(captured)?;
+            graph.raw = made?;
+            Ok(())
+        });
+        queued.and(made).map(|()| graph)
     }
 
     /// Launches a kernel.
@@ -397,6 +473,37 @@ impl Stream {
                 arguments,
             )
         })
+    }
+}
+
+/// Work that has been captured, ready to be launched.
+pub struct Graph {
+    context: Arc<Context>,
+    raw: sys::CUgraphExec,
+}
+
+// SAFETY: a handle with one owner.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Queues all of its work.
+    ///
+    /// # Safety
+    /// All memory that the work names is there until it is done, and the graph is not launched again before that.
+    pub unsafe fn launch(&self, stream: &Stream) -> Result<(), DeviceError> {
+        // SAFETY: the caller's.
+        stream.call("cuGraphLaunch", || unsafe {
+            result::graph::launch(self.raw, stream.raw)
+        })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if !self.raw.is_null() && self.context.bind().is_ok() {
+            // SAFETY: instantiated by `capture` and destroyed once. The driver waits for work that is under way.
+            let _ = unsafe { result::graph::exec_destroy(self.raw) };
+        }
     }
 }
 

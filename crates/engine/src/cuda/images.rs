@@ -1,5 +1,6 @@
 //! The CUDA device as an [`ImageBackend`].
 
+use super::driver::Memory;
 use super::queue::{Queue, Stored};
 use super::resnet::{BatchNormPrior, Terms};
 use super::spectrum::Spectrum;
@@ -10,9 +11,12 @@ use crate::image_backend::{AdamOperands, ChannelLimits, ImageBackend, SpectrumOp
 use crate::optimise::AdamSettings;
 use crate::resnet::ResNet;
 
+/// Pictures that stay may have this share of the device's memory, so that most is left for passes.
+const SHARE_OF_LEVELS: usize = 4;
+
 impl ImageBackend for Cuda {
     type Spectrum = Spectrum;
-    type Levels = Stored;
+    type Levels = Memory;
     type BatchNormPrior = BatchNormPrior;
 
     fn lay_out_images(&self, queue: &mut Queue, length: usize) -> Result<(), DeviceError> {
@@ -23,14 +27,28 @@ impl ImageBackend for Cuda {
         elementwise::flag_not_finite(queue, x, bit, flags);
     }
 
-    fn levels(&self, levels: &[u8]) -> Stored {
-        Stored::of_bytes(&self.device, levels)
+    fn room_for_levels(&self) -> usize {
+        self.device.memory / SHARE_OF_LEVELS
+    }
+
+    fn levels(&self, parts: &[&[u8]]) -> Result<Memory, DeviceError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let memory = Memory::new(
+            self.device.lane.stream.context(),
+            bytes.div_ceil(size_of::<f32>()),
+        )?;
+        let mut start = 0;
+        for part in parts {
+            self.device.lane.stream.upload_bytes(part, &memory, start)?;
+            start += part.len();
+        }
+        Ok(memory)
     }
 
     fn normalise_levels(
         &self,
         queue: &mut Queue,
-        levels: &Stored,
+        levels: &Memory,
         indices: Matrix,
         flips: Option<Matrix>,
         table: &Stored,

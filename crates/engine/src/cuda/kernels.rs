@@ -45,7 +45,7 @@ pub struct DoublesMut(pub u64);
 const MOST_ARGUMENTS: usize = 24;
 
 /// Arguments of a launch, each at the start of its slot.
-#[derive(Default)]
+#[derive(Default, Clone, Copy, PartialEq)]
 pub struct Arguments {
     slots: [[u8; 8]; MOST_ARGUMENTS],
     count: usize,

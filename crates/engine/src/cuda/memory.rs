@@ -17,10 +17,10 @@ impl Stored {
     pub fn new(device: &Device, parts: &[&[f32]], inputs: usize) -> Self {
         let length = parts.iter().map(|part| part.len()).sum();
         let copy = || {
-            let memory = Memory::new(device.stream.context(), length)?;
+            let memory = Memory::new(device.lane.stream.context(), length)?;
             let mut start = 0;
             for part in parts {
-                device.stream.upload(part, &memory, start)?;
+                device.lane.stream.upload(part, &memory, start)?;
                 start += part.len();
             }
             Ok(memory)
@@ -31,25 +31,11 @@ impl Stored {
         }
     }
 
-    /// Copies bytes to the device; `inputs` has no meaning.
-    pub fn of_bytes(device: &Device, bytes: &[u8]) -> Self {
-        let length = bytes.len().div_ceil(size_of::<f32>());
-        let copy = || {
-            let memory = Memory::new(device.stream.context(), length)?;
-            device.stream.upload_bytes(bytes, &memory)?;
-            Ok(memory)
-        };
-        Self {
-            memory: copy(),
-            inputs: 0,
-        }
-    }
-
     /// Replaces all values.
     pub fn write(&mut self, device: &Device, values: &[f32]) {
         if let Ok(memory) = &self.memory {
             assert_eq!(memory.length(), values.len());
-            if let Err(error) = device.stream.upload(values, memory, 0) {
+            if let Err(error) = device.lane.stream.upload(values, memory, 0) {
                 self.memory = Err(error);
             }
         }
@@ -66,7 +52,7 @@ impl Buffer {
         if self.length() < length {
             // Freed first, so that the old and the new never count together.
             self.0 = None;
-            self.0 = Some(Memory::new(device.stream.context(), length)?);
+            self.0 = Some(Memory::new(device.lane.stream.context(), length)?);
         }
         Ok(())
     }
@@ -75,17 +61,13 @@ impl Buffer {
     pub fn clear(&mut self, device: &Device, length: usize) -> Result<(), DeviceError> {
         self.reserve(device, length)?;
         match &self.0 {
-            Some(memory) => device.stream.fill_zero(memory, 0, length),
+            Some(memory) => device.lane.stream.fill_zero(memory, 0, length),
             None => Ok(()),
         }
     }
 
-    /// What it holds, if it holds anything.
-    pub fn memory(&self) -> Option<&Memory> {
-        self.0.as_ref()
-    }
-
-    fn length(&self) -> usize {
+    /// Values that it holds.
+    pub fn length(&self) -> usize {
         self.0.as_ref().map_or(0, Memory::length)
     }
 

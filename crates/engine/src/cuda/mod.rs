@@ -28,22 +28,23 @@ mod optimise;
 mod pixels;
 mod product;
 mod queue;
+mod recording;
 mod resnet;
 mod spectrum;
 mod tokens;
+mod work;
 
 pub use availability::{Availability, DeviceDescription, availability};
 pub use error::CudaError;
 pub use product::Precision;
 pub use queue::{Queue, Stored};
 
-use super::backend::DeviceError;
 use compile::Compiler;
 use driver::{Context, Stream};
 use kernels::Kernels;
-use product::Blas;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use work::Lane;
 
 /// Which device, and how it computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,19 +62,12 @@ const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 
 /// A device that is ready to compute.
 pub struct Device {
-    blas: Blas,
+    lane: Lane,
+    /// Where graphs are captured, once there are any.
+    capture: Mutex<Option<Lane>>,
     kernels: Kernels,
-    stream: Stream,
     context: Arc<Context>,
     memory: usize,
-}
-
-impl Device {
-    /// Makes the context that of the calling thread.
-    fn bind(&self) -> Result<(), DeviceError> {
-        let bound = self.context.bind();
-        bound.map_err(|e| error::device_error("cuCtxSetCurrent", e, 0))
-    }
 }
 
 impl Drop for Device {
@@ -119,13 +113,13 @@ impl Cuda {
         context
             .bind()
             .map_err(error::call_error("cuCtxSetCurrent"))?;
-        let blas = Blas::new(&stream)?;
+        let lane = Lane::new(stream)?;
         let memory = context.memory()?;
         Ok(Self {
             device: Arc::new(Device {
-                blas,
+                lane,
+                capture: Mutex::new(None),
                 kernels,
-                stream,
                 context,
                 memory,
             }),

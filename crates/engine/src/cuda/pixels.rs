@@ -1,6 +1,6 @@
 //! Images from stored levels, and the priors on pixels alone.
 
-use super::driver::Geometry;
+use super::driver::{Geometry, Memory};
 use super::geometry::{by_image, by_value, int, one_block, threads};
 use super::kernels::{
     AddImagesScaled, Bytes, Doubles, DoublesMut, ImageSquares, Ints, NormSlopes, NormaliseLevels,
@@ -19,7 +19,7 @@ const SHARES: usize = 8;
 /// As [`crate::image_backend::ImageBackend::normalise_levels`].
 pub fn normalise_levels(
     queue: &mut Queue,
-    levels: &Stored,
+    levels: &Memory,
     indices: Matrix,
     flips: Option<Matrix>,
     table: &Stored,
@@ -32,7 +32,7 @@ pub fn normalise_levels(
         assert_eq!((own.rows, own.columns), (pixels.rows, 1));
     }
     let kernel = NormaliseLevels {
-        levels: Bytes(queue.vector(levels, 0).0),
+        levels: Bytes(levels.address(0, 0)),
         indices: queue.indices(Some(indices)),
         flips: flips.map_or(Ints(0), |flips| queue.ints(flips)),
         table: queue.vector(table, 3 * 256),

@@ -21,7 +21,7 @@ pub enum Precision {
 }
 
 /// An operand in memory of the device: rows of values, `stride` apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Operand {
     /// Address of the first value.
     pub address: u64,
@@ -32,7 +32,7 @@ pub struct Operand {
 }
 
 /// How often a product is done, and values from the matrices of one to those of the next.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Repeat {
     /// At least 1.
     pub count: usize,
@@ -55,7 +55,7 @@ impl Repeat {
 }
 
 /// `c [m, n] = alpha·a [m, k]·b [k, n] + beta·c`, all row-major.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Product {
     /// m, n and k, none of them zero.
     pub sizes: [i32; 3],

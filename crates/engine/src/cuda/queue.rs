@@ -10,6 +10,8 @@ use super::kernels::{
 use super::memory::Buffer;
 pub use super::memory::Stored;
 use super::product::{Operand, Precision, Product, Repeat};
+use super::recording::{Recordings, queue_all};
+use super::work::Work;
 use crate::backend::{BufferLengths, DeviceError, Matrix, Region, VectorPart};
 use std::sync::Arc;
 
@@ -65,6 +67,9 @@ pub struct Queue {
     downloads: Vec<Download>,
     /// How many of `downloads` are in use, and whether the host has waited for them.
     downloaded: (usize, bool),
+    /// Work that is put off, with the values of its uploads, where it is to become one piece.
+    put_off: Option<(Vec<Work>, Vec<f32>)>,
+    recordings: Recordings,
     fault: Option<DeviceError>,
 }
 
@@ -85,6 +90,8 @@ impl Queue {
             sums: Buffer::default(),
             downloads: Vec::new(),
             downloaded: (0, true),
+            put_off: None,
+            recordings: Recordings::default(),
             fault: None,
         }
     }
@@ -97,6 +104,18 @@ impl Queue {
     /// As [`crate::backend::Backend::enter`].
     pub fn enter(&mut self, slot: usize, lengths: BufferLengths) -> Result<(), DeviceError> {
         self.take_fault()?;
+        let (kept, own) = (self.buffers.kept.get(slot), &self.buffers);
+        let grows = [
+            (kept, lengths.kept),
+            (Some(&own.scratch), lengths.scratch),
+            (Some(&own.pixels), lengths.pixels),
+        ];
+        if grows
+            .iter()
+            .any(|(buffer, length)| buffer.map_or(0, Buffer::length) < *length)
+        {
+            self.catch_up();
+        }
         let (device, own) = (&self.device, &mut self.buffers);
         if own.kept.len() <= slot {
             own.kept.resize_with(slot + 1, Buffer::default);
@@ -109,22 +128,75 @@ impl Queue {
 
     /// As [`crate::backend::Backend::clear_gradients`].
     pub fn clear_gradients(&mut self, length: usize) -> Result<(), DeviceError> {
+        self.catch_up();
         self.take_fault()?;
         self.buffers.gradients.clear(&self.device, length)
     }
 
     /// As [`crate::image_backend::ImageBackend::lay_out_images`].
     pub fn lay_out_images(&mut self, length: usize) -> Result<(), DeviceError> {
+        self.catch_up();
         self.take_fault()?;
         self.buffers.images.clear(&self.device, length)
     }
 
     /// As [`crate::backend::Backend::finish`].
     pub fn finish(&mut self) -> Result<(), DeviceError> {
-        let waited = self.device.stream.synchronize();
+        self.end_piece();
+        let waited = self.device.lane.stream.synchronize();
+        self.recordings.waited();
         self.downloaded.1 = true;
         self.take_fault()?;
         waited
+    }
+
+    /// As [`crate::backend::Backend::begin_piece`].
+    pub fn begin_piece(&mut self) {
+        self.put_off = Some((Vec::new(), Vec::new()));
+    }
+
+    /// As [`crate::backend::Backend::end_piece`].
+    pub fn end_piece(&mut self) {
+        let Some((work, values)) = self.put_off.take() else {
+            return;
+        };
+        if self.fault.is_none() && !work.is_empty() {
+            // SAFETY: as in `catch_up`; a graph names the same memory as the work that it is launched for.
+            let done = unsafe { self.recordings.queue(&self.device, work, &values) };
+            self.attempt(done);
+        }
+    }
+
+    /// Queues what is put off, before memory that it names goes.
+    fn catch_up(&mut self) {
+        let Some((work, values)) = &mut self.put_off else {
+            return;
+        };
+        let (work, values) = (std::mem::take(work), std::mem::take(values));
+        if self.fault.is_none() {
+            let (device, values) = (&self.device, values.as_ptr());
+            // SAFETY: the work was made by `work`, and no memory has gone since.
+            let done = unsafe { queue_all(device, &device.lane, &work, values) };
+            self.attempt(done);
+        }
+    }
+
+    /// Queues `work`, or puts it off. Its places in memory have been checked; `values` are those of an upload.
+    fn work(&mut self, mut work: Work, values: &[f32]) {
+        if self.fault.is_some() {
+            return;
+        }
+        if let Some((all, all_values)) = &mut self.put_off {
+            if let Work::Upload { first, .. } = &mut work {
+                *first = all_values.len();
+            }
+            all_values.extend_from_slice(values);
+            return all.push(work);
+        }
+        let device = &self.device;
+        // SAFETY: who makes the work has checked its places; values of the host are pageable.
+        let done = unsafe { work.queue(&device.kernels, &device.lane, values.as_ptr()) };
+        self.attempt(done);
     }
 
     fn take_fault(&mut self) -> Result<(), DeviceError> {
@@ -321,13 +393,10 @@ impl Queue {
     }
 
     fn queue_product(&mut self, product: Product, precision: Precision) {
-        if self.fault.is_some() || product.sizes.contains(&0) {
-            return;
+        // `operand` and `stored_operand` have checked the ends of theirs, `address` that of the result.
+        if !product.sizes.contains(&0) {
+            self.work(Work::Product(product, precision), &[]);
         }
-        let bound = self.device.bind();
-        // SAFETY: `operand` and `stored_operand` have checked the ends of theirs, `address` that of the result.
-        let done = bound.and_then(|()| unsafe { self.device.blas.gemm(product, precision) });
-        self.attempt(done);
     }
 
     /// Queues the kernel of these arguments.
@@ -338,21 +407,19 @@ impl Queue {
     /// As [`Self::launch`], for one of several kernels with the same arguments.
     pub fn launch_variant<K: Kernel>(&mut self, variant: usize, geometry: Geometry, kernel: &K) {
         // A device refuses a launch without blocks.
-        if self.fault.is_some() || geometry.grid.contains(&0) {
+        if geometry.grid.contains(&0) {
             return;
         }
-        let (function, name) = self.device.kernels.get(K::NAMES[variant]);
         let mut arguments = Arguments::default();
         kernel.push(&mut arguments);
-        let (mut pointers, count) = arguments.pointers();
-        // SAFETY: `kernels.rs` compares number and types of the arguments with the sources; pointers come from this queue, which
-        // checks their ends, and geometry and sizes are those of the same matrices.
-        let done = unsafe {
-            self.device
-                .stream
-                .launch(name, function, geometry, &mut pointers[..count])
+        // `kernels.rs` compares number and types of the arguments with the sources; pointers come from this queue, which checks
+        // their ends, and geometry and sizes are those of the same matrices.
+        let launch = Work::Launch {
+            kernel: K::NAMES[variant],
+            geometry,
+            arguments,
         };
-        self.attempt(done);
+        self.work(launch, &[]);
     }
 
     /// As [`crate::backend::Backend::fill_zero`]; gaps between rows are left as they are.
@@ -365,27 +432,29 @@ impl Queue {
             };
             return self.launch(by_row(target.rows, target.columns), &kernel);
         }
-        let memory = self.buffers.of(target.region).memory();
-        if let (None, Some(memory)) = (&self.fault, memory) {
-            let length = target.extent();
-            let done = self.device.stream.fill_zero(memory, target.start, length);
-            self.attempt(done);
-        }
+        let zero = Work::Zero {
+            target: self.address(target),
+            length: target.extent(),
+        };
+        self.work(zero, &[]);
     }
 
     /// As [`crate::backend::Backend::upload`].
     pub fn upload(&mut self, values: &[f32], target: Matrix) {
-        self.dense(target);
         assert_eq!(values.len(), target.rows * target.columns);
-        let memory = self.buffers.of(target.region).memory();
-        if let (None, Some(memory)) = (&self.fault, memory) {
-            let done = self.device.stream.upload(values, memory, target.start);
-            self.attempt(done);
-        }
+        let upload = Work::Upload {
+            target: self.dense(target),
+            first: 0,
+            length: values.len(),
+        };
+        self.work(upload, values);
     }
 
     /// Address of scratch for `length` values of `f64`, or an error that is kept.
     pub fn sums(&mut self, length: usize) -> Option<u64> {
+        if self.sums.length() < 2 * length {
+            self.catch_up();
+        }
         let reserved = self.sums.reserve(&self.device, 2 * length);
         self.attempt(reserved);
         match self.fault {
@@ -408,10 +477,10 @@ impl Queue {
 
     fn queue_download(&mut self, source: Matrix) -> Result<(), DeviceError> {
         let (place, length) = (self.downloaded.0, source.extent());
-        let context = self.device.stream.context();
         let roomy = self.downloads.get(place);
         if roomy.is_none_or(|own| own.values.length() < length) {
-            let values = Pinned::new(context, length)?;
+            self.catch_up();
+            let values = Pinned::new(&self.device.context, length)?;
             self.downloads.truncate(place);
             self.downloads.push(Download {
                 source: None,
@@ -421,10 +490,12 @@ impl Queue {
         let place_of = self.buffers.place_of(source);
         let own = &mut self.downloads[place];
         own.source = Some(place_of);
-        if let Some(memory) = self.buffers.of(source.region).memory() {
-            let stream = &self.device.stream;
-            stream.download(memory, source.start, length, &mut own.values)?;
-        }
+        let download = Work::Download {
+            target: own.values.values_mut().as_mut_ptr().addr(),
+            source: self.address(source),
+            length,
+        };
+        self.work(download, &[]);
         self.downloaded.0 += 1;
         Ok(())
     }
@@ -448,6 +519,6 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         // Nothing is freed that is still in use; an error has nobody to hear it.
-        let _ = self.device.stream.synchronize();
+        let _ = self.device.lane.stream.synchronize();
     }
 }

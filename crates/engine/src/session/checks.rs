@@ -1,6 +1,7 @@
 //! What a session accepts: every shape and value is looked at before any arithmetic.
 
 use super::{Entry, Input, Wanted};
+use crate::backend::Matrix;
 use crate::operation::{Checks, OperationError};
 use crate::vit::{Differentiate, NormInputGradients, PassInput, PassStart};
 use model::adapter::{Adapter, HeadInput, Target};
@@ -55,11 +56,12 @@ impl Checked {
         }
     }
 
-    /// The values of some images, and the tokens of theirs that enter.
+    /// The values of some images, or `pixels`, where they are made of pictures that stay on the device, and the tokens of theirs that enter.
     pub fn part<'a>(
         &self,
         input: &Input<'a>,
         images: &Range<usize>,
+        pixels: Matrix,
     ) -> (PassInput<'a>, Option<&'a [u32]>) {
         let rows = |tensor: &'a Tensor| {
             let length = tensor.data().len() / self.batch;
@@ -67,6 +69,7 @@ impl Checked {
         };
         let source = match input.entry {
             Entry::Pixels(pixels) => PassInput::Pixels(rows(pixels)),
+            Entry::Pictures { .. } => PassInput::Images(pixels),
             Entry::Hidden { values, .. } => PassInput::Hidden(rows(values)),
         };
         let positions = input
@@ -123,7 +126,9 @@ pub fn input(
         return Err(mismatch("first layer", &[first], "end layer", &[end]));
     }
     let tokens = match (input.tokens, input.entry) {
-        (Some(chosen), Entry::Pixels(_)) => chosen_tokens(chosen, batch, all_tokens)?,
+        (Some(chosen), Entry::Pixels(_) | Entry::Pictures { .. }) => {
+            chosen_tokens(chosen, batch, all_tokens)?
+        }
         _ => all_tokens,
     };
     if let Some(adapter) = input.adapter {
@@ -184,7 +189,7 @@ pub fn input(
         batch,
         start,
         tokens,
-        sparse: input.tokens.is_some() && matches!(input.entry, Entry::Pixels(_)),
+        sparse: input.tokens.is_some() && !matches!(input.entry, Entry::Hidden { .. }),
         class_only_end: pooling == Pooling::Cls
             && end > first
             && end_layer.is_none()
@@ -234,9 +239,48 @@ pub fn pixels(config: &BackboneConfig, shape: &[usize]) -> Result<Entered, Opera
     }
 }
 
-/// What the entry of `input` is.
-pub fn entry(config: &BackboneConfig, input: &Input<'_>) -> Result<Entered, OperationError> {
+/// Pictures of `side` by their number, of which there are `count`.
+fn pictures(
+    config: &BackboneConfig,
+    numbers: &[u32],
+    mirrored: &[bool],
+    [count, side]: [usize; 2],
+) -> Result<Entered, OperationError> {
+    if numbers.len() != mirrored.len() {
+        let (images, mirrored) = ([numbers.len()], [mirrored.len()]);
+        return Err(mismatch("pictures", &images, "mirrored", &mirrored));
+    }
+    if let Some(&number) = numbers.iter().find(|&&number| number as usize >= count) {
+        return Err(mismatch(
+            "a picture's number",
+            &[number as usize],
+            "pictures",
+            &[count],
+        ));
+    }
+    pixels(config, &[numbers.len(), 3, side, side])
+}
+
+/// What the entry of `input` is; `kept` are number and side of the pictures of each set that stays on the device.
+pub fn entry(
+    config: &BackboneConfig,
+    input: &Input<'_>,
+    kept: &[[usize; 2]],
+) -> Result<Entered, OperationError> {
     match input.entry {
+        Entry::Pictures {
+            set,
+            numbers,
+            mirrored,
+        } => match kept.get(set) {
+            Some(&kept) => pictures(config, numbers, mirrored, kept),
+            None => Err(mismatch(
+                "a set's number",
+                &[set],
+                "sets of pictures",
+                &[kept.len()],
+            )),
+        },
         Entry::Pixels(pixels) => {
             let shape = pixels.shape();
             FORWARD.finite("pixels", pixels.data(), shape)?;
@@ -346,7 +390,7 @@ pub fn differentiate(
     if differentiate.pixels && !matches!(input.entry, Entry::Pixels(_)) {
         return Err(OperationError::NoGradient {
             wanted: "pixels",
-            reason: "the pass starts from hidden states",
+            reason: "the pass does not start from pixels of the host",
         });
     }
     if differentiate.pairs {

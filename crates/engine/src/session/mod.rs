@@ -51,6 +51,15 @@ impl SessionOptions {
 pub enum Entry<'a> {
     /// `[batch, 3, side, side]`, normalised
     Pixels(&'a Tensor),
+    /// Pictures that stay on the device
+    Pictures {
+        /// As [`Session::keep_pictures`] has numbered it.
+        set: usize,
+        /// `[batch]`: places in the set, from 0 on.
+        numbers: &'a [u32],
+        /// `[batch]`
+        mirrored: &'a [bool],
+    },
     /// `[batch, tokens, width]`: the residual stream before `layer`, as [`Session::hidden_states`] gives it
     Hidden {
         /// The first layer of the pass.
@@ -242,6 +251,21 @@ impl Session {
         adapter: &Adapter,
     ) -> Result<usize, OperationError> {
         on_its_device!(&mut self.0, own => own.hold(backbone, adapter))
+    }
+
+    /// Copies pictures to the device, once, for [`Entry::Pictures`], and gives the number of their set. `parts`, each `[pictures, 3, side, side]` with a
+    /// byte a value, follow one another; `table` says what a level of a channel is. `None` where they would take too much of the device's
+    /// memory, and on the processor, which has them already.
+    ///
+    /// # Errors
+    /// [`OperationError`] where a part does not consist of such pictures, or the table is not finite; an error of the device.
+    pub fn keep_pictures(
+        &mut self,
+        parts: &[&[u8]],
+        side: usize,
+        table: &[[f32; 256]; 3],
+    ) -> Result<Option<usize>, OperationError> {
+        on_its_device!(&mut self.0, own => own.keep_pictures(parts, side, table))
     }
 
     /// Images that are started from now on can have the BatchNorm prior of `network`.

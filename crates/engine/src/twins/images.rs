@@ -166,7 +166,8 @@ pub fn stored_levels_become_the_pixels_of_the_table_mirrored_where_asked<B: Imag
         let flips_at = memory.put_indices(&flips);
         let flips_at = mirrored.then_some(flips_at);
         let pixels_at = memory.take_dense(indices.len(), image);
-        let (kept, vector) = (backend.levels(&levels), backend.vector(&table));
+        let parts = [&levels[..image], &levels[image..]];
+        let (kept, vector) = (backend.levels(&parts).unwrap(), backend.vector(&table));
         backend.normalise_levels(&mut memory.queue, &kept, indices_at, flips_at, &vector, side, pixels_at);
         let mut expected = Vec::new();
         for (&index, &flip) in indices.iter().zip(&flips) {

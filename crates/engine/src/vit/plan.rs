@@ -120,6 +120,8 @@ pub struct Plan {
     pub positions: Option<Matrix>,
     /// `[images, 3·side²]`
     pub pixels: Matrix,
+    /// `[2·images, 1]` indices: which picture of a set each image is, then whether it is mirrored; for pictures that stay on the device
+    pub pictures: Matrix,
     /// As `pixels`, where gradients at them are asked for.
     pub dpixels: Option<Matrix>,
     /// `[images·tokens, 3·patch²]`
@@ -280,6 +282,7 @@ impl Plan {
             .differentiate
             .pixels
             .then(|| images_of.take(images, per_image));
+        let pictures = images_of.take(2 * images, 1);
         let differentiated = first_kept != usize::MAX;
         let pixels = shape.differentiate.pixels;
         let embedded = place(&mut kept, pixels && pre_norm, streams[1], most_rows, width);
@@ -430,6 +433,7 @@ impl Plan {
             },
             positions,
             pixels: pixels_matrix,
+            pictures,
             dpixels,
             patches,
             embedded,

@@ -38,6 +38,8 @@ struct Run<'b, B: ImageBackend> {
     queue: B::Queue,
     batch: ImageBatch<B>,
     prior: B::BatchNormPrior,
+    /// Whether the work up to the images, and that after them, is a piece each.
+    in_pieces: bool,
 }
 
 impl<'b, B: ImageBackend> Run<'b, B> {
@@ -65,6 +67,7 @@ impl<'b, B: ImageBackend> Run<'b, B> {
             queue,
             batch,
             prior,
+            in_pieces: false,
         }
     }
 
@@ -96,11 +99,17 @@ impl<'b, B: ImageBackend> Run<'b, B> {
 
     /// A step down a gradient that depends on the images.
     fn step(&mut self, step: u64, changes: Changes) -> Outcome {
+        if self.in_pieces {
+            self.backend.begin_piece(&mut self.queue);
+        }
         self.begin(step, changes);
         let augmented = self.read(self.batch.augmented());
         let goal = noise(100 + step, augmented.len());
         let pairs = augmented.iter().zip(goal);
         let gradient: Vec<f32> = pairs.map(|(value, goal)| value.sin() - goal).collect();
+        if self.in_pieces {
+            self.backend.begin_piece(&mut self.queue);
+        }
         self.backend
             .upload(&mut self.queue, &gradient, self.batch.daugmented());
         self.priors();
@@ -247,6 +256,32 @@ fn twenty_steps_are_those_of_the_cpu_from_the_same_parameters() {
                 );
             }
             state = found.state;
+        }
+    }
+}
+
+#[test]
+fn steps_captured_as_graphs_have_the_bits_of_steps_launch_by_launch() {
+    let emulator = Emulator::open();
+    let cuda = emulator.cuda();
+    for (parametrisation, changes) in combinations() {
+        let start = start(parametrisation);
+        let mut plain = Run::new(&cuda, parametrisation, &start);
+        let mut pieces = Run::new(&cuda, parametrisation, &start);
+        pieces.in_pieces = true;
+        for step in 0..6 {
+            let [expected, found] = [&mut plain, &mut pieces].map(|own| own.step(step, changes));
+            let name = format!("{parametrisation:?}, {changes:?}, step {step}");
+            assert!(found.augmented == expected.augmented, "{name}");
+            assert_eq!(found.losses, expected.losses, "{name}");
+            assert!(found.state == expected.state, "{name}");
+        }
+        if emulator.is_emulated() {
+            let before = emulator.counts();
+            pieces.step(6, changes);
+            let after = emulator.counts();
+            assert_eq!(after.graph_launches - before.graph_launches, 2);
+            assert_eq!(after.launches, before.launches);
         }
     }
 }

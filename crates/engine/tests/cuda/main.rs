@@ -11,4 +11,6 @@ mod golden;
 mod images;
 mod libraries;
 mod on_paper;
+mod pictures;
+mod pieces;
 mod session;

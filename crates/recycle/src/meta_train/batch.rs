@@ -1,24 +1,35 @@
 //! The images of a task as the session takes them: pixels, or what the frozen first layers have made of them, and their tokens.
 
-use super::member::{Taken, TaskSource};
+use super::member::{KeptAt, Taken, TaskSource};
 use super::recipe::MetaTrainRecipe;
 use super::tasks::{Task, Tasks};
 use crate::random::{Purpose, generator};
 use engine::augment::{AffineLimits, Colour, ColourLimits, recolour, warp};
 use engine::operation::OperationError;
 use engine::session::{Entry, Input};
-use model::adapter::Adapter;
+use model::adapter::{Adapter, HeadInput};
 use model::tensor::Tensor;
 use rand::RngExt;
 use rayon::prelude::*;
 
 /// Images of one side and number of tokens.
 pub(super) struct TaskBatch {
-    /// `[images, 3, side, side]`, or `[images, kept, width]` before `first_layer`.
-    values: Tensor,
-    first_layer: Option<usize>,
+    values: Values,
     /// `[images·kept]`; `None` where all tokens enter, or have entered.
     tokens: Option<Vec<u32>>,
+}
+
+enum Values {
+    /// `[images, 3, side, side]`
+    Pixels(Tensor),
+    /// As [`Entry::Pictures`].
+    OnDevice {
+        set: usize,
+        numbers: Vec<u32>,
+        mirrored: Vec<bool>,
+    },
+    /// `[images, kept, width]` before a layer
+    Before(usize, Tensor),
 }
 
 /// A task's images, supports first, and what is known about them.
@@ -92,12 +103,11 @@ impl TaskBatch {
         let images = taken.len();
         let Some(first) = taken.first().map(|first| &sources[first.source]) else {
             return Self {
-                values: Tensor::default(),
-                first_layer,
+                values: Values::Pixels(Tensor::default()),
                 tokens: None,
             };
         };
-        if first_layer.is_some() {
+        if let Some(layer) = first_layer {
             let rows: Vec<f32> = taken
                 .iter()
                 .filter_map(|own| sources[own.source].prefix(own.image, own.is_mirrored))
@@ -107,24 +117,36 @@ impl TaskBatch {
             let width = rows.len() / (images * first.kept);
             let values = Tensor::new([images, first.kept, width], rows);
             return Self {
-                values: values.unwrap_or_default(),
-                first_layer,
+                values: Values::Before(layer, values.unwrap_or_default()),
                 tokens: None,
             };
         }
-        let side = first.side();
-        let mut values = Tensor::zeros([images, 3, side, side]);
-        let targets = values.data_mut().par_chunks_exact_mut(3 * side * side);
-        targets.zip(taken).for_each(|(target, own)| {
-            sources[own.source].read(own.image, own.is_mirrored, table, target);
-        });
+        let values = match first.kept_at {
+            // Pictures of one side stay together.
+            Some(KeptAt { set, .. }) => Values::OnDevice {
+                set,
+                numbers: taken
+                    .iter()
+                    .filter_map(|own| Some(sources[own.source].kept_at?.first + own.image as u32))
+                    .collect(),
+                mirrored: taken.iter().map(|own| own.is_mirrored).collect(),
+            },
+            None => {
+                let side = first.side();
+                let mut pixels = Tensor::zeros([images, 3, side, side]);
+                let targets = pixels.data_mut().par_chunks_exact_mut(3 * side * side);
+                targets.zip(taken).for_each(|(target, own)| {
+                    sources[own.source].read(own.image, own.is_mirrored, table, target);
+                });
+                Values::Pixels(pixels)
+            }
+        };
         let tokens = taken
             .iter()
             .map(|own| sources[own.source].tokens(own.image, own.is_mirrored))
             .collect::<Option<Vec<_>>>();
         Self {
             values,
-            first_layer: None,
             tokens: tokens.map(|tokens| tokens.concat()),
         }
     }
@@ -136,18 +158,20 @@ impl TaskBatch {
         step: u64,
         normalisation: ([f32; 3], [f32; 3]),
     ) -> Result<(), OperationError> {
-        let (None, &[images, channels, height, width]) = (self.first_layer, self.values.shape())
-        else {
+        let Values::Pixels(pixels) = &mut self.values else {
+            return Ok(());
+        };
+        let &[images, channels, height, width] = pixels.shape() else {
             return Ok(());
         };
         let shape = [images, channels, height, width];
         let mut random = generator(recipe.seed, Purpose::Augmentation, step);
-        let mut changed = vec![0.0; self.values.data().len()];
+        let mut changed = vec![0.0; pixels.data().len()];
         if recipe.affine {
             let limits = AffineLimits::default();
             let changes: Vec<_> = (0..images).map(|_| limits.draw(&mut random)).collect();
-            warp(self.values.data(), shape, &changes, &mut changed)?;
-            self.values.data_mut().copy_from_slice(&changed);
+            warp(pixels.data(), shape, &changes, &mut changed)?;
+            pixels.data_mut().copy_from_slice(&changed);
         }
         if recipe.colour || recipe.inversion_probability > 0.0 {
             let (gain, offset) = match recipe.colour {
@@ -160,31 +184,35 @@ impl TaskBatch {
                 inversion_probability: recipe.inversion_probability,
             };
             let changes: Vec<Colour> = (0..images).map(|_| limits.draw(&mut random)).collect();
-            recolour(
-                self.values.data(),
-                shape,
-                &changes,
-                normalisation,
-                &mut changed,
-            )?;
-            self.values.data_mut().copy_from_slice(&changed);
+            recolour(pixels.data(), shape, &changes, normalisation, &mut changed)?;
+            pixels.data_mut().copy_from_slice(&changed);
         }
         Ok(())
     }
 
     pub fn input<'a>(&'a self, adapter: &'a Adapter) -> Input<'a> {
-        let entry = match self.first_layer {
-            Some(layer) => Entry::Hidden {
-                layer,
-                values: &self.values,
+        let entry = match &self.values {
+            Values::Pixels(pixels) => Entry::Pixels(pixels),
+            Values::OnDevice {
+                set,
+                numbers,
+                mirrored,
+            } => Entry::Pictures {
+                set: *set,
+                numbers,
+                mirrored,
             },
-            None => Entry::Pixels(&self.values),
+            Values::Before(layer, values) => Entry::Hidden {
+                layer: *layer,
+                values,
+            },
         };
         Input {
             entry,
             tokens: self.tokens.as_deref(),
             adapter: Some(adapter),
-            ..Input::pixels(&self.values)
+            pruning: &[],
+            read: HeadInput::Feature,
         }
     }
 }

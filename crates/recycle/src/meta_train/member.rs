@@ -11,6 +11,7 @@ use engine::session::{Input, Session, Wanted};
 use model::adapter::Adapter;
 use model::backbone::{Backbone, BackboneConfig};
 use model::tensor::Tensor;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// What meta-training learns from: an adapter, which is the teacher, and its synthetic images.
@@ -36,8 +37,39 @@ pub(super) struct TaskSource {
     pub kept: usize,
     /// `[images, kept]`; `None` where all enter.
     tokens: Option<Vec<u32>>,
+    /// Where the pictures stay on the session's device.
+    pub kept_at: Option<KeptAt>,
     /// `[images, kept, width]` before the student's first layer, of the images and of their mirror images.
     prefix: Option<[Tensor; 2]>,
+}
+
+/// A set of pictures on the device ([`Session::keep_pictures`]), and the place of a source's first one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeptAt {
+    pub set: usize,
+    pub first: u32,
+}
+
+/// Leaves the pictures of `sources` on the device of `session`, those of one side together, as far as it has room.
+pub(super) fn keep_on_device(
+    session: &mut Session,
+    sources: &mut [TaskSource],
+    table: &[[f32; 256]; 3],
+) -> Result<(), OperationError> {
+    let sides: BTreeSet<usize> = sources.iter().map(TaskSource::side).collect();
+    for side in sides {
+        let own = sources.iter().filter(|own| own.side() == side);
+        let parts: Vec<&[u8]> = own.map(|own| own.pool().images()).collect();
+        let Some(set) = session.keep_pictures(&parts, side, table)? else {
+            continue;
+        };
+        let mut first = 0;
+        for source in sources.iter_mut().filter(|own| own.side() == side) {
+            source.kept_at = Some(KeptAt { set, first });
+            first += source.images() as u32;
+        }
+    }
+    Ok(())
 }
 
 /// One image as a task takes it.
@@ -85,6 +117,7 @@ impl TaskSource {
             grid,
             kept,
             tokens,
+            kept_at: None,
             prefix: None,
             member,
         })

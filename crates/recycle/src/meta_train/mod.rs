@@ -201,7 +201,7 @@ impl MetaTraining {
         if members.is_empty() {
             return Err(MetaTrainError::NoMembers);
         }
-        let sources = members
+        let mut sources = members
             .into_iter()
             .map(|member| TaskSource::new(member, backbone, &recipe))
             .collect::<Result<Vec<_>, _>>()?;
@@ -238,13 +238,19 @@ impl MetaTraining {
                 .step_by(IMAGES_AT_ONCE)
                 .map(move |first| (index, first))
         });
+        let preparations = preparations.collect();
         let values = pair_values(&student);
         let preprocess = &backbone.preprocess;
+        let table = preprocess.normalised_levels();
+        let mut session = Session::new(backbone, options)?;
+        if first_layer.is_none() && !recipe.changes_pixels() {
+            member::keep_on_device(&mut session, &mut sources, &table)?;
+        }
         Ok(Self {
-            session: Session::new(backbone, options)?,
-            table: preprocess.normalised_levels(),
+            session,
+            table,
             normalisation: preprocess.normalisation(),
-            preparations: preparations.collect(),
+            preparations,
             prepared: 0,
             validation_tasks: tasks.validation(&recipe),
             real_tasks: None,

@@ -1,20 +1,23 @@
 //! Inversion, meta-training and tuning on the emulated CUDA device take the steps of the processor.
 
 use crate::{meta_train, tune};
+use engine::loss::TokenStatisticsCollector;
 use engine::optimise::AdamState;
-use engine::session::{Device, SessionOptions};
+use engine::resnet::ResNet;
+use engine::session::{Device, Session, SessionOptions};
 use engine::tolerance::{GRADIENT, LOSS};
 use model::tensor_file::TensorFile;
 use recycle::inversion::{
     HardInversion, ImageAugmentation, Inversion, InversionRecipe, PriorData, PriorWeights,
 };
-use recycle::meta_train::{MetaTrainRecipe, MetaTraining};
+use recycle::meta_train::{Keep, MetaTrainRecipe, MetaTraining};
 use recycle::steps::Steps;
+use recycle::token_statistics::add_pictures;
 use recycle::tune::{TuneRecipe, Tuning};
 use test_support::emulated_device::Emulator;
 use test_support::fixtures::backbone;
 use test_support::pools::{OPTIONS, quick, teacher};
-use test_support::reference::assert_close;
+use test_support::reference::{Reference, assert_close};
 
 /// Steps that are compared.
 const STEPS: u64 = 20;
@@ -107,6 +110,38 @@ fn twenty_steps_of_inversion_are_those_of_the_processor() {
 }
 
 #[test]
+fn steps_of_inversion_with_the_priors_of_a_resnet_and_of_tokens_are_those_of_the_processor() {
+    let emulator = Emulator::open();
+    let options = options(&emulator);
+    let model = "vit-tiny";
+    let (backbone, adapter) = (backbone(model), teacher(model));
+    let data = || {
+        let file = test_support::project("tests/golden/resnet-tiny/model.safetensors");
+        let mut session = Session::new(&backbone, OPTIONS).unwrap();
+        let mut collector = TokenStatisticsCollector::default();
+        let pixels = Reference::golden(model).tensor("pixel_values");
+        add_pictures(&mut session, &pixels, &mut collector).unwrap();
+        PriorData {
+            batch_norm: Some(ResNet::read(&std::fs::read(file).unwrap()).unwrap()),
+            token_statistics: Some(collector.finish(&backbone.digest)),
+        }
+    };
+    for token_statistics in [0.0, 1.0] {
+        let mut recipe = hard(ImageAugmentation::RollFlip);
+        recipe.priors.batch_norm = 1.0;
+        recipe.priors.token_statistics = token_statistics;
+        let start = || (adapter.clone(), data(), recipe.clone());
+        let (own, priors, recipe) = start();
+        let cpu = Inversion::new(&backbone, own, priors, recipe, OPTIONS).unwrap();
+        let resumed = |state: &[u8]| {
+            let (own, priors, recipe) = start();
+            Inversion::resume(&backbone, own, priors, recipe, options.clone(), state).unwrap()
+        };
+        assert_same_steps(cpu, resumed, &["adam"], 6);
+    }
+}
+
+#[test]
 fn twenty_steps_of_meta_training_and_of_tuning_are_those_of_the_processor() {
     let emulator = Emulator::open();
     let options = options(&emulator);
@@ -148,6 +183,51 @@ fn twenty_steps_of_meta_training_and_of_tuning_are_those_of_the_processor() {
 }
 
 #[test]
+fn a_step_of_meta_training_copies_numbers_of_pictures_which_stay_on_the_device_where_there_is_room()
+{
+    let emulator = Emulator::open();
+    if !emulator.is_emulated() {
+        return;
+    }
+    let model = "vit-tiny";
+    let backbone = backbone(model);
+    let recipe = MetaTrainRecipe {
+        held_out: 0.0,
+        keep: Keep::Last,
+        ..meta_train::recipe()
+    };
+    for stay in [true, false] {
+        let options = options(&emulator);
+        let members = meta_train::members(model);
+        let before = emulator.counts().bytes_in_use;
+        let session = Session::new(&backbone, options.clone()).unwrap();
+        let weights = emulator.counts().bytes_in_use - before;
+        drop(session);
+        if !stay {
+            emulator.set_memory(emulator.counts().bytes_in_use + weights + 1000);
+        }
+        let mut training = MetaTraining::new(&backbone, members, recipe.clone(), options).unwrap();
+        emulator.set_memory(8 << 30);
+        // Lays out memory.
+        training.step().unwrap();
+        let before = emulator.counts();
+        training.step().unwrap();
+        let after = emulator.counts();
+        let task = training.newest_task();
+        let images = task.len();
+        let pixels: usize = task.iter().map(|image| image.levels.len()).sum();
+        let (_, pairs) = training.sizes();
+        let of_each = match stay {
+            true => 2 * images,
+            false => pixels,
+        };
+        let values = pairs + of_each + images * backbone.config.width;
+        let copied = after.bytes_to_device - before.bytes_to_device;
+        assert_eq!(copied, 4 * values as u64, "{stay}");
+    }
+}
+
+#[test]
 fn a_step_of_inversion_waits_once_for_the_device_and_copies_no_images() {
     let emulator = Emulator::open();
     if !emulator.is_emulated() {
@@ -156,13 +236,21 @@ fn a_step_of_inversion_waits_once_for_the_device_and_copies_no_images() {
     let model = "dinov2-tiny";
     let recipe = InversionRecipe {
         judge_every: Some(1000),
+        // The bare backbone has a gradient in every step.
+        hard: Some(HardInversion {
+            cap: 100.0,
+            ..HardInversion::default()
+        }),
         ..hard(ImageAugmentation::RollFlip)
     };
     let data = PriorData::default();
     let options = options(&emulator);
     let mut inversion =
         Inversion::new(&backbone(model), teacher(model), data, recipe, options).unwrap();
-    inversion.step().unwrap();
+    // Memory is laid out, the same work is seen again, and captured.
+    for _ in 0..4 {
+        inversion.step().unwrap();
+    }
     for _ in 0..3 {
         let before = emulator.counts();
         inversion.step().unwrap();
@@ -170,9 +258,13 @@ fn a_step_of_inversion_waits_once_for_the_device_and_copies_no_images() {
         assert_eq!(after.synchronisations - before.synchronisations, 1);
         assert_eq!(after.waiting_copies, before.waiting_copies);
         assert_eq!(after.allocations, before.allocations);
+        // A graph up to the losses, and one from there on; nothing beside them.
+        assert_eq!(after.graph_launches - before.graph_launches, 2);
+        assert_eq!(after.launches, before.launches);
+        assert_eq!(after.copies_to_device, before.copies_to_device);
         println!(
-            "{} launches, {} products, {} fills, {} copies to the device, {} to the host",
-            after.launches - before.launches,
+            "{} kernels, {} products, {} fills, {} copies to the device, {} to the host",
+            after.kernels_run - before.kernels_run,
             after.products - before.products,
             after.fills - before.fills,
             after.copies_to_device - before.copies_to_device,

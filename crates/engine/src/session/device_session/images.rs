@@ -101,7 +101,7 @@ impl<B: ImageBackend> DeviceSession<B> {
         let prior = self.batch_norm.as_ref();
         let batch = ImageBatch::new(&self.backend, queue, options, parameters, prior)?;
         let on_host = own.is_some();
-        self.images = Some(Images {
+        self.images = Some(Box::new(Images {
             batch,
             queue: own,
             shape: options.shape,
@@ -109,7 +109,7 @@ impl<B: ImageBackend> DeviceSession<B> {
                 true => Tensor::zeros(options.shape),
                 false => Tensor::default(),
             },
-        });
+        }));
         Ok(())
     }
 
@@ -282,6 +282,11 @@ impl<B: ImageBackend> DeviceSession<B> {
         let batch = &mut images.batch;
         let mut seen = self.seen(images.shape, views)?;
         let groups = groups(&seen, views, together);
+        // What the host waits for, and what follows; many micro-batches are too many pieces to remember.
+        let in_pieces = groups.len() == 1;
+        if in_pieces {
+            backend.begin_piece(&mut self.queues[0]);
+        }
         batch.begin(&backend, &mut self.queues[0], change)?;
         batch.priors(
             &backend,
@@ -297,9 +302,10 @@ impl<B: ImageBackend> DeviceSession<B> {
                 priors = Some(batch.losses(&backend, &mut self.queues[0])?);
             }
             take_losses(group, &mut seen, views)?;
-            self.go_back(group, &seen, views, held, batch.daugmented())?;
+            self.go_back(group, &seen, views, held, batch.daugmented(), in_pieces)?;
         }
         batch.end(&backend, &mut self.queues[0], learning_rate)?;
+        backend.end_piece(&mut self.queues[0]);
         Ok(ImageStep {
             losses: seen.iter().map(|own| own.loss).collect(),
             priors: priors.unwrap_or_default(),
@@ -372,7 +378,7 @@ impl<B: ImageBackend> DeviceSession<B> {
         Ok(())
     }
 
-    /// Queues the backward passes of `group`, which add to `dimages`.
+    /// Queues the backward passes of `group`, which add to `dimages`; the last piece is left open.
     fn go_back(
         &mut self,
         group: &[Part],
@@ -380,22 +386,30 @@ impl<B: ImageBackend> DeviceSession<B> {
         views: &[View<'_>],
         held: &[Held<B>],
         dimages: Matrix,
+        in_pieces: bool,
     ) -> Result<(), OperationError> {
+        let backend = self.backend.clone();
+        if in_pieces {
+            backend.begin_piece(&mut self.queues[0]);
+        }
         for part in group {
             let own = &seen[part.view];
             if !own.gradient.is_wanted {
                 continue;
             }
             let given = own.gradient.norm_inputs();
+            if given.is_some() && in_pieces {
+                backend.end_piece(&mut self.queues[0]);
+                backend.begin_piece(&mut self.queues[0]);
+            }
             self.take_norm_inputs(given);
             let norm_inputs = given.and(self.norm_inputs.as_ref());
             let network = network(&self.network, held, views, part.view);
             let micro_batch = &own.micro_batches[part.index];
             let (images, width) = (&micro_batch.images, own.checked.feature_width);
             let dfeatures = &own.gradient.dfeatures[images.start * width..images.end * width];
-            let (backend, queue) = (&self.backend, &mut self.queues[0]);
-            let plan = &micro_batch.plan;
-            let mut pass = Pass::enter(backend, network, None, plan, queue, part.slot)?;
+            let (queue, plan) = (&mut self.queues[0], &micro_batch.plan);
+            let mut pass = Pass::enter(&backend, network, None, plan, queue, part.slot)?;
             let into = Some(rows(dimages, micro_batch));
             pass.backward(dfeatures, views[part.view].read, norm_inputs, into);
         }

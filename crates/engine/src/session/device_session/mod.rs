@@ -3,6 +3,7 @@
 
 mod images;
 mod micro_batch;
+mod pictures;
 
 pub use micro_batch::MicroBatch;
 
@@ -19,6 +20,7 @@ use images::{Held, Images};
 use model::adapter::Adapter;
 use model::backbone::{Backbone, BackboneConfig};
 use model::tensor::Tensor;
+use pictures::Kept;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,8 +47,9 @@ pub struct DeviceSession<B: ImageBackend> {
     output: Output,
     gradients: Gradients,
     pending: Option<Pending>,
-    images: Option<Images<B>>,
+    images: Option<Box<Images<B>>>,
     held: Vec<Held<B>>,
+    kept: Kept<B>,
     batch_norm: Option<B::BatchNormPrior>,
     /// See [`super::Session::published_residual`].
     pub(super) published_residual: bool,
@@ -89,6 +92,7 @@ impl<B: ImageBackend> DeviceSession<B> {
             pending: None,
             images: None,
             held: Vec::new(),
+            kept: Kept::default(),
             batch_norm: None,
             published_residual: false,
         })
@@ -100,7 +104,7 @@ impl<B: ImageBackend> DeviceSession<B> {
         input: &Input<'_>,
         end_layer: Option<usize>,
     ) -> Result<Checked, OperationError> {
-        let entered = checks::entry(&self.network.config, input)?;
+        let entered = checks::entry(&self.network.config, input, &self.kept.sizes)?;
         self.check_entered(input, entered, end_layer)
     }
 
@@ -252,7 +256,7 @@ impl<B: ImageBackend> DeviceSession<B> {
     ) -> Result<(), DeviceError> {
         let shares = self.share(micro_batches.iter().zip(outputs));
         let backend = &self.spread(micro_batches.len());
-        let network = &self.network;
+        let (network, kept) = (&self.network, &self.kept);
         let low_rank = input.adapter.and(self.low_rank.as_ref());
         let queues = &mut self.queues;
         self.pool.install(|| {
@@ -261,8 +265,9 @@ impl<B: ImageBackend> DeviceSession<B> {
                 for (index, (micro_batch, mut output)) in share.into_iter().enumerate() {
                     let slot = if slots == Slots::Own { index } else { 0 };
                     let plan = &micro_batch.plan;
+                    kept.put(backend, queue, slot, micro_batch, input.entry)?;
                     let mut pass = Pass::enter(backend, network, low_rank, plan, queue, slot)?;
-                    let (source, positions) = checked.part(input, &micro_batch.images);
+                    let (source, positions) = checked.part(input, &micro_batch.images, plan.pixels);
                     pass.forward(source, positions, checked.read, &output);
                     pass.finish()?;
                     pass.take_output(checked.read, &mut output);
@@ -385,7 +390,7 @@ impl<B: ImageBackend> DeviceSession<B> {
         let parts = parts.zip(dfeature_parts).zip(losses.iter_mut());
         let shares = self.share(micro_batches.iter().zip(parts));
         let backend = &self.spread(micro_batches.len());
-        let network = &self.network;
+        let (network, kept) = (&self.network, &self.kept);
         let low_rank = input.adapter.and(self.low_rank.as_ref());
         let trained = low_rank.filter(|_| differentiate.pairs);
         let queues = &mut self.queues;
@@ -399,9 +404,10 @@ impl<B: ImageBackend> DeviceSession<B> {
                 for (index, (micro_batch, parts)) in share.into_iter().enumerate() {
                     let (((mut output, dpixels), dfeatures), result) = parts;
                     let plan = &micro_batch.plan;
+                    kept.put(backend, queue, 0, micro_batch, input.entry)?;
                     let mut pass = Pass::enter(backend, network, low_rank, plan, queue, 0)?;
                     let images = micro_batch.images.clone();
-                    let (source, positions) = checked.part(input, &images);
+                    let (source, positions) = checked.part(input, &images, plan.pixels);
                     pass.forward(source, positions, checked.read, &output);
                     pass.finish()?;
                     pass.take_output(checked.read, &mut output);
