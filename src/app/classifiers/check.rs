@@ -22,7 +22,7 @@ use uuid::Uuid;
 const LEAST_COSINE: f64 = 0.95;
 /// Pairs whose pictures are compared; the most alike come first.
 const MOST_PAIRS: usize = 2000;
-/// Up to so many classes all pairs of classes are told.
+/// Up to this many classes all pairs of classes are told.
 const MOST_CLASSES_WHOLE: usize = 15;
 /// Otherwise the worst.
 const WORST_PAIRS: usize = 20;
@@ -446,7 +446,7 @@ impl Teller<'_> {
                 continue;
             }
             told.extend([one, other]);
-            // What a head that has seen neither says of both: the more probable class keeps its picture.
+            // What a head that has seen neither says about both: the more probable class keeps its picture.
             let probability = |class: usize| {
                 let of = |index| {
                     by_example

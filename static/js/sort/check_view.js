@@ -52,7 +52,7 @@ export class Check {
 
   #number({ accuracy, missing, classes }) {
     if (!accuracy) {
-      return make("div", {}, make("p", { class: "check-number" }, "It needs two pictures a class"), make("p", {}, missing ?? "Each example is sorted by all others, so every class needs two."), button("Add examples", () => this.#tools.page.tabs.show("try")));
+      return make("div", {}, make("p", { class: "check-number" }, "Each class needs two pictures"), make("p", {}, missing ?? "Each example is sorted by all others, so it needs another one of its class."), button("Add examples", () => this.#tools.page.tabs.show("try")));
     }
     return make(
       "div",
