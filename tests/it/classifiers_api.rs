@@ -812,7 +812,7 @@ async fn a_classifier_stays_with_a_version_or_follows_a_name_that_moves() {
 /// Pictures that differ in more than their colour: stripes of some width, from dark to the colour.
 fn striped([red, green, blue]: [u8; 3], width: u32, shift: u32) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(48, 48, |x, _| {
-        let bright = ((x + shift) / width) % 2 == 0;
+        let bright = ((x + shift) / width).is_multiple_of(2);
         let level = |level: u8| if bright { level } else { level / 3 };
         image::Rgb([level(red), level(green), level(blue)])
     });

@@ -553,7 +553,6 @@ mod tests {
                 opening: first.inner.opening,
                 freed_at_start: Freed::default(),
                 feature_cache: crate::features::FeatureCache::new(0),
-                staged: crate::staging::StagedFiles::default(),
             }),
         }
     }
