@@ -63,7 +63,7 @@ impl Signature {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{encode_png, thumbnail};
+    use super::super::{Levels, encode_png, thumbnail};
     use super::*;
 
     fn signature(bytes: &[u8]) -> Signature {
@@ -84,7 +84,12 @@ mod tests {
     fn pictures_of_one_colour_are_told_apart_by_it() {
         let plain = |levels: [u8; 3]| {
             let planes: Vec<u8> = levels.iter().flat_map(|level| [*level; 64]).collect();
-            signature(&encode_png(&planes, 8, 8).unwrap())
+            let levels = Levels {
+                height: 8,
+                width: 8,
+                planes,
+            };
+            signature(&encode_png(&levels).unwrap())
         };
         assert!(plain([200, 10, 10]).is_near(plain([210, 15, 10])));
         assert!(!plain([200, 10, 10]).is_near(plain([10, 10, 200])));
