@@ -2,6 +2,7 @@
 
 use super::accessibility;
 use super::session::Session;
+use super::sort::sorted;
 use model::adapter::{
     Adapter, BackboneCandidate, ExportOptions, LowRankPair, NameStyle, NamedFile, Site, Target,
     export_peft,
@@ -188,22 +189,47 @@ async fn the_chosen_adapter_sorts_the_pictures_and_is_named() {
     };
     import(&page).await;
     open(&page, "/").await;
-    shown(&page, "adapter-choice").await;
-    page.click("#try-examples").await;
-    let summary_has =
-        |text: &str| format!("document.getElementById('summary').textContent.endsWith('{text}')");
-    page.wait_for(&summary_has(", without adapter")).await;
-    let choose = |label: &'static str| {
-        page.client.execute(
-            "const select = document.getElementById('adapter');
-             select.value = arguments[0];
-             select.dispatchEvent(new Event('change', { bubbles: true }));",
-            vec![json!(label)],
-        )
-    };
-    choose("red-roses:1").await.unwrap();
-    page.wait_for(&summary_has(", with red-roses:1")).await;
-    choose("none").await.unwrap();
-    page.wait_for(&summary_has(", without adapter")).await;
+    page.click("#home-examples").await;
+    sorted(&page, 6).await;
+    for (label, kept) in [("red-roses:1", "red-roses:1"), ("none", "none")] {
+        page.requested().await;
+        page.click("#bench-more").await;
+        page.client
+            .execute(
+                "[...document.querySelectorAll('#menu button')].find((button) => button.textContent === 'How it sees…').click()",
+                vec![],
+            )
+            .await
+            .unwrap();
+        page.wait_for("document.getElementById('dialog').open")
+            .await;
+        page.client
+            .execute(
+                "document.querySelector('#dialog-body select').value = arguments[0]",
+                vec![json!(label)],
+            )
+            .await
+            .unwrap();
+        page.click("#dialog-yes").await;
+        page.client
+            .execute(
+                "window.look = setInterval(() => fetch(`/api/v1/classifiers/${location.pathname.split('/').at(-1)}`)
+                     .then((response) => response.json()).then(({ adapter }) => { window.sees = adapter.label ?? adapter.kind; }), 100)",
+                vec![],
+            )
+            .await
+            .unwrap();
+        page.wait_for(&format!("window.sees === '{kept}'")).await;
+        page.client
+            .execute("clearInterval(window.look)", vec![])
+            .await
+            .unwrap();
+        sorted(&page, 6).await;
+        let asked = page.requested().await;
+        assert!(
+            asked.iter().any(|address| address.contains("/classify?")),
+            "what it sees through another adapter is not asked for: {asked:?}"
+        );
+    }
     page.close().await;
 }

@@ -318,6 +318,9 @@ async fn two_adapters_are_compared_on_a_folder_from_the_form_to_the_table() {
         return;
     };
     open(&page, "/").await;
+    page.click("[data-room=adapters]").await;
+    page.wait_for("document.querySelector(\"nav a[href='/admin/compare']\")")
+        .await;
     page.click("nav a[href='/admin/compare']").await;
     page.wait_for("document.getElementById('compare-start')")
         .await;
