@@ -201,6 +201,25 @@ fn changed(files: &[NamedFile], change: impl FnOnce(&mut Value)) -> Vec<NamedFil
     files
 }
 
+/// Answers without the ids of near pictures, which are others in another installation.
+fn without_ids(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            fields.remove("id");
+            for field in fields.values_mut() {
+                *field = without_ids(field.take());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = without_ids(item.take());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    value
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_classifier_answers_with_the_bits_that_it_answered_with_before() {
     let here = Home::new().await.with_adapter().await;
@@ -224,8 +243,8 @@ async fn an_imported_classifier_answers_with_the_bits_that_it_answered_with_befo
         assert_eq!(classes[1]["name"], "Grün, \"hell\"");
         let found = answer.header("location").to_owned();
         assert_eq!(
-            there.results(&found, &pictures()).await,
-            expected,
+            without_ids(there.results(&found, &pictures()).await),
+            without_ids(expected),
             "{adapter} {privacy}"
         );
         // Again, from there: the same bytes but for what is called by id.
