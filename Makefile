@@ -13,7 +13,7 @@ help:
 	@echo '             with GPU=1 (also make run GPU=1) ONNX Runtime with CUDA, too: 830 MB, for Linux on x86-64'
 	@echo 'make check   formatting, clippy, retired words, tables and links of the documents, without tests'
 	@echo 'make emulate run the tests of the CUDA kernels on the CPU, with sanitizers; make kernels compiles them for six architectures'
-	@echo 'make mutants plant defects in the kernels and compare which check catches each (some minutes)'
+	@echo 'make mutants plant defects in kernels and their launches and compare which check catches each (some minutes)'
 	@echo 'make fmt     format the source'
 	@echo 'make bench   benchmarks (criterion)'
 	@echo 'make experiments-smoke   a small version of each experiment of docs/experiments/NOTEBOOK.md (needs Pillow, numpy and fonts)'

@@ -23,9 +23,9 @@ LAUNCHES = [
     # Grids and shared memory.
     ("geometry.rs", STEPS, "by_value: the last block is missing", "grid: [values.div_ceil(threads as usize), 1, 1],", "grid: [values / threads as usize, 1, 1],"),
     ("geometry.rs", STEPS, "by_image: one image is missing", "grid: [line.grid[0], images, 1],", "grid: [line.grid[0], images - 1, 1],"),
-    ("attention.rs", PASS, "attention backward: blocks by queries where they go by tokens",
-     "queue.launch_variant(variant, geometry(shape, shape.tokens), &by_key);", "queue.launch_variant(variant, geometry(shape, shape.queries / 2), &by_key);"),
-    ("tokens.rs", "session::features_and_all_gradients_are_those_of_the_cpu_with_an_adapter_and_pruned_tokens", "choose_rows: no shared memory",
+    ("attention.rs", PASS, "attention: heads and images exchanged in the grid",
+     "grid: [rows.div_ceil(KEPT_ROWS), shape.heads, shape.images],", "grid: [rows.div_ceil(KEPT_ROWS), shape.images, shape.heads],"),
+    ("tokens.rs", PASS, "choose_rows: no shared memory",
      "        shared: (tokens - 1) * size_of::<i32>(),", "        shared: 0,"),
     # Products.
     ("product.rs", PASS, "gemm: leading dimension of the left operand is its number of columns",
@@ -37,10 +37,8 @@ LAUNCHES = [
     ("linear.rs", PASS, "low-rank path: the scale is dropped", "    queue.product(a, b, x.columns, scale, u, false);", "    queue.product(a, b, x.columns, 1.0, u, false);"),
     # Order of work and waiting.
     ("queue.rs", PASS, "finish: the host does not wait", "        let waited = self.device.lane.stream.synchronize();\n        self.recordings", "        let waited = Ok(());\n        self.recordings"),
-    ("queue.rs", PASS, "copies of two micro-batches are not told apart",
-     "            Region::Kept | Region::Scratch | Region::Pixels => self.slot,", "            Region::Kept | Region::Scratch | Region::Pixels => 0,"),
     ("queue.rs", "pieces::memory_that_grows_in_the_middle_of_a_piece_takes_nothing_from_it", "enter: memory goes before the work that names it",
-     "buffer.map_or(0, Buffer::length) < *length) {\n            self.catch_up();", "buffer.map_or(0, Buffer::length) < *length) {"),
+     "        {\n            self.catch_up();\n        }\n        let (device, own)", "        {\n        }\n        let (device, own)"),
     # Graphs.
     ("recording.rs", GRAPHS, "graph: launched with the values of the time before", "                own.values.values_mut()[..values.len()].copy_from_slice(values);\n", ""),
     ("queue.rs", GRAPHS, "graph: all uploads read the values of the first", "                *first = all_values.len();", "                *first = 0;"),
