@@ -42,6 +42,7 @@ export class Batches {
   hide() {
     clearTimeout(this.#timer);
     this.#timer = null;
+    this.#panel = null;
   }
 
   #again(isRunning, show) {
@@ -53,7 +54,7 @@ export class Batches {
 
   async #showList() {
     const { batches } = await this.#tools.ask("GET", `${this.#path}?limit=100`);
-    if (this.#opened) return;
+    if (this.#opened || !this.#panel) return;
     const rows = batches.map((batch) =>
       make(
         "li",
@@ -122,7 +123,7 @@ export class Batches {
     this.#opened = id;
     this.#filter = { class: null, least: 0 };
     this.#pages = 1;
-    this.show(this.#panel);
+    if (this.#panel) this.show(this.#panel);
   }
 
   #query(extra = {}) {
@@ -140,7 +141,7 @@ export class Batches {
       pictures.push(...next.pictures);
       cursor = next.next_cursor;
     }
-    if (this.#opened !== id) return;
+    if (this.#opened !== id || !this.#panel) return;
     const isRunning = RUNNING.has(first.job?.state);
     const file = (kind) => link(kind === "zip" ? "Zip of folders" : kind.toUpperCase(), `/api/v1${this.#path}/${id}.${kind}?${this.#query()}`);
     this.#replace(
@@ -172,13 +173,13 @@ export class Batches {
 
   #close() {
     this.#opened = null;
-    this.hide();
-    this.show(this.#panel);
+    clearTimeout(this.#timer);
+    if (this.#panel) this.show(this.#panel);
   }
 
   async #stop(job) {
     await this.#tools.act(() => this.#tools.ask("POST", `/jobs/${job}/cancel`));
-    this.show(this.#panel);
+    if (this.#panel) this.show(this.#panel);
   }
 
   async #delete({ id, name, picture_count: count }) {

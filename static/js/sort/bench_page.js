@@ -30,6 +30,7 @@ export class BenchPage {
   #drawing = false;
   #drawnAtMs = -DRAW_EVERY_MS;
   #told = 0;
+  #end = new AbortController();
   #views = null;
 
   // `ways`: leave() goes to the first page, moveElsewhere(classifier) to a copy in this browser or on the server.
@@ -52,25 +53,31 @@ export class BenchPage {
       },
       Number(page.seenCentre),
     );
-    this.tiles = new Tiles(this.bench, { open: (query) => this.drawer.openQuery(query) });
-    this.classes = new ClassList(this.bench, {
-      rename: (target, name) => this.act(() => classifier.renameClass(target, name)),
-      addFiles: (label, files) => this.teach(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }), label),
-      remove: (target) => this.act(() => classifier.removeClass(target), `${target.name} was deleted.`),
-      merge: (target, into) => this.act(() => classifier.mergeClass(target, into), `${target.name} was merged into ${into.name}.`),
-      movePictures: (pictures, into) => this.act(() => classifier.move(pictures, into), `${plural(pictures.length, "picture was", "pictures were")} moved to ${into.name}.`),
-      openPicture: (picture) => this.drawer.openExample(picture),
-      dropPicture: (id, row) => {
-        const picture = classifier.classes.flatMap((each) => each.pictures).find((each) => each.id === id);
-        if (picture && row.of) this.movePicture(picture, row.name);
+    const { signal } = this.#end;
+    this.tiles = new Tiles(this.bench, { open: (query) => this.drawer.openQuery(query) }, signal);
+    this.classes = new ClassList(
+      this.bench,
+      {
+        rename: (target, name) => this.act(() => classifier.renameClass(target, name)),
+        addFiles: (label, files) => this.teach(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }), label),
+        remove: (target) => this.act(() => classifier.removeClass(target), `${target.name} was deleted.`),
+        merge: (target, into) => this.act(() => classifier.mergeClass(target, into), `${target.name} was merged into ${into.name}.`),
+        movePictures: (pictures, into) => this.act(() => classifier.move(pictures, into), `${plural(pictures.length, "picture was", "pictures were")} moved to ${into.name}.`),
+        openPicture: (picture) => this.drawer.openExample(picture),
+        dropPicture: (id, row) => {
+          const picture = classifier.classes.flatMap((each) => each.pictures).find((each) => each.id === id);
+          if (picture && row.of) this.movePicture(picture, row.name);
+        },
       },
-    });
+      signal,
+    );
     for (const source of [this.bench, this.sending, this.sorting, this.bench.reading]) source.addEventListener("change", () => this.drawSoon());
     classifier.addEventListener("change", () => this.#tell());
     classifier.addEventListener("conflict", () => note("It was changed in another tab or by somebody else, and is shown as it is now. Please look, then try again."));
-    hearOthers(classifier.id, (revision) => {
+    const changedElsewhere = (revision) => {
       if (revision > classifier.revision) classifier.load().catch(() => {});
-    });
+    };
+    hearOthers(classifier.id, changedElsewhere, signal);
     this.#wire();
     this.tabs = new Tabs((name) => this.#openTab(name));
   }
@@ -78,6 +85,14 @@ export class BenchPage {
   async start() {
     await this.bench.restore();
     this.drawSoon();
+  }
+
+  // Another classifier, or the first page, takes its place. Pictures on their way still get there; nothing is drawn any more.
+  close() {
+    this.drawer.close();
+    this.sorting.stop();
+    for (const view of Object.values(this.#views ?? {})) view.hide();
+    this.#end.abort();
   }
 
   #tell() {
@@ -218,7 +233,7 @@ export class BenchPage {
 
   // Many changes in a row are drawn a few times a second.
   drawSoon() {
-    if (this.#drawing) return;
+    if (this.#drawing || this.#end.signal.aborted) return;
     this.#drawing = true;
     const wait = Math.max(0, this.#drawnAtMs + DRAW_EVERY_MS - performance.now());
     setTimeout(() => requestAnimationFrame(() => this.draw()), wait);
@@ -226,6 +241,7 @@ export class BenchPage {
 
   draw() {
     this.#drawing = false;
+    if (this.#end.signal.aborted) return;
     this.#drawnAtMs = performance.now();
     this.classes.render();
     this.tiles.render();
@@ -347,7 +363,7 @@ export class BenchPage {
       bench.setAside = Number(target.value) / 100;
       bench.changed();
     };
-    listenToKeys(this);
+    listenToKeys(this, this.#end.signal);
   }
 
   #saveTable() {

@@ -23,14 +23,15 @@ export class ClassList {
   #order = "place";
   #search = "";
 
-  constructor(bench, actions) {
+  // `signal` ends it.
+  constructor(bench, actions, signal) {
     this.#bench = bench;
     this.#actions = actions;
     this.#list = new VirtualList(byId("class-scroller"), byId("class-list"), {
       make: (row) => this.#make(row),
       update: (element, row) => this.#update(element, row),
+      signal,
     });
-    byId("class-list").replaceChildren();
     byId("class-search").value = "";
     byId("class-order").value = "place";
     byId("class-search").oninput = (event) => {

@@ -26,20 +26,13 @@ export function shortcuts() {
   return list;
 }
 
-let current = null;
-
-// Keys go to the page `bench` from now on.
-export function listenToKeys(bench) {
-  if (current === null) document.addEventListener("keydown", (event) => pressed(event, current));
-  current = bench;
-}
-
-export function ignoreKeys() {
-  current = null;
+// Keys go to the page `bench` until `signal` ends it.
+export function listenToKeys(bench, signal) {
+  document.addEventListener("keydown", (event) => pressed(event, bench), { signal });
 }
 
 function pressed(event, page) {
-  if (!page || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
   const typing = event.target.matches?.("input:not([type=range]):not([type=checkbox]):not([type=file]), textarea, select");
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !typing) {
     event.preventDefault();

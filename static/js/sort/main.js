@@ -9,7 +9,6 @@ import { filesOfInput } from "../drops.js";
 import { loadExamples } from "./examples.js";
 import { showHome } from "./home.js";
 import { Failure } from "./http.js";
-import { ignoreKeys } from "./keys.js";
 import { movableDivider } from "./layout.js";
 import { closeNote, note } from "./notices.js";
 import { ServerClassifier } from "./server_classifier.js";
@@ -50,9 +49,8 @@ async function show() {
 }
 
 function closeBench() {
-  bench.drawer.close();
+  bench.close();
   bench = null;
-  ignoreKeys();
 }
 
 async function openBench(id) {
@@ -102,12 +100,20 @@ function sayPrivacy() {
 async function moveElsewhere(from) {
   const to = from.isStored ? await new TabClassifier(newTabId()).create(from.name) : new ServerClassifier((await api.create(from.name, { privacy: "pictures" })).id);
   if (!from.isStored) await to.load();
-  for (const each of from.classes) {
-    await to.addClass(each.name);
-    for (let at = 0; at < each.pictures.length; at += MOVED_AT_ONCE) {
-      const portion = await Promise.all(each.pictures.slice(at, at + MOVED_AT_ONCE).map(async (picture) => ({ label: each.name, name: picture.name, blob: await from.read(picture), tile: null })));
-      await to.addPictures(portion, crypto.randomUUID());
+  try {
+    for (const each of from.classes) {
+      await to.addClass(each.name);
+      for (let at = 0; at < each.pictures.length; at += MOVED_AT_ONCE) {
+        const portion = await Promise.all(each.pictures.slice(at, at + MOVED_AT_ONCE).map(async (picture) => ({ label: each.name, name: picture.name, blob: await from.read(picture), tile: null })));
+        const results = await to.addPictures(portion, crypto.randomUUID());
+        const refused = results.findIndex(({ reason }) => reason);
+        if (refused >= 0) throw new Failure(`${portion[refused].name} cannot be moved: ${results[refused].reason}. Everything is still where it was.`);
+      }
     }
+  } catch (error) {
+    await to.remove();
+    await forgetClassifier(to.id);
+    throw error;
   }
   await from.remove();
   await forgetClassifier(from.id);

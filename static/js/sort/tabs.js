@@ -6,8 +6,13 @@ export function tellOthers(classifier, revision) {
   channel?.postMessage({ classifier, revision });
 }
 
-export function hearOthers(classifier, changed) {
-  channel?.addEventListener("message", ({ data }) => {
-    if (data.classifier === classifier) changed(data.revision);
-  });
+// Until `signal` ends it.
+export function hearOthers(classifier, changed, signal) {
+  channel?.addEventListener(
+    "message",
+    ({ data }) => {
+      if (data.classifier === classifier) changed(data.revision);
+    },
+    { signal },
+  );
 }

@@ -2,7 +2,7 @@
 
 import { byId, fromTemplate, part, plural, setText } from "../dom.js";
 import { dotsOf, hueOf, wordOf } from "./certainty.js";
-import { VirtualList } from "./virtual.js";
+import { onResize, VirtualList } from "./virtual.js";
 
 const TILE_PIXELS = 152;
 const NARROW_TILE_PIXELS = 120;
@@ -25,13 +25,13 @@ export class Tiles {
   show = "all";
   active = null;
 
-  constructor(bench, actions) {
+  // `signal` ends it.
+  constructor(bench, actions, signal) {
     this.#bench = bench;
     this.#actions = actions;
     const host = byId("tiles");
-    host.replaceChildren();
-    this.#list = new VirtualList(byId("tile-scroller"), host, { make: (row) => this.#make(row), update: (element, row) => this.#update(element, row) });
-    new ResizeObserver(() => this.#layOut()).observe(byId("tile-scroller"));
+    this.#list = new VirtualList(byId("tile-scroller"), host, { make: (row) => this.#make(row), update: (element, row) => this.#update(element, row), signal });
+    onResize(byId("tile-scroller"), () => this.#layOut(), signal);
     host.onclick = (event) => {
       const id = event.target.closest(".tile")?.dataset.id;
       const query = this.#order.find((each) => each.id === id);

@@ -2,6 +2,13 @@
 
 const OVERSCAN_PIXELS = 400;
 
+// Calls `resized` when the size of `element` changes, until `signal` ends it.
+export function onResize(element, resized, signal) {
+  const observer = new ResizeObserver(resized);
+  observer.observe(element);
+  signal.addEventListener("abort", () => observer.disconnect());
+}
+
 export class VirtualList {
   #scroller;
   #host;
@@ -13,15 +20,20 @@ export class VirtualList {
   #shown = new Map();
   #drawing = false;
 
-  // `host` lies in `scroller`, which scrolls. `make(row)` returns an element, `update(element, row)` fills it.
-  constructor(scroller, host, { make, update }) {
+  // `host` lies in `scroller`, which scrolls. `make(row)` returns an element, `update(element, row)` fills it. With `signal` the list ends:
+  // another one may take its place.
+  constructor(scroller, host, { make, update, signal }) {
     this.#scroller = scroller;
     this.#host = host;
     this.#make = make;
     this.#update = update;
     host.classList.add("virtual");
-    scroller.addEventListener("scroll", () => this.#drawSoon(), { passive: true });
-    new ResizeObserver(() => this.#drawSoon()).observe(scroller);
+    scroller.addEventListener("scroll", () => this.#drawSoon(), { passive: true, signal });
+    onResize(scroller, () => this.#drawSoon(), signal);
+    signal.addEventListener("abort", () => {
+      this.#rows = [];
+      host.replaceChildren();
+    });
   }
 
   // `rows`: [{key, height in pixels, …}]; rows with the same key keep their element, with focus and typing.

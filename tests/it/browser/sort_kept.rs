@@ -2,6 +2,7 @@
 
 use super::session::{Server, Session, example};
 use super::sort::{class_names, fill, saved, sorted, two_classes, verdicts};
+use crate::test_app::png;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +167,50 @@ async fn deleting_a_classifier_asks_first_and_frees_its_pictures() {
     assert_eq!(
         page.value("document.getElementById('home').hidden").await,
         Value::Bool(false)
+    );
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classifier_that_was_left_draws_nothing_on_the_next_one() {
+    let Some(page) = Session::start().await else {
+        return;
+    };
+    let root = page.folder.path().join("many");
+    for class in 0..60_u8 {
+        let folder = root.join(format!("class {class:02}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("1.png"), png(class * 4, 255 - class * 4, 9)).unwrap();
+    }
+    page.pick("#home-folder", &[root]).await;
+    saved(&page, "60 classes, 60 pictures").await;
+    let scroll = "const list = document.getElementById('class-scroller'); list.scrollTop = arguments[0]; list.dispatchEvent(new Event('scroll'))";
+    page.client
+        .execute(scroll, vec![json!(100_000)])
+        .await
+        .unwrap();
+    page.wait_for(
+        "[...document.querySelectorAll('.class-name')].some((name) => name.value === 'class 59')",
+    )
+    .await;
+    page.click(".wordmark").await;
+    page.wait_for("!document.getElementById('home').hidden")
+        .await;
+    page.click("#home-examples").await;
+    sorted(&page, 6).await;
+    page.client.execute(scroll, vec![json!(0)]).await.unwrap();
+    // Two frames later everything that would draw has drawn.
+    page.client
+        .execute(
+            "requestAnimationFrame(() => requestAnimationFrame(() => { window.drawn = true; }))",
+            vec![],
+        )
+        .await
+        .unwrap();
+    page.wait_for("window.drawn").await;
+    assert_eq!(
+        class_names(&page).await,
+        json!(["fish", "mammal", "windmill"])
     );
     page.close().await;
 }
