@@ -1,7 +1,7 @@
 //! Batches over HTTP: the real router around a fresh data folder, and the real queue of jobs.
 
 use crate::registry_api::assert_problem;
-use crate::test_app::{Answered, TestApp, form_request, png};
+use crate::test_app::{Answered, TestApp, borrowed, form_request, png};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request};
 use lora_recycle::app::registry::{Registry, RegistryError};
@@ -66,11 +66,7 @@ fn images(pictures: &[(&str, Vec<u8>)]) -> Parts {
 }
 
 fn form(path: &str, parts: &Parts) -> Request<Body> {
-    let parts: Vec<(&str, &str, &[u8])> = parts
-        .iter()
-        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-        .collect();
-    form_request(path, &parts)
+    form_request(path, &borrowed(parts))
 }
 
 impl Home {

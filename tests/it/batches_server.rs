@@ -1,13 +1,10 @@
 //! A batch on a real server that is killed in the middle.
 
 use crate::server::Server;
-use crate::support::program;
+use crate::support::{make_colours, program};
 use crate::test_app::png;
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
-use std::fs;
-use std::process::Output;
-use test_support::project;
 
 /// Enough that a kill comes in the middle.
 const PICTURES: u32 = 1500;
@@ -15,28 +12,7 @@ const PICTURES: u32 = 1500;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_server_is_killed_goes_on_with_the_next_one_and_has_every_row_once() {
     let home = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str]| -> Output {
-        let output = program(home.path(), arguments).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {stderr}");
-        output
-    };
-    let tiny = project("tests/golden/vit-tiny");
-    run(&["backbone", "add", tiny.to_str().unwrap(), "--name", "tiny"]);
-    let pictures = home.path().join("pictures");
-    for (label, [red, green, blue]) in [("red", [250, 0, 0]), ("blue", [0, 0, 250])] {
-        fs::create_dir_all(pictures.join(label)).unwrap();
-        fs::write(pictures.join(label).join("1.png"), png(red, green, blue)).unwrap();
-    }
-    let folder = pictures.to_str().unwrap();
-    run(&[
-        "classifier",
-        "create",
-        "Colours",
-        folder,
-        "--backbone",
-        "tiny",
-    ]);
+    make_colours(home.path());
     let serve = || {
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--backbone", "tiny"];
         Server::of(program(home.path(), &arguments))
@@ -82,7 +58,14 @@ async fn a_batch_whose_server_is_killed_goes_on_with_the_next_one_and_has_every_
 
     let server = serve();
     let job = batch["job"]["id"].as_str().unwrap();
-    run(&["jobs", "watch", job]);
+    let watched = program(home.path(), &["jobs", "watch", job])
+        .output()
+        .unwrap();
+    assert!(
+        watched.status.success(),
+        "{}",
+        String::from_utf8_lossy(&watched.stderr)
+    );
     let events = server.url(&format!("/api/v1/jobs/{job}/events"));
     let told = client
         .get(events)

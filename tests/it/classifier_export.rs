@@ -2,8 +2,8 @@
 
 use crate::registry_api::assert_problem;
 use crate::server::Server;
-use crate::support::program;
-use crate::test_app::{Answered, TestApp, form_request, png};
+use crate::support::{make_colours, program};
+use crate::test_app::{Answered, TestApp, borrowed, form_request, png};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request};
 use image::ImageFormat;
@@ -161,11 +161,7 @@ impl Home {
 }
 
 fn form(path: &str, parts: &[(String, String, Vec<u8>)]) -> Request<Body> {
-    let parts: Vec<(&str, &str, &[u8])> = parts
-        .iter()
-        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-        .collect();
-    form_request(path, &parts)
+    form_request(path, &borrowed(parts))
 }
 
 /// Side in pixels of the pictures that the embedded backbone sees.
@@ -383,32 +379,7 @@ async fn a_bundle_that_is_sent_twice_with_one_key_is_imported_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_programs_that_use_a_classifier_have_the_answers_of_the_server() {
     let home = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str]| {
-        let output = program(home.path(), arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let tiny = project("tests/golden/vit-tiny");
-    run(&["backbone", "add", tiny.to_str().unwrap(), "--name", "tiny"]);
-    let pictures = home.path().join("pictures");
-    for (label, color) in [("red", [250, 0, 0]), ("blue", [0, 0, 250])] {
-        fs::create_dir_all(pictures.join(label)).unwrap();
-        let [red, green, blue] = color;
-        fs::write(pictures.join(label).join("1.png"), png(red, green, blue)).unwrap();
-    }
-    let folder = pictures.to_str().unwrap();
-    run(&[
-        "classifier",
-        "create",
-        "Colours",
-        folder,
-        "--backbone",
-        "tiny",
-    ]);
+    make_colours(home.path());
     fs::write(home.path().join("picture.jpg"), png(220, 20, 0)).unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--backbone", "tiny"];
     let server = Server::of(program(home.path(), &serve));

@@ -1,7 +1,7 @@
 //! Classifiers that stay, over HTTP: the real router around a fresh data folder.
 
 use crate::registry_api::assert_problem;
-use crate::test_app::{Answered, TestApp, form_request, json_request, png};
+use crate::test_app::{Answered, TestApp, borrowed, form_request, json_request, png};
 use axum::body::Body;
 use axum::http::{HeaderName, Request, header};
 use base64::Engine;
@@ -100,14 +100,17 @@ impl Home {
         let path = self
             .create(json!({"name": "Colours", "privacy": privacy}))
             .await;
-        let parts = supports();
-        let parts: Vec<(&str, &str, &[u8])> = parts
-            .iter()
-            .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-            .collect();
-        let answer = self.app.post_form(&format!("{path}/images"), &parts).await;
-        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        self.add(&path, &supports()).await;
         path
+    }
+
+    /// Adds pictures, each as name of the part, file name and bytes.
+    pub async fn add(&self, path: &str, parts: &[(String, String, Vec<u8>)]) {
+        let answer = self
+            .app
+            .post_form(&format!("{path}/images"), &borrowed(parts))
+            .await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
     }
 
     /// Names of the classes and of the pictures in each.
@@ -169,12 +172,8 @@ async fn sent_along(home: &Home, parameters: &str) -> Value {
     parts.push(query("reddish.png", png(240, 0, 10)));
     parts.push(query("broken.png", b"<html>".to_vec()));
     parts.push(query("", png(20, 0, 230)));
-    let parts: Vec<(&str, &str, &[u8])> = parts
-        .iter()
-        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-        .collect();
     let path = format!("/api/v1/classify{parameters}");
-    let answer = home.app.post_form(&path, &parts).await;
+    let answer = home.app.post_form(&path, &borrowed(&parts)).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     answer.json()
 }
@@ -847,12 +846,7 @@ async fn a_check_finds_what_was_planted_and_its_changes_can_be_made() {
     // A red one among the blue ones, and one that is in both.
     add("blue", "wrong.png", striped([238, 22, 12], 13, 5));
     add("blue", "r0 again.png", striped([240, 20, 10], 3, 1));
-    let parts: Vec<(&str, &str, &[u8])> = parts
-        .iter()
-        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-        .collect();
-    let answer = home.app.post_form(&format!("{path}/images"), &parts).await;
-    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    home.add(&path, &parts).await;
 
     let answer = home
         .request("GET", &format!("{path}/check"), &[], None)

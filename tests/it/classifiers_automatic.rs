@@ -32,12 +32,7 @@ async fn fill(home: &Home, path: &str, greens: impl Iterator<Item = u8>) {
             parts.push((format!("support/{label}"), name, bytes));
         }
     }
-    let parts: Vec<(&str, &str, &[u8])> = parts
-        .iter()
-        .map(|(part, name, bytes)| (part.as_str(), name.as_str(), bytes.as_slice()))
-        .collect();
-    let answer = home.app.post_form(&format!("{path}/images"), &parts).await;
-    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    home.add(path, &parts).await;
 }
 
 /// Label of the adapter that answers a question now, null for the bare backbone.

@@ -325,6 +325,14 @@ pub fn json_request(path: &str, body: impl Into<Body>) -> Request<Body> {
         .unwrap()
 }
 
+/// Parts that are made at run time, as [`form_request`] takes them.
+pub fn borrowed(parts: &[(String, String, Vec<u8>)]) -> Vec<(&str, &str, &[u8])> {
+    let parts = parts.iter();
+    parts
+        .map(|(name, file_name, bytes)| (name.as_str(), file_name.as_str(), bytes.as_slice()))
+        .collect()
+}
+
 /// Parts as (name, file name, bytes); an empty file name is left out.
 pub fn form_request(path: &str, parts: &[(&str, &str, &[u8])]) -> Request<Body> {
     let mut body = Vec::new();

@@ -3,7 +3,7 @@
 use super::ClassifiersError;
 use super::choice::{Asked, Automatic, Candidate, Decision};
 use super::fit::{Means, Snapshot, snapshot};
-use crate::app::encoding::MOST_COPIES_AT_ONCE;
+use crate::app::encoding::{Example, MOST_COPIES_AT_ONCE};
 use crate::app::registry::{BARE, RegistryError, ServedAdapter};
 use crate::app::{App, AppError, CopiesWanted, Fault};
 use crate::inference::EncodeError;
@@ -204,7 +204,7 @@ impl Trial {
         let mut features = Vec::with_capacity(means.len());
         for own in &means {
             let (examples, _) = own.examples(&snapshot, CopiesWanted::Always).await?;
-            let plain = |example: Result<_, Fault>| example.ok().map(feature);
+            let plain = |example: Result<Example, Fault>| Some(example.ok()?.feature);
             features.push(examples.into_iter().map(plain).collect());
         }
         let classes = snapshot.examples.places.iter().map(|(class, _)| *class);
@@ -227,10 +227,6 @@ impl Trial {
         let automatic = Arc::new(Automatic { chosen, candidates });
         Ok(Decision { asked, automatic })
     }
-}
-
-fn feature(example: crate::app::encoding::Example) -> Vec<f32> {
-    example.feature
 }
 
 /// Of each candidate, which left-out examples it tells right; the same examples of all. `features` are those of each candidate, `None` where

@@ -31,6 +31,8 @@ pub(super) struct Means {
 /// A classifier at one revision.
 pub(super) struct Snapshot {
     pub record: ClassifierRecord,
+    /// Those with pictures, in the order of their numbers.
+    pub classes: Vec<ClassRecord>,
     pub examples: Examples,
     pub pictures: Vec<PictureRecord>,
 }
@@ -136,10 +138,11 @@ pub(super) async fn snapshot(store: &Store, id: Uuid) -> Result<Snapshot, Classi
     let examples = Examples {
         places: named.collect(),
         ids: pictures.iter().map(|own| own.id).collect(),
-        labels: filled.into_iter().map(|class| class.name).collect(),
+        labels: filled.iter().map(|class| class.name.clone()).collect(),
     };
     Ok(Snapshot {
         record,
+        classes: filled,
         examples,
         pictures,
     })

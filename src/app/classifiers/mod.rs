@@ -18,7 +18,7 @@ mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
 pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
-pub use check::{Check, Hint, HintChange, HintKind};
+pub use check::Check;
 pub use choice::{Automatic, Candidate};
 pub use classify::StoredAnswers;
 pub use kept_fits::ClassifierFits;

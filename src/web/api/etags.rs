@@ -1,8 +1,7 @@
 //! Revisions and digests as entity tags: what a client has, and what it expects.
 
 use crate::web::ApiError;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, header};
 
 /// The tag of a revision.
 pub fn of_revision(revision: u64) -> String {
@@ -36,37 +35,13 @@ pub fn expected_revision(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 }
 
 /// Whether the client says that it has what `etag` names.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
         .any(|tag| tag.trim().trim_start_matches("W/") == etag)
-}
-
-/// A file that only the client itself may keep: it asks each time whether the file still is there, and is told so without it where it has what
-/// `etag` names.
-///
-/// # Errors
-/// Those of `read`.
-pub async fn private_file<E: Into<ApiError>>(
-    headers: &HeaderMap,
-    etag: String,
-    media_type: &str,
-    read: impl AsyncFnOnce() -> Result<Vec<u8>, E>,
-) -> Result<Response, ApiError> {
-    let is_known = is_known(headers, &etag);
-    let answer_headers = [
-        (header::ETAG, etag),
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-    ];
-    if is_known {
-        return Ok((StatusCode::NOT_MODIFIED, answer_headers).into_response());
-    }
-    let bytes = read().await.map_err(Into::into)?;
-    let media_type = [(header::CONTENT_TYPE, media_type.to_owned())];
-    Ok((answer_headers, media_type, bytes).into_response())
 }
 
 #[cfg(test)]

@@ -218,6 +218,18 @@ pub async fn receive_files(
         .collect())
 }
 
+/// The parts of a form, to be received one after the other.
+///
+/// # Errors
+/// [`ApiError::Malformed`]
+pub async fn open_form(request: Request) -> Result<Multipart, ApiError> {
+    let opened = Multipart::from_request(request, &()).await;
+    opened.map_err(|rejection| ApiError::Malformed {
+        format: "multipart/form-data",
+        detail: rejection.body_text(),
+    })
+}
+
 /// Receives the parts of a form; `place` says what the part's name means, or refuses it.
 pub async fn receive_form<P>(
     admission: &Admission,
@@ -227,12 +239,7 @@ pub async fn receive_form<P>(
     let limit_bytes = admission.limits.max_body_bytes;
     let failed = |error| form_error(error, limit_bytes);
     let parts = async {
-        let mut form = Multipart::from_request(request, &())
-            .await
-            .map_err(|rejection| ApiError::Malformed {
-                format: "multipart/form-data",
-                detail: rejection.body_text(),
-            })?;
+        let mut form = open_form(request).await?;
         let mut parts = Vec::new();
         let mut labels = 0;
         while let Some(field) = form.next_field().await.map_err(failed)? {

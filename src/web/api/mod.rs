@@ -6,6 +6,7 @@ pub(super) mod classifiers;
 pub(super) mod classify;
 pub(super) mod embed;
 mod etags;
+mod files;
 mod images;
 pub(super) mod jobs;
 mod labelled_parts;

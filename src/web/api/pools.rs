@@ -1,6 +1,6 @@
 //! Pools over HTTP: the synthetic images of adapters.
 
-use super::etags::private_file;
+use super::files::private_file;
 use super::jobs::JobProblems;
 use super::schemas::Binary;
 use crate::app::App;
@@ -154,7 +154,7 @@ pub(in crate::web) async fn get_pool_image(
     let file = pool.files.iter().find(|file| file.name == IMAGES_FILE);
     let etag = file.map_or_else(String::new, |file| format!("\"{}-{index}\"", file.digest));
     let read = async || pool_image(store, &pool, index).await;
-    private_file(&headers, etag, "image/png", read).await
+    private_file(&headers, etag, Some("image/png"), read).await
 }
 
 /// Gives the patches of each image that are kept

@@ -59,7 +59,7 @@ export class BenchPage {
       this.bench,
       {
         rename: (target, name) => this.act(() => classifier.renameClass(target, name)),
-        addFiles: (label, files) => this.teach(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }), label),
+        addFiles: (label, input) => this.teach(filesOfInput(input), label),
         remove: (target) => this.act(() => classifier.removeClass(target), `${target.name} was deleted.`),
         merge: (target, into) => this.act(() => classifier.mergeClass(target, into), `${target.name} was merged into ${into.name}.`),
         movePictures: (pictures, into) => this.act(() => classifier.move(pictures, into), `${plural(pictures.length, "picture was", "pictures were")} moved to ${into.name}.`),
@@ -117,7 +117,7 @@ export class BenchPage {
     try {
       if (!this.#views) {
         const { viewsOf } = await import(new URL("./more_bundle.js", import.meta.url));
-        this.#views = viewsOf({ ask, send, note, confirmLoss, openMenu, classifier: this.classifier, page: this, act: (change, words) => this.act(change, words) });
+        this.#views = viewsOf({ ask, send, note, confirmLoss, classifier: this.classifier, page: this, act: (change, words) => this.act(change, words) });
       }
       if (this.tabs.current === name) await this.#views[name].show(panel);
     } catch (error) {
@@ -141,7 +141,7 @@ export class BenchPage {
     }
   }
 
-  // `finding`: a promise of {files: [{file, path}]}. Loose files go into the class `label`, or into a new one.
+  // `finding`: {files: [{file, path}]}, or a promise of it. Loose files go into the class `label`, or into a new one.
   async teach(finding, label = null) {
     const found = await this.#understand(finding);
     if (!found) return;
@@ -342,7 +342,7 @@ export class BenchPage {
       ["choose-query-folder", (files) => this.sort(files)],
     ]) {
       byId(id).onchange = ({ target }) => {
-        take(Promise.resolve(filesOfInput(target)));
+        take(filesOfInput(target));
         target.value = "";
       };
     }

@@ -98,7 +98,7 @@ export class ClassList {
     part(element, "strip").addEventListener("click", () => this.#toggle(current().key));
     const files = part(element, "files");
     files.addEventListener("change", () => {
-      this.#actions.addFiles(current().name, [...files.files]);
+      this.#actions.addFiles(current().name, files);
       files.value = "";
     });
     part(element, "more").addEventListener("click", (event) => this.#menu(event.currentTarget, current(), name));

@@ -35,7 +35,7 @@ export function openMenu(button, items) {
   menu.querySelector("button:enabled")?.focus();
 }
 
-export function closeMenu() {
+function closeMenu() {
   if (menu.hidden) return;
   menu.hidden = true;
   opener?.setAttribute("aria-expanded", "false");

@@ -3,6 +3,7 @@
 import { byId, setText } from "../dom.js";
 import { hideAttention, showAttention } from "./attention.js";
 import { hueOf, sentenceOf } from "./certainty.js";
+import { button, make } from "./elements.js";
 import { Failure } from "./http.js";
 
 const BARS_SHOWN = 5;
@@ -119,21 +120,9 @@ export class Drawer {
     const most = scores[0]?.probability || 1;
     byId("drawer-bars").replaceChildren(
       ...scores.slice(0, BARS_SHOWN).map(({ label, probability }) => {
-        const bar = document.createElement("li");
-        bar.className = `bar-row ${hueOf(this.#placeOf(label))}`;
-        const name = document.createElement("span");
-        name.textContent = label;
-        const track = document.createElement("span");
-        track.className = "bar-track";
-        const fill = document.createElement("span");
-        fill.className = "bar-fill";
+        const fill = make("span", { class: "bar-fill" });
         fill.style.width = `${(100 * probability) / most}%`;
-        track.append(fill);
-        const value = document.createElement("span");
-        value.className = "bar-value";
-        value.textContent = percent.format(probability);
-        bar.append(name, track, value);
-        return bar;
+        return make("li", { class: `bar-row ${hueOf(this.#placeOf(label))}` }, make("span", {}, label), make("span", { class: "bar-track" }, fill), make("span", { class: "bar-value" }, percent.format(probability)));
       }),
     );
     this.#renderClosest(scores[0]?.label ?? null);
@@ -156,62 +145,28 @@ export class Drawer {
     };
     const near = answer.nearest.map(find).filter((each) => each && each.home.name === winner).slice(0, NEAREST);
     if (near.length > 0) {
-      const heading = document.createElement("p");
-      heading.className = "soft";
-      heading.textContent = `Closest in ${winner}`;
-      const strip = document.createElement("div");
-      strip.className = "closest-strip";
-      strip.append(
-        ...near.map(({ picture }) => {
-          const image = document.createElement("img");
-          image.src = this.#bench.classifier.thumbnailUrl(picture);
-          image.alt = picture.name;
-          return image;
-        }),
-      );
-      host.append(heading, strip);
+      const images = near.map(({ picture }) => make("img", { src: this.#bench.classifier.thumbnailUrl(picture), alt: picture.name }));
+      host.append(make("p", { class: "soft" }, `Closest in ${winner}`), make("div", { class: "closest-strip" }, images));
     }
     const elsewhere = answer.elsewhere && find(answer.elsewhere);
-    if (elsewhere) {
-      const words = document.createElement("p");
-      words.className = "soft";
-      words.textContent = `The single closest picture is in ${elsewhere.home.name}.`;
-      host.append(words);
-    }
+    if (elsewhere) host.append(make("p", { class: "soft" }, `The single closest picture is in ${elsewhere.home.name}.`));
   }
 
   #renderPut(home) {
     const { classes } = this.#bench.classifier;
-    const host = byId("drawer-put");
-    const heading = document.createElement("p");
-    heading.textContent = home ? "Move it to" : "Wrong? Put it into";
     const put = (label) => (home ? this.#actions.move(this.picture, label) : this.#actions.put(this.query, label));
     const others = classes.filter((each) => each !== home);
     const controls = [];
     if (others.length <= MOST_BUTTONS) {
-      for (const each of others) controls.push(this.#button(each.name, () => put(each.name), `chip ${hueOf(classes.indexOf(each))}`));
+      for (const each of others) controls.push(button(each.name, () => put(each.name), `chip ${hueOf(classes.indexOf(each))}`));
     } else {
-      const select = document.createElement("select");
-      select.setAttribute("aria-label", "Class");
-      select.append(new Option("choose a class…", ""), ...others.map((each) => new Option(each.name, each.name)));
+      const select = make("select", { "aria-label": "Class" }, new Option("choose a class…", ""), others.map((each) => new Option(each.name, each.name)));
       select.addEventListener("change", () => select.value && put(select.value));
       controls.push(select);
     }
-    controls.push(this.#button("new class…", () => put(null), "chip"));
-    if (this.query) controls.push(this.#button("none of these", () => this.#actions.none(this.query), "chip"));
-    const row = document.createElement("div");
-    row.className = "chips";
-    row.append(...controls);
-    host.replaceChildren(heading, row);
-  }
-
-  #button(words, act, kind) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = kind;
-    button.textContent = words;
-    button.addEventListener("click", act);
-    return button;
+    controls.push(button("new class…", () => put(null), "chip"));
+    if (this.query) controls.push(button("none of these", () => this.#actions.none(this.query), "chip"));
+    byId("drawer-put").replaceChildren(make("p", {}, home ? "Move it to" : "Wrong? Put it into"), make("div", { class: "chips" }, controls));
   }
 
   async #look() {

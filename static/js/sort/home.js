@@ -9,7 +9,7 @@ import { note } from "./notices.js";
 const CARD_PICTURES = 4;
 const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
-export function relative(timeMs) {
+function relative(timeMs) {
   const seconds = (timeMs - Date.now()) / 1000;
   for (const [unit, size] of [["day", 86_400], ["hour", 3600], ["minute", 60]]) {
     if (Math.abs(seconds) >= size) return ago.format(Math.round(seconds / size), unit);

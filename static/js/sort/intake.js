@@ -63,13 +63,3 @@ async function unzipped({ file, path }) {
     worker.terminate();
   }
 }
-
-// What would happen, in words, told from the names that a browser shows while files hang over the page.
-export function described({ classes, loose, tests }) {
-  const pictures = [...classes.values()].reduce((sum, files) => sum + files.length, 0);
-  const parts = [];
-  if (classes.size > 0) parts.push(`${classes.size} ${classes.size === 1 ? "folder → 1 class" : `folders → ${classes.size} classes`}, ${pictures} ${pictures === 1 ? "picture" : "pictures"}`);
-  if (loose.length > 0) parts.push(`${loose.length} loose ${loose.length === 1 ? "picture" : "pictures"}`);
-  if (tests.length > 0) parts.push(`${tests.length} to sort`);
-  return parts.join(", ");
-}

@@ -142,8 +142,7 @@ async function tryExamples() {
 }
 
 byId("home-folder").addEventListener("change", async ({ target }) => {
-  const found = Promise.resolve(filesOfInput(target));
-  await found;
+  const found = filesOfInput(target);
   target.value = "";
   (await begin())?.teach(found);
 });
@@ -164,16 +163,16 @@ takeDrops(
     const page = bench ?? (await begin());
     if (!page) return;
     const label = page.bench.classes().find((each) => each.key === row)?.name ?? null;
-    if (half === "sort") page.sort(Promise.resolve(found));
-    else page.teach(Promise.resolve(found), label);
+    if (half === "sort") page.sort(found);
+    else page.teach(found, label);
   },
 );
 
-document.addEventListener("paste", async (event) => {
+document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   if (files.length === 0 || !bench) return;
   event.preventDefault();
-  bench.sort(Promise.resolve({ files: files.map((file) => ({ file, path: file.name })) }));
+  bench.sort({ files: files.map((file) => ({ file, path: file.name })) });
 });
 
 addEventListener("popstate", show);

@@ -1,5 +1,5 @@
 // The tabs of the workbench that are loaded when somebody opens one. `tools` is what they share with the page:
-// {ask, classifier, page, note, act, confirmLoss, openMenu}.
+// {ask, send, classifier, page, note, act, confirmLoss}.
 
 import { Batches } from "./batches_view.js";
 import { Check } from "./check_view.js";

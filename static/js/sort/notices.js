@@ -27,10 +27,6 @@ export function closeNote() {
   current = null;
 }
 
-export function focusUndo() {
-  undoButton.focus();
-}
-
 undoButton.addEventListener("click", () => {
   const { undo } = current ?? {};
   current = null;

@@ -30,13 +30,11 @@ export class Reading extends EventTarget {
     this.#next();
   }
 
-  // Forgets the files that wait, and says how many these were.
+  // Forgets the files that wait.
   stop() {
-    const dropped = this.#waiting.length;
+    this.total -= this.#waiting.length;
     this.#waiting = [];
-    this.total -= dropped;
     this.#changed();
-    return dropped;
   }
 
   #next() {

@@ -41,10 +41,6 @@ export class Sending extends EventTarget {
     this.#next();
   }
 
-  get isStopped() {
-    return this.#stopped;
-  }
-
   #next() {
     if (this.#stopped || this.problem) return;
     const busy = new Set([...this.#running].flat());

@@ -57,7 +57,6 @@ export class ServerClassifier extends EventTarget {
     this.undoable = shown.undo?.summary ?? null;
     this.redoable = shown.redo?.summary ?? null;
     this.savedAtMs = shown.changed_ms;
-    this.details = shown;
     this.classes = shown.classes.map(({ id, name }) => ({ id, name, pictures: known.get(id) ?? [] }));
   }
 

@@ -3,8 +3,6 @@
 import { forget, keep, keepSoon, kept } from "./db.js";
 import { hash } from "./hash.js";
 
-const FIRST_PLACES = 0;
-
 // A picture to sort: {id, place, name, blob, tile, isRead, refused, answer, said}. `said` is what a person says it is: a label, or "" for
 // none of the classes. An example on its way: {id, label, name, blob, tile, isRead, refused}.
 //
@@ -15,7 +13,7 @@ export class Workbench extends EventTarget {
   // Share of pictures of the known classes that may be set aside, so that pictures of none of them are.
   setAside = 0.05;
 
-  #place = FIRST_PLACES;
+  #place = 0;
   #key = null;
   #names = null;
 

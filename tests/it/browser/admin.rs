@@ -197,13 +197,7 @@ async fn the_chosen_adapter_sorts_the_pictures_and_is_named() {
             .await
             .unwrap();
         page.click("#bench-more").await;
-        page.client
-            .execute(
-                "[...document.querySelectorAll('#menu button')].find((button) => button.textContent === 'How it sees…').click()",
-                vec![],
-            )
-            .await
-            .unwrap();
+        page.click_text("#menu button", "How it sees…").await;
         page.wait_for("document.getElementById('dialog').open")
             .await;
         page.client

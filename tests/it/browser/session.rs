@@ -161,6 +161,17 @@ impl Session {
         element.click().await.unwrap();
     }
 
+    /// Clicks the first element of `selector` whose text begins with `text`.
+    pub async fn click_text(&self, selector: &str, text: &str) {
+        self.client
+            .execute(
+                "[...document.querySelectorAll(arguments[0])].find((element) => element.textContent.trim().startsWith(arguments[1])).click()",
+                vec![json!(selector), json!(text)],
+            )
+            .await
+            .unwrap();
+    }
+
     /// Drops a file with these bytes on the element `target`.
     pub async fn drop_file(&self, target: &str, name: &str, kind: &str, bytes: &[u8]) {
         self.client

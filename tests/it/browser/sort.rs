@@ -73,13 +73,7 @@ pub async fn class_names(page: &Session) -> Value {
 /// Chooses `item` of the menu that the element `button` opens.
 async fn choose(page: &Session, button: &str, item: &str) {
     page.click(button).await;
-    page.client
-        .execute(
-            "[...document.querySelectorAll('#menu button')].find((button) => button.textContent === arguments[0]).click()",
-            vec![json!(item)],
-        )
-        .await
-        .unwrap();
+    page.click_text("#menu button", item).await;
 }
 
 fn row(number: usize, part: &str) -> String {
@@ -184,13 +178,7 @@ async fn a_wrong_answer_is_corrected_and_every_answer_is_made_again() {
     fill(&page, &["queries/clownfish.jpg", "queries/discus.jpg"]).await;
     page.click(".tile").await;
     page.requested().await;
-    page.client
-        .execute(
-            "[...document.querySelectorAll('#drawer-put .chip')].find((chip) => chip.textContent === 'windmill').click()",
-            vec![],
-        )
-        .await
-        .unwrap();
+    page.click_text("#drawer-put .chip", "windmill").await;
     saved(&page, "2 classes, 5 pictures").await;
     sorted(&page, 2).await;
     let asked = page.requested().await;
@@ -245,13 +233,7 @@ async fn pictures_are_moved_and_classes_renamed_merged_deleted_and_all_of_it_und
 
     page.click(&row(1, "open")).await;
     page.click(".class-grid button").await;
-    page.client
-        .execute(
-            "[...document.querySelectorAll('#drawer-put .chip')].find((chip) => chip.textContent === 'windmill').click()",
-            vec![],
-        )
-        .await
-        .unwrap();
+    page.click_text("#drawer-put .chip", "windmill").await;
     let counts =
         "[...document.querySelectorAll('.class-count')].map((count) => count.textContent).join()";
     page.wait_for(&format!("{counts} === '1,3'")).await;

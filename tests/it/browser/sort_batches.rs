@@ -65,13 +65,7 @@ async fn a_batch_of_a_thousand_goes_on_after_kill_9_and_is_filtered_and_taken_as
         .await;
     assert_eq!(lines, json!(PICTURES + 2), "a heading and all pictures");
 
-    page.client
-        .execute(
-            "[...document.querySelectorAll('.facet')].find((facet) => facet.textContent.startsWith('Left out')).click()",
-            vec![],
-        )
-        .await
-        .unwrap();
+    page.click_text(".facet", "Left out").await;
     page.wait_for("document.querySelectorAll('.batch-grid li').length === 1")
         .await;
     page.close().await;

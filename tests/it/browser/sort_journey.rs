@@ -60,13 +60,7 @@ async fn a_person_teaches_sorts_corrects_and_comes_back() {
     page.wait_for("!document.getElementById('drawer').hidden && document.querySelector('#drawer-frame img').naturalWidth > 0")
         .await;
     picture(&page, "journey-3-correct").await;
-    page.client
-        .execute(
-            "[...document.querySelectorAll('#drawer-put .chip')].find((chip) => chip.textContent === 'mammal').click()",
-            vec![],
-        )
-        .await
-        .unwrap();
+    page.click_text("#drawer-put .chip", "mammal").await;
     saved(&page, "3 classes, 10 pictures").await;
     sorted(&page, queries.len()).await;
     page.wait_for(

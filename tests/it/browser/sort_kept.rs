@@ -124,13 +124,7 @@ async fn a_classifier_of_this_browser_alone_leaves_nothing_on_the_server() {
 
     // And it can move to the server.
     page.click("#bench-more").await;
-    page.client
-        .execute(
-            "[...document.querySelectorAll('#menu button')].find((button) => button.textContent.startsWith('Store it')).click()",
-            vec![],
-        )
-        .await
-        .unwrap();
+    page.click_text("#menu button", "Store it").await;
     page.wait_for("document.getElementById('dialog').open")
         .await;
     page.click("#dialog-yes").await;

@@ -60,36 +60,26 @@ pub fn judge(
     let mut left_out: Vec<(usize, LeftOut)> = Vec::new();
     let (mut heads, mut kept_in_all) = (0usize, 0usize);
     for part in 0..parts {
-        let is_out = |index: usize| part_of[index] == Some(part);
-        let out: Vec<usize> = (0..examples.len()).filter(|&index| is_out(index)).collect();
+        let is_out = |index: &usize| part_of[*index] == Some(part);
+        let (out, kept): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(is_out);
         if out.is_empty() {
             continue;
         }
-        let kept = (0..examples.len()).filter(|&index| !is_out(index));
-        let kept: Vec<LabelledFeature<'_>> = kept.map(|index| examples[index]).collect();
+        let chosen = |places: &[usize]| -> Vec<LabelledFeature<'_>> {
+            places.iter().map(|&index| examples[index]).collect()
+        };
+        let head = FittedHead::fit(settings, classes, &chosen(&kept))?;
         heads += 1;
         kept_in_all += kept.len();
-        let head = FittedHead::fit(settings, classes, &kept)?;
-        let queries: Vec<&[f32]> = out.iter().map(|&index| examples[index].feature).collect();
-        let distances = head.squared_distances(&queries)?;
-        for (&index, row) in out.iter().zip(distances.row_iter()) {
-            let squared_distances = row.iter().copied().collect();
-            let class = examples[index].class;
-            left_out.push((
-                index,
-                LeftOut {
-                    class,
-                    squared_distances,
-                },
-            ));
-        }
+        let measured = LeftOut::of(&head, &chosen(&out))?;
+        left_out.extend(out.into_iter().zip(measured));
     }
     left_out.sort_by_key(|(index, _)| *index);
     let (indices, left_out): (Vec<usize>, Vec<LeftOut>) = left_out.into_iter().unzip();
     let usual = FittedHead::fit(settings, classes, examples)?.usual_temperature();
     let temperature = temperature(&left_out, usual);
     let judged = indices.into_iter().zip(left_out).map(|(example, own)| {
-        let probabilities = probabilities(&own.squared_distances, temperature);
+        let probabilities = own.probabilities(temperature);
         Judged {
             example,
             class: own.class,
@@ -144,20 +134,6 @@ fn parts_of(
     }
     let part = |group: &usize| (!stays.contains(group)).then(|| part_of_group[group]);
     groups.iter().map(part).collect()
-}
-
-/// `softmax(−d²/T)`
-fn probabilities(squared_distances: &[f64], temperature: f64) -> Vec<f64> {
-    let least = squared_distances
-        .iter()
-        .copied()
-        .fold(f64::INFINITY, f64::min);
-    let exponentials: Vec<f64> = squared_distances
-        .iter()
-        .map(|distance| ((least - distance) / temperature).exp())
-        .collect();
-    let sum: f64 = exponentials.iter().sum();
-    exponentials.into_iter().map(|value| value / sum).collect()
 }
 
 fn largest(values: &[f64]) -> usize {

@@ -140,12 +140,8 @@ impl Classifier {
         settings: ClassifierSettings,
     ) -> Result<Self, ClassifierError> {
         check_supports(&labels, &supports)?;
-        let per_class = supports.len() as f64 / labels.len().max(1) as f64;
-        let mut head = settings.head.settings();
-        let wanted = head.copies as usize;
-        if supports.iter().any(|support| support.copies.len() < wanted) {
-            head = HeadChoice::without_copies(per_class);
-        }
+        let copies = supports.iter().map(|support| support.copies.len());
+        let head = settings.head.settings_with(copies, labels.len());
         let fitted = Fitted::of(&labels, &supports, head, settings.distance)?;
         for support in &mut supports {
             let feature = std::mem::take(&mut support.feature);

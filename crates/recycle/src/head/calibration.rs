@@ -41,6 +41,33 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// What `head`, which has not seen them, measures of `examples`.
+    ///
+    /// # Errors
+    /// [`HeadError`]
+    pub fn of(head: &FittedHead, examples: &[LabelledFeature<'_>]) -> Result<Vec<Self>, HeadError> {
+        let queries: Vec<&[f32]> = examples.iter().map(|own| own.feature).collect();
+        let distances = head.squared_distances(&queries)?;
+        let measured = examples.iter().zip(distances.row_iter());
+        Ok(measured
+            .map(|(own, row)| Self {
+                class: own.class,
+                squared_distances: row.iter().copied().collect(),
+            })
+            .collect())
+    }
+
+    /// `softmax(−d²/T)`, over the classes.
+    pub fn probabilities(&self, temperature: f64) -> Vec<f64> {
+        let nearest = self.nearest();
+        let weights = self.squared_distances.iter();
+        let weights: Vec<f64> = weights
+            .map(|distance| ((nearest - distance) / temperature).exp())
+            .collect();
+        let total: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / total).collect()
+    }
+
     /// The squared distance to the nearest class mean.
     fn nearest(&self) -> f64 {
         least(self.squared_distances.iter())
@@ -94,17 +121,9 @@ pub fn leave_out(
         }
         // Of many classes an even choice is enough.
         let step = out.len().div_ceil(ENOUGH);
-        let out: Vec<_> = out.into_iter().step_by(step).collect();
-        let queries: Vec<&[f32]> = out.iter().map(|(own, _)| own.feature).collect();
-        let distances = head.squared_distances(&queries)?;
-        left_out.extend(
-            out.iter()
-                .zip(distances.row_iter())
-                .map(|((own, _), row)| LeftOut {
-                    class: own.class,
-                    squared_distances: row.iter().copied().collect(),
-                }),
-        );
+        let out: Vec<LabelledFeature<'_>> =
+            out.into_iter().step_by(step).map(|(own, _)| *own).collect();
+        left_out.extend(LeftOut::of(&head, &out)?);
     }
     Ok(left_out)
 }

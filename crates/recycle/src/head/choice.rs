@@ -35,6 +35,21 @@ impl HeadChoice {
         }
     }
 
+    /// The settings for examples of `classes` classes that have so many copies each: where it needs copies and an example has too few, those of the
+    /// head without copies.
+    pub fn settings_with(
+        self,
+        copies: impl ExactSizeIterator<Item = usize>,
+        classes: usize,
+    ) -> HeadSettings {
+        let settings = self.settings();
+        let per_class = copies.len() as f64 / classes.max(1) as f64;
+        match { copies }.any(|own| own < settings.copies as usize) {
+            true => Self::without_copies(per_class),
+            false => settings,
+        }
+    }
+
     /// The copies that it may need of each example.
     pub fn copy_specs(self) -> Vec<CopySpec> {
         self.settings().copy_specs()

@@ -4,11 +4,12 @@ use super::RegistryProblems;
 use crate::app::registry::{ExportFormat, RegistryError};
 use crate::app::{App, AppError};
 use crate::web::ApiError;
+use crate::web::api::files::attachment;
 use crate::web::api::parameters::{Parameters, Path};
 use crate::web::api::schemas::Binary;
 use crate::web::limits::Admission;
 use axum::extract::State;
-use axum::http::{HeaderName, header};
+use axum::http::HeaderName;
 use model::adapter::{NameStyle, NamedFile, write_zip};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -59,15 +60,7 @@ pub(in crate::web) async fn export_adapter(
     } else {
         "application/octet-stream"
     };
-    // Names of adapters have no character that would need quoting.
-    let disposition = format!("attachment; filename=\"{}\"", file.path);
-    Ok((
-        [
-            (header::CONTENT_TYPE, kind.to_owned()),
-            (header::CONTENT_DISPOSITION, disposition),
-        ],
-        file.bytes,
-    ))
+    Ok((attachment(kind, &file.path), file.bytes))
 }
 
 /// The one file, or a zip with all of them in `folder`.

@@ -4,11 +4,12 @@ use super::{ClassifierProblems, classifier_id, store};
 use crate::app::App;
 use crate::app::registry::RegistryError;
 use crate::web::ApiError;
+use crate::web::api::files::attachment;
 use crate::web::api::parameters::{Parameters, Path};
 use crate::web::api::schemas::Binary;
 use crate::web::limits::Admission;
 use axum::extract::State;
-use axum::http::{HeaderName, header};
+use axum::http::HeaderName;
 use clap::ValueEnum;
 use model::adapter::write_zip;
 use serde::Deserialize;
@@ -68,16 +69,6 @@ pub(in crate::web) async fn export_classifier(
         ClassifierFormat::Onnx => admission.answer(app.classifier_as_onnx(&record)).await?,
     };
     let zip = write_zip(&files).map_err(RegistryError::from)?;
-    // Ids have no character that would need quoting.
-    let disposition = format!(
-        "attachment; filename=\"classifier-{}-{kind}.zip\"",
-        record.id
-    );
-    Ok((
-        [
-            (header::CONTENT_TYPE, "application/zip".to_owned()),
-            (header::CONTENT_DISPOSITION, disposition),
-        ],
-        zip,
-    ))
+    let name = format!("classifier-{}-{kind}.zip", record.id);
+    Ok((attachment("application/zip", &name), zip))
 }

@@ -8,7 +8,8 @@ use crate::jobs::ClassPictures;
 use crate::web::ApiError;
 use crate::web::api::adapters::json_body;
 use crate::web::api::classify::ClassExamples;
-use crate::web::api::etags::{expected_revision, private_file};
+use crate::web::api::etags::expected_revision;
+use crate::web::api::files::private_file;
 use crate::web::api::images::{BodyKind, named_images, receive_form, receive_json};
 use crate::web::api::labelled_parts::{LabelledParts, LabelledPlace};
 use crate::web::api::once::{key, once};
@@ -310,7 +311,7 @@ pub(in crate::web) async fn get_image(
     let picture = picture(&app, &path).await?;
     let store = store(&app)?;
     let etag = format!("\"{}\"", picture.digest);
-    private_file(&headers, etag, &picture.media_type, async || {
+    private_file(&headers, etag, Some(&picture.media_type), async || {
         store.read_picture(&picture).await
     })
     .await
@@ -332,7 +333,7 @@ pub(in crate::web) async fn get_thumbnail(
     let picture = picture(&app, &path).await?;
     let store = store(&app)?;
     let etag = format!("\"{}\"", picture.thumbnail);
-    private_file(&headers, etag, "image/jpeg", async || {
+    private_file(&headers, etag, Some("image/jpeg"), async || {
         store.read_thumbnail(&picture.thumbnail).await
     })
     .await

@@ -4,6 +4,7 @@ use super::schema::BatchPicture;
 use crate::app::classifiers::SortedFolders;
 use crate::app::table::text_cell;
 use crate::web::ApiError;
+use crate::web::api::files::attachment;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -72,14 +73,9 @@ pub async fn download(
             ("application/zip", "zip", folders(store, &batch, filter))
         }
     };
-    // Ids have no character that would need quoting.
-    let disposition = format!("attachment; filename=\"batch-{}.{extension}\"", batch.id);
-    let headers = [
-        (header::CONTENT_TYPE, media_type.to_owned()),
-        (header::CONTENT_DISPOSITION, disposition),
-        (header::CACHE_CONTROL, "private, no-store".to_owned()),
-    ];
-    Ok((headers, body).into_response())
+    let name = format!("batch-{}.{extension}", batch.id);
+    let private = [(header::CACHE_CONTROL, "private, no-store")];
+    Ok((attachment(media_type, &name), private, body).into_response())
 }
 
 /// The pages of rows, each row as `written` says for its place, between `begin` and `end`.

@@ -4,15 +4,14 @@ use super::super::{ClassifierProblems, store};
 use super::found;
 use crate::app::App;
 use crate::web::ApiError;
-use crate::web::api::etags::private_file;
+use crate::web::api::files::private_file;
 use crate::web::api::parameters::Path;
 use crate::web::api::schemas::Binary;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use model::image_input::{ImageFormat, identify};
 use std::sync::Arc;
-use store::{BatchFilter, BatchRow};
+use store::{BatchFilter, BatchRow, ClassifierError};
 
 type Address = Path<(String, String, String)>;
 
@@ -33,14 +32,13 @@ pub(in crate::web) async fn get_batch_picture(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let row = row(&app, &path).await?;
-    let etag = row
-        .original
-        .as_ref()
-        .map_or_else(String::new, |digest| format!("\"{digest}\""));
-    let bytes = store(&app)?.read_batch_picture(&row).await?;
-    let media_type = identify(&bytes).map_or("application/octet-stream", ImageFormat::media_type);
-    private_file(&headers, etag, media_type, async || {
-        Ok::<_, ApiError>(bytes)
+    let Some(original) = &row.original else {
+        return Err(ClassifierError::OriginalNotKept(row.name).into());
+    };
+    let etag = format!("\"{original}\"");
+    let store = store(&app)?;
+    private_file(&headers, etag, None, async || {
+        store.read_batch_picture(&row).await
     })
     .await
 }
@@ -65,7 +63,7 @@ pub(in crate::web) async fn get_batch_thumbnail(
     };
     let etag = format!("\"{thumbnail}\"");
     let store = store(&app)?;
-    private_file(&headers, etag, "image/jpeg", async || {
+    private_file(&headers, etag, Some("image/jpeg"), async || {
         store.read_thumbnail(&thumbnail).await
     })
     .await

@@ -3,10 +3,10 @@
 use super::super::store;
 use crate::app::App;
 use crate::web::ApiError;
-use crate::web::api::images::{decode_name, form_error, nameless, require_form};
+use crate::web::api::images::{decode_name, form_error, nameless, open_form, require_form};
 use crate::web::limits::Admission;
 use axum::extract::multipart::Field;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, Request};
 use model::adapter::{CheckedZip, FileLimits, FilesError, hidden};
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -56,12 +56,7 @@ pub async fn receive(
     require_form(request.headers())?;
     let limit_bytes = admission.limits.max_body_bytes;
     DefaultBodyLimit::max(limit_bytes).apply(&mut request);
-    let mut form = Multipart::from_request(request, &())
-        .await
-        .map_err(|rejection| ApiError::Malformed {
-            format: "multipart/form-data",
-            detail: rejection.body_text(),
-        })?;
+    let mut form = open_form(request).await?;
     let store = store(app)?;
     let mut receiving = Receiving {
         admission,
