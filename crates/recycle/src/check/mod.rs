@@ -59,6 +59,8 @@ pub fn judge(
     let part_of = parts_of(classes, examples, groups, parts);
     let mut left_out: Vec<(usize, LeftOut)> = Vec::new();
     let (mut heads, mut kept_in_all) = (0usize, 0usize);
+    // Of the heads that judge: that of all examples may have a metric where theirs have none.
+    let mut usual = None;
     for part in 0..parts {
         let is_out = |index: &usize| part_of[*index] == Some(part);
         let (out, kept): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(is_out);
@@ -69,6 +71,7 @@ pub fn judge(
             places.iter().map(|&index| examples[index]).collect()
         };
         let head = FittedHead::fit(settings, classes, &chosen(&kept))?;
+        usual.get_or_insert(head.usual_temperature());
         heads += 1;
         kept_in_all += kept.len();
         let measured = LeftOut::of(&head, &chosen(&out))?;
@@ -76,8 +79,7 @@ pub fn judge(
     }
     left_out.sort_by_key(|(index, _)| *index);
     let (indices, left_out): (Vec<usize>, Vec<LeftOut>) = left_out.into_iter().unzip();
-    let usual = FittedHead::fit(settings, classes, examples)?.usual_temperature();
-    let temperature = temperature(&left_out, usual);
+    let temperature = usual.map_or(1.0, |usual| temperature(&left_out, usual));
     let judged = indices.into_iter().zip(left_out).map(|(example, own)| {
         let probabilities = own.probabilities(temperature);
         Judged {

@@ -71,6 +71,18 @@ fn a_planted_wrong_label_is_the_first_hint() {
 }
 
 #[test]
+fn with_two_examples_a_class_probabilities_have_the_scale_of_the_heads_that_judge() {
+    // With one example of each class left there is no metric, and distances are those of directions.
+    let made = examples(&[2, 2, 2], 0.1);
+    let judged = judge(&settings(), 3, &labelled(&made), &alone(6), MOST_PARTS)
+        .unwrap()
+        .judged;
+    for own in &judged {
+        assert!(own.probabilities[own.class] > 0.95, "{own:?}");
+    }
+}
+
+#[test]
 fn a_duplicate_does_not_vouch_for_its_twin() {
     // The second class lies everywhere, so that only its own copy speaks for the last example.
     let mut made = examples(&[6, 6], 0.3);
