@@ -35,8 +35,8 @@ impl HeadChoice {
         }
     }
 
-    /// The settings for examples of `classes` classes that have so many copies each: where it needs copies and an example has too few, those of the
-    /// head without copies.
+    /// The settings for examples of `classes` classes, where `copies` counts those of each example: where the head needs copies and an example
+    /// has too few, those of the head without copies.
     pub fn settings_with(
         self,
         copies: impl ExactSizeIterator<Item = usize>,
