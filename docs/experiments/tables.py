@@ -31,6 +31,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "docs/METHOD.md", ROOT / "docs/experimen
 CHART = ROOT / "docs/images/results.svg"
 # What results and notebook call by an older name.
 PUBLIC_NAMES = {"together": "standard", **NAMES_NOW}
+# Of the hint that a label is wrong, `recycle::check::LEAST_SCORE`.
+LEAST_SCORE = "0.5000"
 MARK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -302,6 +304,44 @@ def signs():
     return markdown(["shots", "method", "seed", "`nearest-mean`", "`auto`", "`standard` minus it, both with `auto`"], rows)
 
 
+def through_the_head():
+    """Recipes that differ from `standard` in one or two things, on validation letters, each with both heads."""
+    table = table_of("through-the-head")
+    rows = []
+    for name in dict.fromkeys(row["name"] for row in table.rows):
+        row = [f"`{name}`"]
+        for head in ("nearest-mean", "auto"):
+            for shot in ("1", "5"):
+                own = only(table.find(name=name, shot=shot, head=head))
+                difference = f" ({float(own['difference']):+.2f} ± {float(own['difference_ci95']):.2f})".replace("-", "−") if own["difference"] else ""
+                row.append(number(own["accuracy"], own["ci95"]) + difference)
+        rows.append(row)
+    return markdown(["recipe", "`nearest-mean`, 1 shot", "5 shots", "`auto`, 1 shot", "5 shots"], rows)
+
+
+def hints():
+    """Of planted errors, those that a check names (recall), and of the hints of their kind, those that name one (precision); Wilson's intervals of the sums over plantings."""
+    table = table_of("hints")
+    words = {"wrong_label": "wrong label", "near_duplicate": "copy in the same class", "in_two_classes": "copy in another class", "alike_classes": "a class cut in two"}
+    rows = []
+    for split, domain in dict.fromkeys((row["split"], row["domain"]) for row in table.rows):
+        for kind, text in words.items():
+            own = [row for row in table.find(split=split, domain=domain, kind=kind) if row["least_score"] in ("", LEAST_SCORE)]
+            planted, hinted, right = (sum(int(row[name]) for row in own) for name in ("planted", "hints", "right"))
+            shares = [f"{right}/{of}, {100 * right / of:.0f} % ({low:.0f} to {high:.0f})" if of else "-" for of in (hinted, planted) for low, high in [wilson(right, of)]]
+            rows.append([split, domain, text, str(len(own)), *shares])
+    return markdown(["classes", "domain", "planted", "plantings", "precision", "recall"], rows)
+
+
+def wilson(right, of):
+    """Wilson's 95 % interval of a share, in percent."""
+    if not of:
+        return 0, 100
+    z, share = 1.96, right / of
+    middle, reach = share + z * z / (2 * of), z * (share * (1 - share) / of + z * z / (4 * of * of)) ** 0.5
+    return tuple(100 * (middle + sign * reach) / (1 + z * z / of) for sign in (-1, 1))
+
+
 def certainty_test(shots=("1", "2", "5")):
     """How sure answers are, before (`nearest-mean`) and after (`auto`), with the adapter in the box."""
     table = table_of("certainty-test")
@@ -327,6 +367,8 @@ def certainty_test(shots=("1", "2", "5")):
 TABLES = {
     "heads-test": heads_test,
     "signs": signs,
+    "through-the-head": through_the_head,
+    "hints": hints,
     "certainty-test": certainty_test,
     "result": result,
     "deviations": deviations,

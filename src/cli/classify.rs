@@ -1,15 +1,18 @@
 //! `classify`: pictures into classes that a folder of examples or a stored classifier defines.
 
-use super::options::{Common, block_on, print_answers, print_line};
+use super::options::{Common, block_on, print_answers, print_line, progress_bar, show};
+use super::sorted_table::SortedTable;
 use super::{CliError, classifier, images};
+use crate::app::classifiers::Answering;
 use crate::app::registry::{RegistryError, WhenNew};
 use crate::app::table::text_cell;
-use crate::app::{Answer, ClassifyOptions, CopiesWanted, Fault, NamedImage, RefusedSupport};
+use crate::app::{Answer, App, ClassifyOptions, CopiesWanted, Fault, NamedImage, RefusedSupport};
 use crate::inference::EncoderInfo;
 use clap::Args;
 use recycle::head::HeadChoice;
 use std::path::{Path, PathBuf};
-use store::StoreError;
+use store::{ClassifierRecord, Store, StoreError};
+use uuid::Uuid;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -17,7 +20,8 @@ use store::StoreError;
   lora-recycle classify --support pets/ --json holiday/ | jq '.[].label'
   lora-recycle classify --support pets/ --adapter meta@champion new.jpg
   lora-recycle classify --support pets/ --transductive holiday/
-  lora-recycle classify --classifier Pets --csv holiday/ > holiday.csv")]
+  lora-recycle classify --classifier Pets --csv holiday/ > holiday.csv
+  lora-recycle classify --classifier Pets --out holiday.csv holiday/          for thousands: goes on where it was stopped")]
 pub struct Classify {
     /// Folder whose sub-folders are the classes, each with a few example pictures
     #[arg(
@@ -33,6 +37,10 @@ pub struct Classify {
     /// Print a table with commas on stdout
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+    /// Write the table with commas to this file picture by picture, with a classifier; where it has answers already, only the pictures
+    /// without one are classified
+    #[arg(long, value_name = "FILE", requires = "classifier", conflicts_with_all = ["json", "csv", "transductive"])]
+    out: Option<PathBuf>,
     /// How many of the most similar example pictures are named
     #[arg(
         long,
@@ -45,14 +53,9 @@ pub struct Classify {
     /// backbone's default adapter, if it has one]
     #[arg(long, value_name = "NAME", env = "LORA_RECYCLE_ADAPTER")]
     adapter: Option<String>,
-    /// What reads the features: auto, nearest-mean, lda or lda-augmented
-    #[arg(
-        long,
-        value_name = "HEAD",
-        env = "LORA_RECYCLE_HEAD",
-        default_value = "auto"
-    )]
-    head: HeadChoice,
+    /// What reads the features: auto, nearest-mean, lda or lda-augmented [default: auto, or what the classifier is set to]
+    #[arg(long, value_name = "HEAD", env = "LORA_RECYCLE_HEAD")]
+    head: Option<HeadChoice>,
     /// Classify all pictures together, which helps where they are many and examples are few; a picture's answer then depends on
     /// the others
     #[arg(long)]
@@ -71,13 +74,16 @@ impl Classify {
         let options = ClassifyOptions {
             nearest: self.nearest,
             attention: false,
-            head: self.head,
+            head: self.head.unwrap_or_default(),
             copies: CopiesWanted::Always,
             transductive: self.transductive,
             reject: self.reject,
         };
         if let Some(problem) = options.problem() {
             return Err(CliError::user(problem));
+        }
+        if let (Some(name), Some(path)) = (&self.classifier, &self.out) {
+            return block_on(self.sort_into(common, name, path, options))?;
         }
         let (encoder, answers) = block_on(async {
             match (&self.classifier, &self.support) {
@@ -89,7 +95,7 @@ impl Classify {
         if common.json {
             print_answers(&answers, &encoder)?;
         } else if self.csv {
-            print_line("image,label,probability,novelty,error")?;
+            print_line(COLUMNS)?;
             answers
                 .iter()
                 .try_for_each(|answer| print_line(&csv_row(answer)))?;
@@ -150,16 +156,7 @@ impl Classify {
         options: ClassifyOptions,
     ) -> Result<(EncoderInfo, Vec<Answer>), CliError> {
         let paths = images::expand(&self.images)?;
-        // Alone, features of the classifier's pictures can be kept for the next time; beside a server it has them.
-        let registry = match common.open_registry().await? {
-            Err(RegistryError::Store(StoreError::InUse { .. })) => {
-                common.read_registry(WhenNew::Imagine).await?
-            }
-            opened => opened?,
-        };
-        let store = registry.store().clone();
-        let id = classifier::find(&store, name).await?.id;
-        let app = common.open_app_with(registry).await?;
+        let Opened { app, store, id } = open_stored(common, name).await?;
         let encoder = app.encoder_info().clone();
         let at_once = if options.transductive {
             paths.len().max(1)
@@ -170,6 +167,7 @@ impl Classify {
         for chunk in paths.chunks(at_once) {
             let (queries, unreadable) = read_queries(chunk);
             let record = store.classifier(id).await?;
+            let options = self.options_of(&record, options);
             let answers = app.classify_with(&record, queries, options).await?;
             if all.is_empty() {
                 let answering = app.answering(answers.adapter.as_ref());
@@ -180,7 +178,102 @@ impl Classify {
         }
         Ok((encoder, all))
     }
+
+    /// As [`Self::ask_stored`], into the table `path` as answers come.
+    async fn sort_into(
+        &self,
+        common: &Common,
+        name: &str,
+        path: &Path,
+        options: ClassifyOptions,
+    ) -> Result<(), CliError> {
+        let mut paths = images::expand(&self.images)?;
+        let Opened { app, store, id } = open_stored(common, name).await?;
+        let begun = store.classifier(id).await?;
+        let columns = format!("{COLUMNS},revision");
+        let mut table = SortedTable::open(path, &columns, begun.revision)?;
+        let all = paths.len();
+        paths.retain(|path| !table.has(&path.display().to_string()));
+        if paths.len() < all {
+            eprintln!("{} of {all} pictures are there already", all - paths.len());
+        }
+        let bar = progress_bar();
+        let options = self.options_of(&begun, options);
+        let (mut done, mut failed) = (0, 0);
+        for chunk in paths.chunks(AT_ONCE) {
+            let (queries, unreadable) = read_queries(chunk);
+            let answers = app.classify_with(&begun, queries, options).await?;
+            if answers.revision != begun.revision
+                || store.classifier(id).await?.revision != begun.revision
+            {
+                bar.finish_and_clear();
+                return Err(CliError::user(format!(
+                    "the classifier \"{name}\" was changed meanwhile; {done} pictures are in {}",
+                    path.display()
+                ))
+                .hint(
+                    "run it again with another file, or delete this one to sort all pictures again",
+                ));
+            }
+            if done == 0 {
+                eprintln!(
+                    "answered by {}, {}",
+                    app.answering(answers.adapter.as_ref()),
+                    app.encoder_info()
+                );
+                warn(&answers.classification.refused);
+            }
+            let answers = in_order(answers.classification.answers, unreadable);
+            let is_failed = |answer: &&Answer| matches!(answer, Answer::Failed { .. });
+            failed += answers.iter().filter(is_failed).count();
+            let line = |answer| format!("{},{}\n", csv_row(answer), begun.revision);
+            table.write(&answers.iter().map(line).collect::<String>())?;
+            done += chunk.len();
+            let _ = show(&bar, "sorting pictures", done, paths.len());
+        }
+        bar.finish_and_clear();
+        let refused = match failed {
+            0 => String::new(),
+            failed => format!(", {failed} could not be used"),
+        };
+        eprintln!("{done} pictures sorted into {}{refused}", path.display());
+        Ok(())
+    }
+
+    /// The options with what the classifier is set to where the command line does not say.
+    fn options_of(&self, record: &ClassifierRecord, options: ClassifyOptions) -> ClassifyOptions {
+        let Answering { head, reject } = Answering::of(record).asked(self.head, self.reject);
+        ClassifyOptions {
+            head,
+            reject,
+            ..options
+        }
+    }
 }
+
+struct Opened {
+    app: App,
+    store: Store,
+    id: Uuid,
+}
+
+/// The classifier `name` on its opened backbone.
+async fn open_stored(common: &Common, name: &str) -> Result<Opened, CliError> {
+    // Alone, features of the classifier's pictures can be kept for the next time; beside a server it has them.
+    let registry = match common.open_registry().await? {
+        Err(RegistryError::Store(StoreError::InUse { .. })) => {
+            common.read_registry(WhenNew::Imagine).await?
+        }
+        opened => opened?,
+    };
+    let store = registry.store().clone();
+    let id = classifier::find(&store, name).await?.id;
+    let app = common.open_app_with(registry).await?;
+    Ok(Opened { app, store, id })
+}
+
+/// The first line of a table.
+const COLUMNS: &str = "image,label,probability,novelty,error";
 
 /// Pictures that are in memory at a time.
 const AT_ONCE: usize = 64;

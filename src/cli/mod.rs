@@ -21,6 +21,7 @@ mod pool_quality;
 mod prior;
 mod recycle;
 mod serve;
+mod sorted_table;
 mod tune;
 mod verify;
 

@@ -219,12 +219,15 @@ fn without_ids(mut value: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_classifier_answers_with_the_bits_that_it_answered_with_before() {
     let here = Home::new().await.with_adapter().await;
-    for (adapter, privacy) in [
-        ("none", "pictures"),
-        ("pets", "pictures"),
-        ("pets", "features"),
+    for (adapter, privacy, head) in [
+        ("none", "pictures", "auto"),
+        ("pets", "pictures", "lda:shrinkage=0.4"),
+        ("pets", "features", "auto"),
     ] {
         let classifier = here.colours(adapter, privacy).await;
+        let set = Request::patch(&classifier).header("content-type", "application/json");
+        let set = set.body(json!({"head": head, "reject": 0.1}).to_string().into());
+        assert_eq!(here.app.send(set.unwrap()).await.status, 200);
         let expected = here.results(&classifier, &pictures()).await;
         let bundle = here.exported(&classifier, "bundle").await;
         let there = Home::new().await;
@@ -233,6 +236,10 @@ async fn an_imported_classifier_answers_with_the_bits_that_it_answered_with_befo
         assert_eq!(answer.status, 201, "{imported:#}");
         assert_eq!(imported["name"], "Colours");
         assert_eq!(imported["privacy"], "features");
+        assert_eq!(
+            (&imported["head"], &imported["reject"]),
+            (&json!(head), &json!(0.1_f32))
+        );
         assert_eq!(imported["is_exact"], true);
         assert_eq!(imported["picture_count"], 15);
         let classes = imported["classes"].as_array().unwrap();

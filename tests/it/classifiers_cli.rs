@@ -220,6 +220,69 @@ fn answers_are_a_table_on_request_and_a_bad_picture_has_its_reason_there() {
 }
 
 #[test]
+fn a_table_in_a_file_goes_on_where_it_was_stopped_and_takes_no_answers_of_another_revision() {
+    let home = Home::new();
+    home.succeeds(&["classifier", "create", "Hues", "pictures"]);
+    for (name, colour) in [
+        ("a, b", [240, 0, 20]),
+        ("c", [0, 9, 240]),
+        ("d", [250, 0, 0]),
+    ] {
+        home.picture(&format!("new/{name}.png"), colour);
+    }
+    let sort = [
+        "classify",
+        "--classifier",
+        "Hues",
+        "--out",
+        "new.csv",
+        "new",
+    ];
+    home.succeeds(&sort);
+    let whole = fs::read_to_string(home.path("new.csv")).unwrap();
+    assert_eq!(whole.lines().count(), 4, "{whole}");
+    // As if it had been killed in the last line.
+    fs::write(home.path("new.csv"), &whole[..whole.len() - 5]).unwrap();
+    let output = home.run(&sort);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("2 of 3 pictures are there already"),
+        "{stderr}"
+    );
+    assert_eq!(fs::read_to_string(home.path("new.csv")).unwrap(), whole);
+    // In the first line.
+    fs::write(home.path("new.csv"), &whole[..9]).unwrap();
+    home.succeeds(&sort);
+    assert_eq!(fs::read_to_string(home.path("new.csv")).unwrap(), whole);
+
+    home.succeeds(&["classifier", "undo", "Hues"]);
+    home.succeeds(&["classifier", "add", "Hues", "pictures"]);
+    let stderr = home.fails(&sort);
+    assert!(
+        stderr.contains("has answers of revision ") && stderr.contains("hint: "),
+        "{stderr}"
+    );
+    assert_eq!(fs::read_to_string(home.path("new.csv")).unwrap(), whole);
+    fs::write(home.path("notes.csv"), "my notes\n").unwrap();
+    let stderr = home.fails(&[
+        "classify",
+        "--classifier",
+        "Hues",
+        "--out",
+        "notes.csv",
+        "new",
+    ]);
+    assert!(
+        stderr.contains("notes.csv is not a table of answers"),
+        "{stderr}"
+    );
+    assert_eq!(
+        fs::read_to_string(home.path("notes.csv")).unwrap(),
+        "my notes\n"
+    );
+}
+
+#[test]
 fn a_folder_without_a_usable_picture_makes_no_classifier() {
     let home = Home::new();
     fs::create_dir_all(home.path("pages/a")).unwrap();

@@ -14,6 +14,7 @@ mod batches_server;
 mod browser;
 mod classifier;
 mod classifier_export;
+mod classifiers_answering;
 mod classifiers_api;
 mod classifiers_automatic;
 mod classifiers_cli;

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod add;
+mod answering;
 mod automatic;
 mod bundle;
 mod check;
@@ -17,6 +18,7 @@ mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
+pub use answering::Answering;
 pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use check::Check;
 pub use choice::{Automatic, Candidate};
@@ -147,8 +149,8 @@ impl App {
             .await?)
     }
 
-    /// Changes the name of a classifier, and through which adapter it sees; `None` stays as it is, an adapter `Some(None)` is the backbone's
-    /// default.
+    /// Changes the name of a classifier, through which adapter it sees and how it answers; `None` stays as it is, an adapter `Some(None)` is
+    /// the backbone's default.
     ///
     /// # Errors
     /// [`ClassifiersError`] of name or adapter, [`ClassifiersError::PicturesNotKept`], and as the store has them.
@@ -158,6 +160,7 @@ impl App {
         expected: Option<u64>,
         name: Option<String>,
         adapter: Option<Option<&str>>,
+        answering: Option<Answering>,
         by: &str,
     ) -> Result<Changed, ClassifiersError> {
         let store = self.classifiers_store()?;
@@ -180,7 +183,7 @@ impl App {
         let patch = ClassifierPatch {
             name,
             adapter,
-            head: None,
+            head: answering.map(|own| serde_json::json!(own)),
         };
         Ok(store.update_classifier(id, expected, patch, by).await?)
     }

@@ -1,6 +1,7 @@
 //! Gets a classifier ready for questions in the background, so that the first one after new pictures does not wait for their features.
 
-use crate::app::{App, ClassifyOptions};
+use super::Answering;
+use crate::app::{App, CopiesWanted};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ impl App {
             loop {
                 let prepared = async {
                     let record = app.classifiers_store()?.classifier(id).await?;
-                    let ClassifyOptions { head, copies, .. } = ClassifyOptions::default();
+                    let (head, copies) = (Answering::of(&record).head, CopiesWanted::Soon);
                     let adapter = app.adapter_of(&record, copies).await?;
                     app.fitted(&record, adapter.as_ref(), head, copies).await
                 };

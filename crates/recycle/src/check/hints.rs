@@ -16,7 +16,7 @@ pub struct WrongLabel {
 }
 
 /// An example is named where another class is so much more probable than its own.
-pub const LEAST_SCORE: f64 = 0.5;
+pub const LEAST_SCORE: f64 = 0.4;
 
 /// The examples whose label is probably wrong, the surest first.
 pub fn wrong_labels(judged: &[Judged], least_score: f64) -> Vec<WrongLabel> {

@@ -1,14 +1,14 @@
 //! From a stored classifier to its bundle.
 
-use super::super::ClassifiersError;
 use super::super::features::Spaces;
+use super::super::{Answering, ClassifiersError};
 use super::{
     ADAPTER, BundledAdapter, BundledPicture, FEATURES, FORMAT, HEAD, MANIFEST, Manifest, VERSION,
     thumbnail_path,
 };
+use crate::app::App;
 use crate::app::encoding::Example;
 use crate::app::registry::{ExportFormat, RegistryError};
-use crate::app::{App, ClassifyOptions, CopiesWanted};
 use model::adapter::{NameStyle, NamedFile, checksums};
 use model::tensor_file::{Stored, write_stored};
 use recycle::classifier::LinearClassifier;
@@ -25,10 +25,7 @@ impl App {
         &self,
         record: &ClassifierRecord,
     ) -> Result<Vec<NamedFile>, ClassifiersError> {
-        let options = ClassifyOptions {
-            copies: CopiesWanted::Always,
-            ..ClassifyOptions::default()
-        };
+        let options = Answering::of(record).whole();
         let (sorter, snapshot, examples) = loop {
             let sorter = self.sorter(record.id, &options).await?;
             let (snapshot, examples) = self.all_examples(record, sorter.adapter()).await?;
@@ -87,13 +84,14 @@ impl App {
         let manifest = Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
-            name: snapshot.record.name,
+            name: snapshot.record.name.clone(),
             backbone_name: self.backbone_name.clone(),
             backbone_digest: record.backbone_digest.clone(),
             adapter,
             preprocess: self.backbone.preprocess.clone(),
             features: spaces.described(&HeadChoice::default().copy_specs()),
             head: sorter.fitted().head(),
+            answering: Answering::of(&snapshot.record),
             calibration: sorter.fitted().calibration(),
             labels: linear.labels,
             pictures,

@@ -6,9 +6,9 @@ use super::{
     ADAPTER, BUNDLE_LIMITS, BundledAdapter, FEATURES, FORMAT, HEAD, MANIFEST, Manifest, VERSION,
     thumbnail_path,
 };
+use crate::app::App;
 use crate::app::encoding::Example;
 use crate::app::registry::{ImportOptions, ServedAdapter};
-use crate::app::{App, ClassifyOptions, CopiesWanted};
 use model::adapter::{NamedFile, Package, check_checksums, read_zip};
 use model::tensor_file::TensorFile;
 use recycle::classifier::LinearClassifier;
@@ -100,7 +100,7 @@ impl App {
             name: name.unwrap_or_else(|| unpacked.manifest.name.clone()),
             backbone_digest: digest,
             adapter,
-            head: serde_json::json!({}),
+            head: serde_json::json!(unpacked.manifest.answering),
             privacy: Privacy::Features,
         };
         let store = self.classifiers_store()?;
@@ -172,6 +172,7 @@ impl App {
         by: &str,
     ) -> Result<bool, ClassifiersError> {
         let store = self.classifiers_store()?;
+        let answering = unpacked.manifest.answering;
         let Unpacked {
             manifest,
             thumbnails,
@@ -206,10 +207,7 @@ impl App {
             });
         }
         store.add_known_pictures(id, pictures, by).await?;
-        let options = ClassifyOptions {
-            copies: CopiesWanted::Always,
-            ..ClassifyOptions::default()
-        };
+        let options = answering.whole();
         let made = self.sorter(id, &options).await?.fitted().linear();
         let made = made.ok_or_else(|| refused("its head is not linear".to_owned()))?;
         if made == head {

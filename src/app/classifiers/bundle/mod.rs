@@ -9,6 +9,7 @@ mod import;
 
 pub use import::ImportedClassifier;
 
+use super::Answering;
 use model::adapter::FileLimits;
 use model::backbone::Preprocess;
 use recycle::head::{Calibration, HeadKind};
@@ -48,6 +49,9 @@ struct Manifest {
     /// How the features were made, a line for those of the pictures and one for each copy.
     features: Vec<String>,
     head: HeadKind,
+    /// What was asked for; absent in bundles of versions that could not be asked.
+    #[serde(default)]
+    answering: Answering,
     /// Where the temperature comes from that is in the head.
     calibration: Calibration,
     /// The classes.

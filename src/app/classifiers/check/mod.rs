@@ -5,8 +5,8 @@ mod report;
 
 pub use report::Check;
 
-use super::ClassifiersError;
 use super::fit::{Means, Snapshot, snapshot};
+use super::{Answering, ClassifiersError};
 use crate::app::encoding::Example;
 use crate::app::{App, AppError, CopiesWanted};
 use crate::inference::EncodeError;
@@ -65,7 +65,8 @@ impl App {
         let (revision, classes) = (snapshot.record.revision, snapshot.classes.clone());
         let known = Arc::new(known(&means, snapshot).await?);
         let pairs = same_pictures(store, &known, *self.limits()).await?;
-        let check = blocking(move || found(revision, &known, &classes, &pairs)).await?;
+        let head = Answering::of(&record).head;
+        let check = blocking(move || found(revision, head, &known, &classes, &pairs)).await?;
         Ok(check.map_err(AppError::from)?)
     }
 }
@@ -123,7 +124,7 @@ async fn same_pictures(
         let is_same = |(one, other): &(usize, usize)| {
             let is_file = all[*one].record.digest == all[*other].record.digest;
             let both = signatures.get(one).zip(signatures.get(other));
-            is_file || both.is_some_and(|(one, other)| one.is_near(*other))
+            is_file || both.is_some_and(|(one, other)| one.is_near(other))
         };
         pairs.into_iter().filter(is_same).collect()
     };
@@ -132,6 +133,7 @@ async fn same_pictures(
 
 fn found(
     revision: u64,
+    head: HeadChoice,
     known: &[Known],
     classes: &[ClassRecord],
     pairs: &[(usize, usize)],
@@ -145,7 +147,7 @@ fn found(
         })
         .collect();
     let counts = copies.iter().map(Vec::len);
-    let settings = HeadChoice::default().settings_with(counts, classes.len());
+    let settings = head.settings_with(counts, classes.len());
     let examples: Vec<LabelledFeature<'_>> = known
         .iter()
         .zip(&copies)

@@ -1,8 +1,8 @@
 //! A classifier for other programs: one ONNX file that needs nothing else, and two examples that use it.
 
-use super::ClassifiersError;
+use super::{Answering, ClassifiersError};
+use crate::app::App;
 use crate::app::registry::RegistryError;
-use crate::app::{App, ClassifyOptions, CopiesWanted};
 use model::adapter::{ExportError, NamedFile};
 use model::backbone::Backbone;
 use model::backbone::onnx::{ReadOut, export_classifier};
@@ -21,10 +21,7 @@ impl App {
         &self,
         record: &ClassifierRecord,
     ) -> Result<Vec<NamedFile>, ClassifiersError> {
-        let options = ClassifyOptions {
-            copies: CopiesWanted::Always,
-            ..ClassifyOptions::default()
-        };
+        let options = Answering::of(record).whole();
         let sorter = self.sorter(record.id, &options).await?;
         let (backbone, name) = (self.backbone.clone(), record.name.clone());
         let write = move || -> Result<Vec<NamedFile>, RegistryError> {

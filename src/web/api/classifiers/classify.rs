@@ -1,6 +1,7 @@
 //! Questions to a classifier.
 
 use super::{ClassifierProblems, at_revision, classifier_id};
+use crate::app::classifiers::Answering;
 use crate::app::{App, ClassifyOptions};
 use crate::web::ApiError;
 use crate::web::api::classify::{ClassifyResponse, checked};
@@ -56,15 +57,15 @@ pub struct AnswerParameters {
     #[serde(default = "default_nearest")]
     #[param(default = 3)]
     nearest: usize,
-    /// What reads the features: `auto`, `nearest-mean`, `lda` or `lda-augmented`.
-    #[serde(default)]
-    #[param(value_type = String, default = "auto")]
-    head: HeadChoice,
+    /// What reads the features: `auto`, `nearest-mean`, `lda` or `lda-augmented`. Left out, what the classifier is set to.
+    #[param(value_type = Option<String>)]
+    head: Option<HeadChoice>,
     /// Classifies all queries of the request together, as in `/classify`.
     #[serde(default)]
     transductive: bool,
-    /// The share of images of known classes that may be refused, above 0 and below 1, as in `/classify`.
-    #[param(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
+    /// The share of images of known classes that may be refused, below 1, as in `/classify`; 0 refuses none. Left out, what the classifier
+    /// is set to.
+    #[param(minimum = 0.0, exclusive_maximum = 1.0)]
     reject: Option<f32>,
 }
 
@@ -92,12 +93,14 @@ pub(in crate::web) async fn classify_with_classifier(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = classifier_id(&id)?;
+    let record = super::store(&app)?.classifier(id).await?;
+    let answering = Answering::of(&record).asked(parameters.head, parameters.reject);
     let options = checked(ClassifyOptions {
         attention: parameters.attention,
         nearest: parameters.nearest,
-        head: parameters.head,
+        head: answering.head,
         transductive: parameters.transductive,
-        reject: parameters.reject,
+        reject: answering.reject,
         ..ClassifyOptions::default()
     })?;
     let queries = match BodyKind::of(request.headers())? {
@@ -114,7 +117,6 @@ pub(in crate::web) async fn classify_with_classifier(
         });
     }
     admission.check_images("queries", queries.len())?;
-    let record = super::store(&app)?.classifier(id).await?;
     admission.check_scores(queries.len(), record.classes as usize)?;
     let answers = admission
         .answer(app.classify_with(&record, queries, options))

@@ -3,9 +3,10 @@
 use super::schema::{Classifier, ClassifierSummary};
 use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, made, store, to_json};
 use crate::app::App;
-use crate::app::classifiers::{ClassifierToMake, at_one_revision};
+use crate::app::classifiers::{Answering, ClassifierToMake, at_one_revision};
 use crate::web::ApiError;
 use crate::web::api::adapters::json_body;
+use crate::web::api::classify::checked;
 use crate::web::api::etags::expected_revision;
 use crate::web::api::once::{key, once};
 use crate::web::api::parameters::{Parameters, Path, check_limit, next_cursor};
@@ -14,6 +15,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use recycle::head::HeadChoice;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -162,16 +164,26 @@ pub struct ClassifierPatchRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     adapter: Option<Option<String>>,
+    /// What reads the features where a question does not say: `auto`, `nearest-mean`, `lda` or `lda-augmented`.
+    #[schema(value_type = Option<String>, example = "auto")]
+    head: Option<HeadChoice>,
+    /// The share of pictures of known classes that may be refused as none of these where a question does not say, above 0 and below 1; null
+    /// refuses none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f32>, example = 0.05)]
+    reject: Option<Option<f32>>,
     /// Ids of all classes in their new order; in a request of its own.
     order: Option<Vec<Uuid>>,
 }
 
 /// A field that is there, null or not.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// Changes name, adapter or order of the classes
+/// Changes name, adapter, how it answers, or the order of the classes
 #[utoipa::path(patch, path = "/api/v1/classifiers/{id}", tag = "classifiers", request_body = ClassifierPatchRequest,
     params(("id" = Uuid, Path, description = "Id of the classifier"),
         ("if-match" = Option<String>, Header, description = "The ETag that the change is meant for")),
@@ -191,6 +203,8 @@ pub(in crate::web) async fn change_classifier(
         ClassifierPatchRequest {
             name: None,
             adapter: None,
+            head: None,
+            reject: None,
             order: Some(order),
         } => {
             store.reorder_classes(id, expected, &order, ACTOR).await?;
@@ -198,10 +212,24 @@ pub(in crate::web) async fn change_classifier(
         ClassifierPatchRequest {
             name,
             adapter,
+            head,
+            reject,
             order: None,
         } => {
             let adapter = adapter.as_ref().map(Option::as_deref);
-            app.change_classifier(id, expected, name, adapter, ACTOR)
+            let answering = match (head, reject) {
+                (None, None) => None,
+                (head, reject) => {
+                    let stored = Answering::of(&store.classifier(id).await?);
+                    let answering = Answering {
+                        head: head.unwrap_or(stored.head),
+                        reject: reject.unwrap_or(stored.reject),
+                    };
+                    checked(answering.whole())?;
+                    Some(answering)
+                }
+            };
+            app.change_classifier(id, expected, name, adapter, answering, ACTOR)
                 .await?;
         }
         ClassifierPatchRequest { .. } => {

@@ -1,8 +1,9 @@
 //! Classifiers, pictures and changes as they are sent.
 
-use crate::app::classifiers;
+use crate::app::classifiers::{self, Answering};
 use crate::web::api::{AdapterIdentity, BackboneIdentity};
 use crate::web::classifier_problem::ClassifierChange;
+use recycle::head::HeadChoice;
 use serde::Serialize;
 use store::{
     AdapterChoice, ChangeRecord, ChangeState, Changed, ClassRecord, ClassifierRecord, Digest,
@@ -20,6 +21,11 @@ pub struct ClassifierSummary {
     backbone: BackboneIdentity,
     adapter: AdapterChoice,
     privacy: Privacy,
+    /// What reads the features where a question does not say.
+    #[schema(value_type = String, example = "auto")]
+    head: HeadChoice,
+    /// The share of pictures of known classes that may be refused where a question does not say; null refuses none.
+    reject: Option<f32>,
     /// Rises by one with each change; the ETag of the classifier.
     revision: u64,
     /// How many it has.
@@ -40,7 +46,10 @@ pub struct ClassifierSummary {
 
 impl From<ClassifierRecord> for ClassifierSummary {
     fn from(record: ClassifierRecord) -> Self {
+        let Answering { head, reject } = Answering::of(&record);
         Self {
+            head,
+            reject,
             id: record.id,
             name: record.name,
             backbone: BackboneIdentity {

@@ -5,7 +5,8 @@ use super::download::{Download, download};
 use super::found;
 use super::receive::{ARCHIVE, IMAGES, NAME, Received, receive};
 use super::schema::{Batch, BatchPage, BatchPicture};
-use crate::app::{App, ClassifyOptions, CopiesWanted};
+use crate::app::App;
+use crate::app::classifiers::Answering;
 use crate::jobs::{Jobs, Sort};
 use crate::web::ApiError;
 use crate::web::api::classifiers::manage::Deleted;
@@ -54,12 +55,12 @@ impl ToSchema for NewBatchForm {}
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SortParameters {
-    /// What reads the features: `auto`, `nearest-mean`, `lda` or `lda-augmented`.
-    #[serde(default)]
-    #[param(value_type = String, default = "auto")]
-    head: HeadChoice,
-    /// The share of pictures of known classes that may be refused, above 0 and below 1, as in `/classify`.
-    #[param(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
+    /// What reads the features: `auto`, `nearest-mean`, `lda` or `lda-augmented`. Left out, what the classifier is set to.
+    #[param(value_type = Option<String>)]
+    head: Option<HeadChoice>,
+    /// The share of pictures of known classes that may be refused, below 1, as in `/classify`; 0 refuses none. Left out, what the classifier
+    /// is set to.
+    #[param(minimum = 0.0, exclusive_maximum = 1.0)]
     reject: Option<f32>,
 }
 
@@ -86,14 +87,10 @@ pub(in crate::web) async fn create_batch(
     let id = classifier_id(&id)?;
     let jobs = queue(&jobs)?.clone();
     let key = key(&headers)?;
-    let options = checked(ClassifyOptions {
-        head: parameters.head,
-        reject: parameters.reject,
-        copies: CopiesWanted::Always,
-        ..ClassifyOptions::default()
-    })?;
     // What cannot answer is said before the pictures are sent, and not by the job.
     let record = store(&app)?.classifier(id).await?;
+    let answering = Answering::of(&record).asked(parameters.head, parameters.reject);
+    let options = checked(answering.whole())?;
     app.check_can_answer(&record).await?;
     let Received {
         name,
