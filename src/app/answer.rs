@@ -166,6 +166,8 @@ pub struct FittedClassifier {
     pub refused: Vec<RefusedSupport>,
     /// Of the pictures that it is made of, in their order; empty where they are in no store.
     pub ids: Vec<Uuid>,
+    /// Whether copies of its pictures are still to be encoded, in the background; a head without copies answers until then.
+    pub is_provisional: bool,
 }
 
 /// Answers for a batch of query images.
@@ -175,6 +177,8 @@ pub struct Classification {
     pub answers: Vec<Answer>,
     /// Support images that could not be used.
     pub refused: Vec<RefusedSupport>,
+    /// Whether the same question has a better answer once work in the background is done.
+    pub is_provisional: bool,
 }
 
 /// Whether copies are waited for, however many they are.

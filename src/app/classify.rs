@@ -38,6 +38,7 @@ impl App {
         Ok(Classification {
             answers: answers(&fitted.classifier, &[], names, encoded, options)?,
             refused: fitted.refused,
+            is_provisional: fitted.is_provisional,
         })
     }
 
@@ -55,8 +56,11 @@ impl App {
         let specs = options.head.copy_specs();
         let encoded = self
             .pictures
-            .examples(images, &specs, adapter, options.copies);
-        examples.fit(encoded.await?, options.head)
+            .examples(images, &specs, adapter, options.copies)
+            .await?;
+        let lacks_copies = |own: &Example| own.copies.is_none();
+        let is_provisional = encoded.iter().flatten().any(lacks_copies);
+        examples.fit(encoded, options.head, is_provisional)
     }
 
     /// Classifies `queries` with a classifier that was made with the same backbone and adapter.
@@ -115,6 +119,7 @@ impl Examples {
         self,
         encoded: Vec<Result<Example, Fault>>,
         head: HeadChoice,
+        is_provisional: bool,
     ) -> Result<FittedClassifier, AppError> {
         let Self {
             labels,
@@ -150,6 +155,7 @@ impl Examples {
                 classifier,
                 refused,
                 ids,
+                is_provisional,
             }),
             Err(ClassifierError::EmptyClass(class)) => Err(AppError::EmptyClass {
                 label: labels[class].clone(),

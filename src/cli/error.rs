@@ -204,6 +204,7 @@ impl From<ClassifiersError> for CliError {
             ClassifiersError::Store(_)
             | ClassifiersError::AdapterGone { .. }
             | ClassifiersError::PicturesNotKept(_)
+            | ClassifiersError::BadShare(_)
             | ClassifiersError::BundleRefused(_) => Self::user(message),
         }
     }

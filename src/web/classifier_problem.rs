@@ -68,6 +68,7 @@ pub(super) fn explain(error: &ClassifiersError) -> Explanation {
                 "PATCH the classifier with another adapter, or import the adapter again under another name",
             )
         }
+        ClassifiersError::BadShare(_) => invalid(detail, "reject"),
         ClassifiersError::BundleRefused(_) => Explanation::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "classifier_refused",
@@ -81,6 +82,16 @@ pub(super) fn explain(error: &ClassifiersError) -> Explanation {
     }
 }
 
+fn invalid(detail: String, parameter: &str) -> Explanation {
+    Explanation::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "invalid_parameter",
+        "A part of the request is missing or wrong",
+        detail,
+    )
+    .parameter(parameter)
+}
+
 fn explain_store(error: &ClassifierError) -> Explanation {
     let detail = error.to_string();
     let missing = |code, title| {
@@ -88,15 +99,7 @@ fn explain_store(error: &ClassifierError) -> Explanation {
     };
     let conflict =
         |code, title| Explanation::new(StatusCode::CONFLICT, code, title, detail.clone());
-    let invalid = |parameter: &str| {
-        Explanation::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_parameter",
-            "A part of the request is missing or wrong",
-            detail.clone(),
-        )
-        .parameter(parameter)
-    };
+    let invalid = |parameter: &str| invalid(detail.clone(), parameter);
     match error {
         ClassifierError::Store(error) => registry_problem::explain_store(error),
         ClassifierError::UnknownClassifier(_) => unknown_classifier(detail),

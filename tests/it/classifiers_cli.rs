@@ -171,6 +171,33 @@ fn walk_through(home: &Home) {
     assert_eq!(counts, [2, 1, 2]);
     let undone = home.succeeds(&["classifier", "undo", "Hues"]);
     assert_eq!(undone, "Undid: moved 1 picture from red to green\n");
+
+    let set = ["--reject", "0.05", "--head", "lda", "--name", "Tints"];
+    let set = home.succeeds(&[&["classifier", "set", "Hues"][..], &set].concat());
+    assert_eq!(
+        set,
+        "Renamed the classifier from Hues to Tints and changed how it decides\n"
+    );
+    let shown = home.json(&["classifier", "show", "Tints"]);
+    assert_eq!(shown["classifier"]["head"]["head"], "lda");
+    assert!((shown["classifier"]["head"]["reject"].as_f64().unwrap() - 0.05).abs() < 1e-6);
+    let set = home.succeeds(&[
+        "classifier",
+        "set",
+        "Tints",
+        "--reject",
+        "0",
+        "--name",
+        "Hues",
+    ]);
+    assert!(set.starts_with("Renamed the classifier"), "{set}");
+    let set = home.succeeds(&["classifier", "set", "Hues", "--adapter", "none"]);
+    assert_eq!(set, "Changed how it sees\n");
+    let bad = home.fails(&["classifier", "set", "Hues", "--reject", "1.5"]);
+    assert!(bad.contains("it must be above 0 and below 1"), "{bad}");
+    let nothing = home.fails(&["classifier", "set", "Hues"]);
+    assert!(nothing.contains("hint: give --name"), "{nothing}");
+    home.succeeds(&["classifier", "set", "Hues", "--adapter", "default"]);
     let gone = home.succeeds(&["classifier", "rm", "Hues", "--picture", "one.png"]);
     assert_eq!(gone, "Deleted 1 picture from green\n");
     let gone = home.succeeds(&["classifier", "rm", "Hues", "--class", "green"]);
@@ -298,7 +325,7 @@ fn a_folder_without_a_usable_picture_makes_no_classifier() {
 #[test]
 fn each_command_has_examples_in_its_help() {
     let home = tempfile::tempdir().unwrap();
-    for verb in ["create", "show", "add", "move", "rm", "undo"] {
+    for verb in ["create", "show", "add", "move", "rm", "set", "undo"] {
         let output = program(home.path(), &["classifier", verb, "--help"]).output();
         let help = String::from_utf8(output.unwrap().stdout).unwrap();
         assert!(

@@ -38,11 +38,11 @@ pub use batch::{
 };
 pub use blobs::Freed;
 pub use classifier::{
-    AdapterChoice, AddedClasses, AddedPicture, AddedPictures, Change, ChangeRecord, ChangeState,
-    Changed, ClassRecord, ClassifierError, ClassifierFilter, ClassifierPatch, ClassifierRecord,
-    ClassifierResult, ClassifierUse, KnownPicture, LONGEST_HEAD_BYTES, LONGEST_TITLE,
-    MOST_BATCH_PICTURES, MOST_CLASSES, MOST_PICTURES, MOST_UNDO, Names, NewClass, NewClassifier,
-    NewPicture, PictureFilter, PictureRecord, Privacy, class_name_key,
+    AdapterChoice, AddedClasses, AddedPicture, AddedPictures, Author, Change, ChangeRecord,
+    ChangeState, Changed, ClassRecord, ClassifierError, ClassifierFilter, ClassifierPatch,
+    ClassifierRecord, ClassifierResult, ClassifierUse, KnownPicture, LONGEST_HEAD_BYTES,
+    LONGEST_TITLE, MOST_BATCH_PICTURES, MOST_CLASSES, MOST_PICTURES, MOST_UNDO, Names, NewClass,
+    NewClassifier, NewPicture, PictureFilter, PictureRecord, Privacy, class_name_key,
 };
 pub use error::StoreError;
 pub use features::{FeatureSpace, Variant};

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use recycle::head::HeadChoice;
 use std::collections::HashMap;
 use store::{
-    Changed, ClassifierError, FeatureSpace, LONGEST_TITLE, NewClass, NewPicture, Privacy, Store,
-    class_name_key,
+    Author, Changed, ClassifierError, FeatureSpace, LONGEST_TITLE, NewClass, NewPicture, Privacy,
+    Store, class_name_key,
 };
 use uuid::Uuid;
 
@@ -59,9 +59,9 @@ impl App {
         id: Uuid,
         expected: Option<u64>,
         new: Vec<NewExample>,
-        by: &str,
+        by: impl Into<Author>,
     ) -> Result<AddedExamples, ClassifiersError> {
-        let store = self.classifiers_store()?;
+        let (by, store) = (by.into(), self.classifiers_store()?);
         for example in &new {
             class_name_key(&example.label)?;
         }
@@ -70,7 +70,7 @@ impl App {
         let (images, usable) = self.usable(id, images).await?;
         let filled = labels.iter().zip(&usable);
         let filled = filled.filter_map(|(label, usable)| usable.is_ok().then_some(label.as_str()));
-        let (made, class_of) = classes(store, id, expected, filled, by).await?;
+        let (made, class_of) = classes(store, id, expected, filled, &by).await?;
         // What was made here is no change by somebody else.
         let expected = expected
             .and(made.as_ref().map(|made| made.revision))
@@ -204,7 +204,7 @@ async fn classes<'a>(
     id: Uuid,
     expected: Option<u64>,
     labels: impl Iterator<Item = &'a str> + Clone,
-    by: &str,
+    by: &Author,
 ) -> Result<(Option<Changed>, HashMap<String, Uuid>), ClassifierError> {
     let mut tries = 1;
     loop {
@@ -223,7 +223,7 @@ async fn missing_classes<'a>(
     id: Uuid,
     expected: Option<u64>,
     labels: impl Iterator<Item = &'a str>,
-    by: &str,
+    by: &Author,
 ) -> Result<(Option<Changed>, HashMap<String, Uuid>), ClassifierError> {
     let mut class_of = HashMap::new();
     for class in store.classes(id).await? {
@@ -244,7 +244,7 @@ async fn missing_classes<'a>(
     if new.is_empty() {
         return Ok((None, class_of));
     }
-    let added = store.add_classes(id, expected, &new, by).await?;
+    let added = store.add_classes(id, expected, &new, by.clone()).await?;
     Ok((Some(added.changed), class_of))
 }
 

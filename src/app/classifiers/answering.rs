@@ -15,6 +15,25 @@ pub struct Answering {
     pub reject: Option<f32>,
 }
 
+/// What is to change of [`Answering`]; `None` stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct AnsweringPatch {
+    /// What reads the features.
+    pub head: Option<HeadChoice>,
+    /// A share, or `Some(None)` to refuse nothing.
+    pub reject: Option<Option<f32>>,
+}
+
+impl AnsweringPatch {
+    /// `stored` with these changes; `None` where there are none.
+    pub(super) fn applied(self, stored: Answering) -> Option<Answering> {
+        (self != Self::default()).then(|| Answering {
+            head: self.head.unwrap_or(stored.head),
+            reject: self.reject.unwrap_or(stored.reject),
+        })
+    }
+}
+
 impl Answering {
     /// That of the classifier `record`.
     pub fn of(record: &ClassifierRecord) -> Self {

@@ -38,7 +38,7 @@ impl App {
         if let Some(decision) = self.current_decision(record.id, &asked) {
             return self.still_there(&decision.automatic).await;
         }
-        let turn = self.fits.turn.acquire().await;
+        let turn = self.fits.turn(record.id).acquire().await;
         // Nobody closes it.
         let turn = turn.map_err(|_| EncodeError::Stopped)?;
         if let Some(decision) = self.current_decision(record.id, &asked) {
@@ -92,6 +92,11 @@ impl App {
                 (Arc::new(Automatic { chosen, candidates }), false)
             }
         }))
+    }
+
+    /// Whether `record` answers with an earlier choice, or with the default, until it has made another one in the background.
+    pub(super) fn is_choosing(&self, record: &ClassifierRecord) -> bool {
+        record.adapter == AdapterChoice::Auto && self.fits.is_choosing(record.id)
     }
 
     fn current_decision(&self, classifier: Uuid, asked: &Asked) -> Option<Decision> {
@@ -168,6 +173,7 @@ impl App {
 
     /// Decides unless something else is encoded in the background; whoever asks next begins again then.
     fn decide_later(&self, trial: Trial) {
+        self.fits.begin_choosing(trial.classifier);
         let Ok(permit) = Arc::clone(&self.fits.background).try_acquire_owned() else {
             return;
         };

@@ -42,6 +42,7 @@ impl App {
             classification: Classification {
                 answers: answers(&fitted.classifier, &fitted.ids, names, encoded, options)?,
                 refused: fitted.refused.clone(),
+                is_provisional: fitted.is_provisional || self.is_choosing(record),
             },
             adapter,
             revision: record.revision,

@@ -54,7 +54,7 @@ impl App {
         if let Some(fitted) = self.fits.find(&key, record.revision) {
             return Ok(fitted);
         }
-        let turn = self.fits.turn.acquire().await;
+        let turn = self.fits.turn(record.id).acquire().await;
         // Nobody closes it.
         let _turn = turn.map_err(|_| EncodeError::Stopped)?;
         let store = self.classifiers_store()?;
@@ -70,7 +70,8 @@ impl App {
             values.map(|own| own.feature.len() * (1 + own.copies.iter().flatten().count()));
         let values = values.sum();
         let examples = snapshot.examples;
-        let fit = move || examples.fit(encoded, head);
+        let is_provisional = !later.is_empty();
+        let fit = move || examples.fit(encoded, head, is_provisional);
         let fitted = tokio::task::spawn_blocking(fit).await;
         let fitted = fitted
             .map_err(|error| EncodeError::Engine(format!("fitting a classifier: {error}")))??;

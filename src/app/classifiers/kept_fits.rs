@@ -16,6 +16,9 @@ const MOST_VALUES: usize = 64 << 20;
 /// Adapters that classifiers chose for themselves; those are forgotten that were asked for least recently, and chosen again.
 const MOST_DECISIONS: usize = 1000;
 
+/// Classifiers share these turns by their ids, so that one that takes long seldom keeps another waiting.
+const TURNS: usize = 16;
+
 /// What a fitted classifier is of, but for its revision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct FitKey {
@@ -37,11 +40,12 @@ struct Kept {
 pub struct ClassifierFits {
     fits: Mutex<LruCache<FitKey, Kept>>,
     decisions: Mutex<LruCache<Uuid, Decision>>,
+    /// Classifiers that answer with their last choice until another one is made in the background.
+    choosing: Mutex<LruCache<Uuid, ()>>,
     unwritten_uses_ms: Mutex<HashMap<Uuid, i64>>,
     /// Classifiers that are being prepared, and whether they changed since that began.
     preparing: Mutex<HashMap<Uuid, bool>>,
-    /// One is fitted at a time: the others often wait for the same one.
-    pub(super) turn: Semaphore,
+    turns: [Semaphore; TURNS],
     /// Copies of the pictures of one classifier at a time are encoded in the background.
     pub(super) background: Arc<Semaphore>,
 }
@@ -51,9 +55,10 @@ impl Default for ClassifierFits {
         Self {
             fits: Mutex::new(LruCache::unbounded()),
             decisions: Mutex::new(LruCache::unbounded()),
+            choosing: Mutex::new(LruCache::unbounded()),
             unwritten_uses_ms: Mutex::default(),
             preparing: Mutex::default(),
-            turn: Semaphore::new(1),
+            turns: std::array::from_fn(|_| Semaphore::new(1)),
             background: Arc::new(Semaphore::new(1)),
         }
     }
@@ -98,11 +103,31 @@ impl ClassifierFits {
     }
 
     pub(super) fn keep_decision(&self, classifier: Uuid, decision: Decision) {
+        locked(&self.choosing).pop(&classifier);
         let mut decisions = locked(&self.decisions);
         decisions.put(classifier, decision);
         if decisions.len() > MOST_DECISIONS {
             decisions.pop_lru();
         }
+    }
+
+    pub(super) fn begin_choosing(&self, classifier: Uuid) {
+        let mut choosing = locked(&self.choosing);
+        choosing.put(classifier, ());
+        if choosing.len() > MOST_DECISIONS {
+            choosing.pop_lru();
+        }
+    }
+
+    /// Whether the classifier's next choice is still to be made in the background.
+    pub(super) fn is_choosing(&self, classifier: Uuid) -> bool {
+        locked(&self.choosing).contains(&classifier)
+    }
+
+    /// Whose permit it takes to fit the classifier, or to let it choose: whoever asks for the same one waits and finds it.
+    pub(super) fn turn(&self, classifier: Uuid) -> &Semaphore {
+        let place = classifier.as_u128() % TURNS as u128;
+        &self.turns[usize::try_from(place).unwrap_or(0)]
     }
 
     /// Whether nobody prepares the classifier yet; whoever does is told to look once more.
@@ -173,6 +198,7 @@ mod tests {
             classifier: Classifier::new(labels, supports, DEFAULT_CLASSIFIER).expect("classifier"),
             refused: Vec::new(),
             ids: Vec::new(),
+            is_provisional: false,
         })
     }
 

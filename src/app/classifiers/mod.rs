@@ -18,7 +18,7 @@ mod sort;
 mod sorted_folders;
 
 pub use add::{AddedExample, AddedExamples, NewExample};
-pub use answering::Answering;
+pub use answering::{Answering, AnsweringPatch};
 pub use bundle::{BUNDLE_LIMITS, ImportedClassifier};
 pub use check::Check;
 pub use choice::{Automatic, Candidate};
@@ -63,6 +63,8 @@ pub enum ClassifiersError {
         "the classifier \"{0}\" keeps features of its pictures and not the pictures, so it cannot see through another adapter"
     )]
     PicturesNotKept(String),
+    #[error("{0} is not a share; it must be above 0 and below 1")]
+    BadShare(f32),
     #[error("the classifier cannot be imported: {0}")]
     BundleRefused(String),
 }
@@ -153,20 +155,26 @@ impl App {
     /// the backbone's default.
     ///
     /// # Errors
-    /// [`ClassifiersError`] of name or adapter, [`ClassifiersError::PicturesNotKept`], and as the store has them.
+    /// [`ClassifiersError`] of name or adapter, [`ClassifiersError::PicturesNotKept`], [`ClassifiersError::BadShare`], and as the store has them.
     pub async fn change_classifier(
         &self,
         id: Uuid,
         expected: Option<u64>,
         name: Option<String>,
         adapter: Option<Option<&str>>,
-        answering: Option<Answering>,
+        answering: AnsweringPatch,
         by: &str,
     ) -> Result<Changed, ClassifiersError> {
         let store = self.classifiers_store()?;
+        let record = store.classifier(id).await?;
+        if let Some(share) = answering.reject.flatten()
+            && !(share > 0.0 && share < 1.0)
+        {
+            return Err(ClassifiersError::BadShare(share));
+        }
+        let answering = answering.applied(Answering::of(&record));
         let adapter = match adapter {
             Some(wanted) => {
-                let record = store.classifier(id).await?;
                 let choice = self.adapter_choice(wanted).await?;
                 if record.privacy == Privacy::Features {
                     let choice = self.pinned(choice).await?;

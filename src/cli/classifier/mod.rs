@@ -3,6 +3,7 @@
 mod carry;
 mod check;
 mod place;
+mod set;
 
 use super::adapter::{ask_to_delete, size};
 use super::images::{class_folders, expand, read};
@@ -48,6 +49,8 @@ pub enum ClassifierCommand {
     Rm(Remove),
     /// Say how good a classifier is by its own examples, and what would make it better
     Check(check::Check),
+    /// Change the name of a classifier, the adapter that it sees through, or how it answers
+    Set(set::Set),
     /// Take back the last change
     Undo(Undo),
     /// Write a classifier as a file, for another installation or for other programs
@@ -155,6 +158,7 @@ impl ClassifierCommand {
                 Self::Move(own) => own.run(common).await,
                 Self::Rm(remove) => remove.run(common).await,
                 Self::Check(check) => check.run(common).await,
+                Self::Set(set) => set.run(common).await,
                 Self::Export(export) => export.run(common).await,
                 Self::Import(import) => import.run(common).await,
                 Self::Undo(undo) => {
@@ -226,6 +230,8 @@ async fn add_files(
 ) -> Result<Added, CliError> {
     let mut added = Added::default();
     let (mut chunk, mut bytes) = (Vec::new(), 0);
+    // All of them are undone at once.
+    let group = Uuid::now_v7();
     for (label, path) in files {
         let image = match read(&path) {
             Ok(image) => image,
@@ -239,7 +245,7 @@ async fn add_files(
             && (chunk.len() >= MOST_AT_ONCE || bytes + image.bytes.len() > MOST_BYTES_AT_ONCE)
         {
             place
-                .add(app, id, std::mem::take(&mut chunk), &mut added)
+                .add(app, id, std::mem::take(&mut chunk), group, &mut added)
                 .await?;
             bytes = 0;
         }
@@ -247,7 +253,7 @@ async fn add_files(
         chunk.push(NewExample { label, image });
     }
     if !chunk.is_empty() {
-        place.add(app, id, chunk, &mut added).await?;
+        place.add(app, id, chunk, group, &mut added).await?;
     }
     Ok(added)
 }

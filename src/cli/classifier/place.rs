@@ -1,7 +1,7 @@
 //! Where classifiers are changed: in this process, with the lock on the data folder, or through the server that holds it.
 
 use crate::app::App;
-use crate::app::classifiers::{ClassifierToMake, NewExample};
+use crate::app::classifiers::{AnsweringPatch, ClassifierToMake, NewExample};
 use crate::app::registry::{Registry, RegistryError};
 use crate::cli::CliError;
 use crate::cli::jobs::{beside, receive, send};
@@ -9,7 +9,9 @@ use crate::cli::options::Common;
 use crate::web::ClassifierFormat;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use store::{Changed, ClassRecord, ClassifierFilter, ClassifierRecord, Privacy, Store, StoreError};
+use store::{
+    Author, Changed, ClassRecord, ClassifierFilter, ClassifierRecord, Privacy, Store, StoreError,
+};
 use uuid::Uuid;
 
 /// Who changes things on the command line, as histories show it.
@@ -97,6 +99,41 @@ impl Place {
         }
     }
 
+    /// Changes what `PATCH /classifiers/{id}` changes.
+    pub async fn set(
+        &self,
+        app: Option<&App>,
+        id: Uuid,
+        name: Option<&str>,
+        adapter: Option<Option<&str>>,
+        answering: AnsweringPatch,
+    ) -> Result<(), CliError> {
+        match (self, app) {
+            (Self::Server { base, .. }, _) => {
+                let mut body = serde_json::Map::new();
+                let mut put = |field: &str, value: Option<Value>| {
+                    if let Some(value) = value {
+                        body.insert(field.to_owned(), value);
+                    }
+                };
+                put("name", name.map(Value::from));
+                put("adapter", adapter.map(|name| json!(name)));
+                put("head", answering.head.map(|head| json!(head)));
+                put("reject", answering.reject.map(|share| json!(share)));
+                let patch = reqwest::Client::new().patch(format!("{base}/{id}"));
+                let _: Value = send(patch.json(&body)).await?;
+                Ok(())
+            }
+            (Self::Alone(_), Some(app)) => {
+                let name = name.map(str::to_owned);
+                app.change_classifier(id, None, name, adapter, answering, ACTOR)
+                    .await?;
+                Ok(())
+            }
+            (Self::Alone(_), None) => Err(without_encoder()),
+        }
+    }
+
     /// What `GET /classifiers/{id}/check` answers.
     pub async fn check(&self, app: Option<&App>, id: Uuid) -> Result<Value, CliError> {
         match (self, app) {
@@ -116,6 +153,7 @@ impl Place {
         app: Option<&App>,
         id: Uuid,
         new: Vec<NewExample>,
+        group: Uuid,
         added: &mut Added,
     ) -> Result<(), CliError> {
         match (self, app) {
@@ -128,7 +166,7 @@ impl Place {
                         .part("support", Part::bytes(image.bytes).file_name(name))
                         .text("label", label);
                 }
-                let address = format!("{base}/{id}/images");
+                let address = format!("{base}/{id}/images?undo_group={group}");
                 let post = reqwest::Client::new().post(address).multipart(form);
                 let answer: Value = send(post).await?;
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -139,7 +177,11 @@ impl Place {
                 }
             }
             (Self::Alone(_), Some(app)) => {
-                let done = app.add_examples(id, None, new, ACTOR).await?;
+                let by = Author {
+                    group: Some(group),
+                    ..ACTOR.into()
+                };
+                let done = app.add_examples(id, None, new, by).await?;
                 for example in done.examples {
                     let is_new = example.result.as_ref().is_ok_and(|added| added.is_new);
                     let fault = example.result.err().map(|fault| fault.message);

@@ -99,6 +99,8 @@ pub struct ClassifyResponse {
     /// The adapter that gave the answer; null for the bare backbone.
     pub adapter: Option<AdapterIdentity>,
     pub encoder: EncoderInfo,
+    /// True where examples are still computed in the background: the same question has a better answer a little later.
+    pub provisional: bool,
     pub results: Vec<Answer>,
     /// Labelled images that could not be used.
     pub refused: Vec<RefusedSupport>,
@@ -155,6 +157,7 @@ pub(in crate::web) async fn classify_images(
         backbone: BackboneIdentity::of(&app),
         adapter: served.as_ref().map(AdapterIdentity::of),
         encoder: app.encoder_info().clone(),
+        provisional: answer.is_provisional,
         results: answer.answers,
         refused: answer.refused,
     }))

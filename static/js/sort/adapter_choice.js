@@ -22,6 +22,9 @@ function valueOf(current) {
   return { auto: "auto", none: "none", pinned: current.label, alias: `${current.adapter}@${current.alias}`, default: "" }[current.kind] ?? "";
 }
 
+// `seen`: what the server calls `sees_through`.
+export const sightOf = (seen) => (seen ? `with ${seen.label}` : "plainly");
+
 async function adaptersFor(backbone) {
   const adapters = [];
   let cursor = null;

@@ -1,6 +1,6 @@
 // The workbench as a page: ties a classifier to what is shown and what a person does.
 
-import { offerAdapters } from "./adapter_choice.js";
+import { offerAdapters, sightOf } from "./adapter_choice.js";
 import { byId, plural, setText } from "../dom.js";
 import { openCamera } from "./camera.js";
 import { ClassList } from "./class_list.js";
@@ -74,6 +74,7 @@ export class BenchPage {
     for (const source of [this.bench, this.sending, this.sorting, this.bench.reading]) source.addEventListener("change", () => this.drawSoon());
     classifier.addEventListener("change", () => this.#tell());
     classifier.addEventListener("conflict", () => note("It was changed in another tab or by somebody else, and is shown as it is now. Please look, then try again."));
+    classifier.addEventListener("sight", () => note(`It sees ${sightOf(classifier.seesThrough)} now, so its answers may differ from before. Pictures are sorted again.`));
     const changedElsewhere = (revision) => {
       if (revision > classifier.revision) classifier.load().catch(() => {});
     };
@@ -145,10 +146,11 @@ export class BenchPage {
   async teach(finding, label = null) {
     const found = await this.#understand(finding);
     if (!found) return;
-    for (const [name, files] of found.classes) for (const file of files) this.bench.addExample(file, name.slice(0, 200));
+    const group = crypto.randomUUID();
+    for (const [name, files] of found.classes) for (const file of files) this.bench.addExample(file, name.slice(0, 200), group);
     if (found.loose.length > 0) {
       const into = label ?? this.#freeName();
-      for (const file of found.loose) this.bench.addExample(file, into);
+      for (const file of found.loose) this.bench.addExample(file, into, group);
     }
     for (const file of found.tests) this.bench.addQuery(file);
     this.#tellSkipped(found.skipped);

@@ -37,7 +37,10 @@ export class Check {
     }
     const waiting = setTimeout(() => panel.replaceChildren(make("p", { class: "soft", role: "status" }, "Checking…")), 150);
     try {
-      this.#render(await ask("GET", `/classifiers/${classifier.id}/check`));
+      const check = await ask("GET", `/classifiers/${classifier.id}/check`);
+      // What it chose for the check is what answers.
+      if (classifier.adapter?.kind === "auto") await classifier.refresh();
+      this.#render(check);
     } finally {
       clearTimeout(waiting);
     }
@@ -47,7 +50,15 @@ export class Check {
     const parts = [this.#number(check)];
     if (check.hints.length > 0) parts.push(make("h2", {}, "What would help"), make("ul", { class: "hints" }, check.hints.slice(0, MOST_SHOWN).map((hint) => this.#hint(hint))));
     if (check.accuracy) parts.push(make("h2", {}, "What it mixes up"), this.#confusion(check));
+    if (this.#tools.classifier.automatic) parts.push(make("h2", {}, "How it sees"), this.#sight(this.#tools.classifier.automatic));
     this.#panel.replaceChildren(...parts);
+  }
+
+  #sight({ chosen, candidates }) {
+    const nameOf = (adapter) => adapter?.label ?? "plain";
+    if (candidates.length === 0) return make("p", {}, `Automatic: ${nameOf(chosen)}. There is nothing to compare yet; that takes two classes with two pictures each.`);
+    const counts = candidates.map(({ adapter, right, of }) => `${nameOf(adapter)} ${right} of ${of}`);
+    return make("p", {}, `Automatic: ${nameOf(chosen)}. Sorted right, each example by the others: ${counts.join(", ")}. The first stays unless another is clearly better.`);
   }
 
   #number({ accuracy, missing, classes }) {

@@ -38,13 +38,13 @@ export const list = () => pages("/classifiers", "classifiers");
 export const images = (id) => pages(at(id, "/images"), "images");
 
 // `pictures`: [{label, blob, name}]. The same `key` adds them once.
-export function addImages(id, pictures, key, signal) {
+export function addImages(id, pictures, { group, key, signal }) {
   const form = new FormData();
   for (const { label, blob, name } of pictures) {
     form.append("support", blob, name);
     form.append("label", label);
   }
-  return ask("POST", at(id, "/images"), { form, key, signal });
+  return ask("POST", at(id, `/images?${new URLSearchParams({ undo_group: group })}`), { form, key, signal });
 }
 
 // Answers of `blobs`, in their order.

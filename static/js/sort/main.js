@@ -100,12 +100,13 @@ function sayPrivacy() {
 async function moveElsewhere(from) {
   const to = from.isStored ? await new TabClassifier(newTabId()).create(from.name) : new ServerClassifier((await api.create(from.name, { privacy: "pictures" })).id);
   if (!from.isStored) await to.load();
+  const group = crypto.randomUUID();
   try {
     for (const each of from.classes) {
       await to.addClass(each.name);
       for (let at = 0; at < each.pictures.length; at += MOVED_AT_ONCE) {
         const portion = await Promise.all(each.pictures.slice(at, at + MOVED_AT_ONCE).map(async (picture) => ({ label: each.name, name: picture.name, blob: await from.read(picture), tile: null })));
-        const results = await to.addPictures(portion, crypto.randomUUID());
+        const results = await to.addPictures(portion, { group, key: crypto.randomUUID() });
         const refused = results.findIndex(({ reason }) => reason);
         if (refused >= 0) throw new Failure(`${portion[refused].name} cannot be moved: ${results[refused].reason}. Everything is still where it was.`);
       }
@@ -129,7 +130,8 @@ async function tryExamples() {
     const examples = await loadExamples();
     const page = await begin("Fish, mammals and windmills");
     if (!page) return;
-    for (const { label, files } of examples.classes) for (const file of files) page.bench.addExample(file, label);
+    const group = crypto.randomUUID();
+    for (const { label, files } of examples.classes) for (const file of files) page.bench.addExample(file, label, group);
     for (const file of examples.queries) page.bench.addQuery(file);
     setText(byId("credit-text"), examples.credit);
     byId("credit-link").href = examples.licences;

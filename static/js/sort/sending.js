@@ -53,7 +53,8 @@ export class Sending extends EventTarget {
     while (ready.length > 0 && this.#running.size < AT_ONCE) {
       const portion = [];
       let bytes = 0;
-      while (ready.length > 0 && portion.length < MOST_PICTURES && (portion.length === 0 || bytes + ready[0].blob.size <= MOST_BYTES)) {
+      const { group } = ready[0];
+      while (ready.length > 0 && ready[0].group === group && portion.length < MOST_PICTURES && (portion.length === 0 || bytes + ready[0].blob.size <= MOST_BYTES)) {
         bytes += ready[0].blob.size;
         portion.push(ready.shift());
       }
@@ -75,7 +76,7 @@ export class Sending extends EventTarget {
     this.#running.add(portion);
     this.dispatchEvent(new Event("change"));
     try {
-      const results = await this.#bench.classifier.addPictures(portion, crypto.randomUUID(), this.#abort.signal);
+      const results = await this.#bench.classifier.addPictures(portion, { group: portion[0].group, key: crypto.randomUUID(), signal: this.#abort.signal });
       this.sentBytes += bytes;
       this.#running.delete(portion);
       this.#bench.arrived(portion, results);

@@ -5,7 +5,7 @@ import { Failure } from "./http.js";
 
 const CONFLICT = 412;
 
-// Dispatches "change" when anything differs, and "conflict" with `detail.changes` where another tab or person was first.
+// Dispatches "change" when anything differs, "sight" when another adapter answers although none was chosen here, and "conflict" with `detail.changes` where another tab or person was first.
 export class ServerClassifier extends EventTarget {
   isStored = true;
   // How many pictures one question holds.
@@ -14,6 +14,10 @@ export class ServerClassifier extends EventTarget {
   revision = 0;
   privacy = "pictures";
   adapter = null;
+  // What answers now, {label, digest}; null is the plain backbone.
+  seesThrough = null;
+  // {chosen, candidates} where it chooses for itself.
+  automatic = null;
   storedBytes = 0;
   // [{id, name, pictures: [{id, name}]}]
   classes = [];
@@ -25,6 +29,7 @@ export class ServerClassifier extends EventTarget {
 
   #queue = Promise.resolve();
   #adding = 0;
+  #shown = false;
 
   constructor(id) {
     super();
@@ -52,11 +57,16 @@ export class ServerClassifier extends EventTarget {
     this.name = shown.name;
     this.revision = shown.revision;
     this.privacy = shown.privacy;
+    const before = this.#shown && JSON.stringify(this.adapter) === JSON.stringify(shown.adapter) ? this.seesThrough : shown.sees_through;
+    this.#shown = true;
     this.adapter = shown.adapter;
+    this.seesThrough = shown.sees_through;
+    this.automatic = shown.automatic;
     this.storedBytes = shown.stored_bytes;
     this.undoable = shown.undo?.summary ?? null;
     this.redoable = shown.redo?.summary ?? null;
     this.savedAtMs = shown.changed_ms;
+    if (before?.digest !== this.seesThrough?.digest) this.dispatchEvent(new Event("sight"));
     this.classes = shown.classes.map(({ id, name }) => ({ id, name, pictures: known.get(id) ?? [] }));
   }
 
@@ -141,13 +151,13 @@ export class ServerClassifier extends EventTarget {
     return this.#change((revision) => api.redo(this.id, revision));
   }
 
-  // `pictures`: [{label, name, blob}]. Returns [{id, reason}] in their order, with `reason` where one could not be used.
-  async addPictures(pictures, key, signal) {
+  // `pictures`: [{label, name, blob}]; those of one group are undone together. Returns [{id, reason}] in their order, with `reason` where one could not be used.
+  async addPictures(pictures, { group, key, signal }) {
     this.#adding += 1;
     this.saving += 1;
     this.#changed();
     try {
-      const added = await api.addImages(this.id, pictures, key, signal);
+      const added = await api.addImages(this.id, pictures, { group, key, signal });
       await this.refresh();
       for (const [index, { id, label, is_new: isNew }] of added.images.entries()) {
         const target = this.classNamed(label);

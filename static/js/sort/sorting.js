@@ -5,6 +5,9 @@ import { Failure } from "./http.js";
 const SETTLE_MS = 120;
 const AT_ONCE = 2;
 const SCORES_KEPT = 12;
+// After answers that are provisional one of them is asked for again, less and less often.
+const FIRST_LOOK_MS = 2_000;
+const LAST_LOOK_MS = 30_000;
 
 // Dispatches "change" when what is asked for changes.
 export class Sorting extends EventTarget {
@@ -16,6 +19,8 @@ export class Sorting extends EventTarget {
   #key = null;
   #abort = new AbortController();
   #timer = null;
+  #look = null;
+  #lookMs = FIRST_LOOK_MS;
   #stopped = false;
 
   constructor(bench, sending) {
@@ -50,7 +55,9 @@ export class Sorting extends EventTarget {
     this.#abort = new AbortController();
     this.#running.clear();
     clearTimeout(this.#timer);
+    clearTimeout(this.#look);
     this.#timer = null;
+    this.#look = null;
     this.dispatchEvent(new Event("change"));
   }
 
@@ -62,7 +69,10 @@ export class Sorting extends EventTarget {
       if (this.isBusy) this.#cancel();
     }
     if (this.#stopped || this.problem || this.#timer !== null || !this.#isReady()) return;
-    if (this.#wanted().length === 0) return;
+    if (this.#wanted().length === 0) {
+      this.#lookLater();
+      return;
+    }
     // Several changes in a row are one question; while answers come in, the next portion follows at once.
     if (this.isBusy) this.#next();
     else {
@@ -71,6 +81,21 @@ export class Sorting extends EventTarget {
         this.#next();
       }, SETTLE_MS);
     }
+  }
+
+  // Once one answer is no longer provisional, neither are the others.
+  #lookLater() {
+    if (this.isBusy || this.#look !== null) return;
+    const [first] = this.#bench.provisional;
+    if (!first) {
+      this.#lookMs = FIRST_LOOK_MS;
+      return;
+    }
+    this.#look = setTimeout(() => {
+      this.#look = null;
+      this.#lookMs = Math.min(1.5 * this.#lookMs, LAST_LOOK_MS);
+      this.#bench.askAgain([first]);
+    }, this.#lookMs);
   }
 
   #isReady() {
@@ -101,7 +126,13 @@ export class Sorting extends EventTarget {
       const body = await this.#bench.classifier.classify(portion, { signal });
       if (signal.aborted) return;
       this.#running.delete(portion);
-      this.#bench.answered(portion.map((query, index) => [query, this.#answerOf(body.results[index], key, query)]));
+      const isProvisional = body.provisional;
+      this.#bench.answered(portion.map((query, index) => [query, { ...this.#answerOf(body.results[index], key, query), isProvisional }]));
+      if (!isProvisional && this.#bench.provisional.length > 0) {
+        this.#bench.askAgain(this.#bench.provisional);
+        // What answers may be another adapter now.
+        this.#bench.classifier.refresh();
+      }
     } catch (error) {
       if (signal.aborted) return;
       this.#running.delete(portion);

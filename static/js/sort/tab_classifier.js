@@ -16,6 +16,8 @@ export class TabClassifier extends EventTarget {
   revision = 0;
   privacy = "pictures";
   adapter = null;
+  seesThrough = null;
+  automatic = null;
   storedBytes = 0;
   classes = [];
   saving = 0;
@@ -55,6 +57,9 @@ export class TabClassifier extends EventTarget {
     return this;
   }
 
+  // What it is does not change elsewhere.
+  async refresh() {}
+
   #changed() {
     this.dispatchEvent(new Event("change"));
   }
@@ -67,10 +72,13 @@ export class TabClassifier extends EventTarget {
     this.#changed();
   }
 
-  async #change(words, apply) {
+  // Changes in a row with the same `group` are undone together.
+  async #change(words, apply, group = null) {
     const before = this.#snapshot();
     const made = apply();
-    this.#done = [...this.#done, { words, before }].slice(-MOST_UNDONE);
+    const last = this.#done.at(-1);
+    if (group !== null && last?.group === group) last.words = words;
+    else this.#done = [...this.#done, { words, before, group }].slice(-MOST_UNDONE);
     this.#undone = [];
     await this.#keep();
     return made;
@@ -83,7 +91,7 @@ export class TabClassifier extends EventTarget {
   async #swap(from, to) {
     const step = from.pop();
     if (!step) return;
-    to.push({ words: step.words, before: this.#snapshot() });
+    to.push({ ...step, before: this.#snapshot() });
     Object.assign(this, step.before);
     await this.#keep();
   }
@@ -160,17 +168,20 @@ export class TabClassifier extends EventTarget {
     return this.#change(`Removed ${pictures.length === 1 ? pictures[0].name : `${pictures.length} pictures`}`, () => this.#place(pictures, null));
   }
 
-  async addPictures(pictures) {
+  async addPictures(pictures, { group }) {
     const added = pictures.map(({ name, blob, tile }) => ({ id: crypto.randomUUID(), name, blob, tile }));
     const isKept = await keep("pictures", added.map(({ id, blob, tile }) => ({ id, classifier: this.id, place: Date.now(), blob, tile })));
     if (!isKept) throw new Failure("This browser has no room for more pictures, or keeps none in this window.");
-    await this.#change(`Added ${pictures.length === 1 ? pictures[0].name : `${pictures.length} pictures`}`, () => {
+    const last = this.#done.at(-1);
+    const count = pictures.length + (last?.group === group ? last.pictures : 0);
+    await this.#change(`Added ${count === 1 ? pictures[0].name : `${count} pictures`}`, () => {
       for (const [index, { id, name, blob, tile }] of added.entries()) {
         const target = this.classNamed(pictures[index].label) ?? this.#made(pictures[index].label);
         target.pictures = [...target.pictures, { id, name }];
         this.#files.set(id, { blob, tile });
       }
-    });
+    }, group);
+    this.#done.at(-1).pictures = count;
     return added.map(({ id }) => ({ id, reason: null }));
   }
 

@@ -4,7 +4,7 @@ import { forget, keep, keepSoon, kept } from "./db.js";
 import { hash } from "./hash.js";
 
 // A picture to sort: {id, place, name, blob, tile, isRead, refused, answer, said}. `said` is what a person says it is: a label, or "" for
-// none of the classes. An example on its way: {id, label, name, blob, tile, isRead, refused}.
+// none of the classes. An example on its way: {id, label, group, name, blob, tile, isRead, refused}; those of one group are undone together.
 //
 // Dispatches "change" when anything differs.
 export class Workbench extends EventTarget {
@@ -40,7 +40,7 @@ export class Workbench extends EventTarget {
       this.queries.push({ id, place, name, blob, tile, said: said ?? null, isRead: true, refused: null, answer: answerOf.get(id) ?? null });
       this.#place = Math.max(this.#place, place + 1);
     }
-    for (const { id, label, name, blob, tile } of uploads) this.arriving.push({ id, label, name, blob, tile, isRead: true, refused: null });
+    for (const { id, label, group, name, blob, tile } of uploads) this.arriving.push({ id, label, group, name, blob, tile, isRead: true, refused: null });
     this.changed();
   }
 
@@ -89,8 +89,8 @@ export class Workbench extends EventTarget {
     };
   }
 
-  addExample(file, label, name = file.name) {
-    const example = { id: crypto.randomUUID(), label, name: name || "picture", blob: null, tile: null, isRead: false, refused: null };
+  addExample(file, label, group = crypto.randomUUID(), name = file.name) {
+    const example = { id: crypto.randomUUID(), label, group, name: name || "picture", blob: null, tile: null, isRead: false, refused: null };
     this.arriving.push(example);
     this.reading.add(file, ({ blob, tile }) => {
       Object.assign(example, { blob, tile, isRead: true });
@@ -103,15 +103,15 @@ export class Workbench extends EventTarget {
 
   // A picture that was read before becomes an example.
   addReadExample({ name, blob, tile }, label) {
-    const example = { id: crypto.randomUUID(), label, name, blob, tile, isRead: true, refused: null };
+    const example = { id: crypto.randomUUID(), label, group: crypto.randomUUID(), name, blob, tile, isRead: true, refused: null };
     this.arriving.push(example);
     this.#keepUpload(example);
     this.changed();
     return example;
   }
 
-  #keepUpload({ id, label, name, blob, tile }) {
-    keepSoon("uploads", { id, classifier: this.classifier.id, place: 0, label, name, blob, tile });
+  #keepUpload({ id, label, group, name, blob, tile }) {
+    keepSoon("uploads", { id, classifier: this.classifier.id, place: 0, label, group, name, blob, tile });
   }
 
   // They are on the server, or refused for good with a reason.
@@ -164,12 +164,23 @@ export class Workbench extends EventTarget {
 
   // Names the examples that an answer rests on: an answer with the same key still holds.
   examplesKey() {
-    this.#key ??= hash(JSON.stringify([this.classifier.adapter, this.classifier.classes.map((each) => [each.id, each.pictures.map((picture) => picture.id).sort()])]));
+    this.#key ??= hash(JSON.stringify([this.classifier.adapter, this.classifier.seesThrough?.digest, this.classifier.classes.map((each) => [each.id, each.pictures.map((picture) => picture.id).sort()])]));
     return this.#key;
   }
 
   isSorted(query) {
     return query.answer !== null && query.answer.key === this.examplesKey();
+  }
+
+  // Answers that the server gave before it had computed all that it wanted to.
+  get provisional() {
+    return this.queries.filter((query) => query.answer?.isProvisional && this.isSorted(query));
+  }
+
+  // They keep their answers until there are others.
+  askAgain(queries) {
+    for (const query of queries) query.answer = { ...query.answer, key: null };
+    this.changed();
   }
 
   canSort() {

@@ -4,7 +4,7 @@ use super::change::{Change, Names};
 use super::classes::{find, present};
 use super::error::ClassifierError;
 use super::record::Privacy;
-use super::step::{Changed, Settled, Step};
+use super::step::{Author, Changed, Settled, Step};
 use super::title::Title;
 use super::{MOST_PICTURES, kept_features, read};
 use crate::features::{FeatureSpace, to_bytes};
@@ -76,10 +76,10 @@ impl Store {
         id: Uuid,
         expected: Option<u64>,
         new: Vec<NewPicture>,
-        by: &str,
+        by: impl Into<Author>,
     ) -> Result<AddedPictures, ClassifierError> {
         let new = new.into_iter().map(|picture| (picture, None)).collect();
-        self.add_with_contents(id, expected, new, by).await
+        self.add_with_contents(id, expected, new, by.into()).await
     }
 
     /// As [`Self::add_pictures`], with digest and size of the bytes where they are not here.
@@ -88,7 +88,7 @@ impl Store {
         id: Uuid,
         expected: Option<u64>,
         new: Vec<(NewPicture, Content)>,
-        by: &str,
+        by: Author,
     ) -> Result<AddedPictures, ClassifierError> {
         self.inner.database.writer()?;
         if new.len() > MOST_PICTURES {
@@ -101,7 +101,6 @@ impl Store {
             }
             titled.push((Title::new("picture", &picture.name)?, picture, content));
         }
-        let by = by.to_owned();
         self.run_to_completion(move |store| async move {
             // Before any file is written; it is checked again with the change.
             let mut connection = store.inner.database.readers().acquire().await?;
@@ -129,15 +128,15 @@ impl Store {
         expected: Option<u64>,
         described: &[Described],
         privacy: Privacy,
-        by: &str,
+        by: &Author,
     ) -> Result<(Settled, Vec<AddedPicture>), ClassifierError> {
-        let mut step = Step::begin(self, id, expected, by).await?;
+        let mut step = Step::begin(self, id, expected, by.clone()).await?;
         let classes = present(&mut step.transaction, &step.id).await?;
         let (mut pictures, mut filled) = (Vec::new(), HashSet::new());
         let mut features_kept = false;
         for picture in described {
             let class = find(&classes, picture.class)?;
-            let added = insert(&mut step, &class.id, picture, privacy, by).await?;
+            let added = insert(&mut step, &class.id, picture, privacy, &by.name).await?;
             if added.is_new {
                 filled.insert(class.id.as_str());
             }

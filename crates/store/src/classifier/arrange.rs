@@ -40,7 +40,7 @@ impl Store {
     ) -> Result<Changed, ClassifierError> {
         let (pictures, by) = (pictures.to_vec(), by.to_owned());
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let classes = present(&mut step.transaction, &step.id).await?;
             let to = find(&classes, to)?;
             let which = known(&mut step, &pictures).await?;
@@ -72,7 +72,7 @@ impl Store {
     ) -> Result<Changed, ClassifierError> {
         let (pictures, by) = (pictures.to_vec(), by.to_owned());
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let classes = present(&mut step.transaction, &step.id).await?;
             let which = known(&mut step, &pictures).await?;
             let leaving = send(&mut step, &which, None).await?;
@@ -101,7 +101,7 @@ impl Store {
     ) -> Result<Changed, ClassifierError> {
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let classes = present(&mut step.transaction, &step.id).await?;
             let class = find(&classes, class)?;
             let leaving = send(&mut step, &Which::Class(class.id.clone()), None).await?;
@@ -134,7 +134,7 @@ impl Store {
         }
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let classes = present(&mut step.transaction, &step.id).await?;
             let (class, into) = (find(&classes, class)?, find(&classes, into)?);
             let which = Which::Class(class.id.clone());

@@ -2,7 +2,7 @@
 
 use super::change::{Change, Names};
 use super::error::ClassifierError;
-use super::step::{Changed, Step};
+use super::step::{Author, Changed, Step};
 use super::title::Title;
 use super::{MOST_CLASSES, read};
 use crate::{Store, parse};
@@ -88,7 +88,7 @@ impl Store {
         id: Uuid,
         expected: Option<u64>,
         new: &[NewClass],
-        by: &str,
+        by: impl Into<Author>,
     ) -> Result<AddedClasses, ClassifierError> {
         if new.len() > MOST_CLASSES {
             return Err(ClassifierError::TooManyClasses(new.len()));
@@ -97,9 +97,9 @@ impl Store {
             .iter()
             .map(|class| Ok((class.id, Title::new("class", &class.name)?)))
             .collect::<Result<_, ClassifierError>>()?;
-        let by = by.to_owned();
+        let by = by.into();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by).await?;
             let present = present(&mut step.transaction, &step.id).await?;
             let mut keys: HashSet<&str> = present.iter().map(|class| class.key.as_str()).collect();
             let mut position = present.last().map_or(0, |last| last.position + 1);
@@ -162,7 +162,7 @@ impl Store {
         let title = Title::new("class", name)?;
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let present = present(&mut step.transaction, &step.id).await?;
             let renamed = find(&present, class)?;
             if renamed.name == title.text {
@@ -199,7 +199,7 @@ impl Store {
     ) -> Result<Changed, ClassifierError> {
         let (order, by) = (order.to_vec(), by.to_owned());
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let present = present(&mut step.transaction, &step.id).await?;
             if order.iter().collect::<HashSet<_>>().len() < order.len() {
                 return Err(ClassifierError::BadOrder("one is there twice"));

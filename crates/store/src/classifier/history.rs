@@ -2,7 +2,9 @@
 
 use super::change::ChangeRecord;
 use super::error::ClassifierError;
-use super::step::{Changed, Direction, Step, check_revision, forget_old};
+use super::step::{
+    Changed, Direction, Step, changes_of_next, check_revision, forget_old, together,
+};
 use crate::{Freed, Store};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -21,8 +23,27 @@ impl Store {
         .await?)
     }
 
-    /// Takes back the last change that is not taken back yet. That is a change, too; called again and again it walks back through
-    /// the last [`MOST_UNDO`](crate::MOST_UNDO) changes.
+    /// What is undone next, and what is redone next; changes that are undone together are one.
+    ///
+    /// # Errors
+    /// [`ClassifierError`] of the database; an unknown classifier has no changes.
+    pub async fn undo_and_redo(
+        &self,
+        id: Uuid,
+    ) -> Result<(Option<ChangeRecord>, Option<ChangeRecord>), ClassifierError> {
+        let mut connection = self.inner.database.readers().acquire().await?;
+        let id = id.to_string();
+        let mut next = Vec::with_capacity(2);
+        for direction in [Direction::Back, Direction::Forward] {
+            let changes = changes_of_next(&mut connection, &id, direction).await?;
+            next.push(together(&mut connection, &id, &changes).await?);
+        }
+        let redo = next.pop().flatten();
+        Ok((next.pop().flatten(), redo))
+    }
+
+    /// Takes back the last change that is not taken back yet, with those before it that belong to the same group. That is a change, too; called again and again it walks back through
+    /// the last [`MOST_UNDO`](crate::MOST_UNDO) of them.
     ///
     /// # Errors
     /// [`ClassifierError::NothingToUndo`], [`ClassifierError::UnknownClassifier`], [`ClassifierError::RevisionConflict`].
@@ -57,26 +78,8 @@ impl Store {
     ) -> Result<Changed, ClassifierError> {
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
-            let (sql, nothing) = match direction {
-                Direction::Back => (
-                    "SELECT * FROM classifier_changes WHERE classifier_id = ? AND state = 'done'
-                     ORDER BY revision DESC LIMIT 1",
-                    ClassifierError::NothingToUndo,
-                ),
-                Direction::Forward => (
-                    "SELECT * FROM classifier_changes WHERE classifier_id = ? AND state = 'undone'
-                     ORDER BY revision LIMIT 1",
-                    ClassifierError::NothingToRedo,
-                ),
-            };
-            let found: Option<ChangeRecord> = sqlx::query_as(sql)
-                .bind(&step.id)
-                .fetch_optional(&mut *step.transaction)
-                .await?;
-            let done = found.ok_or(nothing)?;
-            let revision = done.revision.cast_signed();
-            let settled = step.replay(revision, done.change, direction).await?;
+            let step = Step::begin(&store, id, expected, by.as_str()).await?;
+            let settled = step.replay(direction).await?;
             Ok(store.settle(settled).await)
         })
         .await

@@ -37,6 +37,7 @@ impl Store {
             let content = Some((known.digest, known.size_bytes));
             (known.picture, content)
         });
-        self.add_with_contents(id, None, new.collect(), by).await
+        self.add_with_contents(id, None, new.collect(), by.into())
+            .await
     }
 }

@@ -34,7 +34,7 @@ pub use read::{ClassifierFilter, ClassifierUse};
 pub use record::{AdapterChoice, ClassifierRecord, Privacy};
 pub use results::ClassifierResult;
 pub use settings::{ClassifierPatch, NewClassifier};
-pub use step::Changed;
+pub use step::{Author, Changed};
 pub(super) use title::Title;
 pub use title::class_name_key;
 

@@ -99,7 +99,7 @@ impl Store {
         }
         let by = by.to_owned();
         self.run_to_completion(move |store| async move {
-            let mut step = Step::begin(&store, id, expected, &by).await?;
+            let mut step = Step::begin(&store, id, expected, by.as_str()).await?;
             let (name, key, adapter, head): (String, String, String, String) = sqlx::query_as(
                 "SELECT name, name_key, adapter, head FROM classifiers WHERE id = ?",
             )

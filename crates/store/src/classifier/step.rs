@@ -1,7 +1,7 @@
 //! One change of a classifier: a transaction that holds its edits, applied and written down together or not at all.
 
 use super::MOST_UNDO;
-use super::change::{Change, ChangeRecord};
+use super::change::{Change, ChangeRecord, Names};
 use super::error::ClassifierError;
 use crate::features::forget_pictures;
 use crate::{Digest, Store, now_ms, parse};
@@ -14,6 +14,24 @@ use uuid::Uuid;
 const MOST_CLOSED: i64 = 200;
 /// Changes that a conflict lists.
 const MOST_LISTED: i64 = 20;
+
+/// Who makes a change, and what it is part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// As people are told.
+    pub name: String,
+    /// Changes in a row with the same one are undone together.
+    pub group: Option<Uuid>,
+}
+
+impl From<&str> for Author {
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            group: None,
+        }
+    }
+}
 
 /// What a change came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,7 +74,7 @@ pub(super) struct Step {
     pub id: String,
     /// The revision before.
     revision: i64,
-    by: String,
+    by: Author,
 }
 
 impl Step {
@@ -65,7 +83,7 @@ impl Step {
         store: &Store,
         id: Uuid,
         expected: Option<u64>,
-        by: &str,
+        by: impl Into<Author>,
     ) -> Result<Self, ClassifierError> {
         let mut transaction = store.inner.database.begin().await?;
         let revision = check_revision(&mut transaction, id, expected).await?;
@@ -73,7 +91,7 @@ impl Step {
             transaction,
             id: id.to_string(),
             revision,
-            by: by.to_owned(),
+            by: by.into(),
         })
     }
 
@@ -135,42 +153,35 @@ impl Step {
         .execute(&mut *self.transaction)
         .await?;
         let next = self.next();
-        self.write_down(&change, "done", settings).await?;
+        let group = self.by.group;
+        self.write_down(&change, "done", settings, group).await?;
         apply(&mut self.transaction, &self.id, next, Direction::Forward).await?;
         self.commit().await
     }
 
-    /// Undoes or redoes the change that led to `revision`, and writes that down.
-    pub async fn replay(
-        mut self,
-        revision: i64,
-        change: Change,
-        direction: Direction,
-    ) -> Result<Settled, ClassifierError> {
-        let (state, change) = match direction {
-            Direction::Back => (
-                "undone",
-                Change::Undone {
-                    change: Box::new(change),
-                },
-            ),
-            Direction::Forward => (
-                "done",
-                Change::Redone {
-                    change: Box::new(change),
-                },
-            ),
+    /// Undoes the changes of the last step, or redoes those of the first that was undone, and writes that down as one change.
+    pub async fn replay(mut self, direction: Direction) -> Result<Settled, ClassifierError> {
+        let changes = changes_of_next(&mut self.transaction, &self.id, direction).await?;
+        let change = together(&mut self.transaction, &self.id, &changes).await?;
+        let (state, change) = match (direction, change.map(|own| Box::new(own.change))) {
+            (Direction::Back, Some(change)) => ("undone", Change::Undone { change }),
+            (Direction::Forward, Some(change)) => ("done", Change::Redone { change }),
+            (Direction::Back, None) => return Err(ClassifierError::NothingToUndo),
+            (Direction::Forward, None) => return Err(ClassifierError::NothingToRedo),
         };
-        apply(&mut self.transaction, &self.id, revision, direction).await?;
-        sqlx::query(
-            "UPDATE classifier_changes SET state = ? WHERE classifier_id = ? AND revision = ?",
-        )
-        .bind(state)
-        .bind(&self.id)
-        .bind(revision)
-        .execute(&mut *self.transaction)
-        .await?;
-        self.write_down(&change, "closed", None).await?;
+        for ChangeRecord { revision, .. } in &changes {
+            let revision = revision.cast_signed();
+            apply(&mut self.transaction, &self.id, revision, direction).await?;
+            sqlx::query(
+                "UPDATE classifier_changes SET state = ? WHERE classifier_id = ? AND revision = ?",
+            )
+            .bind(state)
+            .bind(&self.id)
+            .bind(revision)
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        self.write_down(&change, "closed", None, None).await?;
         self.commit().await
     }
 
@@ -179,22 +190,27 @@ impl Step {
         change: &Change,
         state: &str,
         settings: Option<(String, String)>,
+        group: Option<Uuid>,
     ) -> Result<(), ClassifierError> {
         let (before, after) = settings.unzip();
         let now = now_ms();
         let next = self.next();
         sqlx::query(
             "INSERT INTO classifier_changes (classifier_id, revision, change, made_ms, made_by, state, settings_before,
-                settings_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                settings_after, undo_group, undo_step)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+                coalesce((SELECT iif(undo_group = ?9, undo_step, NULL) FROM classifier_changes
+                    WHERE classifier_id = ?1 AND state = 'done' ORDER BY revision DESC LIMIT 1), ?2))",
         )
         .bind(&self.id)
         .bind(next)
         .bind(serde_json::json!(change).to_string())
         .bind(now)
-        .bind(&self.by)
+        .bind(&self.by.name)
         .bind(state)
         .bind(before)
         .bind(after)
+        .bind(group.map(|group| group.to_string()))
         .execute(&mut *self.transaction)
         .await?;
         sqlx::query(
@@ -202,7 +218,7 @@ impl Step {
         )
         .bind(next)
         .bind(now)
-        .bind(&self.by)
+        .bind(&self.by.name)
         .bind(&self.id)
         .execute(&mut *self.transaction)
         .await?;
@@ -262,6 +278,71 @@ pub(super) async fn check_revision(
     }
 }
 
+/// The changes that are undone or redone next, in the order in which they are; none where there are none.
+pub(super) async fn changes_of_next(
+    connection: &mut SqliteConnection,
+    id: &str,
+    direction: Direction,
+) -> Result<Vec<ChangeRecord>, ClassifierError> {
+    let sql = match direction {
+        Direction::Back => {
+            "SELECT * FROM classifier_changes WHERE classifier_id = ?1 AND state = 'done' AND undo_step =
+                (SELECT undo_step FROM classifier_changes WHERE classifier_id = ?1 AND state = 'done'
+                 ORDER BY revision DESC LIMIT 1) ORDER BY revision DESC"
+        }
+        Direction::Forward => {
+            "SELECT * FROM classifier_changes WHERE classifier_id = ?1 AND state = 'undone' AND undo_step =
+                (SELECT undo_step FROM classifier_changes WHERE classifier_id = ?1 AND state = 'undone'
+                 ORDER BY revision LIMIT 1) ORDER BY revision"
+        }
+    };
+    let changes = sqlx::query_as(sql).bind(id).fetch_all(connection).await?;
+    Ok(changes)
+}
+
+/// The `changes` of a step as one; `None` of none.
+pub(super) async fn together(
+    connection: &mut SqliteConnection,
+    id: &str,
+    changes: &[ChangeRecord],
+) -> Result<Option<ChangeRecord>, ClassifierError> {
+    let Some(newest) = changes.iter().max_by_key(|own| own.revision) else {
+        return Ok(None);
+    };
+    if changes.len() == 1 {
+        return Ok(Some(newest.clone()));
+    }
+    // Only what adds classes or pictures comes in groups.
+    let pictures = changes.iter().map(|own| match own.change {
+        Change::PicturesAdded { pictures, .. } => pictures,
+        _ => 0,
+    });
+    let pictures: usize = pictures.sum();
+    let edited = if pictures > 0 {
+        "SELECT name FROM classifier_classes WHERE id IN (SELECT class_after FROM classifier_picture_edits
+            WHERE classifier_id = ?1 AND revision IN (SELECT value FROM json_each(?2))) ORDER BY id"
+    } else {
+        "SELECT name FROM classifier_classes WHERE id IN (SELECT class_id FROM classifier_class_edits
+            WHERE classifier_id = ?1 AND revision IN (SELECT value FROM json_each(?2))) ORDER BY id"
+    };
+    let revisions: Vec<u64> = changes.iter().map(|own| own.revision).collect();
+    let names: Vec<String> = sqlx::query_scalar(edited)
+        .bind(id)
+        .bind(serde_json::json!(revisions).to_string())
+        .fetch_all(connection)
+        .await?;
+    let classes = Names::new(names.iter().map(String::as_str));
+    let change = if pictures > 0 {
+        Change::PicturesAdded { pictures, classes }
+    } else {
+        Change::ClassesAdded { classes }
+    };
+    Ok(Some(ChangeRecord {
+        change,
+        ..newest.clone()
+    }))
+}
+
 /// Gives everything that the change to `revision` edited the state after it, or before it.
 async fn apply(
     connection: &mut SqliteConnection,
@@ -299,7 +380,7 @@ async fn apply(
     Ok(())
 }
 
-/// Closes what is more than `most_undo` changes ago and deletes for good what no edit can give back any more. Gives the blobs
+/// Closes what is more than `most_undo` steps ago and deletes for good what no edit can give back any more. Gives the blobs
 /// that may now be without use.
 pub(super) async fn forget_old(
     connection: &mut SqliteConnection,
@@ -309,8 +390,8 @@ pub(super) async fn forget_old(
 ) -> Result<HashSet<Digest>, ClassifierError> {
     sqlx::query(
         "UPDATE classifier_changes SET state = 'closed' WHERE classifier_id = ?1 AND state = 'done' AND revision <=
-            (SELECT revision FROM classifier_changes WHERE classifier_id = ?1 AND state = 'done'
-             ORDER BY revision DESC LIMIT 1 OFFSET ?2)",
+            (SELECT max(revision) AS last FROM classifier_changes WHERE classifier_id = ?1 AND state = 'done'
+             GROUP BY undo_step ORDER BY last DESC LIMIT 1 OFFSET ?2)",
     )
     .bind(id)
     .bind(most_undo)

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use store::{
-    BatchLabel, Changed, ClassifierError, ClassifierPatch, Digest, MOST_UNDO, NewBatch,
+    Author, BatchLabel, Changed, ClassifierError, ClassifierPatch, Digest, MOST_UNDO, NewBatch,
     NewBatchRow, PictureFilter, Privacy, Store, Verdict,
 };
 use test_support::store::{files_on_disk, open};
@@ -43,6 +43,12 @@ impl Run {
         NAMES[self.below(NAMES.len())]
     }
 
+    /// None, or one of two.
+    fn any_group(&mut self) -> Option<Uuid> {
+        let number = self.random.random_range(0..3);
+        (number > 0).then(|| Uuid::from_u128(number))
+    }
+
     /// The index of a class of this classifier.
     fn any_class(&mut self, at: usize) -> Option<usize> {
         let count = self.models[at].present.classes.len();
@@ -58,6 +64,17 @@ impl Run {
 
     /// Compares what a change came to, and goes on from `next`.
     fn settle(&mut self, at: usize, result: Result<Changed, ClassifierError>, next: State) {
+        self.settle_in(at, result, next, None);
+    }
+
+    /// As [`Self::settle`], for a change that belongs to a group.
+    fn settle_in(
+        &mut self,
+        at: usize,
+        result: Result<Changed, ClassifierError>,
+        next: State,
+        group: Option<Uuid>,
+    ) {
         let changed = result.expect("a change that is allowed");
         let model = &mut self.models[at];
         if next == model.present {
@@ -68,7 +85,11 @@ impl Run {
         assert_eq!(changed.revision, model.revision);
         let change = changed.change.expect("a change");
         assert_eq!(change.revision, model.revision);
-        model.past.push(std::mem::replace(&mut model.present, next));
+        let before = std::mem::replace(&mut model.present, next);
+        let goes_on = |last: &(State, Option<Uuid>)| group.is_some() && last.1 == group;
+        if !model.past.last().is_some_and(goes_on) {
+            model.past.push((before, group));
+        }
         let old = model.past.len().saturating_sub(MOST_UNDO as usize);
         model.past.drain(..old);
         model.future.clear();
@@ -105,10 +126,12 @@ impl Run {
 
     async fn add_class(&mut self, at: usize) {
         let name = self.any_name();
-        self.log(format!("{at}: add class {name}"));
+        let group = self.any_group();
+        self.log(format!("{at}: add class {name} in the group {group:?}"));
         let model = &self.models[at];
         let new = new_classes(&[name]);
-        let result = self.store.add_classes(model.id, None, &new, BY).await;
+        let by = Author { group, ..BY.into() };
+        let result = self.store.add_classes(model.id, None, &new, by).await;
         let mut next = model.present.clone();
         if next.classes.iter().any(|class| class.name == name) {
             assert!(matches!(result, Err(ClassifierError::ClassNameTaken(_))));
@@ -120,7 +143,7 @@ impl Run {
             name,
             pictures: BTreeMap::new(),
         });
-        self.settle(at, Ok(added.changed), next);
+        self.settle_in(at, Ok(added.changed), next, group);
     }
 
     async fn rename_class(&mut self, at: usize) {
@@ -191,20 +214,24 @@ impl Run {
             };
             asked.push((class, self.random.random_range(0..CONTENTS)));
         }
-        self.log(format!("{at}: add contents to classes {asked:?}"));
+        let group = self.any_group();
+        self.log(format!(
+            "{at}: add contents to classes {asked:?} in the group {group:?}"
+        ));
         let model = &self.models[at];
         let mut next = model.present.clone();
         let picture =
             |&(class, content): &(usize, u8)| new_picture(next.classes[class].id, content);
         let new = asked.iter().map(picture).collect();
-        let result = self.store.add_pictures(model.id, None, new, BY).await;
+        let by = Author { group, ..BY.into() };
+        let result = self.store.add_pictures(model.id, None, new, by).await;
         let added = result.expect("add");
         for ((class, content), picture) in asked.into_iter().zip(added.pictures) {
             assert_eq!(picture.is_new, !next.classes[class].has(content));
             let there = next.classes[class].pictures.insert(picture.id, content);
             assert_eq!(there.is_none(), picture.is_new);
         }
-        self.settle(at, Ok(added.changed), next);
+        self.settle_in(at, Ok(added.changed), next, group);
     }
 
     async fn move_pictures(&mut self, at: usize) {
@@ -263,14 +290,14 @@ impl Run {
         } else {
             (&mut model.future, &mut model.past)
         };
-        let Some(state) = from.pop() else {
+        let Some((state, group)) = from.pop() else {
             assert!(matches!(
                 result,
                 Err(ClassifierError::NothingToUndo | ClassifierError::NothingToRedo)
             ));
             return;
         };
-        to.push(std::mem::replace(&mut model.present, state));
+        to.push((std::mem::replace(&mut model.present, state), group));
         model.revision += 1;
         assert_eq!(result.expect("replay").revision, model.revision);
     }

@@ -61,17 +61,18 @@ pub struct Model {
     pub privacy: Privacy,
     pub revision: u64,
     pub present: State,
-    /// States that undoing goes back to, the last one first to come.
-    pub past: Vec<State>,
-    /// States that redoing goes to, the last one first to come.
-    pub future: Vec<State>,
+    /// States that undoing goes back to, the last one first to come, and the group of the changes after each.
+    pub past: Vec<(State, Option<Uuid>)>,
+    /// States that redoing goes to, the last one first to come, and the group of the changes that lead there.
+    pub future: Vec<(State, Option<Uuid>)>,
     /// Contents of the rows of its batches.
     pub batches: BTreeMap<Uuid, Vec<u8>>,
 }
 
 impl Model {
     pub fn blobs(&self) -> BTreeSet<Digest> {
-        let states = self.past.iter().chain(&self.future).chain([&self.present]);
+        let kept = self.past.iter().chain(&self.future);
+        let states = kept.map(|(state, _)| state).chain([&self.present]);
         let classes = states.flat_map(|state| &state.classes);
         let kept: BTreeSet<u8> = classes
             .flat_map(|class| class.pictures.values().copied())

@@ -125,6 +125,7 @@ pub(in crate::web) async fn classify_with_classifier(
         backbone: BackboneIdentity::of(&app),
         adapter: answers.adapter.as_ref().map(AdapterIdentity::of),
         encoder: app.encoder_info().clone(),
+        provisional: answers.classification.is_provisional,
         results: answers.classification.answers,
         refused: answers.classification.refused,
     };

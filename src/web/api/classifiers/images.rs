@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Write;
 use std::sync::Arc;
-use store::{ClassifierError, Digest, PictureFilter, PictureRecord};
+use store::{Author, ClassifierError, Digest, PictureFilter, PictureRecord};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
@@ -94,12 +94,20 @@ impl From<AddedExamples> for AddedImages {
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AddParameters {
+    /// Any UUID. Additions in a row that have the same one are undone together, such as those of one folder that is sent in portions.
+    undo_group: Option<Uuid>,
+}
+
 /// Adds pictures to classes
 ///
 /// Parts named `support/LABEL` need no part `label`. A picture that cannot be used says why in its place; the others are added. A class
 /// that is not there is made, as a change of its own.
 #[utoipa::path(post, path = "/api/v1/classifiers/{id}/images", tag = "classifiers",
-    params(("id" = Uuid, Path, description = "Id of the classifier"),
+    params(("id" = Uuid, Path, description = "Id of the classifier"), AddParameters,
         ("if-match" = Option<String>, Header, description = "The ETag that the change is meant for"),
         ("idempotency-key" = Option<String>, Header, description = "The same key within 24 hours adds them once")),
     request_body(content((NewImages = "application/json"), (NewImagesForm = "multipart/form-data"))),
@@ -107,6 +115,7 @@ impl From<AddedExamples> for AddedImages {
 pub(in crate::web) async fn add_images(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    Parameters(AddParameters { undo_group }): Parameters<AddParameters>,
     headers: HeaderMap,
     admission: Admission,
     request: Request,
@@ -125,7 +134,11 @@ pub(in crate::web) async fn add_images(
     };
     let answering = Arc::clone(&app);
     let act = async move |_: Option<Uuid>| -> Result<Value, ApiError> {
-        let added = answering.add_examples(id, expected, new, ACTOR);
+        let by = Author {
+            group: undo_group,
+            ..ACTOR.into()
+        };
+        let added = answering.add_examples(id, expected, new, by);
         let added = admission.answer(added).await?;
         answering.prepare_classifier(id);
         to_json(AddedImages::from(added))

@@ -2,11 +2,11 @@
 
 use super::schema::{Classifier, ClassifierSummary};
 use super::{ACTOR, ClassifierProblems, at_revision, classifier_id, made, store, to_json};
-use crate::app::App;
-use crate::app::classifiers::{Answering, ClassifierToMake, at_one_revision};
+use crate::app::classifiers::{AnsweringPatch, ClassifierToMake, at_one_revision};
+use crate::app::{App, CopiesWanted};
 use crate::web::ApiError;
+use crate::web::api::AdapterIdentity;
 use crate::web::api::adapters::json_body;
-use crate::web::api::classify::checked;
 use crate::web::api::etags::expected_revision;
 use crate::web::api::once::{key, once};
 use crate::web::api::parameters::{Parameters, Path, check_limit, next_cursor};
@@ -76,21 +76,32 @@ pub(in crate::web) async fn create_classifier(
 
 pub(super) async fn described(app: &Arc<App>, id: Uuid) -> Result<Classifier, ApiError> {
     let store = store(app)?;
-    let read = || async {
-        Ok((
-            store.classes(id).await?,
-            store.classifier_changes(id).await?,
-        ))
-    };
-    let (record, (classes, changes)) = at_one_revision(store, id, read).await?;
+    let read = || async { Ok((store.classes(id).await?, store.undo_and_redo(id).await?)) };
+    let (record, (classes, (undo, redo))) = at_one_revision(store, id, read).await?;
     let automatic = app.automatic(&record).await?;
     if let Some((_, is_current)) = automatic
         && !is_current
     {
         app.prepare_classifier(id);
     }
+    let sees_through = match &automatic {
+        Some((choice, _)) => choice.chosen.clone(),
+        // A question says why there is none.
+        None => match app.adapter_of(&record, CopiesWanted::Soon).await {
+            Ok(served) => served.map(|own| own.record),
+            Err(_) => None,
+        },
+    };
+    let sees_through = sees_through.as_deref().map(AdapterIdentity::of_record);
     let automatic = automatic.map(|(choice, _)| choice.as_ref().into());
-    Ok(Classifier::new(record, classes, changes, automatic))
+    Ok(Classifier::new(
+        record,
+        classes,
+        undo,
+        redo,
+        sees_through,
+        automatic,
+    ))
 }
 
 async fn shown(app: &Arc<App>, id: Uuid) -> Result<Response, ApiError> {
@@ -217,18 +228,7 @@ pub(in crate::web) async fn change_classifier(
             order: None,
         } => {
             let adapter = adapter.as_ref().map(Option::as_deref);
-            let answering = match (head, reject) {
-                (None, None) => None,
-                (head, reject) => {
-                    let stored = Answering::of(&store.classifier(id).await?);
-                    let answering = Answering {
-                        head: head.unwrap_or(stored.head),
-                        reject: reject.unwrap_or(stored.reject),
-                    };
-                    checked(answering.whole())?;
-                    Some(answering)
-                }
-            };
+            let answering = AnsweringPatch { head, reject };
             app.change_classifier(id, expected, name, adapter, answering, ACTOR)
                 .await?;
         }

@@ -6,8 +6,8 @@ use crate::web::classifier_problem::ClassifierChange;
 use recycle::head::HeadChoice;
 use serde::Serialize;
 use store::{
-    AdapterChoice, ChangeRecord, ChangeState, Changed, ClassRecord, ClassifierRecord, Digest,
-    PictureRecord, Privacy,
+    AdapterChoice, ChangeRecord, Changed, ClassRecord, ClassifierRecord, Digest, PictureRecord,
+    Privacy,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -113,11 +113,13 @@ pub struct Classifier {
     summary: ClassifierSummary,
     /// In their order.
     classes: Vec<ClassRecord>,
+    /// The adapter that answers now; null is the bare backbone, or an adapter that cannot be found any more.
+    sees_through: Option<AdapterIdentity>,
     /// What it chose, where its adapter is `auto`; null for others.
     automatic: Option<AutomaticChoice>,
     /// What it cannot do because its pictures are not kept.
     limits: Option<&'static str>,
-    /// The change that an undo would take back.
+    /// The change that an undo would take back; several of one `undo_group` are one.
     undo: Option<ClassifierChange>,
     /// The change that a redo would make again.
     redo: Option<ClassifierChange>,
@@ -130,17 +132,16 @@ impl Classifier {
     pub fn new(
         record: ClassifierRecord,
         classes: Vec<ClassRecord>,
-        changes: Vec<ChangeRecord>,
+        undo: Option<ChangeRecord>,
+        redo: Option<ChangeRecord>,
+        sees_through: Option<AdapterIdentity>,
         automatic: Option<AutomaticChoice>,
     ) -> Self {
-        // Newest first: the first that is done is undone next, the last that is undone is redone next.
-        let in_state = |state| move |record: &&ChangeRecord| record.state == state;
-        let undo = changes.iter().find(in_state(ChangeState::Done)).cloned();
-        let redo = changes.iter().rfind(in_state(ChangeState::Undone)).cloned();
         Self {
             limits: (record.privacy == Privacy::Features).then_some(WITHOUT_PICTURES),
             summary: record.into(),
             classes,
+            sees_through,
             automatic,
             undo: undo.map(Into::into),
             redo: redo.map(Into::into),
