@@ -11,6 +11,7 @@ mod sort_batches;
 mod sort_check;
 mod sort_journey;
 mod sort_kept;
+mod sort_photographs;
 mod sort_reach;
 mod webdriver;
 
