@@ -31,6 +31,7 @@ type Plan =
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     name: &'static str,
+    runs_beside: bool,
     plan: Plan,
     run: fn(&JobRecord, &JobContext) -> Result<Value, JobError>,
 }
@@ -41,6 +42,7 @@ impl Kinds {
     pub fn with<J: Job>(mut self) -> Self {
         self.entries.push(Kind {
             name: J::KIND,
+            runs_beside: J::RUNS_BESIDE,
             plan: |parts, services| {
                 Box::pin(async move { plan::<J>(parts.into_request()?, services).await })
             },
@@ -52,6 +54,12 @@ impl Kinds {
     /// Of all kinds, in the order in which they were added.
     pub fn names(&self) -> Vec<&'static str> {
         self.entries.iter().map(|kind| kind.name).collect()
+    }
+
+    /// Of the kinds that run beside others.
+    pub(super) fn beside_others(&self) -> Vec<&'static str> {
+        let beside = self.entries.iter().filter(|kind| kind.runs_beside);
+        beside.map(|kind| kind.name).collect()
     }
 
     /// The jobs that a request for jobs of `kind` asks for.

@@ -65,6 +65,8 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + Sized + 'static {
     const KIND: &'static str;
     /// Larger comes first.
     const PRIORITY: i32 = 0;
+    /// Whether such jobs run beside those of other kinds, one at a time: they wait for the encoder that answers requests and compute little themselves.
+    const RUNS_BESIDE: bool = false;
     /// Runs that may end in [`JobError::Failure`] or [`JobError::Retry`].
     const MOST_ATTEMPTS: u32 = 3;
 

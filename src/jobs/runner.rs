@@ -1,4 +1,4 @@
-//! The queue and its runner: takes jobs one at a time, runs each on threads of low priority, renews its lease, and writes down how
+//! The queue and its runner: takes jobs one at a time, and beside them one of those that only wait for the encoder, runs each on threads of low priority, renews its lease, and writes down how
 //! it ended.
 
 use super::context::{JobContext, RunControl};
@@ -17,8 +17,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{
-    Claim, Finish, JobInput, JobRecord, JobState, LogLevel, NewJob, Staged, Store, StoreError,
-    Submitted,
+    Claim, Finish, JobInput, JobKinds, JobRecord, JobState, LogLevel, NewJob, Staged, Store,
+    StoreError, Submitted,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -204,14 +204,18 @@ impl Jobs {
         run.map(|run| run.previews.all()).unwrap_or_default()
     }
 
-    /// Runs jobs until [`Self::stop`].
+    /// Runs jobs until [`Self::stop`]: one at a time, and one at a time of the kinds that run beside others.
     pub async fn run(&self) {
-        self.work(None).await;
+        let beside = self.inner.kinds.beside_others();
+        tokio::join!(
+            self.work(None, JobKinds::But(&beside)),
+            self.work(None, JobKinds::Of(&beside)),
+        );
     }
 
     /// Runs these jobs until all have ended or [`Self::stop`]; others are left alone.
     pub async fn run_only(&self, jobs: &[Uuid]) {
-        self.work(Some(jobs)).await;
+        self.work(Some(jobs), JobKinds::All).await;
     }
 
     /// Lets the running job make a checkpoint and puts it back; [`Self::run`] then ends.
@@ -242,11 +246,11 @@ impl Jobs {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn work(&self, only: Option<&[Uuid]>) {
+    async fn work(&self, only: Option<&[Uuid]>, kinds: JobKinds<'_>) {
         let mut changes = self.store().watch_jobs();
         while !self.is_stopping() {
             changes.mark_unchanged();
-            let wait = match self.step(only).await {
+            let wait = match self.step_of(only, kinds).await {
                 Ok(Some(_)) => continue,
                 Ok(None) => match self.idle_for(only).await {
                     Ok(Some(wait)) => wait,
@@ -289,12 +293,21 @@ impl Jobs {
     /// # Errors
     /// [`StoreError`] where no job could be taken. How a run ended is in the job.
     pub async fn step(&self, only: Option<&[Uuid]>) -> Result<Option<JobRecord>, StoreError> {
+        self.step_of(only, JobKinds::All).await
+    }
+
+    async fn step_of(
+        &self,
+        only: Option<&[Uuid]>,
+        kinds: JobKinds<'_>,
+    ) -> Result<Option<JobRecord>, StoreError> {
         // One name for each run: one that lost its lease cannot end the one after it.
         let owner = Uuid::new_v4().to_string();
         let claim = Claim {
             owner: &owner,
             lease: self.inner.options.lease,
             only,
+            kinds,
         };
         let Some(job) = self.store().claim_job(claim).await? else {
             return Ok(None);

@@ -74,6 +74,7 @@ impl Job for Sort {
     const KIND: &'static str = "sort";
     /// Somebody waits for it, and it seldom takes longer than minutes.
     const PRIORITY: i32 = 10;
+    const RUNS_BESIDE: bool = true;
 
     fn title(&self) -> String {
         format!("Sort {}, {} pictures", self.name, self.pictures)

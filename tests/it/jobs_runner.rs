@@ -1,17 +1,17 @@
 //! The runner, stepped one job at a time, with gates in place of sleeps.
 
 use crate::jobs_support::{
-    Count, End, count, hold, open_jobs, open_jobs_with, options, planned, pool_of, step, submit,
-    wait_for,
+    Count, CountAside, End, count, hold, open_jobs, open_jobs_with, options, planned, pool_of,
+    step, submit, wait_for,
 };
-use lora_recycle::jobs::{Jobs, RunnerOptions};
+use lora_recycle::jobs::{Jobs, Planned, RunnerOptions};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use store::{
-    Access, Claim, EventKind, Finish, JobEvent, JobFault, JobState, NewInput, NewJob, Store,
-    StoreError,
+    Access, Claim, EventKind, Finish, JobEvent, JobFault, JobKinds, JobState, NewInput, NewJob,
+    Store, StoreError,
 };
 use tempfile::TempDir;
 use test_support::store::SmallDisk;
@@ -316,12 +316,41 @@ async fn a_stop_makes_a_checkpoint_and_the_next_process_goes_on_from_there() {
     assert_eq!(logs(&events(&jobs, id).await), ["goes on after 3"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_only_waits_for_the_encoder_runs_beside_one_that_computes() {
+    let (_folder, jobs) = fresh().await;
+    let held = hold("long");
+    let long = submit(&jobs, count("long", 2)).await.id;
+    let next = submit(&jobs, count("next", 2)).await.id;
+    let runner = tokio::spawn({
+        let jobs = jobs.clone();
+        async move { jobs.run().await }
+    });
+    assert_eq!(held.arrival().await, 1);
+    let Planned { inputs, .. } = planned(count("aside", 2));
+    let aside = jobs.submit(Planned {
+        job: CountAside(count("aside", 2)),
+        inputs,
+        waits_for: Vec::new(),
+    });
+    let aside = aside.await.expect("submit").job.id;
+    wait_for(&jobs, aside, JobState::Succeeded).await;
+    let state = async |id| jobs.store().job(id).await.expect("job").state;
+    assert_eq!(state(long).await, JobState::Running);
+    assert_eq!(state(next).await, JobState::Queued);
+    drop(held);
+    wait_for(&jobs, next, JobState::Succeeded).await;
+    jobs.stop();
+    runner.await.expect("runner");
+}
+
 /// Takes the next job as a process would that dies soon after.
 async fn claim(jobs: &Jobs) -> Uuid {
     let claim = Claim {
         owner: "a process that dies",
         lease: Duration::from_secs(30),
         only: None,
+        kinds: JobKinds::All,
     };
     jobs.store()
         .claim_job(claim)

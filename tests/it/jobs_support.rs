@@ -249,6 +249,40 @@ impl Job for Count {
     }
 }
 
+/// A [`Count`] of a kind that runs beside others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CountAside(pub Count);
+
+impl Job for CountAside {
+    type Request = CountRequest;
+    type Outcome = Value;
+
+    const KIND: &'static str = "count-aside";
+    const RUNS_BESIDE: bool = true;
+
+    fn title(&self) -> String {
+        self.0.title()
+    }
+
+    async fn plan(
+        request: CountRequest,
+        services: &Services,
+    ) -> Result<Vec<Planned<Self>>, RequestError> {
+        let planned = Count::plan(request, services).await?;
+        let aside = |own: Planned<Count>| Planned {
+            job: Self(own.job),
+            inputs: own.inputs,
+            waits_for: own.waits_for,
+        };
+        Ok(planned.into_iter().map(aside).collect())
+    }
+
+    fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        self.0.run(context)
+    }
+}
+
 /// A pool that only its name tells from others.
 pub fn pool_of(name: &str) -> NewPool {
     NewPool {
@@ -289,7 +323,7 @@ pub fn options() -> RunnerOptions {
 }
 
 pub fn kinds() -> Kinds {
-    Kinds::default().with::<Count>()
+    Kinds::default().with::<Count>().with::<CountAside>()
 }
 
 /// The queue in `folder`, as a process finds it that starts there.

@@ -50,8 +50,8 @@ pub use folder::Access;
 pub use idempotency::Once;
 pub use import::{NewAdapter, NewFile};
 pub use job::{
-    Claim, EventKind, Finish, JobEvent, JobFault, JobFilter, JobInput, JobRecord, JobState,
-    JobStateError, LogLevel, NewInput, NewJob, Progress, Submitted,
+    Claim, EventKind, Finish, JobEvent, JobFault, JobFilter, JobInput, JobKinds, JobRecord,
+    JobState, JobStateError, LogLevel, NewInput, NewJob, Progress, Submitted,
 };
 pub use model::digest::{Digest, DigestError};
 pub use name::{AdapterReference, LONGEST_NAME, Name, NameError, Selector};

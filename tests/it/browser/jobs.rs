@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::{
-    Access, Claim, Digest, Finish, JobFault, JobRecord, LogLevel, NewJob, NewPool, PoolRecord,
-    Progress, Retention, Store,
+    Access, Claim, Digest, Finish, JobFault, JobKinds, JobRecord, LogLevel, NewJob, NewPool,
+    PoolRecord, Progress, Retention, Store,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -55,6 +55,7 @@ impl History {
             owner: "history",
             lease: LATER,
             only: Some(&[id]),
+            kinds: JobKinds::All,
         };
         assert!(self.store.claim_job(claim).await.unwrap().is_some());
     }

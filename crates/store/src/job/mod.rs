@@ -10,7 +10,7 @@ mod submit;
 pub use events::{EventKind, JobEvent, LogLevel};
 pub use inputs::{JobInput, NewInput};
 pub(super) use queue::put_back_abandoned;
-pub use queue::{Claim, Finish};
+pub use queue::{Claim, Finish, JobKinds};
 pub use state::{JobState, JobStateError};
 pub use submit::{NewJob, Submitted};
 

@@ -28,6 +28,20 @@ pub struct Claim<'a> {
     pub lease: Duration,
     /// Only one of these jobs; `None`: any.
     pub only: Option<&'a [Uuid]>,
+    /// Of which kinds.
+    pub kinds: JobKinds<'a>,
+}
+
+/// Kinds of jobs by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JobKinds<'a> {
+    /// All of them.
+    #[default]
+    All,
+    /// These.
+    Of(&'a [&'a str]),
+    /// All but these.
+    But(&'a [&'a str]),
 }
 
 /// How a run ended.
@@ -55,6 +69,12 @@ impl Store {
         let mut transaction = self.inner.database.begin().await?;
         let put_back = put_back(&mut transaction, RunOut::Time(now)).await?;
         let only = claim.only.map(|ids| serde_json::json!(ids).to_string());
+        let (kinds, are_wanted) = match claim.kinds {
+            JobKinds::All => (None, true),
+            JobKinds::Of(kinds) => (Some(kinds), true),
+            JobKinds::But(kinds) => (Some(kinds), false),
+        };
+        let kinds = kinds.map(|kinds| serde_json::json!(kinds).to_string());
         let claimed: Option<String> = sqlx::query_scalar(
             "UPDATE jobs SET state = 'running', lease_owner = ?1, lease_until_ms = ?2, lease_opening = ?5,
                 attempts = attempts + 1, retry_at_ms = NULL, started_ms = coalesce(started_ms, ?3), counted_ms = ?3, progress = NULL
@@ -62,6 +82,7 @@ impl Store {
                 SELECT id FROM jobs
                 WHERE state = 'queued' AND (retry_at_ms IS NULL OR retry_at_ms <= ?3)
                   AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))
+                  AND (?6 IS NULL OR (kind IN (SELECT value FROM json_each(?6))) = ?7)
                   AND NOT EXISTS (SELECT 1 FROM job_dependencies JOIN jobs AS earlier ON earlier.id = waits_for
                         WHERE job_id = jobs.id AND earlier.state <> 'succeeded')
                 ORDER BY priority DESC, id LIMIT 1)
@@ -72,6 +93,8 @@ impl Store {
         .bind(now)
         .bind(only)
         .bind(self.inner.opening.to_string())
+        .bind(kinds)
+        .bind(are_wanted)
         .fetch_optional(&mut *transaction)
         .await?;
         let job = match claimed {
@@ -520,6 +543,7 @@ mod tests {
             owner,
             lease,
             only: None,
+            kinds: JobKinds::All,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use store::{Claim, Digest, Finish, JobFault, JobRecord, NewJob, Progress, Store};
+use store::{Claim, Digest, Finish, JobFault, JobKinds, JobRecord, NewJob, Progress, Store};
 use test_support::store::open_alone;
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ async fn claimed(store: &Store) -> JobRecord {
         owner: OWNER,
         lease: Duration::from_secs(60),
         only: None,
+        kinds: JobKinds::All,
     };
     store.claim_job(claim).await.expect("claim").expect("a job")
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use store::{
-    Access, Claim, Digest, Finish, JobFault, JobFilter, JobRecord, JobState, NewInput, NewJob,
-    Store, StoreError,
+    Access, Claim, Digest, Finish, JobFault, JobFilter, JobKinds, JobRecord, JobState, NewInput,
+    NewJob, Store, StoreError,
 };
 use test_support::store::{files_on_disk, open_alone};
 use uuid::Uuid;
@@ -266,6 +266,7 @@ impl Run {
             owner: OWNER,
             lease: LEASE,
             only: None,
+            kinds: JobKinds::All,
         };
         let claimed = self.store.claim_job(claim).await.expect("claim");
         assert_eq!(claimed.map(|job| job.id), expected);
