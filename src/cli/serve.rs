@@ -4,9 +4,11 @@ use super::CliError;
 use super::jobs::{RunnerArguments, check_device};
 use super::options::{Common, block_on};
 use crate::jobs::{Jobs, Services, product_kinds};
-use crate::web::{self, ServeError, ServeOptions};
+use crate::web::{self, ConnectionLimits, ServeError, ServeOptions, WebLimits};
 use clap::Args;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -30,6 +32,27 @@ pub struct Serve {
         value_delimiter = ','
     )]
     allowed_hosts: Vec<String>,
+    /// Most connections at a time; one more closes the one that has been silent for longest [default: what the system's limit of
+    /// open files leaves]
+    #[arg(long, value_name = "NUMBER", env = "LORA_RECYCLE_MAX_CONNECTIONS")]
+    max_connections: Option<NonZeroUsize>,
+    /// Seconds in which the headers of a request must come, also between two requests
+    #[arg(long, value_name = "SECONDS", env = "LORA_RECYCLE_HEADER_TIMEOUT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
+    header_timeout_seconds: u64,
+    /// Seconds in which a client must take some of its answer
+    #[arg(long, value_name = "SECONDS", env = "LORA_RECYCLE_WRITE_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    write_timeout_seconds: u64,
+    /// Seconds before a body that comes with less than 1 KiB a second is refused
+    #[arg(long, value_name = "SECONDS", env = "LORA_RECYCLE_BODY_GRACE_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    body_grace_seconds: u64,
+    /// Seconds that requests and the running job have to finish in after SIGTERM or Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LORA_RECYCLE_SHUTDOWN_TIMEOUT_SECONDS",
+        default_value_t = 4
+    )]
+    shutdown_timeout_seconds: u64,
     #[command(flatten)]
     runner: RunnerArguments,
     /// Queue jobs, but run none
@@ -54,11 +77,20 @@ impl Serve {
             "{} with {info} ({} threads)",
             app.backbone_name, info.threads
         );
+        let mut limits = WebLimits::default();
+        limits.body_pace.grace = Duration::from_secs(self.body_grace_seconds);
         let options = ServeOptions {
             listen: self.listen.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
             run_jobs: !self.no_jobs,
-            ..ServeOptions::default()
+            limits,
+            connections: ConnectionLimits {
+                max_connections: self.max_connections.map_or(0, NonZeroUsize::get),
+                header_timeout: Duration::from_secs(self.header_timeout_seconds),
+                write_timeout: Duration::from_secs(self.write_timeout_seconds),
+                ..ConnectionLimits::default()
+            },
+            shutdown_timeout: Duration::from_secs(self.shutdown_timeout_seconds),
         };
         web::serve(app, jobs, options, |address| {
             eprintln!("listening on http://{address}");
@@ -68,7 +100,7 @@ impl Serve {
             ServeError::Listen { .. } => CliError::user(error.to_string()).hint(
                 "choose another --listen ADDRESS:PORT, or stop the program that uses this one",
             ),
-            ServeError::Signals(_) | ServeError::Serve(_) => CliError::internal(error.to_string()),
+            ServeError::Signals(_) => CliError::internal(error.to_string()),
         })
     }
 }

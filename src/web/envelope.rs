@@ -19,6 +19,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers of the interface need nothing from a browser; pages and the documentation set their own policy.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
 const LONGEST_REQUEST_ID: usize = 64;
 
 /// Puts the rules around `routes`.
@@ -53,6 +56,11 @@ async fn identify_and_log(request: Request, next: Next) -> Response {
 
     let mut response = finish(next.run(request).await, &request_id);
     secure(response.headers_mut());
+    if path.starts_with("/api/v1/") {
+        // Answers change with what is stored; files that never change say so themselves.
+        let caching = response.headers_mut().entry(header::CACHE_CONTROL);
+        caching.or_insert(HeaderValue::from_static("no-store"));
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -87,6 +95,8 @@ fn secure(headers: &mut HeaderMap) {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
+        (RESOURCE_POLICY, "same-origin"),
+        (OPENER_POLICY, "same-origin"),
     ] {
         headers
             .entry(name)

@@ -4,11 +4,14 @@
 use super::problem::ApiError;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// What a browser says about the site that asks.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Host names that the server answers for.
 #[derive(Debug, Clone)]
@@ -58,6 +61,13 @@ pub async fn check(
     {
         return Err(ApiError::ForeignHost(authority.host().to_owned()));
     }
+    // What another site embeds or links to costs work here, and it could not read it.
+    let path = request.uri().path();
+    let is_costly = path.ends_with("/export") || path.contains("/previews");
+    let is_cross_site = |site: &HeaderValue| site == "cross-site";
+    if is_costly && request.headers().get(FETCH_SITE).is_some_and(is_cross_site) {
+        return Err(ApiError::ForeignOrigin);
+    }
     let reads_only = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
@@ -82,7 +92,7 @@ fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiErr
 }
 
 fn same_origin(headers: &HeaderMap, authority: Option<&Authority>) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
+    if let Some(site) = headers.get(FETCH_SITE) {
         return site == "same-origin" || site == "none";
     }
     let Some(origin) = headers.get(header::ORIGIN) else {

@@ -1,6 +1,8 @@
 //! How much one request may ask for, and how many are answered at a time. Work is refused before it is queued.
 
+use super::paced_body::{HeldBody, Pace, PacedBody};
 use super::problem::ApiError;
+use super::routes::{Access, Needs};
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -8,18 +10,25 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of the HTTP interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WebLimits {
-    /// Requests with images that are received or answered at a time; each may hold a body in memory. More get 429.
+    /// Questions, and apart from them changes, that are received, answered or sent at a time; each may hold a body in memory.
     pub max_concurrent_requests: usize,
+    /// Downloads that are made or sent at a time; each may be held in memory.
+    pub max_downloads: usize,
+    /// Requests of one kind that wait for their turn; more get 429.
+    pub max_waiting_requests: usize,
+    /// How long they wait before they get 429.
+    pub queue_timeout: Duration,
     /// Of a request; more get 413.
     pub max_body_bytes: usize,
     /// Of a request whose pictures go to the disk one by one; more get 413.
@@ -28,8 +37,12 @@ pub struct WebLimits {
     pub max_images: usize,
     /// Queries × classes of a request: bounds the size of the answer.
     pub max_scores: usize,
+    /// Streams of events that are open at a time; more get 503.
+    pub max_event_streams: usize,
     /// Time for a body to arrive; of one that goes to the disk, for each piece of it.
     pub body_timeout: Duration,
+    /// How slowly a body may come; slower ones get 408.
+    pub body_pace: Pace,
     /// Time for the answer once the body is there.
     pub answer_timeout: Duration,
 }
@@ -38,27 +51,70 @@ impl Default for WebLimits {
     fn default() -> Self {
         Self {
             max_concurrent_requests: 16,
+            max_downloads: 4,
+            max_waiting_requests: 64,
+            queue_timeout: Duration::from_secs(5),
+            max_event_streams: 256,
             max_body_bytes: 128 << 20,
             max_upload_bytes: 32 << 30,
             max_images: 5_000,
             max_scores: 500_000,
             body_timeout: Duration::from_secs(120),
+            body_pace: Pace {
+                grace: Duration::from_secs(10),
+                bytes_per_second: 1024,
+            },
             answer_timeout: Duration::from_secs(300),
         }
     }
 }
 
-/// The limits, and the permits of which each request with images needs one.
+/// The permits of one kind of requests, and places to wait for one.
+#[derive(Debug, Clone)]
+struct Lane {
+    permits: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+impl Lane {
+    fn new(limits: &WebLimits, at_once: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(at_once)),
+            places: Arc::new(Semaphore::new(limits.max_waiting_requests)),
+        }
+    }
+
+    /// A permit, as soon as one is free.
+    async fn enter(&self, timeout: Duration) -> Result<OwnedSemaphorePermit, ApiError> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(ApiError::Busy);
+        };
+        let turn = tokio::time::timeout(timeout, Arc::clone(&self.permits).acquire_owned());
+        match turn.await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(ApiError::Busy),
+        }
+    }
+}
+
+/// The limits, and the permits of which each request that does work needs one. Questions, changes and downloads do not wait for each other.
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub limits: WebLimits,
-    permits: Arc<Semaphore>,
+    questions: Lane,
+    changes: Lane,
+    downloads: Lane,
+    streams: Arc<Semaphore>,
 }
 
-/// The right to have a request with images answered, and its limits; it is given back with the last clone.
+/// The right to have a request answered, and its limits; it is given back with the last clone.
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub limits: WebLimits,
+    is_too_slow: Arc<AtomicBool>,
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -66,16 +122,42 @@ impl Gate {
     pub fn new(limits: WebLimits) -> Self {
         Self {
             limits,
-            permits: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
+            questions: Lane::new(&limits, limits.max_concurrent_requests),
+            changes: Lane::new(&limits, limits.max_concurrent_requests),
+            downloads: Lane::new(&limits, limits.max_downloads),
+            streams: Arc::new(Semaphore::new(limits.max_event_streams)),
         }
     }
 
-    /// The same for requests whose pictures go to the disk one by one.
-    pub fn for_uploads(&self) -> Self {
-        let mut own = self.clone();
-        own.limits.max_body_bytes = own.limits.max_upload_bytes;
-        own
+    /// The right to follow events, for as long as it is kept.
+    pub fn follow(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        permit.map_err(|_| ApiError::TooManyStreams)
     }
+
+    /// Where a request with these needs is admitted.
+    pub fn entrance(&self, needs: Needs) -> Entrance {
+        let mut limits = self.limits;
+        if needs.body == super::routes::Body::Upload {
+            limits.max_body_bytes = limits.max_upload_bytes;
+        }
+        let lane = match needs.access {
+            Access::Write => &self.changes,
+            Access::Read | Access::Open if needs.is_download => &self.downloads,
+            Access::Read | Access::Open => &self.questions,
+        };
+        Entrance {
+            limits,
+            lane: lane.clone(),
+        }
+    }
+}
+
+/// Where the requests of one route are admitted.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    limits: WebLimits,
+    lane: Lane,
 }
 
 impl Admission {
@@ -85,11 +167,18 @@ impl Admission {
         body: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let limit = self.limits.body_timeout;
-        tokio::time::timeout(limit, body)
-            .await
-            .unwrap_or(Err(ApiError::BodyTimeout {
-                limit_seconds: limit.as_secs(),
-            }))
+        let received =
+            tokio::time::timeout(limit, body)
+                .await
+                .unwrap_or(Err(ApiError::BodyTimeout {
+                    limit_seconds: limit.as_secs(),
+                }));
+        if received.is_err() && self.is_too_slow.load(Ordering::Relaxed) {
+            return Err(ApiError::BodyTooSlow {
+                bytes_per_second: self.limits.body_pace.bytes_per_second,
+            });
+        }
+        received
     }
 
     /// Waits for an answer; what has not been computed in time is dropped.
@@ -144,11 +233,10 @@ fn check(
 /// # Errors
 /// [`ApiError::BodyTooLarge`], [`ApiError::Busy`]
 pub async fn admit(
-    State(gate): State<Gate>,
-    mut request: Request,
+    State(Entrance { limits, lane }): State<Entrance>,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let Gate { limits, permits } = gate;
     let declared = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -158,15 +246,17 @@ pub async fn admit(
             limit_bytes: limits.max_body_bytes,
         });
     }
-    let permit = match permits.try_acquire_owned() {
-        Ok(permit) => Arc::new(permit),
-        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => return Err(ApiError::Busy),
-    };
+    let permit = Arc::new(lane.enter(limits.queue_timeout).await?);
+    let is_too_slow = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&is_too_slow);
+    let mut request = request.map(|body| Body::new(PacedBody::new(body, limits.body_pace, slow)));
     request.extensions_mut().insert(Admission {
         limits,
-        _permit: permit,
+        is_too_slow,
+        _permit: Arc::clone(&permit),
     });
-    Ok(next.run(request).await)
+    let response = next.run(request).await;
+    Ok(response.map(|body| Body::new(HeldBody::new(body, permit))))
 }
 
 /// What [`admit`] has given.

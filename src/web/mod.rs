@@ -3,12 +3,14 @@
 
 pub mod api;
 mod classifier_problem;
+mod connections;
 mod envelope;
 mod explanation;
 mod guard;
 mod health;
 mod limits;
 mod openapi;
+mod paced_body;
 mod pages;
 mod problem;
 mod registry_problem;
@@ -18,8 +20,10 @@ mod server;
 
 pub use api::classifiers::export::ClassifierFormat;
 pub use api::{Job, StartedJobs};
+pub use connections::ConnectionLimits;
 pub use guard::AllowedHosts;
 pub use limits::WebLimits;
+pub use paced_body::Pace;
 pub use problem::{ApiError, Problem};
 pub use routes::{Access, Body, Needs, ROUTES, Route};
 pub use server::{ServeError, ServeOptions, serve};

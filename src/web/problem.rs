@@ -15,6 +15,7 @@ use model::adapter::ImportReport;
 use serde::{Deserialize, Serialize};
 use store::{JobFault, StoreError};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Media type of a [`Problem`].
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
@@ -91,9 +92,17 @@ pub enum ApiError {
     BodyTimeout {
         limit_seconds: u64,
     },
+    BodyTooSlow {
+        bytes_per_second: u32,
+    },
     BodyTooLarge {
         limit_bytes: usize,
     },
+    /// A request over HTTP/1.1 names no host, or several.
+    BadHost(usize),
+    /// The server was told to stop.
+    Stopping,
+    TooManyStreams,
     UnsupportedMediaType {
         found: Option<String>,
         wanted: &'static str,
@@ -195,6 +204,37 @@ impl ApiError {
                 format!("the body was not complete after {limit_seconds} s"),
             )
             .hint("send fewer or smaller images at once"),
+            Self::BodyTooSlow { bytes_per_second } => Explanation::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                "The body came too slowly",
+                format!("the body came with less than {bytes_per_second} bytes a second"),
+            )
+            .hint("send fewer or smaller images at once, or try again over a faster connection"),
+            Self::BadHost(hosts) => Explanation::new(
+                StatusCode::BAD_REQUEST,
+                "bad_host",
+                "The request does not name one host",
+                match hosts {
+                    0 => "the header Host is missing".to_owned(),
+                    hosts => format!("there are {hosts} headers Host"),
+                },
+            )
+            .parameter("Host"),
+            Self::Stopping => Explanation::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "The server is stopping",
+                "the server was told to stop and takes no more requests",
+            )
+            .hint("try again once it has been started again"),
+            Self::TooManyStreams => Explanation::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                "Too many jobs are being followed",
+                "as many streams of events as allowed are open",
+            )
+            .hint("ask for the job itself now and then, or try again later"),
             Self::BodyTooLarge { limit_bytes } => Explanation::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
@@ -321,6 +361,10 @@ impl ApiError {
             | Self::TooMany { .. }
             | Self::ClassWithoutImages { .. }
             | Self::Busy
+            | Self::BodyTooSlow { .. }
+            | Self::BadHost(_)
+            | Self::Stopping
+            | Self::TooManyStreams
             | Self::AnswerTimeout { .. }
             | Self::NotReady(_)
             | Self::EncoderStopped => None,
@@ -330,6 +374,8 @@ impl ApiError {
     fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Busy
+            | Self::Stopping
+            | Self::TooManyStreams
             | Self::AnswerTimeout { .. }
             | Self::NotReady(_)
             | Self::Repeated(Repeated::InProgress) => Some(RETRY_SECONDS),
@@ -343,6 +389,8 @@ impl ApiError {
             | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
+            | Self::BodyTooSlow { .. }
+            | Self::BadHost(_)
             | Self::Malformed { .. }
             | Self::BodyUnreadable(_)
             | Self::BodyTimeout { .. }
@@ -461,6 +509,15 @@ pub fn finish(mut response: Response, request_id: &str) -> Response {
     parts.headers.remove(header::CONTENT_LENGTH);
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     Response::from_parts(parts, body.into())
+}
+
+/// The answer to a request that goes through no route, after which the connection is closed.
+pub fn closing(error: ApiError) -> Response {
+    let id = Uuid::now_v7().to_string();
+    let mut response = finish(error.into_response(), &id);
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 pub async fn unknown_route() -> ApiError {

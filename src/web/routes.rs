@@ -49,6 +49,8 @@ pub struct Needs {
     pub access: Access,
     /// Only a limited number of these requests are answered at a time. All with a body are, since it may be held in memory.
     pub admission: bool,
+    /// Its answer may be large and is sent as fast as the client takes it.
+    pub is_download: bool,
     /// What is read of it.
     pub body: Body,
 }
@@ -77,6 +79,7 @@ pub struct Route {
 const OPEN: Needs = Needs {
     access: Access::Open,
     admission: false,
+    is_download: false,
     body: Body::None,
 };
 const READ: Needs = Needs {
@@ -95,6 +98,12 @@ const fn admitted(needs: Needs) -> Needs {
         ..needs
     }
 }
+
+/// A download, of which a limited number is sent at a time.
+const DOWNLOAD: Needs = Needs {
+    is_download: true,
+    ..admitted(READ)
+};
 
 /// These needs, with a body.
 const fn with_body(needs: Needs, body: Body) -> Needs {
@@ -161,7 +170,7 @@ pub static ROUTES: &[Route] = &[
     documented(Patch, "/api/v1/adapters/{reference}", with_body(WRITE, Json), || routes!(api::adapters::manage::change_adapter)),
     documented(Delete, "/api/v1/adapters/{reference}", WRITE, || routes!(api::adapters::manage::delete_adapter)),
     documented(Get, "/api/v1/adapters/{reference}/report", READ, || routes!(api::adapters::manage::get_import_report)),
-    documented(Get, "/api/v1/adapters/{reference}/export", admitted(READ), || routes!(api::adapters::export::export_adapter)),
+    documented(Get, "/api/v1/adapters/{reference}/export", DOWNLOAD, || routes!(api::adapters::export::export_adapter)),
     // Aliases and defaults
     documented(Get, "/api/v1/adapter-aliases", READ, || routes!(api::adapters::aliases::list_aliases)),
     documented(Put, "/api/v1/adapters/{name}/aliases/{alias}", with_body(WRITE, Json), || routes!(api::adapters::aliases::set_alias)),
@@ -201,7 +210,7 @@ pub static ROUTES: &[Route] = &[
     documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}", READ, || routes!(api::classifiers::batches::pictures::get_batch_picture)),
     documented(Get, "/api/v1/classifiers/{id}/batches/{batch}/pictures/{position}/thumbnail", READ, || routes!(api::classifiers::batches::pictures::get_batch_thumbnail)),
     documented(Get, "/api/v1/classifiers/{id}/snippets", READ, || routes!(api::classifiers::snippets::get_snippets)),
-    documented(Get, "/api/v1/classifiers/{id}/export", admitted(READ), || routes!(api::classifiers::export::export_classifier)),
+    documented(Get, "/api/v1/classifiers/{id}/export", DOWNLOAD, || routes!(api::classifiers::export::export_classifier)),
     documented(Post, "/api/v1/classifiers/import", with_body(WRITE, Form), || routes!(api::classifiers::import::import_classifier)),
     // Jobs
     documented(Post, "/api/v1/jobs/tune", with_body(WRITE, JsonOrForm), || routes!(api::jobs::submit::start_tuning)),
@@ -271,11 +280,8 @@ pub fn router(gate: &Gate) -> Router<WebState> {
     ROUTES.iter().fold(Router::new(), |router, route| {
         let mut method_router = route.method_router();
         if route.needs.admission {
-            let gate = match route.needs.body {
-                Upload => gate.for_uploads(),
-                Body::None | Json | JsonIfAny | Form | JsonOrForm => gate.clone(),
-            };
-            method_router = method_router.route_layer(from_fn_with_state(gate, admit));
+            method_router =
+                method_router.route_layer(from_fn_with_state(gate.entrance(route.needs), admit));
         }
         router.route(route.path, method_router)
     })

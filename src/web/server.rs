@@ -1,6 +1,6 @@
 //! Listening, and stopping in good order.
 
-use super::{AllowedHosts, WebLimits, WebState, router};
+use super::{AllowedHosts, ConnectionLimits, WebLimits, WebState, connections, router};
 use crate::app::App;
 use crate::jobs::Jobs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -20,7 +20,9 @@ pub struct ServeOptions {
     pub allowed_hosts: Vec<String>,
     /// Of requests.
     pub limits: WebLimits,
-    /// Time that requests, and then the running job, have to finish in once the server is told to stop.
+    /// Of connections.
+    pub connections: ConnectionLimits,
+    /// Time that requests and the running job have to finish in once the server is told to stop.
     pub shutdown_timeout: Duration,
     /// Whether queued jobs are run.
     pub run_jobs: bool,
@@ -32,7 +34,8 @@ impl Default for ServeOptions {
             listen: "127.0.0.1:8080".into(),
             allowed_hosts: Vec::new(),
             limits: WebLimits::default(),
-            shutdown_timeout: Duration::from_secs(5),
+            connections: ConnectionLimits::default(),
+            shutdown_timeout: Duration::from_secs(4),
             run_jobs: true,
         }
     }
@@ -55,8 +58,6 @@ pub enum ServeError {
     },
     #[error("signals to stop cannot be received: {0}")]
     Signals(std::io::Error),
-    #[error("the server stopped: {0}")]
-    Serve(std::io::Error),
 }
 
 /// Serves `app` and runs `jobs` until SIGINT or SIGTERM; `listening` is told the address once connections are accepted.
@@ -84,15 +85,21 @@ pub async fn serve(
         AllowedHosts::any()
     };
     let state = WebState::new(Arc::clone(&app), options.limits, hosts).with_jobs(jobs.clone());
-    let (stopping, stopped) = oneshot::channel();
+    let (stopping, mut stopped) = watch::channel(false);
     let to_stop = jobs.clone();
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+    let stop = async move {
         stop.wait().await;
         tracing::info!("stopping: requests that run may finish, new ones are refused");
         to_stop.stop();
-        // The receiver lives as long as the server does.
-        let _ = stopping.send(());
-    });
+        stopping.send_replace(true);
+        // A second signal ends everything at once.
+        tokio::spawn(async move {
+            stop.wait().await;
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(1);
+        });
+    };
+    let server = connections::serve(listener, router(state), options.connections, stop);
     // Commands beside the server then cannot change jobs; that must not stop a start, for example on a full disk.
     if let Err(error) = jobs.store().announce_server(address) {
         tracing::warn!(%error, "the server's address could not be written to the data folder");
@@ -103,32 +110,28 @@ pub async fn serve(
         .then(|| tokio::spawn(async move { running.run().await }));
     listening(address);
     let too_late = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(options.shutdown_timeout).await,
-            Err(_) => std::future::pending().await,
-        }
+        // The sender lives as long as the server.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(options.shutdown_timeout).await;
     };
-    let result = tokio::select! {
-        result = server.into_future() => result.map_err(ServeError::Serve),
-        () = too_late => {
-            tracing::warn!("requests that did not finish in time were dropped");
-            Ok(())
-        }
-        () = write_uses_now_and_then(&app) => Ok(()),
-    };
+    let mut too_late = std::pin::pin!(too_late);
+    tokio::select! {
+        () = server => {}
+        () = &mut too_late => tracing::warn!("requests that did not finish in time were dropped"),
+        () = write_uses_now_and_then(&app) => {}
+    }
     write_uses(&app).await;
     jobs.stop();
-    if let Some(runner) = runner
-        && tokio::time::timeout(options.shutdown_timeout, runner)
-            .await
-            .is_err()
-    {
-        tracing::warn!("the running job did not stop in time; it resumes from its last checkpoint");
+    if let Some(mut runner) = runner {
+        tokio::select! {
+            _ = &mut runner => {}
+            () = too_late => tracing::warn!("the running job did not stop in time; it resumes from its last checkpoint"),
+        }
     }
     if let Err(error) = jobs.store().withdraw_server() {
         tracing::warn!(%error, "the server's address could not be withdrawn");
     }
-    result
+    Ok(())
 }
 
 /// Writes when adapters and classifiers were last used, as long as the server runs.

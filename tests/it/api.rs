@@ -459,6 +459,7 @@ async fn a_body_that_comes_too_slowly_is_408() {
 async fn while_all_permits_are_taken_requests_are_429_and_later_answered() {
     let (app, arrivals, let_on) = TestApp::waiting(WebLimits {
         max_concurrent_requests: 1,
+        max_waiting_requests: 0,
         ..WebLimits::default()
     });
     let app = std::sync::Arc::new(app);
@@ -478,6 +479,51 @@ async fn while_all_permits_are_taken_requests_are_429_and_later_answered() {
     assert_eq!(first.await.unwrap().status, 200);
     let_on.send(()).unwrap();
     assert_eq!(app.post_json(EMBED, &embed_body()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_its_turn_and_gets_429_only_when_that_takes_too_long() {
+    let (app, arrivals, let_on) = TestApp::waiting(WebLimits {
+        max_concurrent_requests: 1,
+        max_waiting_requests: 1,
+        ..WebLimits::default()
+    });
+    let app = std::sync::Arc::new(app);
+    let ask = || {
+        let app = app.clone();
+        tokio::spawn(async move { app.post_json(EMBED, &embed_body()).await.status })
+    };
+    let first = ask();
+    let arrivals = tokio::task::spawn_blocking(move || {
+        arrivals.recv().unwrap();
+        arrivals
+    });
+    let arrivals = arrivals.await.unwrap();
+    let (second, third) = (ask(), ask());
+    // One of the two waits; there is no place for the other.
+    let (refused, waiting) = match futures_util::future::select(second, third).await {
+        futures_util::future::Either::Left((refused, waiting)) => (refused, waiting),
+        futures_util::future::Either::Right((refused, waiting)) => (refused, waiting),
+    };
+    assert_eq!(refused.unwrap(), 429);
+    let_on.send(()).unwrap();
+    assert_eq!(first.await.unwrap(), 200);
+    let_on.send(()).unwrap();
+    assert_eq!(waiting.await.unwrap(), 200);
+    drop(arrivals);
+
+    let (app, arrivals, _let_on) = TestApp::waiting(WebLimits {
+        max_concurrent_requests: 1,
+        queue_timeout: Duration::from_millis(5),
+        ..WebLimits::default()
+    });
+    let app = std::sync::Arc::new(app);
+    let held = app.clone();
+    tokio::spawn(async move { held.post_json(EMBED, &embed_body()).await });
+    tokio::task::spawn_blocking(move || arrivals.recv().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(app.post_json(EMBED, &embed_body()).await.status, 429);
 }
 
 #[tokio::test]
@@ -609,11 +655,15 @@ async fn a_browser_may_post_for_the_servers_own_page_only() {
         .send(post_with(&[own, ("sec-fetch-site", "cross-site")]))
         .await;
     snapshot("cross_origin", &refused);
-    let read = Request::get("/api/v1/backbones")
-        .header("sec-fetch-site", "cross-site")
-        .body(Body::empty())
-        .unwrap();
-    assert_eq!(app.send(read).await.status, 200);
+    for (path, status) in [
+        ("/api/v1/backbones", 200),
+        ("/api/v1/adapters/pets/export", 403),
+        ("/api/v1/jobs/none/previews", 403),
+    ] {
+        let read = Request::get(path).header("sec-fetch-site", "cross-site");
+        let read = read.body(Body::empty()).unwrap();
+        assert_eq!(app.send(read).await.status, status, "{path}");
+    }
 }
 
 #[tokio::test]

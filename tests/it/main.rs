@@ -21,6 +21,8 @@ mod classifiers_cli;
 mod classifiers_kill;
 mod classifiers_undo;
 mod cli;
+#[cfg(unix)]
+mod connections;
 mod data_folder;
 mod device_cli;
 mod device_jobs_cli;

@@ -57,17 +57,25 @@ impl Server {
         }
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let process = self.process.id().to_string();
         let status = Command::new("kill").args([name, &process]).status();
         assert!(status.unwrap().success());
     }
 
-    fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         let log = self.log.take().unwrap();
         let log = log.join().unwrap();
         (self.process.wait().unwrap(), log)

@@ -3,8 +3,9 @@
 use super::manage::job_id;
 use super::{JobProblems, queue};
 use crate::jobs::Jobs;
-use crate::web::ApiError;
 use crate::web::api::parameters::Path;
+use crate::web::limits::Gate;
+use crate::web::{ApiError, Problem};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use std::collections::VecDeque;
 use store::{JobEvent, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -56,16 +57,19 @@ pub enum SentEventKind {
     ),
     responses(
         (status = 200, description = "The events", body = SentEvent, content_type = "text/event-stream"),
+        (status = 503, description = "As many streams of events as allowed are open; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
         (status = 204, description = "The job has ended and the client has seen all events: it need not come again"),
         JobProblems,
     ))]
 pub(in crate::web) async fn follow_job(
     State(jobs): State<Option<Jobs>>,
+    State(gate): State<Gate>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let jobs = queue(&jobs)?;
     let id = job_id(&id)?;
+    let permit = gate.follow()?;
     jobs.store().job(id).await?;
     let mut follower = Follower {
         changes: jobs.store().watch_jobs(),
@@ -74,6 +78,7 @@ pub(in crate::web) async fn follow_job(
         seen: last_event_id(&headers)?,
         waiting: VecDeque::new(),
         has_ended: false,
+        _permit: permit,
     };
     let Some(first) = follower.next_if_there().await? else {
         if follower.has_ended {
@@ -136,6 +141,7 @@ struct Follower {
     waiting: VecDeque<JobEvent>,
     /// The job has ended and all was given out.
     has_ended: bool,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
