@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use recycle::head::copies::{CopySpec, with_its_copies};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use store::AdapterRecord;
 use tokio::sync::Semaphore;
 
 /// Rows that are decoded and encoded together; bounds the memory of a large request.
@@ -35,15 +36,21 @@ pub(super) struct PictureEncoder {
     features: Arc<FeatureCache>,
     /// One set of copies at a time is encoded in the background.
     background: Arc<Semaphore>,
+    /// Pictures of all requests that are decoded at a time, one for each core: it bounds the memory for that.
+    decoding: Arc<Semaphore>,
+    decoders: usize,
 }
 
 type Results<T> = Vec<Result<T, Fault>>;
 
 impl PictureEncoder {
     pub fn new(backbone: Arc<Backbone>, limits: ImageLimits, encoder: EncoderService) -> Self {
+        let decoders = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             features: Arc::new(FeatureCache::new(backbone.config.feature_width())),
             background: Arc::new(Semaphore::new(1)),
+            decoding: Arc::new(Semaphore::new(decoders)),
+            decoders,
             backbone,
             limits,
             encoder,
@@ -223,11 +230,25 @@ impl PictureEncoder {
         let backbone = Arc::clone(&self.backbone);
         let limits = self.limits;
         let copied = specs.to_vec();
-        let decode = move || -> Vec<Result<Vec<Tensor>, Fault>> {
-            let rows = |image: &NamedImage| rows_of(image, &copied, &limits, &backbone);
-            images.par_iter().map(rows).collect()
+        let copied: Arc<[CopySpec]> = copied.into();
+        // Picture by picture, so that those of another request come between.
+        let decode = |image: NamedImage| {
+            let (copied, backbone) = (Arc::clone(&copied), Arc::clone(&backbone));
+            let decoding = Arc::clone(&self.decoding);
+            async move {
+                let permit = decoding.acquire_owned().await;
+                let work = move || {
+                    let rows = rows_of(&image, &copied, &limits, &backbone);
+                    drop(permit);
+                    rows
+                };
+                tokio::task::spawn_blocking(work).await
+            }
         };
-        let pixels = tokio::task::spawn_blocking(decode)
+        let pixels: Vec<Result<Vec<Tensor>, Fault>> = stream::iter(images)
+            .map(decode)
+            .buffered(self.decoders)
+            .try_collect()
             .await
             .map_err(|error| EncodeError::Engine(format!("decoding stopped: {error}")))?;
         let mut rows = Vec::new();
@@ -246,6 +267,7 @@ impl PictureEncoder {
             });
         }
         let encoded = self.encoder.encode(rows, Outputs::default()).await?;
+        check_finite(&encoded, adapter.map(|own| own.record.as_ref()))?;
         let mut encoded = encoded.into_iter();
         let results = faults.into_iter().map(|fault| match fault {
             Some(fault) => Ok(Err(fault)),
@@ -258,6 +280,26 @@ impl PictureEncoder {
         });
         results.collect()
     }
+}
+
+/// Refuses features that are not finite: everything that is compared with them would be wrong.
+///
+/// # Errors
+/// [`AppError::AdapterNotFinite`], or [`AppError::Encode`] where it is the bare backbone.
+pub(super) fn check_finite(
+    encoded: &[Encoded],
+    adapter: Option<&AdapterRecord>,
+) -> Result<(), AppError> {
+    let is_finite = |own: &Encoded| own.feature.iter().all(|value| value.is_finite());
+    if encoded.iter().all(is_finite) {
+        return Ok(());
+    }
+    Err(match adapter {
+        Some(record) => AppError::AdapterNotFinite {
+            adapter: record.label(),
+        },
+        None => EncodeError::Engine("the backbone gives numbers that are not finite".into()).into(),
+    })
 }
 
 /// The pixels of a picture and of its copies.

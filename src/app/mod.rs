@@ -31,6 +31,7 @@ use recycle::head::HeadChoice;
 use registry::{BARE, EMBEDDED_SOURCE, Registry, RegistryError, ServedAdapter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::AdapterRecord;
 use thiserror::Error;
 
 /// Why a request as a whole could not be answered, or a backbone not be opened.
@@ -61,6 +62,10 @@ pub enum AppError {
     },
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    #[error(
+        "through the adapter {adapter} a picture gives numbers that are not finite; its tensors are too large"
+    )]
+    AdapterNotFinite { adapter: String },
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A classifier that was made with another backbone.
@@ -305,6 +310,24 @@ impl App {
                 "the probe image gave no usable feature".into(),
             )))
         }
+    }
+
+    /// Looks through `adapter` at one picture, so that one that cannot answer is not made anybody's default. One of another backbone is only read.
+    ///
+    /// # Errors
+    /// [`AppError::AdapterNotFinite`], [`AppError::Registry`] where its files cannot be read.
+    pub async fn check_adapter(&self, record: &AdapterRecord) -> Result<(), AppError> {
+        let adapter = self.registry()?.load(record).await?;
+        if record.backbone_digest.as_str() != self.backbone.digest {
+            return Ok(());
+        }
+        let size = self.backbone.image_size();
+        let row = EncodeRow {
+            adapter: Some(Arc::new(adapter)),
+            ..EncodeRow::bare(Arc::new(Tensor::zeros([3, size, size])))
+        };
+        let encoded = self.encoder().encode(vec![row], Outputs::default()).await?;
+        encoding::check_finite(&encoded, Some(record))
     }
 
     /// What pictures may be like.

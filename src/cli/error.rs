@@ -238,6 +238,8 @@ impl From<AppError> for CliError {
                 "try --image-size {}",
                 ((size + patch / 2) / patch).max(1) * patch
             )),
+            AppError::AdapterNotFinite { .. } => Self::user(message)
+                .hint("make the adapter again, or use another one"),
             AppError::Registry(error) => Self::from(error),
             AppError::Classifier(_) => Self::user(message),
             AppError::Encode(EncodeError::BadInput(_)) => Self::user(message),

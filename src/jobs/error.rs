@@ -96,6 +96,7 @@ impl From<StoreError> for JobError {
             | StoreError::BlobDamaged { .. }
             | StoreError::CorruptDatabase { .. } => Self::abort("data_folder", message),
             StoreError::InUse { .. }
+            | StoreError::QueueFull { .. }
             | StoreError::SharedAccess
             | StoreError::NoDatabase { .. }
             | StoreError::NotAFolder { .. }
@@ -135,6 +136,7 @@ impl From<AppError> for JobError {
         match error {
             AppError::Registry(error) => error.into(),
             AppError::Encode(_) => Self::failure("encoder", message),
+            AppError::AdapterNotFinite { .. } => Self::abort("adapter_not_finite", message),
             AppError::BadClasses(_)
             | AppError::EmptyClass { .. }
             | AppError::Classifier(_)

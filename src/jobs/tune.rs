@@ -21,6 +21,9 @@ use uuid::Uuid;
 /// Most adapters of one request.
 const MOST_EPISODES: usize = 1000;
 
+/// Most bytes of the decoded pictures of all adapters of one request.
+const MOST_BYTES: usize = 512 << 20;
+
 /// Tunes one adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = TuneJob)]
@@ -283,6 +286,27 @@ fn cuts(
     let choices = images
         .episodes(episodes, way.unwrap_or(DEFAULT_WAY), recipe.seed)
         .map_err(|error| RequestError::invalid("way", error.to_string()))?;
+    // Each adapter has its own copy of its pictures while it waits.
+    let of_picture = images.all_levels().len() / images.len().max(1);
+    let mut pictures = 0_usize;
+    for classes in &choices {
+        let own = images
+            .labels()
+            .iter()
+            .filter(|&&label| classes.contains(&(label as usize)));
+        pictures += own.count();
+    }
+    let bytes = pictures.saturating_mul(of_picture);
+    if bytes > MOST_BYTES {
+        return Err(RequestError::invalid(
+            "episodes",
+            format!(
+                "the pictures of {episodes} adapters take {} MiB, more than the {} MiB allowed at a time; ask for fewer episodes, or for fewer classes in each",
+                bytes >> 20,
+                MOST_BYTES >> 20
+            ),
+        ));
+    }
     (0_u64..)
         .zip(choices)
         .map(|(episode, classes)| {

@@ -35,8 +35,12 @@ pub struct WebLimits {
     pub max_upload_bytes: usize,
     /// Images of a request, labelled ones and queries together.
     pub max_images: usize,
-    /// Queries × classes of a request: bounds the size of the answer.
+    /// Queries × classes of a request.
     pub max_scores: usize,
+    /// Of an answer, as far as it can be known before it is computed.
+    pub max_answer_bytes: usize,
+    /// Values, objects and lists in a JSON body: each takes many times its text in memory.
+    pub max_json_values: usize,
     /// Streams of events that are open at a time; more get 503.
     pub max_event_streams: usize,
     /// Time for a body to arrive; of one that goes to the disk, for each piece of it.
@@ -59,6 +63,8 @@ impl Default for WebLimits {
             max_upload_bytes: 32 << 30,
             max_images: 5_000,
             max_scores: 500_000,
+            max_answer_bytes: 64 << 20,
+            max_json_values: 100_000,
             body_timeout: Duration::from_secs(120),
             body_pace: Pace {
                 grace: Duration::from_secs(10),
@@ -209,6 +215,37 @@ impl Admission {
             self.limits.max_scores,
         )
     }
+}
+
+impl Admission {
+    /// Refuses answers to `queries` that name `nearest` examples each and would be larger than allowed; the lengths are those of the longest label and name.
+    pub fn check_answer(&self, size: AnswerSize) -> Result<(), ApiError> {
+        // Keys, numbers, ids and punctuation of a score and of a named example, generously.
+        const SCORE_BYTES: usize = 80;
+        const EXAMPLE_BYTES: usize = 160;
+        let score = SCORE_BYTES + 2 * size.longest_label;
+        let example = EXAMPLE_BYTES + 2 * (size.longest_label + size.longest_name);
+        // The nearest, the nearest of the class, and the closest elsewhere.
+        let examples = 2 * size.nearest + 1;
+        let of_query = size.classes.saturating_mul(score) + examples.saturating_mul(example);
+        let limit = self.limits.max_answer_bytes;
+        check(
+            "queries",
+            "bytes of answer",
+            size.queries.saturating_mul(of_query),
+            limit,
+        )
+    }
+}
+
+/// What the size of an answer follows from.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerSize {
+    pub queries: usize,
+    pub classes: usize,
+    pub nearest: usize,
+    pub longest_label: usize,
+    pub longest_name: usize,
 }
 
 fn check(

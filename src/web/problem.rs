@@ -103,6 +103,8 @@ pub enum ApiError {
     /// The server was told to stop.
     Stopping,
     TooManyStreams,
+    /// Pictures give no finite numbers through this adapter.
+    AdapterNotFinite(String),
     UnsupportedMediaType {
         found: Option<String>,
         wanted: &'static str,
@@ -228,6 +230,14 @@ impl ApiError {
                 "the server was told to stop and takes no more requests",
             )
             .hint("try again once it has been started again"),
+            Self::AdapterNotFinite(adapter) => Explanation::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "adapter_not_finite",
+                "The adapter gives no finite numbers",
+                format!("through the adapter {adapter} a picture gives numbers that are not finite; its tensors are too large"),
+            )
+            .parameter("adapter")
+            .hint("make the adapter again, or use another one"),
             Self::TooManyStreams => Explanation::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too_many_streams",
@@ -361,6 +371,7 @@ impl ApiError {
             | Self::TooMany { .. }
             | Self::ClassWithoutImages { .. }
             | Self::Busy
+            | Self::AdapterNotFinite(_)
             | Self::BodyTooSlow { .. }
             | Self::BadHost(_)
             | Self::Stopping
@@ -389,6 +400,7 @@ impl ApiError {
             | Self::UnknownPicture(_)
             | Self::ForeignHost(_)
             | Self::ForeignOrigin
+            | Self::AdapterNotFinite(_)
             | Self::BodyTooSlow { .. }
             | Self::BadHost(_)
             | Self::Malformed { .. }
@@ -422,6 +434,7 @@ impl From<AppError> for ApiError {
             AppError::Encode(EncodeError::BadInput(cause) | EncodeError::Engine(cause)) => {
                 Self::Internal(cause)
             }
+            AppError::AdapterNotFinite { adapter } => Self::AdapterNotFinite(adapter),
             AppError::UnknownBackbone(cause) => Self::Internal(cause),
             AppError::Registry(error) => Self::Registry(error),
             error @ (AppError::Backbone(_)

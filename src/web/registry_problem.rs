@@ -158,6 +158,13 @@ pub(super) fn explain_store(error: &StoreError) -> Explanation {
             "the disk (or quota) of the data folder is full; nothing was stored",
         )
         .hint("delete adapters, or free space on the server's disk, and try again"),
+        StoreError::QueueFull { .. } => Explanation::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queue_full",
+            "Too many jobs wait",
+            detail,
+        )
+        .hint("GET /api/v1/jobs?state=queued lists them"),
         StoreError::DatabaseBusy => Explanation::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "database_busy",

@@ -22,9 +22,9 @@ use test_support::project;
 use test_support::store::files_on_disk;
 use uuid::Uuid;
 
-struct Fresh {
-    app: TestApp,
-    jobs: Jobs,
+pub struct Fresh {
+    pub app: TestApp,
+    pub jobs: Jobs,
     folder: TempDir,
 }
 
@@ -32,7 +32,7 @@ async fn fresh() -> Fresh {
     fresh_with(kinds()).await
 }
 
-async fn fresh_with(kinds: Kinds) -> Fresh {
+pub async fn fresh_with(kinds: Kinds) -> Fresh {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(folder.path(), Access::Exclusive)
         .await

@@ -11,6 +11,7 @@ mod api_examples;
 mod architecture;
 mod batches_api;
 mod batches_server;
+mod bounds;
 mod browser;
 mod classifier;
 mod classifier_export;

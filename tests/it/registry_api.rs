@@ -356,13 +356,14 @@ async fn a_merge_of_one_adapter_with_weight_1_is_that_adapter_and_remembers_it()
 async fn names_of_earlier_versions_are_taken_and_ties_says_that_it_has_changed() {
     let fresh = fresh(&["vit-tiny"]).await;
     fresh.import("vit-tiny", "a").await;
-    let twice = json!([{"adapter": "a"}, {"adapter": "a:1"}]);
+    fresh.import("vit-tiny", "b").await;
+    let both = json!([{"adapter": "a"}, {"adapter": "b:1"}]);
     for (old, new) in [
         ("cat", "average"),
         ("core_space", "core-space"),
         ("ties", "ties"),
     ] {
-        let body = json!({"name": "merged", "adapters": twice, "method": old, "factor": 0.5});
+        let body = json!({"name": "merged", "adapters": both, "method": old, "factor": 0.5});
         let answer = fresh.app.post_json("/api/v1/adapters/merge", &body).await;
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         let body = answer.json();

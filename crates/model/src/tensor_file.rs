@@ -28,6 +28,8 @@ pub enum TensorFileError {
     HeaderTooLarge { found: u64, limit: u64 },
     #[error("the header is not valid: {0}")]
     Header(String),
+    #[error("the file names more than {limit} tensors")]
+    TooManyTensors { limit: usize },
     #[error("the header names the tensor \"{0}\" twice")]
     Duplicate(String),
     #[error("the file is truncated or has gaps: {0}")]
@@ -36,6 +38,9 @@ pub enum TensorFileError {
 
 /// Longest header that is parsed, in bytes.
 pub const LARGEST_HEADER: u64 = 16 << 20;
+
+/// Most tensors of a file. The largest vision transformers have some thousand.
+pub const MOST_TENSORS: usize = 10_000;
 
 /// A parsed file: tensors by name, borrowed from its bytes.
 pub struct TensorFile<'a> {
@@ -289,6 +294,7 @@ struct Names {
     seen: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
     duplicate: Option<String>,
+    are_too_many: bool,
 }
 
 impl Names {
@@ -297,6 +303,11 @@ impl Names {
         let names = deserializer
             .deserialize_map(NamesVisitor)
             .map_err(|error| TensorFileError::Header(error.to_string()))?;
+        if names.are_too_many {
+            return Err(TensorFileError::TooManyTensors {
+                limit: MOST_TENSORS,
+            });
+        }
         match names.duplicate {
             Some(name) => Err(TensorFileError::Duplicate(name)),
             None => Ok(names),
@@ -320,6 +331,10 @@ impl<'de> Visitor<'de> for NamesVisitor {
                 names.metadata = map.next_value()?;
             } else {
                 map.next_value::<IgnoredAny>()?;
+            }
+            if names.seen.len() > MOST_TENSORS {
+                names.are_too_many = true;
+                continue;
             }
             if !names.seen.insert(name.clone()) {
                 names.duplicate = Some(name);

@@ -56,6 +56,10 @@ pub enum StoreError {
     )]
     DiskFull { path: PathBuf },
     #[error(
+        "{queued} jobs wait already, or what they are given takes all the room for that; cancel some, or wait until some have ended"
+    )]
+    QueueFull { queued: i64 },
+    #[error(
         "{path} is on a read-only file system; mount it writable, or choose another folder with --data-dir",
         path = path.display()
     )]

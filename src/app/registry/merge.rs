@@ -40,6 +40,9 @@ impl Registry {
         let mut inputs = Vec::with_capacity(parts.len());
         for part in parts {
             let record = self.resolve(&part.reference).await?;
+            if records.iter().any(|other| other.id == record.id) {
+                return Err(model::adapter::MergeError::Twice(record.label()).into());
+            }
             if let Some(first) = records.first() {
                 check_backbone(&record, first)?;
             }

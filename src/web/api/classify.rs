@@ -10,7 +10,7 @@ use crate::app::{Answer, App, ClassifyOptions, NamedImage, RefusedSupport, Suppo
 use crate::inference::EncoderInfo;
 use crate::jobs::{ClassPictures, LONGEST_LABEL};
 use crate::web::ApiError;
-use crate::web::limits::Admission;
+use crate::web::limits::{Admission, AnswerSize};
 use crate::web::problem::Problem;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -88,6 +88,9 @@ pub struct ClassifyParameters {
     reject: Option<f32>,
 }
 
+/// Most nearest images that an answer names.
+const MOST_NEAREST: usize = 100;
+
 fn default_nearest() -> usize {
     ClassifyOptions::default().nearest
 }
@@ -149,6 +152,21 @@ pub(in crate::web) async fn classify_images(
         reject: parameters.reject,
         ..ClassifyOptions::default()
     })?;
+    let names = classes
+        .iter()
+        .flat_map(|class| &class.images)
+        .map(|image| image.name.len());
+    admission.check_answer(AnswerSize {
+        queries: queries.len(),
+        classes: classes.len(),
+        nearest: options.nearest,
+        longest_label: classes
+            .iter()
+            .map(|class| class.label.len())
+            .max()
+            .unwrap_or(0),
+        longest_name: names.max().unwrap_or(0),
+    })?;
     let served = wanted_adapter(&app, parameters.adapter, in_body).await?;
     let answer = admission
         .answer(app.classify(classes, queries, options, served.as_ref()))
@@ -174,6 +192,14 @@ pub fn checked(options: ClassifyOptions) -> Result<ClassifyOptions, ApiError> {
         return Err(ApiError::InvalidParameter {
             parameter: "reject".into(),
             detail: format!("{share} is not a share; it must be above 0 and below 1"),
+        });
+    }
+    if options.nearest > MOST_NEAREST {
+        return Err(ApiError::TooMany {
+            parameter: "nearest",
+            what: "nearest images",
+            found: options.nearest,
+            limit: MOST_NEAREST,
         });
     }
     if let Some(problem) = options.problem() {

@@ -107,6 +107,7 @@ where
     T: DeserializeOwned + Send + 'static,
 {
     let limit_bytes = admission.limits.max_body_bytes;
+    let most_values = admission.limits.max_json_values;
     let body = async {
         Bytes::from_request(request, &())
             .await
@@ -120,9 +121,35 @@ where
     };
     let body = admission.receive(body).await?;
     // Decoding a large body takes long enough to hold up other requests of this worker.
-    tokio::task::spawn_blocking(move || parse_json(&body))
-        .await
-        .map_err(|error| ApiError::Internal(format!("parsing stopped: {error}")))?
+    tokio::task::spawn_blocking(move || {
+        check_values(&body, most_values)?;
+        parse_json(&body)
+    })
+    .await
+    .map_err(|error| ApiError::Internal(format!("parsing stopped: {error}")))?
+}
+
+/// Counts the values of a body before any of them is kept: its commas and opening brackets outside strings. What is no JSON is for the parser to say.
+fn check_values(body: &[u8], limit: usize) -> Result<(), ApiError> {
+    let (mut values, mut in_string, mut is_escaped) = (1_usize, false, false);
+    for &byte in body {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+        if values > limit {
+            return Err(ApiError::TooMany {
+                parameter: "body",
+                what: "JSON values",
+                found: values,
+                limit,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
@@ -251,7 +278,7 @@ pub async fn receive_form<P>(
             admission.check_images("body", others.max(labels))?;
             parts.push(Part {
                 place,
-                file_name: file_name(&field),
+                file_name: file_name(&field)?,
                 bytes: collect(field).await.map_err(failed)?,
             });
         }
@@ -288,11 +315,22 @@ async fn collect(mut field: Field<'_>) -> Result<Vec<u8>, MultipartError> {
     Ok(bytes)
 }
 
-fn file_name(field: &Field<'_>) -> Option<String> {
-    field
-        .file_name()
-        .filter(|name| !name.is_empty())
-        .map(decode_name)
+/// Most bytes of a file's name, as of a name in a file system.
+const LONGEST_FILE_NAME: usize = 255;
+
+fn file_name(field: &Field<'_>) -> Result<Option<String>, ApiError> {
+    let name = field.file_name().filter(|name| !name.is_empty());
+    let name = name.map(decode_name);
+    match name {
+        Some(name) if name.len() > LONGEST_FILE_NAME => Err(ApiError::InvalidParameter {
+            parameter: "filename".into(),
+            detail: format!(
+                "a file name has {} bytes, at most {LONGEST_FILE_NAME} are allowed",
+                name.len()
+            ),
+        }),
+        name => Ok(name),
+    }
 }
 
 /// Undoes what browsers do to names in a form: they escape quotes and line ends, and nothing else, so that a "50%" in a name stays.
@@ -305,6 +343,19 @@ pub fn decode_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_counted_outside_strings_alone() {
+        let values = |text: &str, limit| check_values(text.as_bytes(), limit).is_ok();
+        for (text, count) in [
+            ("7", 1),
+            (r#"{"a": [1, 2, 3], "b": "[,{,\\\",,"}"#, 6),
+            ("[[[[", 5),
+        ] {
+            assert!(values(text, count), "{text}");
+            assert!(!values(text, count - 1), "{text}");
+        }
+    }
 
     #[test]
     fn names_are_unescaped_as_browsers_escape_them() {

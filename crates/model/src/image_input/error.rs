@@ -39,6 +39,10 @@ pub enum ImageError {
     )]
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error(
+        "the picture is {width} × {height} pixels, and no side may have more than {limit}; scale it down or crop it"
+    )]
+    SideTooLong { width: u32, height: u32, limit: u32 },
+    #[error(
         "decoding needs about {needed_bytes} bytes of memory, more than the {limit_bytes} allowed; scale the picture down or save it as an 8-bit PNG"
     )]
     TooMuchMemory { needed_bytes: u64, limit_bytes: u64 },
@@ -73,6 +77,7 @@ impl ImageError {
             Self::UnsupportedVariant { .. } => "image_unsupported_variant",
             Self::NoPixels { .. } => "image_no_pixels",
             Self::TooManyPixels { .. } => "image_too_many_pixels",
+            Self::SideTooLong { .. } => "image_side_too_long",
             Self::TooMuchMemory { .. } => "image_too_much_memory",
             Self::TooElongated { .. } => "image_too_elongated",
             Self::Truncated { .. } => "image_truncated",

@@ -13,6 +13,9 @@ pub struct ImageLimits {
     pub max_decode_bytes: u64,
 }
 
+/// Most pixels of a side; also the most that a JPEG can have.
+const LONGEST_SIDE: u32 = 65_535;
+
 impl Default for ImageLimits {
     fn default() -> Self {
         Self {
@@ -37,11 +40,18 @@ impl ImageLimits {
         Ok(())
     }
 
-    /// Width × height, where both are fine.
+    /// Width × height, where both are fine. A longer side costs more than its pixels: resampling keeps a kernel for each.
     pub(super) fn check_pixels(&self, width: u32, height: u32) -> Result<u64, ImageError> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {
             return Err(ImageError::NoPixels { width, height });
+        }
+        if width.max(height) > LONGEST_SIDE {
+            return Err(ImageError::SideTooLong {
+                width,
+                height,
+                limit: LONGEST_SIDE,
+            });
         }
         if pixels > self.max_pixels {
             return Err(ImageError::TooManyPixels {

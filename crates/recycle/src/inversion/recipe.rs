@@ -170,6 +170,15 @@ pub(super) const DEFAULT_SCORE_SCALE: f64 = 20.0;
 /// Most images of one inversion.
 const MOST_IMAGES: usize = 100_000;
 
+/// Most pixels of a side: attention grows with its fourth power.
+const LARGEST_IMAGE: usize = 1024;
+
+/// Most values of images that are made at a time.
+const MOST_VALUES: usize = 1 << 27;
+
+/// A value with its gradient and two moments of the optimiser, `f32` each.
+const BYTES_PER_VALUE: usize = 16;
+
 impl Default for InversionRecipe {
     fn default() -> Self {
         Self::hard()
@@ -285,6 +294,24 @@ impl InversionRecipe {
         let chosen = chosen.unwrap_or_else(|problem: String| {
             problems.add(problem);
             Vec::new()
+        });
+        let size = self.image_size.unwrap_or(0);
+        problems.check(size <= LARGEST_IMAGE, || {
+            format!("image_size is {size}; at most {LARGEST_IMAGE} pixels a side can be made")
+        });
+        let of_class = self.images_per_class_at_once.unwrap_or(usize::MAX);
+        let at_once = of_class
+            .min(self.images_per_class)
+            .saturating_mul(chosen.len());
+        let values = size
+            .saturating_mul(size)
+            .saturating_mul(3)
+            .saturating_mul(at_once);
+        problems.check(values <= MOST_VALUES, || {
+            format!(
+                "{at_once} images of {size} × {size} pixels are made at a time, which takes more than {} GiB; lower image_size, images_per_class or images_per_class_at_once",
+                (MOST_VALUES * BYTES_PER_VALUE) >> 30
+            )
         });
         let images = self.images_per_class.saturating_mul(chosen.len());
         problems.check(images <= MOST_IMAGES, || {
@@ -516,6 +543,27 @@ mod tests {
         assert_eq!((paper.beta1, paper.beta2), (0.5, 0.99));
         assert_eq!((paper.prior_weight, paper.priors.batch_norm), (0.01, 1.0));
         assert_eq!((paper.pruning_start, paper.hard), (0.25, None));
+    }
+
+    #[test]
+    fn images_that_would_not_fit_into_memory_are_refused() {
+        let recipe = |image_size, images_per_class| InversionRecipe {
+            image_size: Some(image_size),
+            images_per_class,
+            ..InversionRecipe::hard()
+        };
+        let adapter = adapter(&["cat", "dog"]);
+        assert_eq!(
+            refuse(&recipe(14 * 350, 20_000), &adapter),
+            "the recipe cannot be used: image_size is 4900; at most 1024 pixels a side can be made; \
+             40000 images of 4900 × 4900 pixels are made at a time, which takes more than 2 GiB; \
+             lower image_size, images_per_class or images_per_class_at_once"
+        );
+        let few_at_once = InversionRecipe {
+            images_per_class_at_once: Some(8),
+            ..recipe(14 * 16, 20_000)
+        };
+        assert!(few_at_once.validate(&embedded_config().unwrap(), &adapter).is_ok());
     }
 
     #[test]

@@ -38,6 +38,12 @@ pub struct Submitted {
     pub is_new: bool,
 }
 
+/// Most jobs that wait.
+const MOST_QUEUED: i64 = 5_000;
+
+/// Most bytes of what waiting jobs are given; the one that reaches it is the last.
+const MOST_WAITING_BYTES: i64 = 64 << 30;
+
 impl Store {
     /// Queues a job, or gives the one that does the same work already.
     ///
@@ -84,6 +90,15 @@ impl Store {
         if let Some(job) = same_work(&mut transaction, &new.deduplication_key).await? {
             transaction.commit().await?;
             return Ok(Submitted { job, is_new: false });
+        }
+        let (queued, waiting_bytes): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'),
+                (SELECT coalesce(sum(size_bytes), 0) FROM job_inputs JOIN jobs ON jobs.id = job_id WHERE state = 'queued')",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if queued >= MOST_QUEUED || waiting_bytes >= MOST_WAITING_BYTES {
+            return Err(StoreError::QueueFull { queued });
         }
         // Made within the transaction, so that ids have the order of the queue.
         let id = Uuid::now_v7();

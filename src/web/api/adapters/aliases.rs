@@ -103,7 +103,7 @@ pub(in crate::web) async fn set_alias(
     request: Request,
 ) -> Result<Json<Moved>, ApiError> {
     let key = alias_key(&path)?;
-    set(app.registry()?, &key, json_body(&admission, request).await?).await
+    set(&app, &key, &admission, request).await
 }
 
 /// Removes an alias; its history stays
@@ -154,7 +154,7 @@ pub(in crate::web) async fn set_default_adapter(
     request: Request,
 ) -> Result<Json<Moved>, ApiError> {
     let key = default_key(app.registry()?, &backbone).await?;
-    set(app.registry()?, &key, json_body(&admission, request).await?).await
+    set(&app, &key, &admission, request).await
 }
 
 /// Lets the bare backbone answer again where no adapter is named
@@ -212,12 +212,16 @@ async fn default_key(registry: &Registry, backbone: &str) -> Result<AliasKey, Ap
 }
 
 async fn set(
-    registry: &Registry,
+    app: &App,
     key: &AliasKey,
-    target: AliasTarget,
+    admission: &Admission,
+    request: Request,
 ) -> Result<Json<Moved>, ApiError> {
+    let target: AliasTarget = json_body(admission, request).await?;
+    let registry = app.registry()?;
     let adapter = registry.resolve(&target.adapter).await?;
     let by = attribution(target.reason)?;
+    admission.answer(app.check_adapter(&adapter)).await?;
     let moved = registry.store().move_alias(key, adapter.id, &by).await;
     Ok(Json(Moved { moved: moved? }))
 }

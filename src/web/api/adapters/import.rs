@@ -3,6 +3,7 @@
 use super::schema::Adapter;
 use super::{RegistryProblems, check_text, name, tags};
 use crate::app::registry::ImportOptions;
+use crate::app::registry::RegistryError;
 use crate::app::{App, AppError};
 use crate::web::ApiError;
 use crate::web::api::images::{receive_files, require_form};
@@ -103,6 +104,18 @@ pub(in crate::web) async fn import_adapter(
         Ok::<_, AppError>(match adapter_name {
             Some(name) => {
                 let stored = registry.import(package, name, options).await?;
+                match app.check_adapter(&stored.record).await {
+                    Ok(()) => {}
+                    Err(AppError::Encode(error)) => {
+                        tracing::warn!(%error, "{} could not be tried", stored.record.label());
+                    }
+                    Err(error) => {
+                        // Its version number is not given again.
+                        let deleted = registry.store().delete_adapter(stored.record.id).await;
+                        deleted.map_err(RegistryError::from)?;
+                        return Err(error);
+                    }
+                }
                 (Some(stored.record), stored.report)
             }
             None => {

@@ -58,12 +58,22 @@ fn name(parameter: &str, text: &str) -> Result<Name, ApiError> {
 }
 
 fn tags<'a>(texts: impl Iterator<Item = &'a str>) -> Result<BTreeSet<Name>, ApiError> {
-    texts
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-        .map(|text| name("tags", text))
-        .collect()
+    let texts = texts.map(str::trim).filter(|text| !text.is_empty());
+    let mut tags = BTreeSet::new();
+    for text in texts {
+        tags.insert(name("tags", text)?);
+        if tags.len() > MOST_TAGS {
+            return Err(ApiError::InvalidParameter {
+                parameter: "tags".to_owned(),
+                detail: format!("there are more than the {MOST_TAGS} tags allowed"),
+            });
+        }
+    }
+    Ok(tags)
 }
+
+/// Most tags of an adapter.
+const MOST_TAGS: usize = 50;
 
 fn check_text(parameter: &str, text: &str) -> Result<(), ApiError> {
     if text.len() <= LONGEST_TEXT {

@@ -10,13 +10,14 @@ use crate::web::api::parameters::{Parameters, Path};
 use crate::web::api::problems::AnswerProblems;
 use crate::web::api::schemas::FormSchema;
 use crate::web::api::{AdapterIdentity, BackboneIdentity};
-use crate::web::limits::Admission;
+use crate::web::limits::{Admission, AnswerSize};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use recycle::head::HeadChoice;
 use serde::Deserialize;
 use std::sync::Arc;
+use store::LONGEST_TITLE;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
@@ -118,6 +119,13 @@ pub(in crate::web) async fn classify_with_classifier(
     }
     admission.check_images("queries", queries.len())?;
     admission.check_scores(queries.len(), record.classes as usize)?;
+    admission.check_answer(AnswerSize {
+        queries: queries.len(),
+        classes: record.classes as usize,
+        nearest: options.nearest,
+        longest_label: LONGEST_TITLE,
+        longest_name: LONGEST_TITLE,
+    })?;
     let answers = admission
         .answer(app.classify_with(&record, queries, options))
         .await?;

@@ -110,6 +110,8 @@ pub struct Merged {
 pub enum MergeError {
     #[error("there is nothing to merge; name at least one adapter")]
     Nothing,
+    #[error("the adapter {0} is named twice; name it once, with the sum of its weights")]
+    Twice(String),
     #[error("the weight of {name} is {weight}, not a finite number")]
     Weight { name: String, weight: f32 },
     #[error("the scale is {0}, not a finite number")]
