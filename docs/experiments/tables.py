@@ -319,6 +319,16 @@ def through_the_head():
     return markdown(["recipe", "`nearest-mean`, 1 shot", "5 shots", "`auto`, 1 shot", "5 shots"], rows)
 
 
+def many_classes():
+    table = table_of("many-classes")
+    rows = []
+    for way, shot in dict.fromkeys((row["way"], row["shot"]) for row in table.rows):
+        before, after = (only(table.find(way=way, shot=shot, head=head)) for head in ("nearest-mean", "auto"))
+        change = lambda name, digits: " → ".join(f"{float(own[name]):.{digits}f}" for own in (before, after))
+        rows.append([way, shot, number(before["accuracy"], before["ci95"]) + " → " + number(after["accuracy"], after["ci95"]), change("calibration_error", 3), change("log_loss", 2)])
+    return markdown(["classes", "shots", "accuracy", "calibration error", "log loss"], rows)
+
+
 def hints():
     """Of planted errors, those that a check names (recall), and of the hints of their kind, those that name one (precision); Wilson's intervals of the sums over plantings."""
     table = table_of("hints")
@@ -369,6 +379,7 @@ TABLES = {
     "signs": signs,
     "through-the-head": through_the_head,
     "hints": hints,
+    "many-classes": many_classes,
     "certainty-test": certainty_test,
     "result": result,
     "deviations": deviations,
