@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{
@@ -75,6 +75,17 @@ struct Inner {
     options: RunnerOptions,
     runs: Mutex<HashMap<Uuid, Arc<RunControl>>>,
     stopping: watch::Sender<bool>,
+    /// Whether [`Jobs::run`] has ended, or lost one of its loops to a panic.
+    has_stopped: AtomicBool,
+}
+
+/// Notes the end of a run of the queue, also by a panic.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Jobs {
@@ -89,6 +100,7 @@ impl Jobs {
                 options,
                 runs: Mutex::default(),
                 stopping: watch::Sender::new(false),
+                has_stopped: AtomicBool::new(false),
             }),
         }
     }
@@ -206,6 +218,7 @@ impl Jobs {
 
     /// Runs jobs until [`Self::stop`]: one at a time, and one at a time of the kinds that run beside others.
     pub async fn run(&self) {
+        let _ends = Ends(&self.inner.has_stopped);
         let beside = self.inner.kinds.beside_others();
         tokio::join!(
             self.work(None, JobKinds::But(&beside)),
@@ -224,6 +237,11 @@ impl Jobs {
         for run in self.runs().values() {
             run.stop();
         }
+    }
+
+    /// Whether jobs were run here and are no more.
+    pub fn has_stopped(&self) -> bool {
+        self.inner.has_stopped.load(Ordering::Relaxed)
     }
 
     /// Waits for [`Self::stop`].

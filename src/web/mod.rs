@@ -13,6 +13,7 @@ mod openapi;
 mod paced_body;
 mod pages;
 mod problem;
+mod readiness;
 mod registry_problem;
 mod repeated;
 mod routes;
@@ -32,8 +33,8 @@ use crate::app::App;
 use crate::jobs::Jobs;
 use axum::Router;
 use axum::extract::FromRef;
-use health::Readiness;
 use limits::Gate;
+use readiness::Checks;
 use std::sync::{Arc, LazyLock};
 use utoipa::openapi::OpenApi;
 
@@ -42,7 +43,7 @@ use utoipa::openapi::OpenApi;
 pub struct WebState {
     app: Arc<App>,
     gate: Gate,
-    readiness: Readiness,
+    checks: Checks,
     jobs: Option<Jobs>,
     document: Arc<OpenApi>,
     #[from_ref(skip)]
@@ -53,7 +54,7 @@ impl WebState {
     /// The state of a server that answers from `app` and has no queue of jobs.
     pub fn new(app: Arc<App>, limits: WebLimits, hosts: AllowedHosts) -> Self {
         Self {
-            readiness: Readiness::new(Arc::clone(&app)),
+            checks: Checks::new(Arc::clone(&app)),
             app,
             gate: Gate::new(limits),
             jobs: None,
@@ -64,6 +65,7 @@ impl WebState {
 
     /// Gives the server a queue of jobs; whether they are run is decided elsewhere.
     pub fn with_jobs(mut self, jobs: Jobs) -> Self {
+        self.checks = self.checks.with_jobs(jobs.clone());
         self.jobs = Some(jobs);
         self
     }

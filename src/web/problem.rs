@@ -467,7 +467,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let explanation = self.explanation();
         let mut response = explanation.status.into_response();
-        if let Some(seconds) = self.retry_after_seconds() {
+        let comes_again = explanation.status == StatusCode::SERVICE_UNAVAILABLE;
+        let seconds = self.retry_after_seconds();
+        if let Some(seconds) = seconds.or(comes_again.then_some(RETRY_SECONDS)) {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -30,6 +30,7 @@ mod device_jobs_cli;
 mod encoder_contract;
 mod evaluation_cli;
 mod golden;
+mod health;
 mod image_formats;
 mod jobs_api;
 mod jobs_cli;

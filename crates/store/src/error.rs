@@ -273,6 +273,10 @@ impl StoreError {
     /// The error of a query on the database at `path`.
     pub(super) fn database(path: &Path, error: sqlx::Error) -> Self {
         let path = path.to_path_buf();
+        // The one connection that writes is in use by a change that waits for another program.
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::DatabaseBusy;
+        }
         let code = result_code(&error);
         if code == Some(SQLITE_IOERR_SHMSIZE) {
             return Self::DiskFull { path };

@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod features;
 mod folder;
+mod health;
 mod idempotency;
 mod import;
 mod job;

@@ -563,7 +563,11 @@ mod tests {
             images_per_class_at_once: Some(8),
             ..recipe(14 * 16, 20_000)
         };
-        assert!(few_at_once.validate(&embedded_config().unwrap(), &adapter).is_ok());
+        assert!(
+            few_at_once
+                .validate(&embedded_config().unwrap(), &adapter)
+                .is_ok()
+        );
     }
 
     #[test]
