@@ -1,8 +1,8 @@
 //! How much one request may ask for, and how many are answered at a time. Work is refused before it is queued.
 
+use super::needs::{Access, Body as BodyKind, Needs};
 use super::paced_body::{HeldBody, Pace, PacedBody};
 use super::problem::ApiError;
-use super::routes::{Access, Needs};
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -144,7 +144,7 @@ impl Gate {
     /// Where a request with these needs is admitted.
     pub fn entrance(&self, needs: Needs) -> Entrance {
         let mut limits = self.limits;
-        if needs.body == super::routes::Body::Upload {
+        if needs.body == BodyKind::Upload {
             limits.max_body_bytes = limits.max_upload_bytes;
         }
         let lane = match needs.access {
