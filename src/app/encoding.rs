@@ -290,8 +290,7 @@ pub(super) fn check_finite(
     encoded: &[Encoded],
     adapter: Option<&AdapterRecord>,
 ) -> Result<(), AppError> {
-    let is_finite = |own: &Encoded| own.feature.iter().all(|value| value.is_finite());
-    if encoded.iter().all(is_finite) {
+    if encoded.iter().all(Encoded::is_finite) {
         return Ok(());
     }
     Err(match adapter {

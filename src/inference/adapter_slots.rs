@@ -1,291 +1,211 @@
-//! Low-rank pairs of the adapters that are being served, stacked by slot as an ONNX graph takes them.
+//! Which adapters are ready for an ONNX graph, in tables by rank, and which rows are computed together.
 //! Knows adapters and the names of the graph's inputs; knows no session and computes nothing.
 
 use super::encoder::EncodeRow;
-use model::adapter::{Adapter, Site};
-use model::backbone::onnx::lora_inputs;
-use model::backbone::{BackboneConfig, Target};
-use std::collections::BTreeSet;
+use super::slot_table::{AdaptedMaps, LoraInput, MOST_SLOTS, SlotTable, stacked_bytes};
+use model::adapter::Adapter;
+use model::backbone::BackboneConfig;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Most adapters that are ready at once, and most in one computation.
-pub const MOST_SLOTS: usize = 32;
+/// Most bytes of all tables together. One computation may take more where a single adapter does.
+const MOST_BYTES: usize = 512 << 20;
 
-/// Ranks are padded to a multiple of this, so that graphs see few different shapes.
-const RANK_STEP: usize = 4;
-
-/// The linear maps that a graph takes low-rank pairs for. Few combinations: each is a session with its own weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum AdaptedMaps {
-    /// None: the bare backbone.
-    #[default]
-    None,
-    QueryValue,
-    All,
+fn adapters_of<'r>(
+    rows: impl Iterator<Item = &'r EncodeRow>,
+) -> impl Iterator<Item = &'r Arc<Adapter>> {
+    rows.filter_map(EncodeRow::changing_adapter)
 }
 
-impl AdaptedMaps {
-    /// The smallest combination that holds what `rows` need.
-    pub fn of(rows: &[EncodeRow]) -> Self {
-        Self::of_adapters(rows.iter().filter_map(EncodeRow::changing_adapter))
-    }
+/// Ranks that share a table: those up to this one that are larger than a quarter of it, and all small ones. An adapter of a
+/// large rank costs the others nothing then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RankClass(usize);
 
-    fn of_adapters<'a>(adapters: impl Iterator<Item = &'a Arc<Adapter>>) -> Self {
-        adapters
-            .flat_map(|adapter| adapter.pairs.keys())
-            .map(|site| match site.target {
-                Target::Query | Target::Value => Self::QueryValue,
-                Target::Key | Target::Output | Target::MlpIn | Target::MlpOut => Self::All,
-            })
-            .max()
-            .unwrap_or(Self::None)
-    }
+impl RankClass {
+    const SMALLEST: Self = Self(16);
 
-    pub fn targets(self) -> &'static [Target] {
-        match self {
-            Self::None => &[],
-            Self::QueryValue => &[Target::Query, Target::Value],
-            Self::All => &Target::ALL,
+    fn of(adapter: &Adapter) -> Self {
+        let mut class = Self::SMALLEST;
+        while class.0 < adapter.largest_rank() {
+            class.0 = class.0.saturating_mul(4);
         }
+        class
+    }
+
+    /// Whether a computation takes so much memory that it is given back at once.
+    pub fn is_large(self) -> bool {
+        self.0 > 64
     }
 }
 
-/// An adapter that is ready.
-struct Slot {
-    adapter: Arc<Adapter>,
-    last_used: u64,
-    pinned: bool,
+/// Rows that are computed at once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    pub class: RankClass,
+    /// Indices of the rows, in order.
+    pub rows: Vec<usize>,
 }
 
-impl Slot {
-    /// Lowest goes first: adapters that nobody else holds any more (deleted or long unused), then those not pinned, each by
-    /// their last use.
-    fn eviction_order(&self) -> (bool, bool, u64) {
-        let held = Arc::strong_count(&self.adapter) > 1;
-        (held, held && self.pinned, self.last_used)
-    }
-}
-
-/// The low-rank pairs of one linear map, all slots.
-struct StackedPairs {
-    site: Site,
-    outputs: usize,
-    inputs: usize,
-    names: [String; 2],
-    /// `Aᵀ`, `[slots, in, rank]`
-    a: Vec<f32>,
-    /// `scale·Bᵀ`, `[slots, rank, out]`
-    b: Vec<f32>,
-}
-
-/// One input of a graph.
-pub struct LoraInput<'s> {
-    pub name: &'s str,
-    pub shape: [usize; 3],
-    pub values: &'s [f32],
-}
-
-/// The table of slots. Slot 0 holds zeros: the bare backbone.
+/// The tables of slots. Slot 0 of each holds zeros: the bare backbone.
 #[derive(Default)]
 pub struct AdapterSlots {
-    slots: Vec<Slot>,
-    /// Padded largest rank of the adapters in the table.
-    rank: usize,
-    /// What the adapters in the table need together.
-    maps: AdaptedMaps,
-    stacked: Vec<StackedPairs>,
+    tables: BTreeMap<RankClass, SlotTable>,
     uses: u64,
 }
 
 impl AdapterSlots {
-    /// Makes the adapters of `rows`, which fit the backbone, ready and says for each row in which slot they are. `rows` name
-    /// at most [`MOST_SLOTS`] adapters.
-    pub fn assign(&mut self, rows: &[EncodeRow], config: &BackboneConfig) -> Vec<i64> {
+    /// Makes the adapters of `rows`, which are those of a [`Run`], ready and says for each row in which slot of the table they
+    /// are.
+    pub fn assign(
+        &mut self,
+        rows: &[&EncodeRow],
+        class: RankClass,
+        config: &BackboneConfig,
+    ) -> Vec<i64> {
         self.uses += 1;
-        let used: BTreeSet<*const Adapter> = rows
-            .iter()
-            .filter_map(EncodeRow::changing_adapter)
-            .map(Arc::as_ptr)
-            .collect();
-        let mut fresh = Vec::new();
-        let mut slots = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Some(adapter) = row.changing_adapter() else {
-                slots.push(0);
-                continue;
-            };
-            let place = match self.place(adapter) {
-                Some(place) => place,
-                None => {
-                    let place = self.take_place(adapter, &used);
-                    fresh.push(place);
-                    place
-                }
-            };
-            self.slots[place].last_used = self.uses;
-            self.slots[place].pinned = row.pinned;
-            slots.push(1 + place as i64);
+        self.drop_unheld();
+        let used: BTreeSet<*const Adapter> =
+            adapters_of(rows.iter().copied()).map(Arc::as_ptr).collect();
+        let table = self.tables.entry(class).or_default();
+        let mut fresh: Vec<&Arc<Adapter>> = Vec::new();
+        for adapter in adapters_of(rows.iter().copied()) {
+            let is_known = |own: &&Arc<Adapter>| Arc::ptr_eq(own, adapter);
+            if table.place(adapter).is_none() && !fresh.iter().any(is_known) {
+                fresh.push(adapter);
+            }
         }
-        self.stack(config, &fresh);
+        self.make_room(class, &fresh, &used, config);
+        let table = self.tables.entry(class).or_default();
+        for adapter in fresh {
+            table.put(adapter, &used, self.uses);
+        }
+        let slots = rows.iter().map(|row| {
+            let place = row.changing_adapter().and_then(|own| table.place(own));
+            place.map_or(0, |place| {
+                table.mark_used(place, self.uses, row.pinned);
+                1 + place as i64
+            })
+        });
+        let slots = slots.collect();
+        self.stack(config);
         slots
     }
 
     /// The inputs of a graph for `maps`, after [`Self::assign`].
-    pub fn inputs(&self, maps: AdaptedMaps) -> impl Iterator<Item = LoraInput<'_>> {
-        let (slots, rank) = (1 + self.slots.len(), self.rank);
-        self.stacked
-            .iter()
-            .filter(move |pairs| maps.targets().contains(&pairs.site.target))
-            .flat_map(move |pairs| {
-                let [a, b] = &pairs.names;
-                [
-                    LoraInput {
-                        name: a,
-                        shape: [slots, pairs.inputs, rank],
-                        values: &pairs.a,
-                    },
-                    LoraInput {
-                        name: b,
-                        shape: [slots, rank, pairs.outputs],
-                        values: &pairs.b,
-                    },
-                ]
-            })
+    pub fn inputs(
+        &self,
+        class: RankClass,
+        maps: AdaptedMaps,
+    ) -> impl Iterator<Item = LoraInput<'_>> {
+        let table = self.tables.get(&class).into_iter();
+        table.flat_map(move |table| table.inputs(maps))
     }
 
-    fn place(&self, adapter: &Arc<Adapter>) -> Option<usize> {
-        // The table holds the adapter, so that no other has its address.
-        self.slots
-            .iter()
-            .position(|slot| Arc::ptr_eq(&slot.adapter, adapter))
+    /// Gives back the memory of adapters that nobody else holds any more: deleted or long unused.
+    pub fn tidy(&mut self, config: &BackboneConfig) {
+        self.drop_unheld();
+        self.stack(config);
     }
 
-    /// A new slot, or that of the adapter worth least of those that this batch does not use.
-    fn take_place(&mut self, adapter: &Arc<Adapter>, used: &BTreeSet<*const Adapter>) -> usize {
-        let slot = Slot {
-            adapter: Arc::clone(adapter),
-            last_used: self.uses,
-            pinned: false,
-        };
-        let displaced = (0..self.slots.len())
-            .filter(|&place| !used.contains(&Arc::as_ptr(&self.slots[place].adapter)))
-            .min_by_key(|&place| self.slots[place].eviction_order());
-        match displaced {
-            Some(place)
-                if self.slots.len() >= MOST_SLOTS
-                    || Arc::strong_count(&self.slots[place].adapter) == 1 =>
-            {
-                self.slots[place] = slot;
-                place
+    fn drop_unheld(&mut self) {
+        for table in self.tables.values_mut() {
+            table.drop_unheld();
+        }
+    }
+
+    fn stack(&mut self, config: &BackboneConfig) {
+        self.tables.retain(|_, table| !table.is_empty());
+        for table in self.tables.values_mut() {
+            table.stack(config);
+        }
+    }
+
+    /// Drops what is worth least, but nothing of `used`, until `fresh` adapters of `class` fit.
+    fn make_room(
+        &mut self,
+        class: RankClass,
+        fresh: &[&Arc<Adapter>],
+        used: &BTreeSet<*const Adapter>,
+        config: &BackboneConfig,
+    ) {
+        loop {
+            let tables = self.tables.iter();
+            let bytes = tables.map(|(&own, table)| match own == class {
+                true => table.bytes_with(fresh, config),
+                false => table.bytes_with(&[], config),
+            });
+            if fresh.is_empty() || bytes.sum::<usize>() <= MOST_BYTES {
+                return;
             }
-            _ => {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            }
-        }
-    }
-
-    /// Brings the stacked pairs up to date; `fresh` are the places with a new adapter.
-    fn stack(&mut self, config: &BackboneConfig, fresh: &[usize]) {
-        if fresh.is_empty() {
-            return;
-        }
-        let adapters = || self.slots.iter().map(|slot| &slot.adapter);
-        let rank = adapters()
-            .map(|adapter| adapter.largest_rank())
-            .max()
-            .unwrap_or(0)
-            .next_multiple_of(RANK_STEP);
-        let maps = AdaptedMaps::of_adapters(adapters());
-        let same_layout = (self.maps, self.rank) == (maps, rank);
-        if !same_layout {
-            self.stacked = (0..config.layers)
-                .flat_map(|layer| {
-                    maps.targets()
-                        .iter()
-                        .map(move |&target| Site { layer, target })
-                })
-                .map(|site| StackedPairs::empty(site, config))
-                .collect();
-            (self.maps, self.rank) = (maps, rank);
-        }
-        let slots = 1 + self.slots.len();
-        for pairs in &mut self.stacked {
-            pairs.a.resize(slots * pairs.inputs * rank, 0.0);
-            pairs.b.resize(slots * rank * pairs.outputs, 0.0);
-            if same_layout {
-                for &place in fresh {
-                    pairs.write(1 + place, rank, &self.slots[place].adapter);
-                }
-            } else {
-                for (place, slot) in self.slots.iter().enumerate() {
-                    pairs.write(1 + place, rank, &slot.adapter);
-                }
+            let least = |(&class, table): (&RankClass, &SlotTable)| {
+                let (order, place) = table.worth_least(used)?;
+                Some((order, class, place))
+            };
+            let Some((_, class, place)) = self.tables.iter().filter_map(least).min() else {
+                return;
+            };
+            if let Some(table) = self.tables.get_mut(&class) {
+                table.remove(place);
             }
         }
     }
 }
 
-impl StackedPairs {
-    fn empty(site: Site, config: &BackboneConfig) -> Self {
-        let (outputs, inputs) = site.target.widths(config);
-        Self {
-            site,
-            outputs,
-            inputs,
-            names: lora_inputs(site.layer, site.target),
-            a: Vec::new(),
-            b: Vec::new(),
-        }
-    }
-
-    /// Writes the low-rank pair of `adapter` into `slot`, padded with zeros to `rank`.
-    fn write(&mut self, slot: usize, rank: usize, adapter: &Adapter) {
-        let a = &mut self.a[slot * self.inputs * rank..][..self.inputs * rank];
-        let b = &mut self.b[slot * rank * self.outputs..][..rank * self.outputs];
-        a.fill(0.0);
-        b.fill(0.0);
-        let Some(pair) = adapter.pairs.get(&self.site) else {
-            return;
-        };
-        for (row, values) in pair.a.data().chunks_exact(self.inputs).enumerate() {
-            for (column, value) in values.iter().enumerate() {
-                a[column * rank + row] = *value;
-            }
-        }
-        for (row, values) in pair.b.data().chunks_exact(pair.rank()).enumerate() {
-            for (column, value) in values.iter().enumerate() {
-                b[column * self.outputs + row] = value * pair.scale;
-            }
-        }
-    }
-}
-
-/// Splits `rows` into runs that name at most [`MOST_SLOTS`] adapters each.
-pub fn runs(rows: &[EncodeRow]) -> Vec<&[EncodeRow]> {
-    let mut runs = Vec::new();
-    let mut start = 0;
-    let mut named = BTreeSet::new();
+/// Splits `rows` into runs of one class that name a limited number of adapters each. Rows for the bare backbone go with the
+/// smallest ranks.
+pub fn runs(rows: &[EncodeRow], config: &BackboneConfig) -> Vec<Run> {
+    let class = |row: &EncodeRow| row.changing_adapter().map(|own| RankClass::of(own));
+    let smallest = rows.iter().filter_map(class).min();
+    let smallest = smallest.unwrap_or(RankClass::SMALLEST);
+    let mut classes: BTreeMap<RankClass, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
-        let Some(adapter) = row.changing_adapter() else {
-            continue;
-        };
-        if !named.contains(&Arc::as_ptr(adapter)) && named.len() == MOST_SLOTS {
-            runs.push(&rows[start..index]);
-            start = index;
-            named.clear();
-        }
-        named.insert(Arc::as_ptr(adapter));
+        let class = class(row).unwrap_or(smallest);
+        classes.entry(class).or_default().push(index);
     }
-    runs.push(&rows[start..]);
+    let mut runs = Vec::new();
+    for (class, indices) in classes {
+        let most = most_adapters(indices.iter().map(|&index| &rows[index]), config);
+        let mut named = BTreeSet::new();
+        let mut run = Run {
+            class,
+            rows: Vec::new(),
+        };
+        for index in indices {
+            if let Some(adapter) = rows[index].changing_adapter() {
+                let adapter = Arc::as_ptr(adapter);
+                if !named.contains(&adapter) && named.len() == most {
+                    let rows = std::mem::take(&mut run.rows);
+                    runs.push(Run { class, rows });
+                    named.clear();
+                }
+                named.insert(adapter);
+            }
+            run.rows.push(index);
+        }
+        runs.push(run);
+    }
     runs
+}
+
+/// Adapters of `rows` that are ready at once within the limit of memory.
+fn most_adapters<'r>(
+    rows: impl Iterator<Item = &'r EncodeRow> + Clone,
+    config: &BackboneConfig,
+) -> usize {
+    let maps = AdaptedMaps::of_adapters(adapters_of(rows.clone()));
+    let ranks = adapters_of(rows).map(|own| own.largest_rank());
+    let slot_bytes = stacked_bytes(1, ranks.max().unwrap_or(0), maps, config);
+    let most = MOST_BYTES / slot_bytes.max(1);
+    // One slot holds zeros.
+    most.saturating_sub(1).clamp(1, MOST_SLOTS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::adapter::LowRankPair;
-    use model::backbone::embedded;
+    use model::adapter::{LowRankPair, Site};
+    use model::backbone::{Target, embedded_config};
     use model::tensor::Tensor;
 
     fn row(config: &BackboneConfig, rank: usize, target: Target) -> EncodeRow {
@@ -303,14 +223,113 @@ mod tests {
         EncodeRow::adapted(Arc::new(Tensor::zeros([3, 1, 1])), Arc::new(adapter))
     }
 
+    fn class_of(row: &EncodeRow) -> RankClass {
+        row.changing_adapter()
+            .map_or(RankClass::SMALLEST, |own| RankClass::of(own))
+    }
+
+    fn bytes(slots: &AdapterSlots) -> usize {
+        slots.tables.values().map(SlotTable::bytes).sum()
+    }
+
+    #[test]
+    fn a_large_rank_pads_no_other_and_its_memory_goes_with_it() {
+        let config = embedded_config().expect("the embedded backbone");
+        let mut slots = AdapterSlots::default();
+        let small = row(&config, 16, Target::Value);
+        let large = row(&config, 512, Target::Value);
+        slots.assign(&[&small], class_of(&small), &config);
+        let before = bytes(&slots);
+        let shapes = |slots: &AdapterSlots| -> Vec<[usize; 3]> {
+            let inputs = slots.inputs(RankClass::SMALLEST, AdaptedMaps::QueryValue);
+            inputs.map(|input| input.shape).collect()
+        };
+        let shapes_before = shapes(&slots);
+        assert_ne!(class_of(&large), class_of(&small));
+        slots.assign(&[&large], class_of(&large), &config);
+        assert_eq!(shapes(&slots), shapes_before);
+        // Two slots, one of zeros, of a rank 32 times as large.
+        assert_eq!(bytes(&slots), before + 32 * before);
+        drop(large);
+        slots.tidy(&config);
+        assert_eq!(bytes(&slots), before);
+        assert_eq!(shapes(&slots), shapes_before);
+    }
+
+    #[test]
+    fn a_slot_that_becomes_free_is_filled_by_the_last_and_every_adapter_keeps_its_values() {
+        let config = embedded_config().expect("the embedded backbone");
+        let mut slots = AdapterSlots::default();
+        let filled = |value: f32| {
+            let mut row = row(&config, 4, Target::Query);
+            let adapter = Arc::make_mut(row.adapter.as_mut().expect("an adapter"));
+            for pair in adapter.pairs.values_mut() {
+                pair.a.data_mut().fill(value);
+            }
+            row
+        };
+        let mut rows: Vec<EncodeRow> = (1..=6).map(|value| filled(value as f32)).collect();
+        let class = RankClass::SMALLEST;
+        slots.assign(&rows.iter().collect::<Vec<_>>(), class, &config);
+        rows.swap_remove(1);
+        rows.remove(0);
+        slots.tidy(&config);
+        let borrowed: Vec<&EncodeRow> = rows.iter().collect();
+        let places = slots.assign(&borrowed, class, &config);
+        let inputs: Vec<LoraInput<'_>> = slots.inputs(class, AdaptedMaps::QueryValue).collect();
+        let [slot_count, inputs_of_map, rank] = inputs[0].shape;
+        assert_eq!((slot_count, rank), (5, 4));
+        for (row, place) in rows.iter().zip(places) {
+            let pairs = &row.adapter.as_ref().expect("an adapter").pairs;
+            let expected = pairs.values().next().expect("a pair").a.data()[0];
+            let length = inputs_of_map * rank;
+            let values = &inputs[0].values[place as usize * length..][..length];
+            assert!(values.iter().all(|&value| value == expected));
+        }
+        assert!(
+            inputs[0].values[..inputs_of_map * rank]
+                .iter()
+                .all(|&value| value == 0.0)
+        );
+    }
+
+    #[test]
+    fn bytes_of_all_tables_are_bounded_and_runs_name_no_more_adapters_than_fit() {
+        let config = embedded_config().expect("the embedded backbone");
+        let mut slots = AdapterSlots::default();
+        let rows: Vec<EncodeRow> = (0..20).map(|_| row(&config, 256, Target::MlpIn)).collect();
+        let runs = runs(&rows, &config);
+        let all: Vec<usize> = runs.iter().flat_map(|run| run.rows.clone()).collect();
+        assert_eq!(all, (0..20).collect::<Vec<_>>());
+        assert!(runs.len() > 1);
+        for run in &runs {
+            let of_run: Vec<&EncodeRow> = run.rows.iter().map(|&index| &rows[index]).collect();
+            let places = slots.assign(&of_run, run.class, &config);
+            assert!(places.iter().all(|&place| place > 0), "{places:?}");
+            assert!(bytes(&slots) <= MOST_BYTES, "{}", bytes(&slots));
+        }
+    }
+
+    #[test]
+    fn rows_go_by_rank_and_those_of_the_bare_backbone_with_the_smallest() {
+        let config = embedded_config().expect("the embedded backbone");
+        let bare = EncodeRow::bare(Arc::new(Tensor::zeros([3, 1, 1])));
+        let [small, large] = [8, 100].map(|rank| row(&config, rank, Target::Query));
+        let rows = [large.clone(), bare.clone(), small, large];
+        let found: Vec<Vec<usize>> = runs(&rows, &config)
+            .into_iter()
+            .map(|run| run.rows)
+            .collect();
+        assert_eq!(found, [vec![1, 2], vec![0, 3]]);
+        let found = runs(&[bare.clone(), bare], &config);
+        assert_eq!(found.len(), 1);
+    }
+
     #[test]
     fn a_pinned_adapter_keeps_its_slot_while_the_least_recently_used_goes() {
-        let config = embedded().expect("the embedded backbone").config;
+        let config = embedded_config().expect("the embedded backbone");
         let mut slots = AdapterSlots::default();
-        let mut assign = |row: &EncodeRow| {
-            let rows = std::slice::from_ref(row);
-            slots.assign(rows, &config)[0]
-        };
+        let mut assign = |row: &EncodeRow| slots.assign(&[row], class_of(row), &config)[0];
         let pinned = EncodeRow {
             pinned: true,
             ..row(&config, 2, Target::Query)
@@ -329,12 +348,9 @@ mod tests {
 
     #[test]
     fn adapters_that_nobody_holds_go_first_and_take_their_rank_with_them() {
-        let config = embedded().expect("the embedded backbone").config;
+        let config = embedded_config().expect("the embedded backbone");
         let mut slots = AdapterSlots::default();
-        let mut place_of = |row: &EncodeRow| {
-            let rows = std::slice::from_ref(row);
-            slots.assign(rows, &config)[0]
-        };
+        let mut place_of = |row: &EncodeRow| slots.assign(&[row], class_of(row), &config)[0];
         let kept = row(&config, 3, Target::Value);
         let deleted = row(&config, 16, Target::MlpOut);
         assert_eq!(place_of(&kept), 1);
@@ -342,9 +358,8 @@ mod tests {
         drop(deleted);
         let next = row(&config, 5, Target::Query);
         assert_eq!(place_of(&next), 2);
-        assert_eq!(slots.rank, 8);
         let all: Vec<[usize; 3]> = slots
-            .inputs(AdaptedMaps::QueryValue)
+            .inputs(RankClass::SMALLEST, AdaptedMaps::QueryValue)
             .map(|input| input.shape)
             .collect();
         let width = config.width;

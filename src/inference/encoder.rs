@@ -79,6 +79,16 @@ impl Encoded {
         Some((cls.to_vec(), mean.collect()))
     }
 
+    /// Whether the feature and every distance to another such feature are finite: squares must add up without overflow.
+    pub fn is_finite(&self) -> bool {
+        let squares = self
+            .feature
+            .iter()
+            .map(|&own| f64::from(own) * f64::from(own));
+        // NaN is not smaller. Of two features, the square of a difference is at most four times the larger square.
+        squares.sum::<f64>() < f64::from(f32::MAX) / 16.0
+    }
+
     /// Row `row` of a batch's outputs, each with the batch as its first axis.
     ///
     /// # Errors
@@ -152,6 +162,9 @@ pub trait Encoder: Send {
     /// [`EncodeError::BadInput`] names the operation and the shapes; nothing has been computed then.
     fn encode(&mut self, rows: &[EncodeRow], outputs: Outputs)
     -> Result<Vec<Encoded>, EncodeError>;
+
+    /// Gives back what is kept for adapters that nobody holds any more; called while there is nothing to encode.
+    fn tidy(&mut self) {}
 }
 
 /// The image size that `rows` share, `None` for no rows.

@@ -12,6 +12,7 @@ mod ort_encoder;
 mod ort_library;
 mod ort_session;
 mod service;
+mod slot_table;
 
 pub use cuda::{CudaPart, cuda_parts, preload_cuda};
 pub use device::{Device, Loaded, load_for};

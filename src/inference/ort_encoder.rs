@@ -1,6 +1,6 @@
 //! The encoder on ONNX Runtime: adapters are inputs of the graph, so that one batch mixes them.
 
-use super::adapter_slots::{AdaptedMaps, AdapterSlots, runs};
+use super::adapter_slots::{AdapterSlots, RankClass, runs};
 use super::device::{Device, Loaded, load_for, one_line};
 use super::encoder::{
     EncodeError, EncodeRow, Encoded, Encoder, EncoderInfo, Outputs, check_adapters,
@@ -8,6 +8,7 @@ use super::encoder::{
 };
 use super::ort_library::OrtLibrary;
 use super::ort_session::{CUDA_PROVIDER, Placed, SessionOptions, open_session, placement};
+use super::slot_table::AdaptedMaps;
 use engine::cuda::{Availability, availability};
 use model::backbone::Backbone;
 use model::backbone::onnx::{GRAPH_VERSION, Operators, SLOT_INPUT, export_with_adapters};
@@ -148,10 +149,11 @@ impl OrtEncoder {
         open_session(&self.library.environment, model, options)
     }
 
-    /// Encodes rows of one image size that name few enough adapters.
+    /// Encodes rows of one image size, which are those of a run.
     fn encode_run(
         &mut self,
-        rows: &[EncodeRow],
+        rows: &[&EncodeRow],
+        class: RankClass,
         image_size: usize,
         outputs: Outputs,
     ) -> Result<Vec<Encoded>, EncodeError> {
@@ -160,7 +162,7 @@ impl OrtEncoder {
         let slots = match maps {
             AdaptedMaps::None => Vec::new(),
             AdaptedMaps::QueryValue | AdaptedMaps::All => {
-                self.slots.assign(rows, &self.backbone.config)
+                self.slots.assign(rows, class, &self.backbone.config)
             }
         };
         let Some(session) = self.sessions.get_mut(&(image_size, maps)) else {
@@ -177,7 +179,7 @@ impl OrtEncoder {
             let shape = [slots.len()];
             let slots = TensorRef::from_array_view((shape, slots.as_slice())).map_err(engine)?;
             inputs.push((SLOT_INPUT, slots.into()));
-            for input in self.slots.inputs(maps) {
+            for input in self.slots.inputs(class, maps) {
                 let values = TensorRef::from_array_view((input.shape, input.values));
                 inputs.push((input.name, values.map_err(engine)?.into()));
             }
@@ -188,7 +190,14 @@ impl OrtEncoder {
         if outputs.last_hidden_state {
             selected = selected.with("last_hidden_state");
         }
-        let options = RunOptions::new().map_err(engine)?.with_outputs(selected);
+        let mut options = RunOptions::new().map_err(engine)?;
+        if class.is_large() && !self.cuda {
+            // Else the session keeps what the largest computation so far took.
+            options
+                .set("memory.enable_memory_arena_shrinkage", "cpu:0")
+                .map_err(engine)?;
+        }
+        let options = options.with_outputs(selected);
         let answer = session.run_with_options(inputs, &options).map_err(engine)?;
         let matrix = |name: &str| -> Result<Tensor, EncodeError> {
             let (shape, values) = answer[name].try_extract_tensor::<f32>().map_err(engine)?;
@@ -235,11 +244,19 @@ impl Encoder for OrtEncoder {
             return Ok(Vec::new());
         };
         check_adapters(rows, &self.backbone.config)?;
-        let mut encoded = Vec::with_capacity(rows.len());
-        for run in runs(rows) {
-            encoded.extend(self.encode_run(run, image_size, outputs)?);
+        let mut answers: Vec<Option<Encoded>> = rows.iter().map(|_| None).collect();
+        for run in runs(rows, &self.backbone.config) {
+            let of_run: Vec<&EncodeRow> = run.rows.iter().map(|&index| &rows[index]).collect();
+            let encoded = self.encode_run(&of_run, run.class, image_size, outputs)?;
+            for (index, encoded) in run.rows.into_iter().zip(encoded) {
+                answers[index] = Some(encoded);
+            }
         }
-        Ok(encoded)
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn tidy(&mut self) {
+        self.slots.tidy(&self.backbone.config);
     }
 }
 

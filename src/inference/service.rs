@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Limits of an [`EncoderService`].
@@ -25,6 +26,9 @@ impl Default for ServiceLimits {
         }
     }
 }
+
+/// An encoder without work gives back the memory of adapters that were deleted.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// A part of a request: at most a batch of rows, and where its answer goes.
 struct Work {
@@ -149,9 +153,13 @@ fn serve(
     let mut queue: VecDeque<Work> = VecDeque::new();
     loop {
         if queue.is_empty() {
-            match works.recv() {
+            match works.recv_timeout(TIDY_AFTER) {
                 Ok(work) => queue.push_back(work),
-                Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    encoder.tidy();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         queue.extend(works.try_iter());

@@ -33,7 +33,8 @@ impl Distance {
     pub fn between(self, a: &[f32], b: &[f32]) -> f32 {
         debug_assert_eq!(a.len(), b.len());
         match self {
-            Self::Cosine => (1.0 - dot(a, b)).max(0.0),
+            // `max` would make zero of NaN.
+            Self::Cosine => (1.0 - dot(a, b)).clamp(0.0, f32::INFINITY),
             Self::SquaredEuclidean => squared_distance(a, b),
             Self::Euclidean => squared_distance(a, b).sqrt(),
         }

@@ -28,12 +28,51 @@ pub enum TensorFileError {
     HeaderTooLarge { found: u64, limit: u64 },
     #[error("the header is not valid: {0}")]
     Header(String),
-    #[error("the file names more than {limit} tensors")]
-    TooManyTensors { limit: usize },
     #[error("the header names the tensor \"{0}\" twice")]
     Duplicate(String),
     #[error("the file is truncated or has gaps: {0}")]
     Data(String),
+    #[error("the file names more than {limit} tensors")]
+    TooManyTensors { limit: usize },
+    #[error("a tensor's name has {found} bytes, more than the {limit} allowed")]
+    NameTooLong { found: usize, limit: usize },
+    #[error("the tensor \"{name}\" has {found} axes, more than the {limit} allowed")]
+    TooManyAxes {
+        name: String,
+        found: usize,
+        limit: usize,
+    },
+}
+
+/// What a file from outside may hold; checked while its header is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TensorFileLimits {
+    /// Most tensors.
+    pub most_tensors: usize,
+    /// Longest name of a tensor, in bytes.
+    pub longest_name_bytes: usize,
+    /// Most axes of a tensor.
+    pub most_axes: usize,
+}
+
+impl TensorFileLimits {
+    /// For files of any kind.
+    const ANY: Self = Self {
+        most_tensors: MOST_TENSORS,
+        longest_name_bytes: usize::MAX,
+        most_axes: usize::MAX,
+    };
+
+    fn check_axes(&self, name: &str, shape: &[usize]) -> Result<(), TensorFileError> {
+        if shape.len() > self.most_axes {
+            return Err(TensorFileError::TooManyAxes {
+                name: name.to_owned(),
+                found: shape.len(),
+                limit: self.most_axes,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Longest header that is parsed, in bytes.
@@ -86,10 +125,24 @@ impl<'a> TensorFile<'a> {
     /// # Errors
     /// [`TensorFileError`] says what is wrong with the file as a whole.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TensorFileError> {
+        Self::parse_within(bytes, TensorFileLimits::ANY)
+    }
+
+    /// As [`Self::parse`], for a file from outside.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and where the file is beyond `limits`.
+    pub fn parse_within(
+        bytes: &'a [u8],
+        limits: TensorFileLimits,
+    ) -> Result<Self, TensorFileError> {
         let header = header(bytes)?;
-        let names = Names::parse(header)?;
+        let names = Names::parse(header, limits)?;
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|error| TensorFileError::Data(error.to_string()))?;
+        for (name, view) in tensors.iter() {
+            limits.check_axes(name, view.shape())?;
+        }
         let shapes = tensors
             .iter()
             .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
@@ -293,29 +346,51 @@ fn header(bytes: &[u8]) -> Result<&[u8], TensorFileError> {
 struct Names {
     seen: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
-    duplicate: Option<String>,
-    are_too_many: bool,
+    /// The first that was found while names were read.
+    problem: Option<TensorFileError>,
 }
 
 impl Names {
-    fn parse(header: &[u8]) -> Result<Self, TensorFileError> {
+    fn parse(header: &[u8], limits: TensorFileLimits) -> Result<Self, TensorFileError> {
         let mut deserializer = serde_json::Deserializer::from_slice(header);
         let names = deserializer
-            .deserialize_map(NamesVisitor)
+            .deserialize_map(NamesVisitor(limits))
             .map_err(|error| TensorFileError::Header(error.to_string()))?;
-        if names.are_too_many {
-            return Err(TensorFileError::TooManyTensors {
-                limit: MOST_TENSORS,
-            });
-        }
-        match names.duplicate {
-            Some(name) => Err(TensorFileError::Duplicate(name)),
+        match names.problem {
+            Some(problem) => Err(problem),
             None => Ok(names),
         }
     }
+
+    /// Keeps the name of a tensor, or what is wrong with it.
+    fn add(&mut self, name: String, limits: TensorFileLimits) {
+        let problem = if name.len() > limits.longest_name_bytes {
+            Some(TensorFileError::NameTooLong {
+                found: name.len(),
+                limit: limits.longest_name_bytes,
+            })
+        } else if self.seen.contains(&name) {
+            Some(TensorFileError::Duplicate(name))
+        } else if name != METADATA && self.tensors() >= limits.most_tensors {
+            Some(TensorFileError::TooManyTensors {
+                limit: limits.most_tensors,
+            })
+        } else {
+            self.seen.insert(name);
+            None
+        };
+        self.problem = self.problem.take().or(problem);
+    }
+
+    fn tensors(&self) -> usize {
+        self.seen.len() - usize::from(self.seen.contains(METADATA))
+    }
 }
 
-struct NamesVisitor;
+/// The entry of a header that is not a tensor.
+const METADATA: &str = "__metadata__";
+
+struct NamesVisitor(TensorFileLimits);
 
 impl<'de> Visitor<'de> for NamesVisitor {
     type Value = Names;
@@ -327,18 +402,12 @@ impl<'de> Visitor<'de> for NamesVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Names, M::Error> {
         let mut names = Names::default();
         while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
+            if name == METADATA {
                 names.metadata = map.next_value()?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
-            if names.seen.len() > MOST_TENSORS {
-                names.are_too_many = true;
-                continue;
-            }
-            if !names.seen.insert(name.clone()) {
-                names.duplicate = Some(name);
-            }
+            names.add(name, self.0);
         }
         Ok(names)
     }
@@ -429,7 +498,7 @@ fn sort_header(file: &mut [u8]) -> Result<(), String> {
         .ok_or("the header is cut off")?;
     let mut entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(header).map_err(fail)?;
-    if let Some(metadata) = entries.get_mut("__metadata__") {
+    if let Some(metadata) = entries.get_mut(METADATA) {
         let sorted: BTreeMap<String, String> =
             serde_json::from_value(metadata.take()).map_err(fail)?;
         *metadata = serde_json::to_value(sorted).map_err(fail)?;

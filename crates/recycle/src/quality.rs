@@ -98,8 +98,8 @@ fn frechet_distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> Result<f64, QualityError>
     let root: f64 = svd.values.iter().sum();
     let squares = matrix::squared_norm(a.as_ref()) + matrix::squared_norm(b.as_ref());
     let spread = squares - 2.0 * root;
-    // Rounding may leave equal sets slightly below zero.
-    Ok((between + spread).max(0.0))
+    // Rounding may leave equal sets slightly below zero; `max` would make zero of NaN.
+    Ok((between + spread).clamp(0.0, f64::INFINITY))
 }
 
 /// The mean, and a matrix whose rows have the covariance `AᵀA`: no more rows than columns.

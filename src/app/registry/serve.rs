@@ -13,6 +13,8 @@ pub const BARE: &str = "none";
 
 /// Adapters kept in memory beside those that requests hold.
 const MOST_LOADED: usize = 64;
+/// Most bytes of the tensors of these.
+const MOST_LOADED_BYTES: usize = 512 << 20;
 
 /// An adapter that answers requests.
 #[derive(Debug, Clone)]
@@ -37,6 +39,23 @@ struct State {
     unwritten_uses_ms: HashMap<Uuid, i64>,
 }
 
+impl State {
+    /// Of the tensors of all adapters in memory.
+    fn bytes(&self) -> usize {
+        let adapters = self.adapters.values();
+        adapters.map(|(_, own)| bytes_of(own)).sum()
+    }
+}
+
+fn bytes_of(adapter: &Adapter) -> usize {
+    let pairs = adapter.pairs.values();
+    let pairs: usize = pairs
+        .map(|pair| pair.a.data().len() + pair.b.data().len())
+        .sum();
+    let head = adapter.head.as_ref();
+    size_of::<f32>() * (pairs + head.map_or(0, |own| own.weight.data().len()))
+}
+
 impl LoadedAdapters {
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,8 +77,10 @@ impl LoadedAdapters {
         let mut state = self.locked();
         state.clock += 1;
         let clock = state.clock;
-        if state.adapters.len() >= MOST_LOADED
-            && !state.adapters.contains_key(&id)
+        let is_new = !state.adapters.contains_key(&id);
+        while is_new
+            && (state.adapters.len() >= MOST_LOADED
+                || state.bytes() + bytes_of(&adapter) > MOST_LOADED_BYTES)
             && let Some(oldest) = state
                 .adapters
                 .iter()
@@ -156,4 +177,47 @@ fn now_ms() -> i64 {
         .map_or(0, |since| {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::adapter::{LowRankPair, Site};
+    use model::backbone::Target;
+    use model::tensor::Tensor;
+
+    fn adapter(mebibytes: usize) -> Adapter {
+        let site = Site {
+            layer: 0,
+            target: Target::Query,
+        };
+        let pair = LowRankPair {
+            a: Tensor::zeros([mebibytes, 1 << 18]),
+            b: Tensor::zeros([1, mebibytes]),
+            scale: 1.0,
+        };
+        Adapter {
+            pairs: [(site, pair)].into(),
+            head: None,
+        }
+    }
+
+    #[test]
+    fn large_adapters_in_memory_displace_the_least_recently_used() {
+        let loaded = LoadedAdapters::default();
+        let ids: Vec<Uuid> = (0..4).map(|_| Uuid::new_v4()).collect();
+        for &id in &ids[..3] {
+            loaded.insert(id, adapter(160));
+        }
+        assert!(loaded.get(ids[0]).is_some());
+        loaded.insert(ids[3], adapter(160));
+        let kept: Vec<bool> = ids.iter().map(|&id| loaded.get(id).is_some()).collect();
+        assert_eq!(kept, [true, false, true, true]);
+        assert!(loaded.locked().bytes() <= MOST_LOADED_BYTES);
+        // One that is larger than the limit answers all the same, alone.
+        let large = Uuid::new_v4();
+        loaded.insert(large, adapter(600));
+        assert!(loaded.get(large).is_some());
+        assert_eq!(loaded.locked().adapters.len(), 1);
+    }
 }

@@ -214,7 +214,8 @@ impl SupportMetric {
         let gram = matrix::product(deviations.as_ref(), deviations.transpose());
         let eigen = matrix::symmetric_eigen(gram.as_ref())?;
         let scaled = Mat::from_fn(rows, rows, |i, j| {
-            eigen.vectors[(i, j)] / (floor + coefficient * eigen.values[j].max(0.0))
+            eigen.vectors[(i, j)]
+                / (floor + coefficient * eigen.values[j].clamp(0.0, f64::INFINITY))
         });
         Some(Self {
             inner: matrix::product(scaled.as_ref(), eigen.vectors.transpose()),

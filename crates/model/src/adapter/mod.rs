@@ -117,6 +117,9 @@ impl HeadInput {
     }
 }
 
+/// Largest rank that an import takes: at most the width of a large vision transformer, beyond which a rank adds nothing.
+pub const MOST_RANK: usize = 1024;
+
 /// A LoRA adapter: low-rank pairs by site, and the head that was tuned with them if there is one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Adapter {

@@ -1,6 +1,7 @@
 //! An adapter as it comes from outside: loose files or one zip, which may be a bundle.
 //! Whatever is wrong with it ends in a report, so that a refusal looks the same whichever way the adapter came.
 
+use super::MOST_RANK;
 use super::bundle::{BundleError, import_bundle, is_bundle};
 use super::files::{
     FileLimits, FilesError, NamedFile, read_folder, read_limited, read_zip, split_adapters,
@@ -78,16 +79,34 @@ impl Package {
                         })?;
                     return Ok(Unpacked {
                         files: own_files(&bundle.files),
-                        imported: bundle.imported,
+                        imported: check_rank(bundle.imported)?,
                     });
                 }
                 &unpacked
             }
         };
         Ok(Unpacked {
-            imported: import(files, candidates)?,
+            imported: check_rank(import(files, candidates)?)?,
             files: own_files(files),
         })
+    }
+}
+
+/// A rank costs memory and time for each image; what is stored already goes on answering.
+fn check_rank(imported: Imported) -> Result<Imported, Box<ImportReport>> {
+    let pairs = imported.adapter.pairs.iter();
+    let largest = pairs.max_by_key(|(_, pair)| pair.rank());
+    match largest {
+        Some((site, pair)) if pair.rank() > MOST_RANK => {
+            let error = format!(
+                "the rank is {} ({site}), more than the {MOST_RANK} allowed; keep the largest singular values of B·A and import that",
+                pair.rank()
+            );
+            let mut report = imported.report;
+            report.errors.push(error);
+            Err(Box::new(report))
+        }
+        _ => Ok(imported),
     }
 }
 

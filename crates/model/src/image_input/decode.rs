@@ -1,6 +1,9 @@
 //! Encoded bytes to an upright 8-bit RGB image.
 
-use super::{ImageError, ImageFormat, ImageLimits, RgbImage, colour, format, header};
+use super::{
+    ImageError, ImageFormat, ImageLimits, PICTURES, RgbImage, colour, format, header, needed_bytes,
+    png_chunks,
+};
 use image::error::ImageError as CrateError;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
@@ -13,6 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// # Errors
 /// [`ImageError`] says what is wrong with the file.
 pub fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage, ImageError> {
+    let needed = needed_bytes(bytes, limits, None)?;
+    let _part = PICTURES.take(needed);
+    decode_in_share(bytes, limits)
+}
+
+/// As [`decode`], for those who hold what it needs of [`PICTURES`].
+pub(super) fn decode_in_share(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage, ImageError> {
     limits.check_encoded(bytes)?;
     let format = format::identify(bytes)?;
     without_panic(format, || decode_as(format, bytes, limits))
@@ -39,7 +49,15 @@ fn decode_as(
     let header = header::read(format, bytes)?;
     let pixels = limits.check_pixels(header.width, header.height)?;
     let spare_bytes = limits.check_memory(header.working_bytes + 3 * pixels)?;
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
+    let bytes = match format {
+        ImageFormat::Png => png_chunks::without_packed_texts(bytes),
+        ImageFormat::Jpeg
+        | ImageFormat::WebP
+        | ImageFormat::Gif
+        | ImageFormat::Bmp
+        | ImageFormat::Tiff => bytes.into(),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes.as_ref()), format.decoder());
     reader.limits(allocation_limit(spare_bytes));
     let mut decoder = reader.into_decoder().map_err(refuse)?;
 

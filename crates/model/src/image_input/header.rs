@@ -43,6 +43,24 @@ impl Header {
     }
 }
 
+/// Most bytes that a decoder gives for a pixel of the picture in `bytes`.
+pub(super) fn sample_bytes_of_pixel(format: ImageFormat, bytes: &[u8]) -> u64 {
+    match format {
+        ImageFormat::Jpeg => 3,
+        ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp => 4,
+        ImageFormat::Png => {
+            let depth_bytes = if bytes.get(24) == Some(&16) { 2 } else { 1 };
+            // Transparency may be told by a chunk as well as by the colour type: grey has up to two channels, others four.
+            let channels = match bytes.get(25) {
+                Some(0 | 4) => 2,
+                _ => 4,
+            };
+            depth_bytes * channels
+        }
+        ImageFormat::Tiff => tiff_sample_bytes(bytes),
+    }
+}
+
 fn sides(width: Option<u32>, height: Option<u32>) -> Option<Header> {
     Some(Header {
         width: width?,
@@ -65,30 +83,63 @@ fn bmp(bytes: &[u8]) -> Option<Header> {
 
 /// Width and height among the entries of the first directory.
 fn tiff(bytes: &[u8]) -> Option<Header> {
-    let little = bytes.starts_with(b"II");
-    let short = |offset| match little {
-        true => little_endian_u16(bytes, offset),
-        false => big_endian_u16(bytes, offset),
+    let side = |tag| Tiff(bytes).number(tag);
+    sides(side(256), side(257))
+}
+
+/// From bits of a sample and samples of a pixel; where they cannot be told, four samples of 64 bits.
+fn tiff_sample_bytes(bytes: &[u8]) -> u64 {
+    let samples = Tiff(bytes).number(277).unwrap_or(4).clamp(3, 16);
+    let bits = Tiff(bytes).number(258).unwrap_or(64);
+    // Bits of several samples stand elsewhere in the file: this is where, not how many.
+    let sample_bytes = match bits {
+        0..=8 => 1,
+        9..=16 => 2,
+        _ => Tiff(bytes)
+            .short(bits as usize)
+            .map_or(8, |bits| bits.div_ceil(8)),
     };
-    let long = |offset| match little {
-        true => little_endian_u32(bytes, offset),
-        false => big_endian_u32(bytes, offset),
-    };
-    const SHORT: u16 = 3;
-    let directory = long(4)? as usize;
-    let side = |tag: u16| {
-        let entries = (0..usize::from(short(directory)?)).map(|index| directory + 2 + 12 * index);
-        for entry in entries {
-            if short(entry)? == tag {
-                return match short(entry + 2)? {
-                    SHORT => short(entry + 8).map(u32::from),
-                    _ => long(entry + 8),
+    u64::from(samples) * u64::from(sample_bytes.clamp(1, 8))
+}
+
+/// A TIFF file.
+struct Tiff<'b>(&'b [u8]);
+
+impl Tiff<'_> {
+    fn is_little_endian(&self) -> bool {
+        self.0.starts_with(b"II")
+    }
+
+    fn short(&self, offset: usize) -> Option<u16> {
+        match self.is_little_endian() {
+            true => little_endian_u16(self.0, offset),
+            false => big_endian_u16(self.0, offset),
+        }
+    }
+
+    fn long(&self, offset: usize) -> Option<u32> {
+        match self.is_little_endian() {
+            true => little_endian_u32(self.0, offset),
+            false => big_endian_u32(self.0, offset),
+        }
+    }
+
+    /// What the entry `tag` of the first directory holds: its value, or where its values stand.
+    fn number(&self, tag: u16) -> Option<u32> {
+        const SHORT: u16 = 3;
+        let directory = self.long(4)? as usize;
+        let entries = 0..usize::from(self.short(directory)?);
+        for entry in entries.map(|index| directory + 2 + 12 * index) {
+            if self.short(entry)? == tag {
+                let is_inline_short = self.short(entry + 2)? == SHORT && self.long(entry + 4)? <= 2;
+                return match is_inline_short {
+                    true => self.short(entry + 8).map(u32::from),
+                    false => self.long(entry + 8),
                 };
             }
         }
         None
-    };
-    sides(side(256), side(257))
+    }
 }
 
 /// Walks the segments up to the end-of-image marker: the decoder fills what a cut file lacks with grey and says nothing.

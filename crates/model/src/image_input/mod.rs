@@ -7,7 +7,9 @@ mod error;
 mod format;
 mod header;
 mod limits;
+mod memory;
 mod png;
+mod png_chunks;
 mod preprocess;
 mod resize;
 mod signature;
@@ -20,6 +22,7 @@ pub use error::ImageError;
 pub use format::{ImageFormat, identify};
 pub use image::RgbImage;
 pub use limits::ImageLimits;
+pub use memory::{MemoryPart, MemoryShare, PICTURES, needed_bytes};
 pub use png::encode_png;
 pub use signature::Signature;
 pub use thumbnail::{Thumbnail, thumbnail};
@@ -47,7 +50,9 @@ pub fn load_pixels(
     limits: &ImageLimits,
     preprocess: &Preprocess,
 ) -> Result<Tensor, ImageError> {
-    preprocess::apply(decode(bytes, limits)?, preprocess)
+    let needed = needed_bytes(bytes, limits, Some(preprocess))?;
+    let _part = PICTURES.take(needed);
+    preprocess::apply(decode::decode_in_share(bytes, limits)?, preprocess)
 }
 
 /// Decodes, orients, resizes and crops an encoded image: normalised with [`Preprocess::normalised_levels`] it is what
@@ -60,7 +65,9 @@ pub fn load_levels(
     limits: &ImageLimits,
     preprocess: &Preprocess,
 ) -> Result<Levels, ImageError> {
-    preprocess::levels(decode(bytes, limits)?, preprocess)
+    let needed = needed_bytes(bytes, limits, Some(preprocess))?;
+    let _part = PICTURES.take(needed);
+    preprocess::levels(decode::decode_in_share(bytes, limits)?, preprocess)
 }
 
 #[cfg(test)]

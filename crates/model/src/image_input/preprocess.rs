@@ -1,6 +1,6 @@
 //! The steps of Hugging Face's image processors: resize, centre crop, rescale, normalise.
 
-use super::resize::resize;
+use super::resize::{Resizing, resize};
 use super::{ImageError, Levels, RgbImage};
 use crate::backbone::{Preprocess, ResizeTarget};
 use crate::tensor::Tensor;
@@ -34,7 +34,7 @@ pub(super) fn levels(image: RgbImage, preprocess: &Preprocess) -> Result<Levels,
     let resized = match preprocess.resize {
         None => image,
         Some(target) => {
-            let (width, height) = target_size(&image, target)?;
+            let (width, height) = target_size(image.dimensions(), target)?;
             resize(image, width, height, preprocess.resample)?
         }
     };
@@ -44,9 +44,27 @@ pub(super) fn levels(image: RgbImage, preprocess: &Preprocess) -> Result<Levels,
     Ok(crop(&resized, height, width))
 }
 
+/// The resize step for a picture of these sides, if there is one.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn resizing(
+    sides: (u32, u32),
+    preprocess: &Preprocess,
+) -> Result<Option<Resizing>, ImageError> {
+    let resizing = |target| {
+        Ok(Resizing {
+            from: sides,
+            to: target_size(sides, target)?,
+            resample: preprocess.resample,
+        })
+    };
+    preprocess.resize.map(resizing).transpose()
+}
+
 /// `(width, height)` after the resize step.
-fn target_size(image: &RgbImage, target: ResizeTarget) -> Result<(u32, u32), ImageError> {
-    let (width, height) = (u64::from(image.width()), u64::from(image.height()));
+fn target_size(sides: (u32, u32), target: ResizeTarget) -> Result<(u32, u32), ImageError> {
+    let (width, height) = (u64::from(sides.0), u64::from(sides.1));
     let (target_width, target_height) = match target {
         ResizeTarget::Exact { height, width } => (width as u64, height as u64),
         ResizeTarget::ShortestEdge(edge) => {
@@ -63,8 +81,8 @@ fn target_size(image: &RgbImage, target: ResizeTarget) -> Result<(u32, u32), Ima
     match (u32::try_from(target_width), u32::try_from(target_height)) {
         (Ok(target_width), Ok(target_height)) if fits => Ok((target_width, target_height)),
         _ => Err(ImageError::TooElongated {
-            width: image.width(),
-            height: image.height(),
+            width: sides.0,
+            height: sides.1,
         }),
     }
 }

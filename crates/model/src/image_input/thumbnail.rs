@@ -1,7 +1,8 @@
 //! Small versions of pictures, for people to look at.
 
+use super::decode::decode_in_share;
 use super::resize::resize;
-use super::{ImageError, ImageFormat, ImageLimits, decode, format};
+use super::{ImageError, ImageFormat, ImageLimits, PICTURES, format, needed_bytes};
 use crate::backbone::Resample;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
@@ -30,7 +31,10 @@ pub struct Thumbnail {
 /// # Errors
 /// [`ImageError`] says what is wrong with the file.
 pub fn thumbnail(bytes: &[u8], limits: &ImageLimits) -> Result<Thumbnail, ImageError> {
-    let picture = decode(bytes, limits)?;
+    // A kernel that shrinks to so small a size is far smaller than the picture.
+    let needed = needed_bytes(bytes, limits, None)?;
+    let _part = PICTURES.take(needed);
+    let picture = decode_in_share(bytes, limits)?;
     let format = format::identify(bytes)?;
     let (width, height) = picture.dimensions();
     let longest = width.max(height);
@@ -63,6 +67,7 @@ pub fn thumbnail(bytes: &[u8], limits: &ImageLimits) -> Result<Thumbnail, ImageE
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode;
     use super::*;
 
     #[test]

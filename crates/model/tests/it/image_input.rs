@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
     test_support::project("tests/golden/images")
 }
 
-fn read(name: &str) -> Vec<u8> {
+pub fn read(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn difference(found: &[u8], expected: &[u8]) -> (u8, f64) {
 }
 
 /// Resizing alone: the values that come out are levels.
-fn resize_only(resample: Resample, width: usize, height: usize) -> Preprocess {
+pub fn resize_only(resample: Resample, width: usize, height: usize) -> Preprocess {
     Preprocess {
         resize: Some(ResizeTarget::Exact { height, width }),
         resample,
@@ -64,7 +64,7 @@ fn resize_only(resample: Resample, width: usize, height: usize) -> Preprocess {
     }
 }
 
-fn clip_style(edge: usize, crop: usize) -> Preprocess {
+pub fn clip_style(edge: usize, crop: usize) -> Preprocess {
     Preprocess {
         resize: Some(ResizeTarget::ShortestEdge(edge)),
         resample: Resample::Bicubic,
@@ -232,7 +232,7 @@ fn a_tiff_with_a_palette_is_refused_with_advice() {
 }
 
 /// `name` with the sides in its header replaced.
-fn with_sides(name: &str, width: u32, height: u32) -> Vec<u8> {
+pub fn with_sides(name: &str, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = read(name);
     let (w, h) = (width as u16, height as u16);
     match name.split('.').next_back().unwrap() {

@@ -9,3 +9,6 @@
 mod adapter;
 mod backbone;
 mod image_input;
+mod picture_memory;
+mod tensor_limits;
+mod thread_memory;

@@ -149,7 +149,11 @@ impl FittedHead {
         Ok(Mat::from_fn(
             features.len(),
             self.offset.len(),
-            |i, class| (squares[i] - 2.0 * (products[(class, i)] + self.offset[class])).max(0.0),
+            |i, class| {
+                let square = squares[i] - 2.0 * (products[(class, i)] + self.offset[class]);
+                // `max` would make zero of NaN.
+                square.clamp(0.0, f64::INFINITY)
+            },
         ))
     }
 

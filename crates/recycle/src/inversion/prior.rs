@@ -50,9 +50,9 @@ pub(crate) fn moments(sums: &[f64], count: usize, index: usize, width: usize) ->
     let spread = squares.iter().zip(&mean);
     Moments {
         count: count as u64,
-        // Rounding can take a spread of nothing below zero.
+        // Rounding can take a spread of nothing below zero; `max` would make zero of NaN.
         spread: spread
-            .map(|(square, mean)| (square - tokens * mean * mean).max(0.0))
+            .map(|(square, mean)| (square - tokens * mean * mean).clamp(0.0, f64::INFINITY))
             .collect(),
         mean,
     }

@@ -17,7 +17,9 @@ use super::report::{
 use super::{Adapter, Head, HeadInput, LowRankPair, Site, split_adapters};
 use crate::digest::hex;
 use crate::tensor::Tensor;
-use crate::tensor_file::{TensorError, TensorFile, TensorFileError};
+use crate::tensor_file::{
+    MOST_TENSORS, TensorError, TensorFile, TensorFileError, TensorFileLimits,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -39,6 +41,15 @@ pub(super) const HEAD_FILE: &str = "head.safetensors";
 const LARGEST_CONFIG_BYTES: usize = 4 << 20;
 /// Longest list of errors in a report.
 const MOST_ERRORS: usize = 100;
+/// Most tensors that the report on a refused adapter lists.
+const MOST_LISTED_TENSORS: usize = 1000;
+
+/// What a weights file may hold. A backbone of 48 layers has 576 tensors in an adapter for all of its linear maps.
+pub(super) const WEIGHTS_LIMITS: TensorFileLimits = TensorFileLimits {
+    most_tensors: MOST_TENSORS,
+    longest_name_bytes: 256,
+    most_axes: 8,
+};
 
 /// An adapter that passed every check.
 #[derive(Debug, Clone)]
@@ -96,6 +107,7 @@ pub fn import(
                     .push("the adapter could not be read; please report this".into());
             }
             shorten(&mut report.errors);
+            shorten_tensors(&mut report);
             Err(Box::new(report))
         }
     }
@@ -132,7 +144,7 @@ fn import_files(
             weights.path
         ));
     }
-    let file = match TensorFile::parse(&weights.bytes) {
+    let file = match TensorFile::parse_within(&weights.bytes, WEIGHTS_LIMITS) {
         Ok(file) => Some(file),
         Err(error) => {
             report
@@ -470,5 +482,19 @@ fn shorten(errors: &mut Vec<String>) {
         let more = errors.len() - MOST_ERRORS;
         errors.truncate(MOST_ERRORS);
         errors.push(format!("and {more} more"));
+    }
+}
+
+/// Problems come first: what was fine is not why the adapter is refused.
+fn shorten_tensors(report: &mut ImportReport) {
+    if report.tensors.len() > MOST_LISTED_TENSORS {
+        report.warnings.push(format!(
+            "the adapter has {} tensors; {MOST_LISTED_TENSORS} are listed",
+            report.tensors.len()
+        ));
+        report
+            .tensors
+            .sort_by_key(|entry| !entry.status.is_problem());
+        report.tensors.truncate(MOST_LISTED_TENSORS);
     }
 }

@@ -1,8 +1,8 @@
 //! A PEFT folder: which tensor is which, what the configuration asks for, and how both go with a backbone.
 
 use super::{
-    BACKBONE_DIGEST_KEY, CheckedLayout, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, ImportInput, build,
-    choose, finish_head, labels_in_metadata,
+    BACKBONE_DIGEST_KEY, CheckedLayout, HEAD_FILE, HEAD_INPUT_KEY, HeadNames, ImportInput,
+    WEIGHTS_LIMITS, build, choose, finish_head, labels_in_metadata,
 };
 use crate::adapter::layer_names::{NameStyle, Reading, module_path, readings, refusal};
 use crate::adapter::peft_config::{PeftConfig, labels_of};
@@ -505,7 +505,8 @@ fn read_head_file(
 ) -> Option<(Head, Option<Vec<String>>)> {
     let file = source.files.iter().find(|file| file.path == HEAD_FILE)?;
     let read = || -> Result<(Head, Option<Vec<String>>), String> {
-        let tensors = TensorFile::parse(&file.bytes).map_err(|error| error.to_string())?;
+        let tensors = TensorFile::parse_within(&file.bytes, WEIGHTS_LIMITS)
+            .map_err(|error| error.to_string())?;
         let input = tensors
             .metadata()
             .get(HEAD_INPUT_KEY)
