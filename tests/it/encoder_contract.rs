@@ -47,6 +47,7 @@ for_every_encoder!(
     rows_with_different_adapters_give_the_reference_values,
     a_batch_of_eight_adapters_gives_the_numbers_of_each_image_alone,
     more_adapters_than_slots_are_served_in_one_request_and_over_time,
+    an_adapter_of_a_large_rank_changes_no_bit_of_the_others,
     an_adapter_for_other_shapes_is_refused_by_name_and_the_others_go_on,
     unusable_pixels_are_refused_before_any_arithmetic,
     no_rows_give_no_answers,
@@ -214,6 +215,33 @@ fn more_adapters_than_slots_are_served_in_one_request_and_over_time(open: Open) 
         let again = encode(encoder.as_mut(), std::slice::from_ref(row));
         assert!(difference(&again[0].feature, &alone[0].feature) <= 1e-5);
     }
+}
+
+fn an_adapter_of_a_large_rank_changes_no_bit_of_the_others(open: Open) {
+    let backbone = backbone("vit-tiny");
+    let of_rank = |seed, rank| Arc::new(adapter(&backbone.config, seed, rank, &Target::ALL, 1));
+    let row = |seed, adapter: Option<&Arc<Adapter>>| EncodeRow {
+        pixels: pixels(seed),
+        adapter: adapter.cloned(),
+        pinned: false,
+    };
+    let (first, second, large) = (of_rank(1, 4), of_rank(2, 7), of_rank(3, 300));
+    let others = [row(0, Some(&first)), row(1, None), row(2, Some(&second))];
+    let mut encoder = open(&backbone);
+    let expected = encode(encoder.as_mut(), &others);
+    let alone = encode(encoder.as_mut(), &[row(3, Some(&large))]);
+    let mixed = [
+        others[0].clone(),
+        row(3, Some(&large)),
+        others[1].clone(),
+        others[2].clone(),
+    ];
+    let mut found = encode(encoder.as_mut(), &mixed);
+    assert_eq!(found.remove(1), alone[0]);
+    assert!(found == expected);
+    drop((mixed, large));
+    encoder.tidy();
+    assert!(encode(encoder.as_mut(), &others) == expected);
 }
 
 fn an_adapter_for_other_shapes_is_refused_by_name_and_the_others_go_on(open: Open) {
