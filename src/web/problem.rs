@@ -467,7 +467,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let explanation = self.explanation();
         let mut response = explanation.status.into_response();
-        let comes_again = explanation.status == StatusCode::SERVICE_UNAVAILABLE;
+        // What the store refuses for the moment, whoever asked it.
+        let comes_again = matches!(explanation.code, "database_busy" | "queue_full");
         let seconds = self.retry_after_seconds();
         if let Some(seconds) = seconds.or(comes_again.then_some(RETRY_SECONDS)) {
             response
