@@ -55,7 +55,7 @@ impl Default for WebLimits {
     fn default() -> Self {
         Self {
             max_concurrent_requests: 16,
-            max_downloads: 4,
+            max_downloads: 2,
             max_waiting_requests: 64,
             queue_timeout: Duration::from_secs(5),
             max_event_streams: 256,

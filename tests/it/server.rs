@@ -189,9 +189,9 @@ async fn the_program_serves_survives_abuse_and_starts_again_after_a_kill() {
         (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large".into())
     );
 
-    // More at once than are admitted: each is answered or told when to come back.
+    // More at once than are admitted and may wait: each is answered or told when to come back.
     let images = json!({"images": vec![BASE64_STANDARD.encode(png(1, 2, 3)); 8]});
-    let responses = join_all((0..48).map(|_| embed().json(&images).send())).await;
+    let responses = join_all((0..160).map(|_| embed().json(&images).send())).await;
     let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
     for response in responses {
         let response = response.unwrap();
@@ -201,9 +201,9 @@ async fn the_program_serves_survives_abuse_and_starts_again_after_a_kill() {
             assert!(seconds.parse::<u32>().unwrap() > 0);
         }
     }
-    assert!(counts[&200] >= 16, "{counts:?}");
-    assert!(counts[&429] >= 1, "{counts:?}");
-    assert_eq!(counts[&200] + counts[&429], 48, "{counts:?}");
+    let count = |status| counts.get(&status).copied().unwrap_or(0);
+    assert!(count(200) >= 16, "{counts:?}");
+    assert_eq!(count(200) + count(429), 160, "{counts:?}");
 
     let before = classify(&client, &server).await;
     let address = server.address.clone();
