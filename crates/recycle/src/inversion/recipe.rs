@@ -552,11 +552,11 @@ mod tests {
             images_per_class,
             ..InversionRecipe::hard()
         };
-        let adapter = adapter(&["cat", "dog"]);
+        let adapter = adapter(&["cat", "dog", "fish"]);
         assert_eq!(
             refuse(&recipe(14 * 350, 20_000), &adapter),
             "the recipe cannot be used: image_size is 4900; at most 1024 pixels a side can be made; \
-             40000 images of 4900 × 4900 pixels are made at a time, which takes more than 2 GiB; \
+             60000 images of 4900 × 4900 pixels are made at a time, which takes more than 2 GiB; \
              lower image_size, images_per_class or images_per_class_at_once"
         );
         let few_at_once = InversionRecipe {
